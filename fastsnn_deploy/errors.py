@@ -1,0 +1,64 @@
+"""Errors a user can act on. Every stage collects all problems it can find and raises once.
+
+Exit codes of the command line: 0 done, 1 a difference was found (`MismatchError`), 2 bad input (`InputError`),
+3 a backend failed or timed out (`BackendError`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong: where it is, what was found, and what the user can do about it."""
+
+    where: str
+    what: str
+    fix: str = ""
+
+    def __str__(self) -> str:
+        text = f"{self.where}: {self.what}" if self.where else self.what
+        return f"{text}. {self.fix}" if self.fix else text
+
+
+class DeployError(Exception):
+    """Base of every error this package raises for a reason the user can act on."""
+
+    exit_code = 2
+
+    def __init__(self, message: str, problems: Iterable[Problem] = ()) -> None:
+        self.message = message
+        self.problems = tuple(problems)
+        super().__init__(message)
+
+    def __str__(self) -> str:
+        if not self.problems:
+            return self.message
+        lines = "\n".join(f"  - {problem}" for problem in self.problems)
+        return f"{self.message}\n{lines}"
+
+
+class InputError(DeployError, ValueError):
+    """A file, an option or a value given by the user cannot be used."""
+
+
+class GraphError(InputError):
+    """A spiking graph or quantised graph breaks a rule of its type."""
+
+
+class LoweringError(InputError):
+    """A network holds something that has no exact spiking form; `problems` lists every such place."""
+
+
+class MismatchError(DeployError):
+    """Two integers that must be equal differ."""
+
+    exit_code = 1
+
+
+class BackendError(DeployError, RuntimeError):
+    """A backend (Lava, a chip) failed, hung, or is not installed."""
+
+    exit_code = 3

@@ -1,0 +1,81 @@
+"""What every node of a spiking graph has: a name, its inputs, a shape, and value equality over its arrays.
+
+Two signals exist. *Spikes* (integers: -1, 0, 1 in the unary code, any payload in the graded code) leave inputs,
+populations, max pools, and the routing nodes (flatten, concat). *Charge* leaves synapses and enters populations
+and readouts. Shapes never include the batch: (C, H, W) or (N,).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, TypeVar
+
+import numpy as np
+
+Signal = Literal["spikes", "charge", "none"]
+
+NODE_TYPES: dict[str, type[Node]] = {}
+"""Every node type by the name used in files. Filled by `register`."""
+
+N = TypeVar("N", bound="type[Node]")
+
+
+def register(cls: N) -> N:
+    """Class decorator: make a node type known to files and validation under its class name."""
+    NODE_TYPES[cls.__name__] = cls
+    return cls
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Node:
+    """A vertex of the graph.
+
+    name: unique in the graph. inputs: names of the nodes it reads, in order. shape: of what it emits, without
+    the batch. module: dotted path of the module in the user's network that this node comes from.
+    """
+
+    emits: ClassVar[Signal] = "none"
+    reads: ClassVar[Signal] = "none"
+    array_dtypes: ClassVar[dict[str, Any]] = {}
+
+    name: str
+    inputs: tuple[str, ...] = ()
+    shape: tuple[int, ...]
+    module: str = ""
+
+    def __post_init__(self) -> None:
+        """Turn array fields into read-only contiguous arrays of their declared dtype, refusing lossy casts."""
+        for field, dtype in self.array_dtypes.items():
+            given = np.asarray(getattr(self, field))
+            value = np.ascontiguousarray(given.astype(dtype)) if given.ndim else given.astype(dtype)
+            if given.dtype != value.dtype and not np.array_equal(given, value):
+                raise ValueError(f"{self.name}: {field} holds values that do not fit {np.dtype(dtype).name}")
+            value.flags.writeable = False
+            object.__setattr__(self, field, value)
+        for field in ("inputs", "shape"):
+            object.__setattr__(self, field, tuple(getattr(self, field)))
+
+    def __eq__(self, other: object) -> bool:
+        if type(self) is not type(other):
+            return NotImplemented
+        return all(_same(getattr(self, field.name), getattr(other, field.name)) for field in dataclasses.fields(self))
+
+    def __hash__(self) -> int:
+        return hash((type(self).__name__, self.name))
+
+    @property
+    def channels(self) -> int:
+        """Length of the first axis of `shape`: channels of a feature map, or neurons of a vector."""
+        return self.shape[0]
+
+    @property
+    def size(self) -> int:
+        """Number of elements the node emits."""
+        return int(np.prod(self.shape, dtype=np.int64))
+
+
+def _same(a: Any, b: Any) -> bool:
+    if isinstance(a, np.ndarray):
+        return isinstance(b, np.ndarray) and a.dtype == b.dtype and np.array_equal(a, b)
+    return type(a) is type(b) and bool(a == b)

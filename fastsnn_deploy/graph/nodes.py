@@ -1,0 +1,176 @@
+"""The nodes that are not synapses: input, population, max pool, routing (flatten, concat), readout."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from fastsnn_deploy.errors import InputError
+from fastsnn_deploy.graph.arithmetic import round_half_up
+from fastsnn_deploy.graph.node import Node, Signal, register
+from fastsnn_deploy.graph.synapses.conv2d import Pair, windows
+
+Int64 = npt.NDArray[np.int64]
+
+
+@register
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Input(Node):
+    """Where images enter, as signed integers: level - offset.
+
+    step: real value of one level of the raw image (1/255 for 8-bit pixels in [0, 1]).
+    low, high: least and greatest level. offset: int64 [C], subtracted from the level, so that zero padding of the
+    first convolution is padding with the mean. scale: real value of one emitted unit inside the network.
+    """
+
+    emits: ClassVar[Signal] = "spikes"
+    array_dtypes: ClassVar[dict[str, type]] = {"offset": np.int64}
+
+    step: float
+    low: int
+    high: int
+    offset: Int64
+    scale: float
+
+    def encode(self, images: npt.NDArray[np.generic]) -> Int64:
+        """Raw images [N, *shape] -> emitted integers int64 [N, *shape].
+
+        Floating point is rounded half up to levels and clipped; integers are taken as levels. Raises InputError
+        for a wrong shape, for NaN, and for integer levels outside [low, high].
+        """
+        images = np.asarray(images)
+        if images.ndim != len(self.shape) + 1 or images.shape[1:] != self.shape:
+            raise InputError(
+                f"images have shape {images.shape}, but input '{self.name}' expects (N, "
+                f"{', '.join(map(str, self.shape))}). Reorder the axes to channels first, or resize the images"
+            )
+        if np.issubdtype(images.dtype, np.floating):
+            if not np.isfinite(images).all():
+                raise InputError(f"images for input '{self.name}' hold NaN or infinity. Clean the data")
+            level = np.clip(round_half_up(images.astype(np.float64) / self.step), self.low, self.high)
+        else:
+            level = images.astype(np.int64)
+            if level.size and (level.min() < self.low or level.max() > self.high):
+                raise InputError(
+                    f"integer images for input '{self.name}' span [{level.min()}, {level.max()}], outside its levels "
+                    f"[{self.low}, {self.high}]. Pass levels in range, or floating-point images in units of the data"
+                )
+        offset = self.offset.reshape((-1,) + (1,) * (len(self.shape) - 1))
+        return np.asarray(level - offset, dtype=np.int64)
+
+
+@register
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Population(Node):
+    """Integrate-and-fire neurons with soft reset; reads one or several synapses, whose charges add.
+
+    threshold (>= 1), bias, initial: int64 [C], in charge units; bias is the total over the whole run, initial the
+    potential at the start (threshold // 2 rounds half up). floor <= 0 <= ceiling: bounds of the net count.
+    code: the emission rule, a key of `neurons.EMISSIONS`. scale: real activation of one count. charge_scale:
+    float64 [C], real pre-activation of one unit of charge.
+    """
+
+    emits: ClassVar[Signal] = "spikes"
+    reads: ClassVar[Signal] = "charge"
+    array_dtypes: ClassVar[dict[str, type]] = {
+        "threshold": np.int64,
+        "bias": np.int64,
+        "initial": np.int64,
+        "charge_scale": np.float64,
+    }
+
+    threshold: Int64
+    bias: Int64
+    initial: Int64
+    charge_scale: npt.NDArray[np.float64]
+    ceiling: int
+    floor: int = 0
+    code: str = "unary"
+    scale: float
+
+
+@register
+@dataclass(frozen=True, eq=False, kw_only=True)
+class MaxPool2d(Node):
+    """Event-based max pool: keeps the net counts of its inputs and emits every change of their maximum.
+
+    Positions outside the map never win. Source: QFFS (10.3389/fnins.2022.918793) Algorithm 2.
+    """
+
+    emits: ClassVar[Signal] = "spikes"
+    reads: ClassVar[Signal] = "spikes"
+
+    kernel: Pair
+    stride: Pair
+    padding: Pair = (0, 0)
+    dilation: Pair = (1, 1)
+    ceil_mode: bool = False
+    delay: int = 1
+
+    def output_shape(self, source: tuple[int, ...]) -> tuple[int, ...]:
+        """Shape of the pooled map; PyTorch's rule, ceil_mode included."""
+        if len(source) != 3:
+            raise ValueError(f"expects a source (C, H, W), got shape {source}")
+        return (source[0], *(self._size(source[1 + i], i) for i in (0, 1)))
+
+    def _size(self, size: int, axis: int) -> int:
+        extent = self.dilation[axis] * (self.kernel[axis] - 1) + 1
+        span = size + 2 * self.padding[axis] - extent
+        if span < 0:
+            raise ValueError(f"window {self.kernel} does not fit into {size} positions of axis {axis}")
+        stride = self.stride[axis]
+        outputs = span // stride + 1
+        # a window of ceil_mode may hang over the end, but must start inside the map or its left padding
+        if self.ceil_mode and span % stride and outputs * stride < size + self.padding[axis]:
+            outputs += 1
+        return outputs
+
+    def apply(self, counts: npt.NDArray[np.integer]) -> Int64:
+        """Maximum over each window: int [N, C, H, W] -> int64 [N, *self.shape]."""
+        lowest = np.iinfo(np.int64).min
+        extra = [0, 0]
+        for i in (0, 1):
+            extent = self.dilation[i] * (self.kernel[i] - 1) + 1
+            reached = (self.shape[1 + i] - 1) * self.stride[i] + extent
+            extra[i] = max(0, reached - counts.shape[2 + i] - 2 * self.padding[i])
+        padded = np.pad(counts.astype(np.int64), ((0, 0), (0, 0), (0, extra[0]), (0, extra[1])), constant_values=lowest)
+        view = windows(padded, self.kernel, self.stride, self.padding, self.dilation, fill=lowest)
+        return np.asarray(view[:, :, : self.shape[1], : self.shape[2]].max((4, 5)))
+
+
+@register
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Flatten(Node):
+    """(C, H, W) -> (C * H * W,) in that order. Routing only: no delay, no state."""
+
+    emits: ClassVar[Signal] = "spikes"
+    reads: ClassVar[Signal] = "spikes"
+
+
+@register
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Concat(Node):
+    """Spike sources side by side on the channel axis. delays: extra steps for each input, to align their waves."""
+
+    emits: ClassVar[Signal] = "spikes"
+    reads: ClassVar[Signal] = "spikes"
+
+    delays: tuple[int, ...]
+
+
+@register
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Readout(Node):
+    """Non-spiking accumulator: its potential, the sum of all charge plus bias, is the answer.
+
+    bias: int64 [C]. scale: float64 [C], real value of one unit, so logits = potential * scale.
+    """
+
+    reads: ClassVar[Signal] = "charge"
+    array_dtypes: ClassVar[dict[str, type]] = {"bias": np.int64, "scale": np.float64}
+
+    bias: Int64
+    scale: npt.NDArray[np.float64]

@@ -1,0 +1,81 @@
+"""Static range analysis: how large charge and potential can become, in any code, at any time, for any image.
+
+Net counts stay in [floor, ceiling] at all times, so charge received so far always lies between the sums of the
+negative and of the positive contributions. Both are bounds for every partial sum as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from fastsnn_deploy.graph.node import Node
+from fastsnn_deploy.graph.nodes import Concat, Flatten, Input, MaxPool2d, Population, Readout
+from fastsnn_deploy.graph.synapses import Synapse
+
+STATE_BITS = 24
+"""Width of potential and accumulator: Loihi's signed state; stock Lava's Conv wraps there (conv/utils.py:67)."""
+
+STATE_MAX = 2 ** (STATE_BITS - 1) - 1
+
+
+@dataclass(frozen=True)
+class Range:
+    """Least and greatest value of each channel, int64 [C]."""
+
+    low: npt.NDArray[np.int64]
+    high: npt.NDArray[np.int64]
+
+    @property
+    def magnitude(self) -> int:
+        """Greatest absolute value over all channels."""
+        return int(max(-self.low.min(initial=0), self.high.max(initial=0)))
+
+
+def ranges(nodes: tuple[Node, ...]) -> Mapping[str, Range]:
+    """Range of what each node emits in total (net counts, or charge); `nodes` in topological order.
+
+    For populations and readouts the range of their *potential* is under the key `name + ".potential"`.
+    """
+    found: dict[str, Range] = {}
+    shapes = {node.name: node.shape for node in nodes}
+    for node in nodes:
+        sources = [found[name] for name in node.inputs]
+        if isinstance(node, Input):
+            low, high = node.low - node.offset, node.high - node.offset
+            found[node.name] = Range(np.minimum(low, 0), np.maximum(high, 0))
+        elif isinstance(node, Synapse):
+            found[node.name] = Range(*node.charge_bounds(sources[0].low, sources[0].high))
+        elif isinstance(node, Population):
+            found[node.name + ".potential"] = potential_range(node, sources)
+            ones = np.ones(node.channels, dtype=np.int64)
+            found[node.name] = Range(ones * node.floor, ones * node.ceiling)
+        elif isinstance(node, Readout):
+            found[node.name] = found[node.name + ".potential"] = _charge_range(sources, node.bias)
+        elif isinstance(node, MaxPool2d):
+            found[node.name] = sources[0]
+        elif isinstance(node, Flatten):
+            repeats = int(np.prod(shapes[node.inputs[0]][1:], dtype=np.int64))
+            found[node.name] = Range(sources[0].low.repeat(repeats), sources[0].high.repeat(repeats))
+        elif isinstance(node, Concat):
+            low = np.concatenate([source.low for source in sources])
+            found[node.name] = Range(low, np.concatenate([source.high for source in sources]))
+    return found
+
+
+def _charge_range(sources: list[Range], bias: npt.NDArray[np.int64]) -> Range:
+    low = sum((s.low for s in sources), np.zeros_like(bias)) + np.minimum(bias, 0)
+    high = sum((s.high for s in sources), np.zeros_like(bias)) + np.maximum(bias, 0)
+    return Range(low, high)
+
+
+def potential_range(node: Population, sources: list[Range]) -> Range:
+    """Potential = initial + charge - threshold * count, with the count anywhere in its bounds."""
+    charge = _charge_range(sources, node.bias)
+    return Range(
+        charge.low + np.minimum(node.initial, 0) - node.threshold * node.ceiling,
+        charge.high + np.maximum(node.initial, 0) - node.threshold * node.floor,
+    )

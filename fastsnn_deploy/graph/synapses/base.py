@@ -1,0 +1,94 @@
+"""What a synapse is: a linear integer map from one spike source to one population or readout.
+
+A new synapse type is one new file beside this one: subclass `Synapse`, implement its methods, decorate it with
+`@register`, import it in `__init__.py`. Everything downstream (simulation, range analysis, profile, files) uses
+only these methods; NetX and Lava use `as_primitive`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from fastsnn_deploy.graph.arithmetic import IntArray
+from fastsnn_deploy.graph.node import Node, Signal
+
+MAX_EXPONENT = 13
+"""Largest weight exponent: Loihi's weight_exp spans -7..7, 15 steps of which 0 is the smallest used here."""
+
+Bounds = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Synapse(Node, ABC):
+    """Weights `weight * 2**exponent` between a spike source and a population.
+
+    weight: int8, the mantissa. exponent: int64 [channels of the output], 0..13, one per output channel.
+    delay: steps between a spike and its charge, at least 1 (a spike of step t is charge at t + delay).
+    """
+
+    emits: ClassVar[Signal] = "charge"
+    reads: ClassVar[Signal] = "spikes"
+    array_dtypes: ClassVar[dict[str, type]] = {"weight": np.int8, "exponent": np.int64}
+
+    weight: npt.NDArray[np.int8]
+    exponent: npt.NDArray[np.int64]
+    delay: int = 1
+
+    @abstractmethod
+    def apply(self, spikes: IntArray) -> npt.NDArray[np.int64]:
+        """Charge for spikes: int [N, *source shape] -> int64 [N, *self.shape]."""
+
+    @abstractmethod
+    def output_shape(self, source: tuple[int, ...]) -> tuple[int, ...]:
+        """Shape of the charge for a source of shape `source`. Raises ValueError if it does not fit."""
+
+    @abstractmethod
+    def fan_out(self, source: tuple[int, ...]) -> npt.NDArray[np.int64]:
+        """Synapses that leave each source neuron, borders counted exactly: int64 of shape `source`."""
+
+    @abstractmethod
+    def charge_bounds(self, low: IntArray, high: IntArray) -> Bounds:
+        """Least and greatest charge of each output channel while counts stay in [low, high].
+
+        low, high: int64 [source channels] with low <= 0 <= high. Returns two int64 [channels].
+        """
+
+    @abstractmethod
+    def as_primitive(self) -> Synapse:
+        """The same map as a Conv2d, Linear or Upsample, the forms that NetX and Lava know."""
+
+    @property
+    def effective_weight(self) -> npt.NDArray[np.int64]:
+        """weight * 2**exponent, int64, shaped like `weight` (first axis: output channels)."""
+        shape = (-1,) + (1,) * (self.weight.ndim - 1)
+        return self.weight.astype(np.int64) << self.exponent.reshape(shape)
+
+    @property
+    def parameters(self) -> int:
+        """Number of stored weights."""
+        return int(self.weight.size)
+
+
+def zero_exponent(channels: int) -> npt.NDArray[np.int64]:
+    """An exponent of 0 for every channel."""
+    return np.zeros(channels, dtype=np.int64)
+
+
+def channel_bounds(weight: IntArray, low: IntArray, high: IntArray) -> Bounds:
+    """Bounds for one weight per channel, source channel c to output channel c."""
+    ends = np.stack([weight * low, weight * high])
+    return ends.min(0), ends.max(0)
+
+
+def axis_fan_out(size: int, outputs: int, kernel: int, stride: int, padding: int, dilation: int) -> IntArray:
+    """How many (output, tap) pairs touch each of `size` positions along one axis: int64 [size]."""
+    hits = np.zeros(size, dtype=np.int64)
+    for tap in range(kernel):
+        positions = np.arange(outputs) * stride - padding + tap * dilation
+        np.add.at(hits, positions[(positions >= 0) & (positions < size)], 1)
+    return hits

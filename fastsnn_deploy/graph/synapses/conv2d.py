@@ -1,0 +1,100 @@
+"""Two-dimensional convolution (cross-correlation, as PyTorch defines it), grouped and depthwise included."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from numpy.lib.stride_tricks import sliding_window_view
+
+from fastsnn_deploy.graph.arithmetic import IntArray, exact_matmul
+from fastsnn_deploy.graph.node import register
+from fastsnn_deploy.graph.synapses.base import Bounds, Synapse, axis_fan_out
+
+Pair = tuple[int, int]
+
+
+def output_size(size: int, kernel: int, stride: int, padding: int, dilation: int) -> int:
+    """Positions of a window along one axis (PyTorch's Conv2d formula); may be <= 0 if the window does not fit."""
+    return (size + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
+
+
+def windows(
+    x: npt.NDArray[np.int64], kernel: Pair, stride: Pair, padding: Pair, dilation: Pair, fill: int = 0
+) -> IntArray:
+    """Every window of x [N, C, H, W] as a view [N, C, OH, OW, kh, kw]; positions outside hold `fill`."""
+    (ph, pw), (dh, dw) = padding, dilation
+    padded = np.pad(x, ((0, 0), (0, 0), (ph, ph), (pw, pw)), constant_values=fill)
+    extent = (dh * (kernel[0] - 1) + 1, dw * (kernel[1] - 1) + 1)
+    view: IntArray = sliding_window_view(padded, extent, axis=(2, 3))  # type: ignore[call-overload]
+    return view[:, :, :: stride[0], :: stride[1], ::dh, ::dw]
+
+
+@register
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Conv2d(Synapse):
+    """weight: int8 [O, I / groups, kh, kw] in PyTorch's order; source (I, H, W), charge (O, OH, OW)."""
+
+    stride: Pair = (1, 1)
+    padding: Pair = (0, 0)
+    dilation: Pair = (1, 1)
+    groups: int = 1
+
+    @property
+    def kernel(self) -> Pair:
+        """Height and width of the kernel."""
+        return self.weight.shape[2], self.weight.shape[3]
+
+    def output_shape(self, source: tuple[int, ...]) -> tuple[int, ...]:
+        if self.weight.ndim != 4:
+            raise ValueError(f"weight must be [O, I/groups, kh, kw], got {self.weight.shape}")
+        outputs, inputs = self.weight.shape[0], self.weight.shape[1] * self.groups
+        if len(source) != 3 or source[0] != inputs:
+            raise ValueError(f"expects a source of {inputs} channels (C, H, W), got shape {source}")
+        if outputs % self.groups:
+            raise ValueError(f"{outputs} output channels do not divide into {self.groups} groups")
+        height, width = (
+            output_size(source[1 + i], self.kernel[i], self.stride[i], self.padding[i], self.dilation[i])
+            for i in (0, 1)
+        )
+        if height < 1 or width < 1:
+            raise ValueError(f"kernel {self.kernel} with dilation {self.dilation} does not fit into {source[1:]}")
+        return outputs, height, width
+
+    def apply(self, spikes: IntArray) -> npt.NDArray[np.int64]:
+        batch = len(spikes)
+        view = windows(spikes.astype(np.int64), self.kernel, self.stride, self.padding, self.dilation)
+        outputs, per_group, kh, kw = self.weight.shape
+        _, height, width = self.shape
+        columns = view.transpose(0, 2, 3, 1, 4, 5).reshape(batch, height * width, self.groups, per_group * kh * kw)
+        kernels = self.effective_weight.reshape(self.groups, outputs // self.groups, -1)
+        # [N, groups, positions, taps] x [groups, taps, O/groups]
+        charge = exact_matmul(columns.transpose(0, 2, 1, 3), kernels.transpose(0, 2, 1))
+        return charge.transpose(0, 1, 3, 2).reshape(batch, *self.shape)
+
+    def fan_out(self, source: tuple[int, ...]) -> npt.NDArray[np.int64]:
+        rows, columns = (
+            axis_fan_out(
+                source[1 + i],
+                self.shape[1 + i],
+                self.kernel[i],
+                self.stride[i],
+                self.padding[i],
+                self.dilation[i],
+            )
+            for i in (0, 1)
+        )
+        per_tap = self.weight.shape[0] // self.groups
+        return np.broadcast_to(per_tap * np.outer(rows, columns), source).astype(np.int64)
+
+    def charge_bounds(self, low: IntArray, high: IntArray) -> Bounds:
+        outputs, per_group = self.weight.shape[:2]
+        group = np.repeat(np.arange(self.groups), outputs // self.groups)
+        channel = group[:, None] * per_group + np.arange(per_group)  # [O, I/groups]
+        weight = self.effective_weight.reshape(outputs, per_group, -1)
+        ends = np.stack([weight * low[channel][..., None], weight * high[channel][..., None]])
+        return ends.min(0).sum((1, 2)), ends.max(0).sum((1, 2))
+
+    def as_primitive(self) -> Synapse:
+        return self

@@ -1,0 +1,218 @@
+"""The rules of a spiking graph: one function, one sentence, all broken rules reported together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fastsnn_deploy.errors import Problem
+from fastsnn_deploy.graph.neurons import EMISSIONS
+from fastsnn_deploy.graph.node import NODE_TYPES, Node
+from fastsnn_deploy.graph.nodes import Concat, Flatten, Input, MaxPool2d, Population, Readout
+from fastsnn_deploy.graph.ranges import STATE_BITS, STATE_MAX, ranges
+from fastsnn_deploy.graph.synapses import MAX_EXPONENT, Synapse
+
+if TYPE_CHECKING:
+    from fastsnn_deploy.graph.spiking_graph import SpikingGraph
+
+Rule = Callable[["SpikingGraph"], Iterator[Problem]]
+
+
+def problems_of(graph: SpikingGraph) -> list[Problem]:
+    """Every broken rule. Later groups of rules run only if the earlier ones hold, since they rely on them."""
+    for group in RULES:
+        problems = [problem for rule in group for problem in rule(graph)]
+        if problems:
+            return problems
+    return []
+
+
+def one_input(graph: SpikingGraph) -> Iterator[Problem]:
+    """The graph has exactly one input."""
+    inputs = [node.name for node in graph.nodes if isinstance(node, Input)]
+    if len(inputs) != 1:
+        yield Problem("graph", f"has {len(inputs)} inputs {inputs}, needs exactly one")
+
+
+def known_types(graph: SpikingGraph) -> Iterator[Problem]:
+    """Every node is of a registered type."""
+    for node in graph.nodes:
+        if NODE_TYPES.get(type(node).__name__) is not type(node):
+            yield Problem(_at(node), f"type {type(node).__name__} is not registered")
+
+
+def outputs_exist(graph: SpikingGraph) -> Iterator[Problem]:
+    """There is at least one output, and each is a readout or a population."""
+    if not graph.outputs:
+        yield Problem("graph", "has no output")
+    for name in graph.outputs:
+        if not isinstance(graph.by_name.get(name), (Readout, Population)):
+            yield Problem("graph", f"output '{name}' is not a readout or a population")
+
+
+def signals_match(graph: SpikingGraph) -> Iterator[Problem]:
+    """Synapses, max pools, flatten and concat read spikes; populations and readouts read charge."""
+    for node in graph.nodes:
+        if isinstance(node, Input):
+            if node.inputs:
+                yield Problem(_at(node), "is an input but reads other nodes")
+            continue
+        if not node.inputs:
+            yield Problem(_at(node), "reads nothing")
+        if isinstance(node, (Synapse, MaxPool2d, Flatten)) and len(node.inputs) > 1:
+            yield Problem(_at(node), f"reads {len(node.inputs)} nodes, takes one")
+        for name in node.inputs:
+            if graph[name].emits != node.reads:
+                yield Problem(_at(node), f"reads {node.reads}, but '{name}' emits {graph[name].emits}")
+
+
+def one_target(graph: SpikingGraph) -> Iterator[Problem]:
+    """Each synapse feeds exactly one population or readout."""
+    readers: dict[str, int] = {synapse.name: 0 for synapse in graph.synapses}
+    for node in graph.nodes:
+        for name in node.inputs:
+            if name in readers:
+                readers[name] += 1
+    for name, count in readers.items():
+        if count != 1:
+            yield Problem(f"synapse '{name}'", f"feeds {count} populations, must feed one")
+
+
+def shapes_match(graph: SpikingGraph) -> Iterator[Problem]:
+    """Shapes are 1 or 3 positive sizes and follow from the inputs."""
+    for node in graph.nodes:
+        if len(node.shape) not in (1, 3) or any(size < 1 for size in node.shape):
+            yield Problem(_at(node), f"shape {node.shape} is not (N,) or (C, H, W) with positive sizes")
+            continue
+        try:
+            expected = _expected_shape(graph, node)
+        except (ValueError, IndexError) as error:
+            yield Problem(_at(node), str(error))
+            continue
+        if expected != node.shape:
+            yield Problem(_at(node), f"has shape {node.shape}, but its inputs make {expected}")
+
+
+def _expected_shape(graph: SpikingGraph, node: Node) -> tuple[int, ...]:
+    sources = [graph[name].shape for name in node.inputs]
+    if isinstance(node, Input):
+        return node.shape
+    if isinstance(node, (Synapse, MaxPool2d)):
+        _check_window(node)
+        return node.output_shape(sources[0])
+    if isinstance(node, Flatten):
+        return (int(np.prod(sources[0], dtype=np.int64)),)
+    if isinstance(node, Concat):
+        if len(node.delays) != len(node.inputs):
+            raise ValueError(f"has {len(node.delays)} delays for {len(node.inputs)} inputs")
+        if len({shape[1:] for shape in sources}) > 1:
+            raise ValueError(f"inputs differ in height or width: {sources}")
+        return (sum(shape[0] for shape in sources), *sources[0][1:])
+    if len(set(sources)) > 1:
+        raise ValueError(f"adds charges of different shapes: {sources}")
+    return sources[0]
+
+
+def _check_window(node: Node) -> None:
+    for key, least in (
+        ("kernel", 1),
+        ("stride", 1),
+        ("padding", 0),
+        ("dilation", 1),
+        ("factor", 1),
+        ("groups", 1),
+    ):
+        value = getattr(node, key, None)
+        pair = value if isinstance(value, tuple) else (value,)
+        if value is not None and any(type(v) is not int or v < least for v in pair):
+            raise ValueError(f"{key} is {value}, must hold integers of at least {least}")
+
+
+def channel_arrays(graph: SpikingGraph) -> Iterator[Problem]:
+    """Every per-channel array has one entry for each channel."""
+    for node in graph.nodes:
+        for field in node.array_dtypes:
+            value = getattr(node, field)
+            if field != "weight" and value.shape != (node.channels,):
+                yield Problem(_at(node), f"{field} has shape {value.shape}, needs ({node.channels},)")
+
+
+def weights_fit(graph: SpikingGraph) -> Iterator[Problem]:
+    """Weights are 8-bit mantissas with exponents of 0 to 13; delays are at least 1."""
+    for node in graph.synapses:
+        if node.exponent.size and not (node.exponent.min() >= 0 and node.exponent.max() <= MAX_EXPONENT):
+            yield Problem(_at(node), f"exponents span {_span(node.exponent)}, outside [0, {MAX_EXPONENT}]")
+    for each in graph.nodes:
+        delays = each.delays if isinstance(each, Concat) else (getattr(each, "delay", 1),)
+        least = 0 if isinstance(each, Concat) else 1
+        if any(type(delay) is not int or delay < least for delay in delays):
+            yield Problem(_at(each), f"delay {delays} must hold integers of at least {least}")
+
+
+def neurons_fit(graph: SpikingGraph) -> Iterator[Problem]:
+    """Thresholds are at least 1, floor <= 0 <= ceiling, floor < ceiling, the code is known, scales are positive."""
+    for node in graph.populations:
+        if node.threshold.size and node.threshold.min() < 1:
+            channel = int(node.threshold.argmin())
+            yield Problem(_at(node), f"threshold {node.threshold[channel]} of channel {channel} is not positive")
+        if not (node.floor <= 0 <= node.ceiling and node.floor < node.ceiling):
+            yield Problem(_at(node), f"count bounds [{node.floor}, {node.ceiling}] must hold 0 and differ")
+        if node.code not in EMISSIONS:
+            yield Problem(_at(node), f"code '{node.code}' is not one of {sorted(EMISSIONS)}")
+        if not (np.isfinite(node.scale) and node.scale > 0 and _positive(node.charge_scale)):
+            yield Problem(_at(node), "scales must be positive and finite")
+    for other in graph.nodes:
+        if isinstance(other, Readout) and not _positive(other.scale):
+            yield Problem(_at(other), "scales must be positive and finite")
+        if isinstance(other, Input):
+            if not (np.isfinite([other.step, other.scale]).all() and other.step > 0 and other.scale > 0):
+                yield Problem(_at(other), f"step {other.step} and scale {other.scale} must be positive and finite")
+            if other.low >= other.high:
+                yield Problem(_at(other), f"levels [{other.low}, {other.high}] are empty")
+
+
+def schedule_known(graph: SpikingGraph) -> Iterator[Problem]:
+    """The schedule has a window of at least 1 and known modes."""
+    schedule = graph.schedule
+    if schedule.window < 1:
+        yield Problem("schedule", f"window {schedule.window} must be at least 1")
+    if schedule.input not in ("once", "spread") or schedule.bias not in ("wave", "spread", "initial"):
+        yield Problem("schedule", f"unknown mode input='{schedule.input}', bias='{schedule.bias}'")
+
+
+def state_fits(graph: SpikingGraph) -> Iterator[Problem]:
+    """No charge and no potential can leave 24 signed bits, whatever the image."""
+    bounds = ranges(graph.nodes)
+    for node in graph.nodes:
+        for key in (node.name, node.name + ".potential"):
+            if key in bounds and bounds[key].magnitude > STATE_MAX:
+                value = "potential" if key.endswith(".potential") else node.emits
+                yield Problem(
+                    _at(node),
+                    f"{value} may reach {bounds[key].magnitude}, beyond {STATE_BITS} signed bits ({STATE_MAX})",
+                    "Use fewer weight or activation bits, or a smaller exponent, in this layer",
+                )
+
+
+RULES: tuple[tuple[Rule, ...], ...] = (
+    (one_input, known_types, outputs_exist),
+    (signals_match,),
+    (one_target, shapes_match, channel_arrays),
+    (weights_fit, neurons_fit, schedule_known),
+    (state_fits,),
+)
+
+
+def _at(node: Node) -> str:
+    origin = f" (module {node.module})" if node.module else ""
+    return f"{type(node).__name__} '{node.name}'{origin}"
+
+
+def _span(values: np.ndarray) -> str:
+    return f"[{values.min()}, {values.max()}]"
+
+
+def _positive(values: np.ndarray) -> bool:
+    return bool(np.isfinite(values).all() and (values > 0).all())
