@@ -194,6 +194,9 @@ class Builder:
         }
         try:
             shape = MaxPool2d(shape=source.shape, **pool).output_shape(source.shape)
+            positions = np.zeros((1, 1, *source.shape[1:]), dtype=np.int64)
+            if MaxPool2d(shape=shape, **pool).apply(positions).min() < 0:
+                return  # a window beside the map
         except ValueError:
             return
         self.sources.append(self.add(MaxPool2d(shape=shape, **pool)))

@@ -41,29 +41,33 @@ def ranges(nodes: tuple[Node, ...]) -> Mapping[str, Range]:
     For populations and readouts the range of their *potential* is under the key `name + ".potential"`.
     """
     found: dict[str, Range] = {}
-    shapes = {node.name: node.shape for node in nodes}
     for node in nodes:
-        sources = [found[name] for name in node.inputs]
-        if isinstance(node, Input):
-            low, high = node.low - node.offset, node.high - node.offset
-            found[node.name] = Range(np.minimum(low, 0), np.maximum(high, 0))
-        elif isinstance(node, Synapse):
-            found[node.name] = Range(*node.charge_bounds(sources[0].low, sources[0].high))
-        elif isinstance(node, Population):
-            found[node.name + ".potential"] = potential_range(node, sources)
-            ones = np.ones(node.channels, dtype=np.int64)
-            found[node.name] = Range(ones * node.floor, ones * node.ceiling)
-        elif isinstance(node, Readout):
-            found[node.name] = found[node.name + ".potential"] = _charge_range(sources, node.bias)
-        elif isinstance(node, MaxPool2d):
-            found[node.name] = sources[0]
-        elif isinstance(node, Flatten):
-            repeats = int(np.prod(shapes[node.inputs[0]][1:], dtype=np.int64))
-            found[node.name] = Range(sources[0].low.repeat(repeats), sources[0].high.repeat(repeats))
-        elif isinstance(node, Concat):
-            low = np.concatenate([source.low for source in sources])
-            found[node.name] = Range(low, np.concatenate([source.high for source in sources]))
+        extend_ranges(found, node)
     return found
+
+
+def extend_ranges(found: dict[str, Range], node: Node) -> None:
+    """Add the ranges of one node whose inputs are in `found` already."""
+    sources = [found[name] for name in node.inputs]
+    if isinstance(node, Input):
+        low, high = node.low - node.offset, node.high - node.offset
+        found[node.name] = Range(np.minimum(low, 0), np.maximum(high, 0))
+    elif isinstance(node, Synapse):
+        found[node.name] = Range(*node.charge_bounds(sources[0].low, sources[0].high))
+    elif isinstance(node, Population):
+        found[node.name + ".potential"] = _potential_range(node, sources)
+        ones = np.ones(node.channels, dtype=np.int64)
+        found[node.name] = Range(ones * node.floor, ones * node.ceiling)
+    elif isinstance(node, Readout):
+        found[node.name] = found[node.name + ".potential"] = _charge_range(sources, node.bias)
+    elif isinstance(node, MaxPool2d):
+        found[node.name] = sources[0]
+    elif isinstance(node, Flatten):
+        positions = node.channels // len(sources[0].low)
+        found[node.name] = Range(sources[0].low.repeat(positions), sources[0].high.repeat(positions))
+    elif isinstance(node, Concat):
+        low = np.concatenate([source.low for source in sources])
+        found[node.name] = Range(low, np.concatenate([source.high for source in sources]))
 
 
 def _charge_range(sources: list[Range], bias: npt.NDArray[np.int64]) -> Range:
@@ -72,7 +76,7 @@ def _charge_range(sources: list[Range], bias: npt.NDArray[np.int64]) -> Range:
     return Range(low, high)
 
 
-def potential_range(node: Population, sources: list[Range]) -> Range:
+def _potential_range(node: Population, sources: list[Range]) -> Range:
     """Potential = initial + charge - threshold * count, with the count anywhere in its bounds."""
     charge = _charge_range(sources, node.bias)
     return Range(

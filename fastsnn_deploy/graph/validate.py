@@ -130,6 +130,16 @@ def _check_window(node: Node) -> None:
             raise ValueError(f"{key} is {value}, must hold integers of at least {least}")
 
 
+def windows_hold_positions(graph: SpikingGraph) -> Iterator[Problem]:
+    """Every window of a max pool holds at least one position of the map."""
+    for node in graph.nodes:
+        if isinstance(node, MaxPool2d):
+            source = graph[node.inputs[0]].shape
+            if node.apply(np.zeros((1, 1, *source[1:]), dtype=np.int64)).min() < 0:
+                fix = "Use less padding or dilation"
+                yield Problem(_at(node), f"has a window that holds no position of the {source[1:]} map", fix)
+
+
 def channel_arrays(graph: SpikingGraph) -> Iterator[Problem]:
     """Every per-channel array has one entry for each channel."""
     for node in graph.nodes:
@@ -200,7 +210,7 @@ RULES: tuple[tuple[Rule, ...], ...] = (
     (one_input, known_types, outputs_exist),
     (signals_match,),
     (one_target, shapes_match, channel_arrays),
-    (weights_fit, neurons_fit, schedule_known),
+    (windows_hold_positions, weights_fit, neurons_fit, schedule_known),
     (state_fits,),
 )
 

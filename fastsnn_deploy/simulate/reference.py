@@ -149,7 +149,7 @@ class _Simulation:
         self._note_change(spikes)
 
     def _note_change(self, values: Int64) -> None:
-        self.last_change[values.reshape(self.batch, -1).any(1)] = self.time
+        self.last_change[values.any(axis=tuple(range(1, values.ndim)))] = self.time
 
     def run(self) -> Run:
         def series(key: str, kinds: tuple[type[Node], ...]) -> dict[str, npt.NDArray[np.int32]]:

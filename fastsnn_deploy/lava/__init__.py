@@ -1,0 +1,6 @@
+"""Lava backend: runs a spiking graph from its NetX file on Lava's CPU simulator. Importing this does not import Lava.
+
+Process classes live alone in `processes`, because Lava executes every file beside a process's file.
+"""
+
+from fastsnn_deploy.lava.backend import run as run

@@ -1,0 +1,45 @@
+"""Importing Lava 0.10.0 on Python 3.11 and later."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import importlib.util
+import sys
+from typing import Any
+
+from fastsnn_deploy.errors import BackendError
+
+INSTALL = "Install it with `pip install --no-deps --ignore-requires-python lava-nc==0.10.0`, see docs/lava.md"
+
+
+def require_lava() -> None:
+    """Raise BackendError if Lava is not installed. Does not import it."""
+    try:
+        found = importlib.util.find_spec("lava.magma")
+    except ModuleNotFoundError:
+        found = None
+    if found is None:
+        raise BackendError(f"Lava is not installed. {INSTALL}")
+
+
+def import_lava() -> None:
+    """Import the part of Lava that Python >= 3.11 refuses, so that the rest imports as usual.
+
+    `lava.magma.compiler.var_model` has dataclasses whose defaults are instances of dataclasses; since 3.11 such
+    defaults must be hashable, so they are made so while the module loads. Must come before any other Lava import.
+    """
+    if sys.version_info < (3, 11):
+        return
+    original = dataclasses.dataclass
+
+    @functools.wraps(original)
+    def hashable(cls: Any = None, /, **options: Any) -> Any:
+        options.setdefault("unsafe_hash", True)
+        return original(cls, **options)
+
+    dataclasses.dataclass = hashable
+    try:
+        importlib.import_module("lava.magma.compiler.var_model")
+    finally:
+        dataclasses.dataclass = original

@@ -1,0 +1,3 @@
+"""Lowering: quantised graph -> integer spiking graph."""
+
+from fastsnn_deploy.lower.lower import lower as lower

@@ -1,0 +1,231 @@
+"""Hardware profiles: energy, time and power constants, each with its band, status, source and operating point.
+
+A profile is one YAML file. Shipped profiles are found by name, others by path; nothing in a file is executed.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
+
+from fastsnn_deploy.errors import InputError, Problem
+from fastsnn_deploy.files import existing_file
+from fastsnn_deploy.graph import MaxPool2d, Synapse
+from fastsnn_deploy.graph.node import NODE_TYPES
+
+Status = Literal["published", "fitted", "scaled", "inherited", "assumed"]
+"""How a constant was obtained.
+
+published: printed by those who designed or measured the chip. fitted: by others, to measurements of it. scaled: from
+another chip by a published ratio. inherited: taken over unchanged from another chip. assumed: no source at all.
+"""
+
+Text = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
+Quantity = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Constant(_Strict):
+    """A number of a profile. low <= value <= high is the band; `band` says where its ends come from."""
+
+    value: Quantity
+    low: Quantity
+    high: Quantity
+    unit: Text
+    band: Text
+    status: Status
+    source: Text
+    operating_point: Text
+    note: str = ""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Constant:
+        if not self.low <= self.value <= self.high:
+            raise ValueError(f"band [{self.low:g}, {self.high:g}] does not hold the value {self.value:g}")
+        return self
+
+
+class EnergyConstant(Constant):
+    """Picojoules an operation.
+
+    basis "marginal": what one more operation costs. "aggregate": all power of the chip, static included, divided by
+    its operations; it must not be added to any other term.
+    """
+
+    unit: Literal["pJ"]
+    basis: Literal["marginal", "aggregate"]
+
+
+class TimeConstant(Constant):
+    """Nanoseconds."""
+
+    unit: Literal["ns"]
+
+
+class PowerConstant(Constant):
+    """Milliwatts."""
+
+    unit: Literal["mW"]
+
+
+class Energies(_Strict):
+    """Energy constants. All are marginal but `aggregate_synaptic_operation`; a missing one is not priced.
+
+    synaptic_operation_by_type: overrides for connections of a node type (Conv2d, Linear, MaxPool2d, ...).
+    neuron_update_inactive, neuron_update_active: one quantity at two levels, for a neuron that stays silent in a
+    step and for one that fires; never both for one neuron in one step.
+    message: one message to one destination core. hop: one message over one link between tiles.
+    multiply_accumulate: of a conventional network, and of a graded payload where `kind` is "arithmetic".
+    """
+
+    synaptic_operation: EnergyConstant
+    synaptic_operation_by_type: dict[str, EnergyConstant] = Field(default_factory=dict)
+    neuron_update_inactive: EnergyConstant | None = None
+    neuron_update_active: EnergyConstant | None = None
+    message: EnergyConstant | None = None
+    hop: EnergyConstant | None = None
+    multiply_accumulate: EnergyConstant | None = None
+    aggregate_synaptic_operation: EnergyConstant | None = None
+
+    @field_validator("synaptic_operation_by_type")
+    @classmethod
+    def _known_types(cls, value: dict[str, EnergyConstant]) -> dict[str, EnergyConstant]:
+        known = sorted(name for name, node in NODE_TYPES.items() if issubclass(node, (Synapse, MaxPool2d)))
+        for name in value:
+            if name not in known:
+                raise ValueError(f"'{name}' is not a type of connection. Known types: {', '.join(known)}")
+        return value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Energies:
+        if (self.neuron_update_inactive is None) != (self.neuron_update_active is None):
+            raise ValueError("neuron_update_inactive and neuron_update_active must be given together")
+        for key, constant in named_constants(self):
+            expected = "aggregate" if key == "aggregate_synaptic_operation" else "marginal"
+            if constant.basis != expected:
+                raise ValueError(f"{key} has basis {constant.basis}, must be {expected}")
+        return self
+
+    def of_synapse(self, type_name: str) -> tuple[str, EnergyConstant]:
+        """Key and constant that price a synaptic operation of a connection of this node type."""
+        if type_name in self.synaptic_operation_by_type:
+            return f"synaptic_operation_by_type.{type_name}", self.synaptic_operation_by_type[type_name]
+        return "synaptic_operation", self.synaptic_operation
+
+
+class Times(_Strict):
+    """Durations. Only `step`, a fixed length of the time step, enters the energy (static power times time)."""
+
+    step: TimeConstant | None = None
+    step_minimum: TimeConstant | None = None
+    synaptic_operation: TimeConstant | None = None
+    neuron_update_inactive: TimeConstant | None = None
+    neuron_update_active: TimeConstant | None = None
+    spike_generation: TimeConstant | None = None
+    hop: TimeConstant | None = None
+
+
+class Power(_Strict):
+    """Static power of one chip."""
+
+    static: PowerConstant | None = None
+
+
+class Hardware(_Strict):
+    """A hardware profile.
+
+    kind: "neuromorphic" (a chip) or "arithmetic" (adders and multipliers alone, no memory, no control).
+    scope: what its energies include. caveats: sentences that every report on this profile repeats.
+    """
+
+    name: Text
+    title: Text
+    kind: Literal["neuromorphic", "arithmetic"]
+    process: Text
+    operating_point: Text
+    scope: Text
+    energies: Energies
+    times: Times = Times()
+    power: Power = Power()
+    caveats: Annotated[tuple[Text, ...], Field(strict=False)] = ()
+
+    def constants(self) -> Iterator[tuple[str, Constant]]:
+        """Every constant with its key, such as "energies.message"."""
+        for section in ("energies", "times", "power"):
+            for key, constant in named_constants(getattr(self, section)):
+                yield f"{section}.{key}", constant
+
+
+def named_constants(section: BaseModel) -> Iterator[tuple[str, Any]]:
+    """The constants of one section by key; overrides by type as "synaptic_operation_by_type.Conv2d"."""
+    for key in type(section).model_fields:
+        value = getattr(section, key)
+        if isinstance(value, Constant):
+            yield key, value
+        elif isinstance(value, dict):
+            yield from ((f"{key}.{name}", constant) for name, constant in value.items())
+
+
+def available() -> tuple[str, ...]:
+    """Names of the shipped profiles, sorted."""
+    return tuple(sorted(_shipped()))
+
+
+def load_hardware(name_or_path: str | Path) -> Hardware:
+    """A shipped profile by its name, or a profile file (*.yaml, *.yml) by its path.
+
+    Raises InputError naming the file and listing every wrong key with its value; for an unknown name, the known ones.
+    """
+    text = str(name_or_path)
+    shipped = _shipped()
+    if text in shipped:
+        return _parse(shipped[text].read_bytes(), shipped[text].name)
+    if Path(text).suffix in (".yaml", ".yml") or Path(text).exists():
+        return _parse(existing_file(text, "hardware profile").read_bytes(), text)
+    close = difflib.get_close_matches(text, shipped, n=1)
+    hint = f"Did you mean '{close[0]}'? " if close else ""
+    names = ", ".join(sorted(shipped))
+    raise InputError(f"hardware profile '{text}' is not known. {hint}Known: {names}; or give the path of a .yaml file")
+
+
+def _shipped() -> dict[str, Path]:
+    package = Path(str(files("fastsnn_deploy")))
+    folder = package / "hardware_profiles"
+    if not folder.is_dir():  # a source checkout keeps the profiles beside the package
+        folder = package.parent / "hardware_profiles"
+    if not folder.is_dir():
+        raise InputError("the shipped hardware profiles are missing. Install fastsnn-deploy again")
+    return {path.stem: path for path in folder.glob("*.yaml")}
+
+
+def _parse(content: bytes, path: str) -> Hardware:
+    try:
+        data = yaml.safe_load(content.decode("utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{path}: is not plain YAML ({reason}). Write it as the shipped profiles are") from error
+    if not isinstance(data, dict):
+        raise InputError(
+            f"{path}: holds {type(data).__name__}, not a table of keys. Write it as the shipped profiles are"
+        )
+    try:
+        return Hardware.model_validate(data)
+    except ValidationError as error:
+        raise InputError(f"{path}: is not a valid hardware profile", [_problem(e) for e in error.errors()]) from error
+
+
+def _problem(error: Any) -> Problem:
+    where = ".".join(str(part) for part in error["loc"]) or "the file"
+    message = error["msg"].removeprefix("Value error, ")
+    found = error["input"]
+    shown = "" if isinstance(found, (dict, BaseModel)) else f", found {found!r}"
+    return Problem(where, f"{message[:1].lower()}{message[1:]}{shown}")

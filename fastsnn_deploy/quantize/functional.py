@@ -1,0 +1,63 @@
+"""Quantisation on a uniform grid with straight-through gradients. Rounding is half up everywhere.
+
+`torch.round` rounds half to even; a spiking neuron that starts at half its threshold rounds half up. Exact ties
+are common among integer pre-activations, so training must round as the neuron does.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class _RoundHalfUp(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return torch.floor(x + 0.5)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        return gradients[0]
+
+
+class _ScaleGradient(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, factor: float) -> Tensor:
+        ctx.factor = factor
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return gradients[0] * ctx.factor, None
+
+
+def round_half_up(x: Tensor) -> Tensor:
+    """floor(x + 0.5), gradient 1."""
+    return _RoundHalfUp.apply(x)  # type: ignore[no-any-return, no-untyped-call]
+
+
+def positive_step(step: Tensor) -> Tensor:
+    """The step size in use: |step|, at least 1e-8, so that training can never reach or cross zero."""
+    return step.abs().clamp_min(1e-8)
+
+
+def integers(x: Tensor, step: Tensor, low: int, high: int) -> Tensor:
+    """clip(round_half_up(x / step), low, high): the integer of each value, as floating point.
+
+    step broadcasts to x. The gradient is 1 inside the clip range and 0 outside.
+    """
+    return round_half_up(torch.clamp(x / step, low, high))
+
+
+def lsq(x: Tensor, step: Tensor, low: int, high: int, elements: int) -> Tensor:
+    """Learned step size quantisation: step * integers(x), in float32.
+
+    elements: number of values that share one step, per image for activations; the step's gradient is scaled by
+    1 / sqrt(elements * high). Source: Esser et al., LSQ (arXiv 1902.08153), eq. 1-3 and section 2.2.
+    """
+    scaled = _ScaleGradient.apply(step, 1.0 / math.sqrt(max(elements * high, 1)))  # type: ignore[no-untyped-call]
+    used = positive_step(scaled)
+    return integers(x.float(), used, low, high) * used
