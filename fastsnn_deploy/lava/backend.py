@@ -70,7 +70,10 @@ def run(
         folder = Path(name)
         if len(batch) and steps:
             job = {"images": len(batch), "steps": steps, "models": models, "spikes": spikes, "potentials": potentials}
-            _prepare(folder, graph, file, batch, job)
+            try:
+                _prepare(folder, graph, file, batch, job)
+            except OSError as error:
+                raise BackendError(f"{folder}: cannot be written ({error.strerror}). Free some space") from error
             _execute(folder, timeout, plan(graph, len(batch), steps).length, progress)
         return _collect(folder, graph, plan(graph, max(len(batch), 1), max(steps, 1)), len(batch), steps, record)
 
@@ -138,7 +141,7 @@ def _wait(
     limit = time.monotonic() + timeout
     steps = np.load(folder / "progress.npy", mmap_mode="r")
     reported = -1
-    while process.poll() is None and not (folder / "done").exists():
+    while _exit_status(process.pid) is None and not (folder / "done").exists():
         if (folder / "error.txt").exists():
             break
         if time.monotonic() > limit:
@@ -152,13 +155,21 @@ def _wait(
         time.sleep(POLL_SECONDS)
     if (folder / "error.txt").exists():
         text = (folder / "error.txt").read_text(encoding="utf-8")
-        raise BackendError(f"Lava failed: {text.strip()}")
+        raise BackendError(text.strip())
     if not (folder / "done").exists():
         tail = (folder / "log.txt").read_text(encoding="utf-8", errors="replace")[-2000:]
-        raise BackendError(f"Lava ended without a result (exit code {process.returncode}). Its last words:\n{tail}")
+        raise BackendError(
+            f"Lava ended without a result (exit code {_exit_status(process.pid)}). Its last words:\n{tail}"
+        )
     if progress is not None:
         progress(length, length)
     session.wait_until_empty(process.pid, STOP_SECONDS)
+
+
+def _exit_status(pid: int) -> int | None:
+    """Exit code of a child, None while it runs. Leaves it a zombie, so that its number is not given away yet."""
+    state = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    return None if state is None else state.si_status
 
 
 def _collect(folder: Path, graph: SpikingGraph, timing: Timing, images: int, steps: int, record: Record) -> Run:

@@ -40,9 +40,11 @@ def main(folder: Path) -> None:
 
 
 def report(folder: Path, error: BaseException) -> None:
-    """Write `error.txt`: the message on the first line, then the traceback. The first report stays."""
-    message = str(error) if isinstance(error, DeployError) else f"{type(error).__name__}: {error}"
-    text = message + "\n\n" + "".join(traceback.format_exception(error))
+    """Write `error.txt`: the message, and the traceback unless the user is to act on it. The first report stays."""
+    text = str(error)
+    if not isinstance(error, DeployError):
+        trace = "".join(traceback.format_exception(error))
+        text = f"Lava failed: {type(error).__name__}: {error}\n\n{trace}"
     own = folder / f"error-{os.getpid()}.txt"
     own.write_text(text, encoding="utf-8")
     with contextlib.suppress(FileExistsError):

@@ -75,7 +75,7 @@ class Context:
         scale = float(arm.scale[0])
         population = Population(
             name=f"{node.name}.relay", inputs=(synapse,), shape=value.shape, module=node.module, threshold=ones,
-            bias=ones * 0, initial=ones * 0, charge_scale=ones * scale, floor=int(low.min()),
+            bias=ones * 0, initial=ones * 0, charge_scale=np.full(value.shape[0], scale), floor=int(low.min()),
             ceiling=int(high.max()), code=self.code, scale=scale,
         )  # fmt: skip
         return Signal(self.add(population), value.shape, scale)

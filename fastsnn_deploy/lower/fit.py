@@ -22,8 +22,10 @@ from fastsnn_deploy.lower.expression import Arm, Expression, Float64
 
 Int64 = npt.NDArray[np.int64]
 
-MIN_THRESHOLD = 1024
-"""Rounding a threshold costs a relative error of 1 / (2 * threshold); below about 1,000 it shows in accuracy."""
+MIN_THRESHOLD = 8192
+"""Rounding a threshold costs a relative error of 1 / (2 * threshold), and now and then a count differs from the
+twin's: on a 2-bit residual network 3.6 % of the last layer's counts with 1,024, 1.1 % with 8,192, no fewer beyond
+(what remains comes from 8-bit shortcut weights)."""
 
 MAX_THRESHOLD = 65_536
 """Dead batch norm channels would need thresholds beyond 24 bits; their unit is floored so that this one holds."""

@@ -68,8 +68,7 @@ def load(path: str | Path, device: str = "cpu") -> Checkpoint:
     Raises InputError if the file is missing, damaged, of another kind or version, or holds pickled objects, and
     lists all layers with NaN or infinite values.
     """
-    path = existing_file(path, "checkpoint")
-    content = _read(path, device)
+    content = read_plain(path, "checkpoint", device)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise InputError(
             f"{path}: is a PyTorch file, but not a checkpoint of fastsnn-deploy. Quantise the network with "
@@ -99,7 +98,12 @@ def load(path: str | Path, device: str = "cpu") -> Checkpoint:
     return checkpoint
 
 
-def _read(path: Path, device: str) -> Any:
+def read_plain(path: str | Path, what: str, device: str = "cpu") -> Any:
+    """Content of a PyTorch file that holds tensors and plain data only.
+
+    Raises InputError if the `what` is missing, damaged, or holds pickled objects.
+    """
+    path = existing_file(path, what)
     try:
         return torch.load(path, map_location=device, weights_only=True)
     except pickle.UnpicklingError as error:

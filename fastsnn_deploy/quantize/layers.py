@@ -144,7 +144,7 @@ class QuantConv2d(nn.Conv2d, _QuantWeight):
         self._setup_weight(weight_bits, per_channel)
 
     def forward(self, input: Tensor) -> Tensor:
-        return self._conv_forward(input, self.quantised_weight(), self.bias)
+        return self._conv_forward(input, self.quantised_weight(), self.bias)  # type: ignore[no-any-return]
 
     def config(self) -> dict[str, Any]:
         """Constructor arguments as plain data."""
@@ -182,7 +182,8 @@ class Subsample(nn.Module):
         self.stride = (int(stride[0]), int(stride[1]))
 
     def forward(self, x: Tensor) -> Tensor:
-        return x[:, :, :: self.stride[0], :: self.stride[1]]
+        kept: Tensor = x[:, :, :: self.stride[0], :: self.stride[1]]
+        return kept
 
     def config(self) -> dict[str, Any]:
         """Constructor arguments as plain data."""
@@ -205,4 +206,5 @@ class PadChannels(nn.Module):
 
 
 def _padding(conv: nn.Conv2d) -> list[int] | str:
-    return conv.padding if isinstance(conv.padding, str) else list(conv.padding)
+    padding = conv.padding
+    return padding if isinstance(padding, str) else list(padding)

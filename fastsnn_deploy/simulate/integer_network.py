@@ -53,7 +53,7 @@ def _value(node: Node, inputs: list[Int64], emitted: Int64) -> Int64:
 def route(node: Node, inputs: list[Int64]) -> Int64:
     """Routing nodes: flatten in C, H, W order; concatenate on the channel axis. Shapes are [N, ...]."""
     if isinstance(node, Flatten):
-        return inputs[0].reshape(len(inputs[0]), -1)
+        return inputs[0].reshape(len(inputs[0]), *node.shape)
     if isinstance(node, Concat):
         return np.concatenate(inputs, axis=1)
     raise TypeError(f"{type(node).__name__} does not route spikes")

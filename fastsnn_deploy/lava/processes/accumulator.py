@@ -17,6 +17,7 @@ from lava.magma.core.resources import CPU
 from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 
 from fastsnn_deploy.lava.processes.clock import Clock
+from fastsnn_deploy.lava.processes.state import bias_part, wrap
 
 
 class Accumulator(AbstractProcess):  # type: ignore[misc]
@@ -65,10 +66,6 @@ class PyAccumulator(PyLoihiProcessModel):  # type: ignore[misc]
         if now is not None:
             if now[1] == 0:
                 self.v[...] = 0
-            step = now[1] - self.bias_start
-            if 0 <= step < self.bias_parts:
-                total = self.bias.astype(np.int64)
-                part = total * (step + 1) // self.bias_parts - total * step // self.bias_parts
-                self.v += part.astype(np.int32)
-            self.v += charge
+            bias = bias_part(self.bias, now[1] - self.bias_start, self.bias_parts)
+            self.v[...] = wrap(self.v + charge + bias)
         self.v_out.send(self.v)

@@ -17,8 +17,7 @@ from lava.magma.core.resources import CPU
 from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 
 from fastsnn_deploy.lava.processes.clock import Clock
-
-Int32 = npt.NDArray[np.int32]
+from fastsnn_deploy.lava.processes.state import Int32, bias_part, wrap
 
 
 class SignedIF(AbstractProcess):  # type: ignore[misc]
@@ -109,17 +108,10 @@ class PySignedIF(PyLoihiProcessModel):  # type: ignore[misc]
         if now[1] == 0:
             self.v[...] = self.initial
             self.count[...] = 0
-        self.v += charge + self.bias_now(now[1] - self.bias_start)
+        bias = bias_part(self.bias, now[1] - self.bias_start, self.bias_parts)
+        self.v[...] = wrap(self.v + charge + bias)
         spikes = self.emission(self.v, self.count, self.threshold, self.floor, self.ceiling)
         self.v -= spikes * self.threshold
         self.count += spikes
         self.s_out.send(spikes)
         self.v_out.send(self.v)
-
-    def bias_now(self, step: int) -> npt.NDArray[np.int32]:
-        """The part of the bias of one step after its start."""
-        if not 0 <= step < self.bias_parts:
-            return np.zeros(1, dtype=np.int32)
-        total = self.bias.astype(np.int64)
-        part = total * (step + 1) // self.bias_parts - total * step // self.bias_parts
-        return np.asarray(part, dtype=np.int32)

@@ -1,0 +1,57 @@
+"""`fastsnn-deploy train`: a recipe to a checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fastsnn_deploy.cli.common import DataRoot, Download, Json, messages, percent, print_json, progress_bar
+from fastsnn_deploy.errors import InputError
+
+
+def train(
+    recipe: Annotated[str, typer.Option(help="Name of a shipped recipe, or path of a .yaml file.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Checkpoint to write.")] = Path("model.pt"),
+    data_root: DataRoot = Path("data"),
+    download: Download = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on after the last finished epoch.")] = False,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
+    seed: Annotated[int | None, typer.Option(help="Another seed than the recipe's.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Train a quantised network from a recipe and save it as a checkpoint.
+
+    The state after every epoch is kept beside the checkpoint until training ends; --resume continues from it.
+    """
+    from fastsnn_deploy.quantize.recipe import load_recipe
+    from fastsnn_deploy.quantize.train import Trainer
+
+    chosen = load_recipe(recipe)
+    if seed is not None:
+        chosen = chosen.model_copy(update={"seed": seed})
+    if out.is_dir():
+        raise InputError(f"{out}: is a folder. Name a file with --out")
+    console = messages()
+    with progress_bar(f"training {chosen.name}") as update:
+        trainer = Trainer(
+            chosen,
+            out,
+            data_root=data_root,
+            download=download,
+            device=device,
+            progress=update,
+            log=lambda line: console.print(line, highlight=False),
+        )
+        try:
+            checkpoint = trainer.run(resume=resume)
+        except KeyboardInterrupt:
+            if trainer.resume_file.exists():
+                console.print(f"interrupted; the last finished epoch is in {trainer.resume_file}: go on with --resume")
+            raise
+    accuracy = checkpoint.metadata["quantised_accuracy"]
+    if as_json:
+        print_json({"checkpoint": str(out), "recipe": chosen.name, "quantised_accuracy": accuracy})
+    else:
+        typer.echo(f"{out}: quantised network, {percent(accuracy)} of the test images right")

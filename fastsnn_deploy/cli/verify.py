@@ -1,0 +1,167 @@
+"""`fastsnn-deploy verify`: the proof that nothing was lost."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+import typer
+
+from fastsnn_deploy.cli.common import (
+    Data,
+    DataRoot,
+    Download,
+    Json,
+    Samples,
+    output,
+    percent,
+    print_json,
+    progress_bar,
+    sample_images,
+)
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from fastsnn_deploy.graph import SpikingGraph
+    from fastsnn_deploy.verify import Comparison, Verification
+
+
+class BackendName(str, Enum):
+    """What runs the spiking network."""
+
+    reference = "reference"
+    lava = "lava"
+
+
+class Models(str, Enum):
+    """Lava's process model of a convolution."""
+
+    fast = "fast"
+    stock = "stock"
+
+
+def verify(
+    model: Annotated[Path, typer.Argument(help="Checkpoint of the quantised network (model.pt).")],
+    net: Annotated[Path | None, typer.Argument(help="Exported file to check against it (model.net).")] = None,
+    samples: Samples = 20,
+    backend: Annotated[BackendName, typer.Option(help="lava also compares every neuron at every step on Lava.")]
+    = BackendName.reference,
+    data: Data = None,
+    data_root: DataRoot = Path("data"),
+    download: Download = False,
+    batch: Annotated[int, typer.Option(min=1, help="Images at a time; one Lava run each.")] = 100,
+    models: Annotated[Models, typer.Option(help="Lava's model of a convolution: ours (fast) or stock.")] = Models.fast,
+    timeout: Annotated[float, typer.Option(help="Seconds for one Lava run.")] = 600.0,
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """Prove that the spiking network computes the quantised network's integers, neuron by neuron.
+
+    Compares the settled count of every neuron of every layer with the integer network, and with --backend lava
+    every neuron at every step with Lava. Exit code 1 if a single integer differs.
+    """
+    from fastsnn_deploy import netx, quantize
+    from fastsnn_deploy.lower import convert
+    from fastsnn_deploy.verify import verify as run_verification
+
+    checkpoint = quantize.load(model)
+    truth = convert(checkpoint)
+    graph = netx.read(net) if net is not None else truth
+    images, labels, name = sample_images(truth, data, data_root, samples, download)
+    with progress_bar("verifying") as update:
+        result = run_verification(
+            graph,
+            images,
+            truth=truth,
+            backend=backend.value,
+            net=net,
+            batch=batch,
+            models=models.value,
+            timeout=timeout,
+            progress=update,
+        )
+    twin = twin_predictions(checkpoint.twin, images, truth.input.step)
+    report = as_plain(result, twin, labels, name, graph)
+    if as_json:
+        print_json(report)
+    else:
+        console = output()
+        for line in lines(result, report):
+            console.print(line, highlight=False, soft_wrap=True)
+    if not result.exact:
+        raise typer.Exit(1)
+
+
+def twin_predictions(twin: nn.Module, images: np.ndarray, step: float) -> np.ndarray:
+    """Classes that the quantised PyTorch network (floating point) predicts for integer levels: int64 [N]."""
+    import torch
+
+    twin.eval()
+    with torch.no_grad():
+        logits = [twin(part.float() * step).flatten(1) for part in torch.split(torch.from_numpy(images), 200)]
+    return torch.cat(logits).argmax(1).numpy()
+
+
+def as_plain(
+    result: Verification, twin: np.ndarray, labels: np.ndarray | None, data: str, graph: SpikingGraph
+) -> dict[str, Any]:
+    """The verification as JSON values."""
+    total = result.total
+    report: dict[str, Any] = {
+        "exact": total.exact,
+        "integers_compared": total.compared,
+        "integers_differing": total.differing,
+        "images": result.images,
+        "data": data,
+        "settled": _comparison(result.settled),
+        **{name: _comparison(comparison) for name, comparison in result.backend.items()},
+        "settle_steps": {"mean": float(result.settle_steps.mean()), "max": int(result.settle_steps.max())},
+        "depth": graph.depth,
+        "predictions_differing_from_twin": int((twin != result.predictions).sum()),
+    }
+    if labels is not None:
+        report["integer_accuracy"] = float((result.predictions == labels).mean())
+        report["twin_accuracy"] = float((twin == labels).mean())
+    return report
+
+
+def _comparison(comparison: Comparison) -> dict[str, Any]:
+    return {
+        "compared": comparison.compared,
+        "differing": comparison.differing,
+        "first": None if comparison.first is None else str(comparison.first),
+    }
+
+
+def verdict(comparison: Comparison) -> str:
+    """`exact: K integers compared, 0 differ`, or how many differ and the first one."""
+    if comparison.exact:
+        return f"exact: {comparison.compared:,} integers compared, 0 differ"
+    return (
+        f"NOT EXACT: {comparison.compared:,} integers compared, {comparison.differing:,} differ; "
+        f"first: {comparison.first}"
+    )
+
+
+def lines(result: Verification, report: dict[str, Any]) -> list[str]:
+    """The verification as text."""
+    steps = report["settle_steps"]
+    text = [
+        f"integer network against settled spiking network, {result.images} images ({report['data']}):",
+        f"  {verdict(result.settled)}",
+    ]
+    for name, comparison in result.backend.items():
+        text += [f"reference against {name}, every neuron at every step:", f"  {verdict(comparison)}"]
+    text.append(f"settled after {steps['mean']:.1f} steps on average, {steps['max']} at most (depth {report['depth']})")
+    differing = report["predictions_differing_from_twin"]
+    if "integer_accuracy" in report:
+        text.append(
+            f"accuracy: integer network {percent(report['integer_accuracy'])}, PyTorch twin "
+            f"{percent(report['twin_accuracy'])}; {differing} of {result.images} predictions differ"
+        )
+    else:
+        text.append(f"{differing} of {result.images} predictions differ from the PyTorch twin's")
+    text.append(verdict(result.total))
+    return text

@@ -1,0 +1,94 @@
+"""Training recipes: everything that decides the weights, in one YAML file."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+from typing import Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from fastsnn_deploy.errors import InputError, Problem
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Stage(_Strict):
+    """One stretch of training; each starts from the weights of the one before.
+
+    bits: activation bits, null for floating point (first stage only). epochs, learning_rate: cosine from
+    learning_rate to zero over the stage, after one epoch of linear warm-up if `warmup`.
+    """
+
+    epochs: int = Field(ge=1)
+    learning_rate: float = Field(gt=0)
+    bits: int | None = Field(default=None, ge=1, le=8)
+    weight_bits: int = Field(default=4, ge=2, le=8)
+    warmup: bool = False
+
+
+class Augment(_Strict):
+    """shift: random translation by up to so many pixels, zero-level padding. flip: random mirror image."""
+
+    shift: int = Field(default=0, ge=0)
+    flip: bool = False
+
+
+class Recipe(_Strict):
+    """A network, its data, and how it is trained."""
+
+    name: str
+    data: str
+    model: str
+    model_options: dict[str, int] = {}
+    stages: tuple[Stage, ...] = Field(min_length=1)
+    first_bits: int = Field(default=8, ge=2, le=8)
+    last_bits: int = Field(default=8, ge=2, le=8)
+    batch_size: int = Field(default=128, ge=1)
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    weight_decay: float = Field(default=1e-4, ge=0)
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    augment: Augment = Augment()
+    precision: Literal["float32", "bfloat16"] = "float32"
+    seed: int = 0
+
+
+def recipe_names() -> list[str]:
+    """Names of the recipes that come with the package."""
+    return sorted(path.stem for path in recipe_folder().glob("*.yaml"))
+
+
+def recipe_folder() -> Path:
+    """Folder of the shipped recipes: inside an installed package, or beside it in a source tree."""
+    package = Path(str(resources.files("fastsnn_deploy")))
+    inside = package / "recipes"
+    return inside if inside.is_dir() else package.parent / "recipes"
+
+
+def load_recipe(name_or_path: str | Path) -> Recipe:
+    """A recipe by name or from a YAML file. Raises InputError naming the file and every wrong key and value."""
+    path = Path(name_or_path)
+    if not path.suffix:
+        path = recipe_folder() / f"{name_or_path}.yaml"
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        known = ", ".join(recipe_names())
+        raise InputError(f"{name_or_path}: no such recipe. Known recipes: {known}; or name a .yaml file") from error
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"{path}: cannot be read as YAML ({str(error).splitlines()[0]})") from error
+    try:
+        recipe = Recipe.model_validate(content)
+    except ValidationError as error:
+        problems = [
+            Problem(".".join(map(str, item["loc"])) or "recipe", f"{item['msg']} (found {item.get('input')!r:.60})")
+            for item in error.errors()
+        ]
+        raise InputError(f"{path}: is not a valid recipe", problems) from error
+    late = [i for i, stage in enumerate(recipe.stages) if stage.bits is None and i > 0]
+    if late or recipe.stages[-1].bits is None:
+        raise InputError(f"{path}: only the first stage may be in floating point, and the last must have bits")
+    return recipe

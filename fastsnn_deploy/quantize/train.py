@@ -1,0 +1,270 @@
+"""A plain training loop: seeded, resumable, cosine schedule, CPU or GPU, optional bfloat16."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fastsnn_deploy.errors import InputError
+from fastsnn_deploy.files import atomic_path
+from fastsnn_deploy.quantize.checkpoint import Checkpoint, read_plain, save
+from fastsnn_deploy.quantize.data import Images, load_images
+from fastsnn_deploy.quantize.layers import QuantActivation, QuantConv2d, QuantLinear
+from fastsnn_deploy.quantize.models import build
+from fastsnn_deploy.quantize.prepare import calibrate, prepare
+from fastsnn_deploy.quantize.recipe import Recipe, Stage
+
+Progress = Callable[[int, int], None]
+Log = Callable[[str], None]
+
+RESUME_FORMAT = "fastsnn-deploy training state"
+
+
+class Trainer:
+    """Trains one recipe. The state after every epoch lies in `<output>.resume` until training has finished."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        output: str | Path,
+        *,
+        data_root: str | Path = "data",
+        download: bool = False,
+        device: str = "cpu",
+        progress: Progress | None = None,
+        log: Log | None = None,
+    ) -> None:
+        self.recipe, self.output = recipe, Path(output)
+        self.device = _device(device)
+        self.progress = progress or (lambda done, total: None)
+        self.log = log or (lambda line: None)
+        self.train_images = load_images(recipe.data, "train", data_root, download)
+        self.test_images = load_images(recipe.data, "test", data_root, download)
+        self.epochs = sum(stage.epochs for stage in recipe.stages)
+
+    @property
+    def resume_file(self) -> Path:
+        """Where the state after the last finished epoch lies."""
+        return self.output.with_name(self.output.name + ".resume")
+
+    def run(self, resume: bool = False) -> Checkpoint:
+        """Train all stages, save the twin to `output`, delete the resume file, return the checkpoint."""
+        state = self._read_resume() if resume else None
+        torch.manual_seed(self.recipe.seed)
+        images = self.train_images
+        model: nn.Module = build(self.recipe.model, channels=images.shape[0], classes=images.classes,
+                                 **self.recipe.model_options)  # fmt: skip
+        for number, stage in enumerate(self.recipe.stages):
+            model = _to(self._enter(model, stage), self.device, torch.channels_last)
+            if state is not None and number < state["stage"]:
+                continue  # structure only: the weights come with the state
+            self._train_stage(model, number, state)
+            state = None
+        checkpoint = self._finish(model)
+        self.resume_file.unlink(missing_ok=True)
+        return checkpoint
+
+    def _enter(self, model: nn.Module, stage: Stage) -> nn.Module:
+        """The model in the form of a stage: float, freshly quantised, or with other bits."""
+        if stage.bits is None:
+            return model
+        if any(isinstance(module, QuantActivation) for module in model.modules()):
+            set_bits(model, stage.bits, stage.weight_bits)
+            return model
+        images = self.train_images
+        model = _to(model, "cpu", torch.contiguous_format)
+        twin = prepare(
+            model, stage.bits, stage.weight_bits, first_bits=self.recipe.first_bits, last_bits=self.recipe.last_bits,
+            mean=images.mean, std=images.std, input_step=images.step, input_levels=(0, images.highest),
+        )  # fmt: skip
+        twin.eval()
+        calibrate(twin, images.raw(slice(0, 256)))
+        return twin
+
+    def _train_stage(self, model: nn.Module, number: int, state: dict[str, Any] | None) -> None:
+        stage = self.recipe.stages[number]
+        optimiser = torch.optim.SGD(_groups(model, self.recipe.weight_decay), lr=stage.learning_rate,
+                                    momentum=self.recipe.momentum, nesterov=self.recipe.momentum > 0)  # fmt: skip
+        first = 0
+        if state is not None:
+            try:
+                model.load_state_dict(state["model"])
+                optimiser.load_state_dict(state["optimiser"])
+            except (RuntimeError, ValueError, KeyError) as error:
+                reason = str(error).splitlines()[0]
+                raise InputError(f"{self.resume_file}: does not belong to this recipe ({reason})") from error
+            first = state["epoch"]
+        before = sum(s.epochs for s in self.recipe.stages[:number])
+        for epoch in range(first, stage.epochs):
+            loss = self._epoch(model, optimiser, number, epoch, before + epoch)
+            accuracy = self.accuracy(model, self.test_images)
+            self.log(
+                f"stage {number + 1}/{len(self.recipe.stages)} epoch {epoch + 1}/{stage.epochs}: "
+                f"loss {loss:.4f}, test accuracy {100 * accuracy:.2f} %"
+            )
+            self._write_resume(model, optimiser, number, epoch + 1)
+
+    def _epoch(self, model: nn.Module, optimiser: torch.optim.Optimizer, stage: int, epoch: int, done: int) -> float:
+        """One pass over the training images. All randomness follows from (seed, stage, epoch): resuming is exact."""
+        generator = torch.Generator().manual_seed(self.recipe.seed * 1_000_003 + stage * 10_007 + epoch)
+        torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
+        model.train()
+        batches = math.ceil(len(self.train_images.labels) / self.recipe.batch_size)
+        total = 0.0
+        for i, (images, labels) in enumerate(self._batches(generator)):
+            rate = _learning_rate(self.recipe.stages[stage], epoch + i / batches)
+            for group in optimiser.param_groups:
+                group["lr"] = rate
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.precision == "bfloat16"):
+                logits = model(self._normalised(model, images)).float()
+            loss = F.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing)
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            nn.utils.clip_grad_norm_(model.parameters(), 5.0)
+            optimiser.step()
+            total += float(loss.detach()) * len(labels)
+            self.progress(done * batches + i + 1, self.epochs * batches)
+        if not math.isfinite(total):
+            raise InputError(f"training diverged in epoch {epoch + 1}: the loss is {total}. Lower the learning rate")
+        return total / len(self.train_images.labels)
+
+    def _batches(self, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+        data = self.train_images
+        order = torch.randperm(len(data.labels), generator=generator)
+        for index in torch.split(order, self.recipe.batch_size):
+            if len(index) > 1:  # batch norm needs two
+                images = augment(data.raw(index), self.recipe.augment.shift, self.recipe.augment.flip, generator)
+                images = images.to(self.device, memory_format=torch.channels_last)
+                yield images, data.labels[index].to(self.device)
+
+    def _normalised(self, model: nn.Module, images: Tensor) -> Tensor:
+        """A twin normalises raw images itself; a float network gets them normalised."""
+        if any(isinstance(module, QuantActivation) for module in model.modules()):
+            return images
+        mean = torch.tensor(self.train_images.mean, device=images.device).view(1, -1, 1, 1)
+        std = torch.tensor(self.train_images.std, device=images.device).view(1, -1, 1, 1)
+        return (images - mean) / std
+
+    def accuracy(self, model: nn.Module, data: Images) -> float:
+        """Fraction of images whose largest logit is the label's, evaluated in float32."""
+        model.eval()
+        right = 0
+        with torch.no_grad():
+            for index in torch.split(torch.arange(len(data.labels)), 500):
+                images = data.raw(index).to(self.device, memory_format=torch.channels_last)
+                predicted = model(self._normalised(model, images)).flatten(1).argmax(1).cpu()
+                right += int((predicted == data.labels[index]).sum())
+        return right / len(data.labels)
+
+    def _finish(self, model: nn.Module) -> Checkpoint:
+        model = _to(model, "cpu", torch.contiguous_format).eval()
+        metadata = {
+            "data": self.recipe.data,
+            "recipe": self.recipe.model_dump(mode="json"),
+            "quantised_accuracy": self._cpu_accuracy(model),
+        }
+        checkpoint = Checkpoint(model, self.train_images.shape, metadata)  # type: ignore[arg-type]
+        save(checkpoint, self.output)
+        return checkpoint
+
+    def _cpu_accuracy(self, model: nn.Module) -> float:
+        device, self.device = self.device, torch.device("cpu")
+        try:
+            return self.accuracy(model, self.test_images)
+        finally:
+            self.device = device
+
+    def _write_resume(self, model: nn.Module, optimiser: torch.optim.Optimizer, stage: int, epoch: int) -> None:
+        state = {
+            "format": RESUME_FORMAT,
+            "recipe": self.recipe.model_dump_json(),
+            "stage": stage,
+            "epoch": epoch,
+            "model": model.state_dict(),
+            "optimiser": optimiser.state_dict(),
+        }
+        with atomic_path(self.resume_file) as temporary, temporary.open("wb") as file:
+            torch.save(state, file)
+
+    def _read_resume(self) -> dict[str, Any]:
+        state = read_plain(self.resume_file, "training state", str(self.device))
+        if not isinstance(state, dict) or state.get("format") != RESUME_FORMAT:
+            raise InputError(f"{self.resume_file}: is not a training state of this program")
+        if state.get("recipe") != self.recipe.model_dump_json():
+            raise InputError(f"{self.resume_file}: belongs to another recipe. Use the same recipe, or start anew")
+        return state
+
+
+def set_bits(twin: nn.Module, bits: int, weight_bits: int) -> None:
+    """Change the bits of hidden activations and weights in place; steps stretch so that ranges stay.
+
+    Weights of 8 bits (first and last layer) and signed activations' signs are kept.
+    """
+    shared: set[int] = set()
+    for module in twin.modules():
+        if isinstance(module, QuantActivation) and module.bits != bits:
+            before = module.high
+            module.__dict__.update(vars_of_bits(max(bits, 2) if module.signed else bits, module.signed))
+            if id(module.step) not in shared:
+                shared.add(id(module.step))
+                with torch.no_grad():
+                    module.step.mul_(before / module.high)
+        elif isinstance(module, (QuantConv2d, QuantLinear)) and module.weight_bits != 8:
+            module.weight_bits = weight_bits
+            module.reset_weight_step()
+
+
+def vars_of_bits(bits: int, signed: bool) -> dict[str, int]:
+    """The attributes of a QuantActivation that follow from its bits."""
+    fresh = QuantActivation(bits, signed)
+    return {"bits": fresh.bits, "low": fresh.low, "high": fresh.high}
+
+
+def augment(images: Tensor, shift: int, flip: bool, generator: torch.Generator) -> Tensor:
+    """Each image moved by up to `shift` pixels (zeros come in) and mirrored with probability 1/2 if `flip`."""
+    if flip:
+        mirrored = torch.rand(len(images), generator=generator) < 0.5
+        images = torch.where(mirrored.view(-1, 1, 1, 1), images.flip(3), images)
+    if shift:
+        height, width = images.shape[2:]
+        padded = F.pad(images, (shift,) * 4)
+        offsets = torch.randint(2 * shift + 1, (2, len(images)), generator=generator)
+        rows = offsets[0].view(-1, 1) + torch.arange(height)
+        columns = offsets[1].view(-1, 1) + torch.arange(width)
+        batch = torch.arange(len(images)).view(-1, 1, 1)
+        images = padded.permute(0, 2, 3, 1)[batch, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+    return images
+
+
+def _learning_rate(stage: Stage, epoch: float) -> float:
+    warm = min(1.0, epoch + 0.01) if stage.warmup else 1.0
+    return warm * stage.learning_rate * 0.5 * (1 + math.cos(math.pi * epoch / stage.epochs))
+
+
+def _groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Weight decay for weights only: not for biases, batch norm, or steps."""
+    decayed = {id(m.weight) for m in model.modules() if isinstance(m, (nn.Conv2d, nn.Linear))}
+    parameters = list(model.parameters())
+    return [
+        {"params": [p for p in parameters if id(p) in decayed], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if id(p) not in decayed], "weight_decay": 0.0},
+    ]
+
+
+def _to(model: nn.Module, device: str | torch.device, layout: torch.memory_format) -> nn.Module:
+    return model.to(device).to(memory_format=layout)  # type: ignore[call-overload, no-any-return]
+
+
+def _device(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"device '{name}' cannot be used ({str(error).splitlines()[0]}). Use --device cpu") from error
+    return device
