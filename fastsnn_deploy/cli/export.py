@@ -95,7 +95,7 @@ def summarise(graph: SpikingGraph) -> dict[str, Any]:
                 "shape": list(node.shape),
                 "synapses": sum(int(s.fan_out(graph[s.inputs[0]].shape).sum()) for s in connections),
                 "parameters": sum(s.parameters for s in connections),
-                "inputs": [f"{type(s).__name__} from {s.inputs[0]}" for s in connections] or list(node.inputs),
+                "inputs": [f"{s.name} ({type(s).__name__}) of {s.inputs[0]}" for s in connections] or list(node.inputs),
                 "exponents": [[int(s.exponent.min()), int(s.exponent.max())] for s in connections],
                 "delays": [s.delay for s in connections],
                 "threshold": _span(node.threshold) if isinstance(node, Population) else None,

@@ -149,6 +149,17 @@ def channel_arrays(graph: SpikingGraph) -> Iterator[Problem]:
                 yield Problem(_at(node), f"{field} has shape {value.shape}, needs ({node.channels},)")
 
 
+def integers_fit(graph: SpikingGraph) -> Iterator[Problem]:
+    """Every integer of a node fits 32 signed bits, so that no later check can overflow."""
+    for node in graph.nodes:
+        for key in ("threshold", "bias", "initial", "offset", "ceiling", "floor", "low", "high", "delay", "delays"):
+            value = np.asarray(getattr(node, key, 0))
+            if value.dtype.kind not in "iu" or (value.size and np.abs(value.astype(np.float64)).max() >= 2**31):
+                yield Problem(_at(node), f"{key} must hold integers of 32 signed bits")
+    if type(graph.schedule.window) is not int or abs(graph.schedule.window) >= 2**31:
+        yield Problem("schedule", f"window {graph.schedule.window} must be an integer of 32 signed bits")
+
+
 def weights_fit(graph: SpikingGraph) -> Iterator[Problem]:
     """Weights are 8-bit mantissas with exponents of 0 to 13; delays are at least 1."""
     for node in graph.synapses:
@@ -209,7 +220,7 @@ def state_fits(graph: SpikingGraph) -> Iterator[Problem]:
 RULES: tuple[tuple[Rule, ...], ...] = (
     (one_input, known_types, outputs_exist),
     (signals_match,),
-    (one_target, shapes_match, channel_arrays),
+    (one_target, shapes_match, channel_arrays, integers_fit),
     (windows_hold_positions, weights_fit, neurons_fit, schedule_known),
     (state_fits,),
 )

@@ -54,6 +54,9 @@ def canonicalise(model: nn.Module) -> fx.GraphModule:
     """
     if isinstance(model, fx.GraphModule) and model.meta.get("canonical"):
         return model
+    _require_free_names(model)
+    if kind_of(model) is not None or type(model) in FLOAT_MODULES:
+        model = nn.Sequential(model).train(model.training)
     tracer = _Tracer()
     try:
         graph = tracer.trace(model)
@@ -63,17 +66,19 @@ def canonicalise(model: nn.Module) -> fx.GraphModule:
             [Problem(_innermost_line(error), str(error).split("\n")[0], "Remove control flow that depends on data")],
         ) from error
     module = fx.GraphModule(tracer.root, graph)
-    problems: list[Problem] = []
+    problems: dict[fx.Node, Problem] = {}
     for node in list(graph.nodes):
         if "module" not in node.meta:  # nodes inserted by a rewrite have theirs already
             node.meta["module"], node.meta["line"] = _origin(node), _source_line(node)
+        _resolve_in_place(module, node)
         try:
             _canonicalise_node(module, node)
         except _UnsupportedError as error:
-            problems.append(problem_at(node, str(error), error.fix))
-    if problems:
-        raise LoweringError(f"{type(model).__name__} holds {len(problems)} things without a spiking form", problems)
+            problems[node] = problem_at(node, str(error), error.fix)
     graph.eliminate_dead_code()
+    found = [problems[node] if node in problems else _leftover(node) for node in graph.nodes]
+    if real := [problem for problem in found if problem is not None]:
+        raise LoweringError(f"{type(model).__name__} holds {len(real)} things without a spiking form", real)
     graph.lint()
     module.recompile()
     module.delete_all_unused_submodules()
@@ -93,14 +98,16 @@ def add_module(module: fx.GraphModule, node: fx.Node, new: nn.Module) -> str:
     name, i = f"{node.name}_{type(new).__name__.lower()}", 1
     while hasattr(module, name):
         name, i = f"{node.name}_{type(new).__name__.lower()}_{i}", i + 1
-    module.add_submodule(name, new)
+    module.add_submodule(name, new.train(module.training))
     return name
 
 
-def insert_after(module: fx.GraphModule, node: fx.Node, new: nn.Module) -> fx.Node:
-    """Put `new` behind `node` for all its present users."""
+def insert_after(module: fx.GraphModule, node: fx.Node, new: nn.Module, name: str = "") -> fx.Node:
+    """Put `new` behind `node` for all its present users, under `name` if that is free."""
+    path = name if name and not hasattr(module, name) else add_module(module, node, new)
+    module.add_submodule(path, new)
     with module.graph.inserting_after(node):
-        inserted = module.graph.call_module(add_module(module, node, new), (node,))
+        inserted = module.graph.call_module(path, (node,))
     inserted.meta.update(module=node.meta.get("module", ""), line=node.meta.get("line", ""))
     node.replace_all_uses_with(inserted, delete_user_cb=lambda user: user is not inserted)
     return inserted
@@ -110,6 +117,43 @@ class _UnsupportedError(Exception):
     def __init__(self, what: str, fix: str = "") -> None:
         super().__init__(what)
         self.fix = fix
+
+
+RESERVED_NAMES = frozenset(dir(fx.GraphModule(nn.Module(), fx.Graph())))
+"""Names that no layer at the top of a network may have: a GraphModule uses them itself."""
+
+
+def _require_free_names(model: nn.Module) -> None:
+    problems = [
+        Problem(name, "has a name that torch.fx uses itself", "Rename the attribute")
+        for name, _ in model.named_children()
+        if name in RESERVED_NAMES
+    ]
+    if problems:
+        raise LoweringError(f"{type(model).__name__} cannot be traced", problems)
+
+
+def _resolve_in_place(module: fx.GraphModule, node: fx.Node) -> None:
+    """What is read after an in-place call sees its result: `relu_(x); return x` becomes `return relu(x)`."""
+    source = node.args[0] if node.args else None
+    if node.op == "call_module":
+        in_place = getattr(module.get_submodule(str(node.target)), "inplace", False)
+    else:
+        name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
+        in_place = node.target is operator.iadd or (name.endswith("_") and not name.endswith("__"))
+        in_place = in_place or node.kwargs.get("inplace", False)
+    if in_place and isinstance(source, fx.Node):
+        source.replace_all_uses_with(node, delete_user_cb=lambda user: user > node)
+
+
+def _leftover(node: fx.Node) -> Problem | None:
+    """A call that was tolerated as part of a reshape, but whose result flows into a layer."""
+    if node.op in ("placeholder", "output", "call_module") or node.target in (operator.add, torch.cat):
+        return None
+    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", str(node.target))
+    fix = "Only x.view(x.size(0), -1) may use sizes, and only x[:, :, ::s, ::s] indices"
+    flows = any(user.op in ("call_module", "output") or user.target in (operator.add, torch.cat) for user in node.users)
+    return problem_at(node, f"computes with the result of {name}()", fix) if flows else None
 
 
 def _canonicalise_node(module: fx.GraphModule, node: fx.Node) -> None:
@@ -133,7 +177,7 @@ def _canonicalise_node(module: fx.GraphModule, node: fx.Node) -> None:
     new = rule(node)
     if new is None:
         return
-    source = node.args[0]
+    source = _argument(node, 0, "input")
     if not isinstance(source, fx.Node):
         raise _UnsupportedError("its first argument is not a tensor of the network")
     with module.graph.inserting_before(node):
@@ -148,10 +192,20 @@ def _argument(node: fx.Node, position: int, name: str, default: Any = None) -> A
     return node.args[position] if len(node.args) > position else node.kwargs.get(name, default)
 
 
+def _setting(node: fx.Node, position: int, name: str, default: Any = None) -> Any:
+    """An argument that must be a constant."""
+    value = _argument(node, position, name, default)
+    for part in value if isinstance(value, (tuple, list)) else (value,):
+        if isinstance(part, fx.Node):
+            fix = "Write a number; a pool over the whole map is adaptive_avg_pool2d(x, 1)"
+            raise _UnsupportedError(f"its {name} depends on the shape of a tensor", fix)
+    return value
+
+
 def _max_pool(node: fx.Node) -> nn.Module:
     names = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
     defaults = (None, None, 0, 1, False)
-    values = [_argument(node, i + 1, n, d) for i, (n, d) in enumerate(zip(names, defaults, strict=True))]
+    values = [_setting(node, i + 1, n, d) for i, (n, d) in enumerate(zip(names, defaults, strict=True))]
     values[1] = values[1] or values[0]  # an empty stride means the kernel size
     return nn.MaxPool2d(**dict(zip(names, values, strict=True)))
 
@@ -159,13 +213,13 @@ def _max_pool(node: fx.Node) -> nn.Module:
 def _avg_pool(node: fx.Node) -> nn.Module:
     names = ("kernel_size", "stride", "padding", "ceil_mode", "count_include_pad", "divisor_override")
     defaults = (None, None, 0, False, True, None)
-    values = [_argument(node, i + 1, n, d) for i, (n, d) in enumerate(zip(names, defaults, strict=True))]
+    values = [_setting(node, i + 1, n, d) for i, (n, d) in enumerate(zip(names, defaults, strict=True))]
     values[1] = values[1] or values[0]
     return nn.AvgPool2d(**dict(zip(names, values, strict=True)))
 
 
 def _mean(node: fx.Node) -> tuple[nn.Module, ...]:
-    axes = _argument(node, 1, "dim")
+    axes = _setting(node, 1, "dim")
     if not isinstance(axes, (tuple, list)) or sorted(a % 4 for a in axes) != [2, 3]:
         raise _UnsupportedError(f"mean over axes {axes}", "Only the mean over height and width (2, 3) is supported")
     pool = nn.AdaptiveAvgPool2d(1)
@@ -173,7 +227,7 @@ def _mean(node: fx.Node) -> tuple[nn.Module, ...]:
 
 
 def _flatten(node: fx.Node) -> nn.Module:
-    start, end = _argument(node, 1, "start_dim", 0), _argument(node, 2, "end_dim", -1)
+    start, end = _setting(node, 1, "start_dim", 0), _setting(node, 2, "end_dim", -1)
     if start != 1 or end not in (-1, 3):
         raise _UnsupportedError(f"flatten from axis {start} to {end}", "Only flatten(1) is supported")
     return nn.Flatten(1)
@@ -182,13 +236,24 @@ def _flatten(node: fx.Node) -> nn.Module:
 def _view(node: fx.Node) -> nn.Module:
     sizes = node.args[1:] if len(node.args) != 2 or isinstance(node.args[1], int) else node.args[1]
     sizes = tuple(sizes) if isinstance(sizes, (tuple, list)) else (sizes,)
-    if len(sizes) != 2 or (isinstance(sizes[0], int) and sizes[0] != -1) or sizes == (-1, -1):
+    if len(sizes) != 2 or sizes == (-1, -1) or not (sizes[0] == -1 or _is_batch_size(sizes[0])):
         raise _UnsupportedError(f"reshape to {sizes}", "Only x.view(x.size(0), -1), a flatten, is supported")
     return nn.Flatten(1)
 
 
+def _is_batch_size(size: Any) -> bool:
+    """True for x.size(0) and x.shape[0]."""
+    if not isinstance(size, fx.Node):
+        return False
+    if size.target == "size":
+        return bool(_argument(size, 1, "dim") == 0)
+    whole = size.args[0] if size.target is operator.getitem else None
+    of_shape = isinstance(whole, fx.Node) and (whole.target == "size" or whole.args[1:] == ("shape",))
+    return of_shape and size.args[1:] == (0,)
+
+
 def _interpolate(node: fx.Node) -> nn.Module:
-    factor, mode = _argument(node, 2, "scale_factor"), _argument(node, 3, "mode", "nearest")
+    factor, mode = _setting(node, 2, "scale_factor"), _setting(node, 3, "mode", "nearest")
     if mode != "nearest" or factor is None:
         raise _UnsupportedError(f"interpolate with mode '{mode}'", "Use mode='nearest' with a whole scale_factor")
     return nn.Upsample(scale_factor=factor, mode="nearest")
@@ -202,7 +267,9 @@ def _add(node: fx.Node) -> None:
 
 def _cat(node: fx.Node) -> None:
     tensors, axis = _argument(node, 0, "tensors"), _argument(node, 1, "dim", 0)
-    if axis not in (1, -3) or not all(isinstance(t, fx.Node) for t in tensors):
+    if not isinstance(tensors, (tuple, list)) or not all(isinstance(t, fx.Node) for t in tensors):
+        raise _UnsupportedError("concatenates something that is not a list of layer outputs", "List the tensors")
+    if axis not in (1, -3):
         raise _UnsupportedError(f"concatenates along axis {axis}", "Only the channel axis (dim=1) is supported")
     node.target, node.args, node.kwargs = torch.cat, (tuple(tensors), 1), {}
 
@@ -224,8 +291,8 @@ def _slice(node: fx.Node) -> nn.Module | None:
 
 
 def _pad(node: fx.Node) -> nn.Module:
-    pad, value = tuple(_argument(node, 1, "pad")), _argument(node, 3, "value", None)
-    mode = _argument(node, 2, "mode", "constant")
+    pad, value = tuple(_setting(node, 1, "pad")), _setting(node, 3, "value", None)
+    mode = _setting(node, 2, "mode", "constant")
     if len(pad) != 6 or any(pad[:4]) or value or mode != "constant" or min(pad) < 0:
         raise _UnsupportedError(
             f"pads by {pad}", "Pad height and width in the convolution; only channels may be padded"
@@ -234,7 +301,7 @@ def _pad(node: fx.Node) -> nn.Module:
 
 
 def _dropout(node: fx.Node) -> nn.Module:
-    return nn.Dropout(_argument(node, 1, "p", 0.5))
+    return nn.Dropout(_setting(node, 1, "p", 0.5))
 
 
 _Rule = Callable[[fx.Node], nn.Module | tuple[nn.Module, ...] | None]
@@ -247,7 +314,7 @@ _RULES: dict[Any, _Rule] = {
     F.relu6: lambda node: nn.ReLU6(),
     **dict.fromkeys((F.max_pool2d, torch.max_pool2d), _max_pool),
     **dict.fromkeys((F.avg_pool2d, torch._C._nn.avg_pool2d), _avg_pool),
-    F.adaptive_avg_pool2d: lambda node: nn.AdaptiveAvgPool2d(_argument(node, 1, "output_size")),
+    F.adaptive_avg_pool2d: lambda node: nn.AdaptiveAvgPool2d(_setting(node, 1, "output_size")),
     **dict.fromkeys((torch.mean, "mean"), _mean),
     **dict.fromkeys((torch.flatten, "flatten"), _flatten),
     **dict.fromkeys(("view", "reshape", torch.reshape), _view),

@@ -31,7 +31,7 @@ class QuantInput(nn.Module):
     ) -> None:  # fmt: skip
         super().__init__()
         self.step, self.low, self.high, self.std = float(step), int(low), int(high), float(std)
-        means = torch.tensor(tuple(mean) if len(mean) > 1 else tuple(mean) * channels, dtype=torch.float64)
+        means = torch.tensor(tuple(mean), dtype=torch.float64).expand(channels)
         self.register_buffer("offset", torch.floor(means / step + 0.5).to(torch.int64))
         self.offset: Tensor
 
@@ -108,7 +108,7 @@ class _QuantWeight(nn.Module):
         limit = weight_limit(self.weight_bits)
         flat = self.weight.detach().reshape(len(self.weight_step), -1).float()
         largest = flat.abs().amax(1, keepdim=True).clamp_min(1e-8)
-        best_error = torch.full((len(flat),), float("inf"))
+        best_error = torch.full((len(flat),), float("inf"), device=flat.device)
         best = largest[:, 0] / limit
         for fraction in torch.linspace(0.2, 1.0, 80):
             step = largest * fraction / limit

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -22,8 +23,12 @@ from fastsnn_deploy.quantize.layers import (
 
 _RELU = (nn.ReLU, nn.ReLU6)
 _WEIGHTED = (nn.Conv2d, nn.Linear)
-_KEEPS_GRID = (nn.MaxPool2d, nn.Flatten, nn.Identity, nn.Dropout, nn.Dropout2d, nn.Upsample, Subsample, PadChannels)
-"""Modules whose output is on the grid of their input (dropout and identity vanish in deployment)."""
+_AVERAGE = (nn.AvgPool2d, nn.AdaptiveAvgPool2d)
+_VANISHES = (nn.Flatten, nn.Identity, nn.Dropout, nn.Dropout2d)
+"""Modules that compute nothing in deployment."""
+_MOVES = (nn.MaxPool2d, nn.Upsample, Subsample, PadChannels)
+"""Modules that select or copy spikes: what they read must be on a grid."""
+_KEEPS_GRID = (*_VANISHES, *_MOVES)
 
 
 def prepare(
@@ -49,10 +54,13 @@ def prepare(
     The float model is not changed. Raises LoweringError listing every unsupported place, InputError for options.
     """
     _check_options(bits, weight_bits, first_bits, last_bits)
-    twin = canonicalise(copy.deepcopy(model))
+    _check_input_options(mean, std, input_step, input_levels)
+    parameter = next(model.parameters(), None)
+    twin = canonicalise(copy.deepcopy(model).float().cpu())
     _require_one_input(twin)
+    _require_own_weights(twin)
     _pull_relu_before_max_pool(twin)
-    first, last = _first_layers(twin), _last_layers(twin)
+    first, last = first_layers(twin), last_layers(twin)
     for node, module in _modules(twin):
         if type(module) in _WEIGHTED:
             chosen = last_bits if node in last else first_bits if node in first else weight_bits
@@ -65,22 +73,38 @@ def prepare(
     twin.graph.lint()
     twin.recompile()
     twin.delete_all_unused_submodules()
-    return twin
+    return twin.to(parameter.device) if parameter is not None else twin
 
 
 def _check_options(bits: int, weight_bits: int, first_bits: int, last_bits: int) -> None:
     problems = [
-        Problem(f"{name}={value}", f"must be {low} to 8")
+        Problem(f"{name}={value!r}", f"must be a whole number from {low} to 8")
         for name, value, low in (
             ("bits", bits, 1),
             ("weight_bits", weight_bits, 2),
             ("first_bits", first_bits, 2),
             ("last_bits", last_bits, 2),
         )
-        if not low <= value <= 8
+        if type(value) is not int or not low <= value <= 8
     ]
     if problems:
         raise InputError("these bit widths cannot be used", problems)
+
+
+def _check_input_options(mean: Sequence[float], std: Sequence[float], step: float, levels: tuple[int, int]) -> None:
+    problems = []
+    if not all(map(math.isfinite, mean)) or len(mean) == 0:
+        problems.append(Problem(f"mean={tuple(mean)}", "must hold finite numbers, one or one for each channel"))
+    if not all(0 < value < math.inf for value in std) or len(std) == 0:
+        problems.append(Problem(f"std={tuple(std)}", "must hold positive numbers, one or one for each channel"))
+    if len(mean) != len(std) and 1 not in (len(mean), len(std)):
+        problems.append(Problem("mean and std", f"have {len(mean)} and {len(std)} values", "Give one for each channel"))
+    if not 0 < step < math.inf:
+        problems.append(Problem(f"input_step={step}", "must be a positive number"))
+    if levels[0] >= levels[1]:
+        problems.append(Problem(f"input_levels={levels}", "must increase"))
+    if problems:
+        raise InputError("these input options cannot be used", problems)
 
 
 def _modules(twin: fx.GraphModule) -> Iterator[tuple[fx.Node, nn.Module]]:
@@ -94,25 +118,32 @@ def _module(twin: fx.GraphModule, node: Any) -> nn.Module | None:
 
 
 def _replace(twin: fx.GraphModule, node: fx.Node, new: nn.Module) -> None:
-    """Give a call site its own new module. A module called twice becomes two, except that weights would split."""
-    if isinstance(new, QuantActivation):  # a reused nn.ReLU has no state, but each call needs its own step
+    """Put a new module at a call site. A reused nn.ReLU has no state, but each of its calls gets its own step."""
+    if isinstance(new, QuantActivation):
         node.target = add_module(twin, node, new)
         return
     parent_path, _, name = str(node.target).rpartition(".")
-    calls = [n for n in twin.graph.nodes if n.op == "call_module" and n.target == node.target]
-    if len(calls) > 1:
-        raise LoweringError(
-            "a layer with weights is called more than once",
-            [problem_at(node, f"'{node.target}' is called {len(calls)} times", "Give each call its own layer")],
-        )
-    setattr(twin.get_submodule(parent_path), name, new)
+    setattr(twin.get_submodule(parent_path), name, new.train(twin.training))
+
+
+def _require_own_weights(twin: fx.GraphModule) -> None:
+    """Layers with weights are called once each, and pad with zeros."""
+    problems = []
+    calls: dict[str, int] = {}
+    for node, module in _modules(twin):
+        calls[str(node.target)] = calls.get(str(node.target), 0) + 1
+        if type(module) in _WEIGHTED and calls[str(node.target)] == 2:
+            what = f"layer '{node.target}' is called more than once"
+            problems.append(problem_at(node, what, "Give each call its own layer"))
+        if isinstance(module, nn.Conv2d) and module.padding_mode != "zeros" and calls[str(node.target)] == 1:
+            problems.append(problem_at(node, f"padding_mode '{module.padding_mode}' is not supported", "Use 'zeros'"))
+    if problems:
+        raise LoweringError("layers with weights are used in a way that has no spiking form", problems)
 
 
 def _quantise_weighted(module: nn.Module, bits: int, per_channel: bool) -> nn.Module:
     new: QuantConv2d | QuantLinear
     if isinstance(module, nn.Conv2d):
-        if module.padding_mode != "zeros":
-            raise LoweringError("padding", [Problem("Conv2d", f"padding_mode '{module.padding_mode}'", "Use 'zeros'")])
         new = QuantConv2d(
             module.in_channels, module.out_channels, module.kernel_size, module.stride, module.padding,
             module.dilation, module.groups, module.bias is not None, weight_bits=bits, per_channel=per_channel,
@@ -160,30 +191,33 @@ def _pull_relu_before_max_pool(twin: fx.GraphModule) -> None:
         source.prepend(node)
 
 
-def _first_layers(twin: fx.GraphModule) -> set[fx.Node]:
-    """Layers with weights that read the image."""
-    image = next(node for node in twin.graph.nodes if node.op == "placeholder")
-    found, waiting = set(), list(image.users)
+def _image_readers(twin: fx.GraphModule) -> list[fx.Node]:
+    """What computes with the image, looking through what only moves pixels."""
+    found, waiting = [], [node for node in twin.graph.nodes if node.op == "placeholder"]
     while waiting:
-        node = waiting.pop()
-        module = _module(twin, node)
-        if type(module) in _WEIGHTED:
-            found.add(node)
-        elif isinstance(module, _KEEPS_GRID):
-            waiting += list(node.users)
+        for user in waiting.pop().users:
+            if isinstance(_module(twin, user), (*_KEEPS_GRID, QuantInput)):
+                waiting.append(user)
+            else:
+                found.append(user)
     return found
 
 
-def _last_layers(twin: fx.GraphModule) -> set[fx.Node]:
+def first_layers(twin: fx.GraphModule) -> set[fx.Node]:
+    """Layers with weights that read the image."""
+    return {node for node in _image_readers(twin) if isinstance(_module(twin, node), _WEIGHTED)}
+
+
+def last_layers(twin: fx.GraphModule) -> set[fx.Node]:
     """Layers with weights whose result reaches the output without an activation between."""
     found: set[fx.Node] = set()
     waiting = list(next(node for node in twin.graph.nodes if node.op == "output").all_input_nodes)
     while waiting:
         node = waiting.pop()
         module = _module(twin, node)
-        if type(module) in _WEIGHTED:
+        if isinstance(module, _WEIGHTED):
             found.add(node)
-        elif not isinstance(module, _RELU):
+        elif not isinstance(module, (*_RELU, QuantActivation)):
             waiting += node.all_input_nodes
     return found
 
@@ -196,24 +230,34 @@ def _insert_input(
     step: float,
     levels: tuple[int, int],
 ) -> None:
-    if len(mean) != len(std) and 1 not in (len(mean), len(std)):
-        raise InputError(f"mean has {len(mean)} values and std {len(std)}. Give one for each channel")
-    if min(std) <= 0 or step <= 0 or levels[0] >= levels[1]:
-        raise InputError(f"std {tuple(std)} and input_step {step} must be positive, and levels {levels} increase")
     channels = _input_channels(twin, first, max(len(mean), len(std)))
+    if len(mean) not in (1, channels):
+        raise InputError(f"mean has {len(mean)} values, the image {channels} channels. Give one for each channel")
     common = float(torch.tensor(tuple(std), dtype=torch.float64).mean())
     if len(set(std)) > 1:
-        for node in first:
-            layer = _module(twin, node)
-            if not isinstance(layer, QuantConv2d) or layer.groups != 1 or layer.in_channels != len(std):
-                fix = "Give one std for all channels, or read the image with an ordinary Conv2d"
-                raise LoweringError("the image's std", [problem_at(node, "differs between channels", fix)])
-            with torch.no_grad():
-                ratio = common / torch.tensor(tuple(std), dtype=torch.float64)
-                layer.weight.mul_(ratio.view(1, -1, 1, 1).to(layer.weight))
-            layer.reset_weight_step()
+        _fold_std(twin, torch.tensor(tuple(std), dtype=torch.float64))
     image = next(node for node in twin.graph.nodes if node.op == "placeholder")
-    insert_after(twin, image, QuantInput(channels, step, *levels, mean=mean, std=common))
+    insert_after(twin, image, QuantInput(channels, step, *levels, mean=mean, std=common), name="image")
+
+
+def _fold_std(twin: fx.GraphModule, std: Tensor) -> None:
+    """Divide the weights that read channel c by std[c] / mean(std)."""
+    readers = sorted(set(_image_readers(twin)))
+    problems = []
+    for node in readers:
+        layer = _module(twin, node)
+        if not isinstance(layer, QuantConv2d) or layer.groups != 1 or layer.in_channels != len(std):
+            fix = "Give one std for all channels, or read the image with an ordinary Conv2d only"
+            what = "cannot take up a std that differs between channels"
+            problems.append(problem_at(node, what, fix))
+    if problems:
+        raise LoweringError("the image's std cannot be folded into the first layer", problems)
+    for node in readers:
+        layer = _module(twin, node)
+        assert isinstance(layer, QuantConv2d)
+        with torch.no_grad():
+            layer.weight.mul_((std.mean() / std).view(1, -1, 1, 1).to(layer.weight))
+        layer.reset_weight_step()
 
 
 def _input_channels(twin: fx.GraphModule, first: set[fx.Node], given: int) -> int:
@@ -240,11 +284,11 @@ def _insert_missing_activations(twin: fx.GraphModule, bits: int) -> None:
         if node.op == "output":
             continue
         module = _module(twin, node)
-        needs = isinstance(module, (QuantConv2d, QuantLinear, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d))
+        needs = isinstance(module, (QuantConv2d, QuantLinear, *_AVERAGE, *_MOVES))
         for source in list(node.all_input_nodes):
             if needs and nonnegative[source] is None and not _folds_into_linear(twin, source, module):
-                pooled = isinstance(_module(twin, source), (nn.AvgPool2d, nn.AdaptiveAvgPool2d))
-                unsigned = pooled and nonnegative[source.all_input_nodes[0]] is True
+                pool = _behind(twin, source)
+                unsigned = isinstance(_module(twin, pool), _AVERAGE) and nonnegative[pool.all_input_nodes[0]] is True
                 activation = QuantActivation(bits if unsigned else max(bits, 2), signed=not unsigned)
                 nonnegative[insert_after(twin, source, activation)] = unsigned
         sources = [nonnegative[source] for source in node.all_input_nodes]
@@ -258,11 +302,16 @@ def _insert_missing_activations(twin: fx.GraphModule, bits: int) -> None:
             nonnegative[node] = None
 
 
+def _behind(twin: fx.GraphModule, node: fx.Node) -> fx.Node:
+    """The node whose values `node` hands on unchanged."""
+    while isinstance(_module(twin, node), _VANISHES):
+        node = node.all_input_nodes[0]
+    return node
+
+
 def _folds_into_linear(twin: fx.GraphModule, source: fx.Node, reader: nn.Module | None) -> bool:
-    """True for average pool -> flatten -> linear."""
-    flat = isinstance(_module(twin, source), nn.Flatten)
-    pooled = flat and isinstance(_module(twin, source.args[0]), (nn.AvgPool2d, nn.AdaptiveAvgPool2d))
-    return pooled and isinstance(reader, QuantLinear)
+    """True for average pool -> flatten -> linear, with dropout anywhere between."""
+    return isinstance(reader, QuantLinear) and isinstance(_module(twin, _behind(twin, source)), _AVERAGE)
 
 
 def _tie_concatenated_steps(twin: fx.GraphModule) -> None:
@@ -292,6 +341,15 @@ def _grid_owners(twin: fx.GraphModule, node: fx.Node) -> list[nn.Module]:
 
 
 def calibrate(twin: nn.Module, images: Tensor) -> None:
-    """Set the steps of all activations that have not seen data from one batch of raw images [N, ...]."""
-    with torch.no_grad():
-        twin(images)
+    """Set the steps of all activations that have not seen data from one batch of raw images [N, ...].
+
+    Runs in evaluation mode: no dropout, and the statistics of batch norm stay.
+    """
+    modes = {module: module.training for module in twin.modules()}
+    twin.eval()
+    try:
+        with torch.no_grad():
+            twin(images)
+    finally:
+        for module, training in modes.items():
+            module.training = training

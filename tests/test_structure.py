@@ -1,0 +1,85 @@
+"""Each stage imports only from its left; only the Lava backend imports Lava; no file outgrows its reader."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import fastsnn_deploy
+
+PACKAGE = Path(fastsnn_deploy.__file__).parent
+
+STAGES = [
+    "errors", "files", "graph", "quantize", "trace", "lower", "simulate", "netx", "lava", "verify", "profile", "demo",
+    "cli",
+]  # fmt: skip
+"""Left to right; a stage may import from itself and from those before it."""
+
+FOREIGN = {
+    "lava": {"lava"},
+    "h5py": {"netx"},
+    "torch": {"quantize", "trace", "cli"},
+    "torchvision": {"quantize"},
+    "typer": {"cli"},
+    "yaml": {"quantize", "profile"},
+}
+"""Where libraries may be imported that the rest must work without."""
+
+
+def imports_of(path: Path) -> set[str]:
+    """Full names of all modules that a file imports, anywhere in it."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            names.add(node.module or "")
+            if node.module == "fastsnn_deploy":
+                names |= {f"fastsnn_deploy.{alias.name}" for alias in node.names}
+    return names
+
+
+def stage_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def modules() -> list[Path]:
+    return [path for path in sorted(PACKAGE.rglob("*.py")) if path.parent != PACKAGE or path.name != "__init__.py"]
+
+
+def test_every_module_belongs_to_a_stage():
+    assert {stage_of(path) for path in modules()} == set(STAGES)
+
+
+def test_stages_import_only_from_their_left():
+    for path in modules():
+        here = STAGES.index(stage_of(path))
+        for name in imports_of(path):
+            if name.startswith("fastsnn_deploy."):
+                stage = name.split(".")[1]
+                if stage in STAGES:
+                    assert STAGES.index(stage) <= here, f"{path} imports {name}"
+
+
+def test_libraries_stay_in_their_stage():
+    for path in modules():
+        for name in imports_of(path):
+            allowed = FOREIGN.get(name.split(".")[0])
+            assert allowed is None or stage_of(path) in allowed, f"{path} imports {name}"
+
+
+def test_files_stay_readable():
+    long = [path for path in modules() if len(path.read_text(encoding="utf-8").splitlines()) > 400]
+    assert not long
+
+
+def test_graph_simulator_files_and_profile_work_without_torch_and_lava():
+    code = (
+        "import sys; sys.modules['torch'] = sys.modules['lava'] = None\n"
+        "import fastsnn_deploy.graph, fastsnn_deploy.simulate, fastsnn_deploy.netx, fastsnn_deploy.profile\n"
+        "import fastsnn_deploy.lava, fastsnn_deploy.verify\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
