@@ -105,7 +105,7 @@ def add_module(module: fx.GraphModule, node: fx.Node, new: nn.Module) -> str:
 def insert_after(module: fx.GraphModule, node: fx.Node, new: nn.Module, name: str = "") -> fx.Node:
     """Put `new` behind `node` for all its present users, under `name` if that is free."""
     path = name if name and not hasattr(module, name) else add_module(module, node, new)
-    module.add_submodule(path, new)
+    module.add_submodule(path, new.train(module.training))
     with module.graph.inserting_after(node):
         inserted = module.graph.call_module(path, (node,))
     inserted.meta.update(module=node.meta.get("module", ""), line=node.meta.get("line", ""))

@@ -6,22 +6,23 @@ it can be exported, verified and resumed without the program that made it.
 
 from __future__ import annotations
 
+import io
 import keyword
 import operator
 import pickle
 import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
 from fastsnn_deploy.errors import InputError, LoweringError, Problem
 from fastsnn_deploy.files import atomic_path, existing_file
-from fastsnn_deploy.quantize.canonical import canonicalise
+from fastsnn_deploy.quantize.canonical import RESERVED_NAMES, canonicalise
 from fastsnn_deploy.quantize.known_modules import construct, describe, kind_of
 from fastsnn_deploy.quantize.layers import QuantActivation
 
@@ -29,6 +30,7 @@ FORMAT = "fastsnn-deploy checkpoint"
 VERSION = 1
 
 _FUNCTIONS = {"add": operator.add, "cat": torch.cat}
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _PATH = re.compile(r"[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*")
 
 
@@ -47,7 +49,11 @@ class Checkpoint:
 
 
 def save(checkpoint: Checkpoint, path: str | Path) -> None:
-    """Write atomically. Raises LoweringError if the twin holds unsupported modules."""
+    """Write atomically.
+
+    Raises LoweringError if the twin holds unsupported modules, InputError if metadata or training is not plain data,
+    or the file cannot be written.
+    """
     twin = canonicalise(checkpoint.twin)
     content = {
         "format": FORMAT,
@@ -58,8 +64,7 @@ def save(checkpoint: Checkpoint, path: str | Path) -> None:
         "metadata": dict(checkpoint.metadata),
         "training": dict(checkpoint.training),
     }
-    with atomic_path(path) as temporary, temporary.open("wb") as file:
-        torch.save(content, file)
+    write_plain(content, path)
 
 
 def load(path: str | Path, device: str = "cpu") -> Checkpoint:
@@ -74,20 +79,19 @@ def load(path: str | Path, device: str = "cpu") -> Checkpoint:
             f"{path}: is a PyTorch file, but not a checkpoint of fastsnn-deploy. Quantise the network with "
             "fastsnn_deploy.quantize.prepare, train it, and save it with fastsnn_deploy.quantize.save"
         )
-    if content.get("version") != VERSION:
-        raise InputError(f"{path}: checkpoint version {content.get('version')}, this program reads {VERSION}")
+    version = content.get("version")
+    if type(version) is not int or version != VERSION:
+        raise InputError(f"{path}: checkpoint version {version!s:.20}, this program reads {VERSION}")
     try:
-        twin = _rebuild(content["architecture"])
-        twin.load_state_dict(content["state"])
         checkpoint = Checkpoint(
-            twin=twin,
-            input_shape=tuple(int(size) for size in content["input_shape"]),
+            twin=_restore(content["architecture"], content["state"], device),
+            input_shape=_shape(content["input_shape"]),
             metadata=dict(content["metadata"]),
             training=dict(content["training"]),
         )
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
+    except Exception as error:  # whatever a damaged or forged file may set off
         reason = str(error).split("\n")[0]
-        raise InputError(f"{path}: the checkpoint is damaged ({type(error).__name__}: {reason})") from error
+        raise InputError(f"{path}: the checkpoint is damaged ({type(error).__name__}: {reason:.200})") from error
     problems = [
         Problem(f"{path}: {name}", "holds NaN or infinity", "Train again with a smaller learning rate")
         for name, tensor in content["state"].items()
@@ -115,8 +119,31 @@ def read_plain(path: str | Path, what: str, device: str = "cpu") -> Any:
                 "program and save it with fastsnn_deploy.quantize.save"
             ) from error
         raise InputError(f"{path}: is not a PyTorch file or is damaged") from error
-    except (RuntimeError, OSError, EOFError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{path}: is not a PyTorch file or is damaged ({str(error).split(chr(10))[0]})") from error
+    except Exception as error:  # whatever damaged bytes may set off in the reader
+        reason = str(error).split("\n")[0]
+        raise InputError(f"{path}: is not a PyTorch file or is damaged ({reason:.200})") from error
+
+
+def write_plain(content: dict[str, Any], path: str | Path) -> None:
+    """Write what `read_plain` reads, atomically. Raises InputError naming each value that it could not read."""
+    if problems := list(_not_plain(content, "")):
+        raise InputError(f"{path}: only tensors and plain data can be saved", problems)
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(buffer.getbuffer())
+
+
+def _not_plain(value: Any, where: str) -> Iterator[Problem]:
+    if isinstance(value, dict):  # an OrderedDict too
+        for key, item in value.items():
+            yield from _not_plain(key, where)
+            yield from _not_plain(item, f"{where}.{key}" if where else str(key))
+    elif type(value) in (list, tuple):
+        for i, item in enumerate(value):
+            yield from _not_plain(item, f"{where}[{i}]")
+    elif type(value) not in (torch.Tensor, nn.Parameter, str, int, float, bool, type(None)):
+        yield Problem(where, f"is a {type(value).__name__}", "Convert it to a number, string, list or dict")
 
 
 def _architecture(twin: fx.GraphModule) -> dict[str, Any]:
@@ -164,44 +191,90 @@ def _tied(twin: nn.Module) -> list[list[str]]:
     return [names for names in groups.values() if len(names) > 1]
 
 
+def _restore(architecture: dict[str, Any], state: dict[str, Tensor], device: str) -> fx.GraphModule:
+    """The twin with its weights. Memory is taken only after the file proved to hold weights of the same size."""
+    with torch.device("meta"):
+        twin = _rebuild(architecture)
+    wanted = twin.state_dict()
+    if wanted.keys() != state.keys():
+        raise ValueError(f"weights are missing or unknown: {', '.join(sorted(wanted.keys() ^ state.keys())[:3])}")
+    for name, tensor in state.items():
+        expected = wanted[name]
+        if tensor.layout != torch.strided or (tensor.shape, tensor.dtype) != (expected.shape, expected.dtype):
+            raise ValueError(f"'{name}' is {tuple(tensor.shape)} {tensor.dtype}, not {tuple(expected.shape)}")
+        if tensor.untyped_storage().nbytes() < tensor.numel() * tensor.element_size():
+            raise ValueError(f"'{name}' is smaller than its shape")
+    twin.to_empty(device=device)
+    twin.load_state_dict(state)
+    for first, *rest in architecture["tied"]:
+        for path in rest:
+            _activation(twin, path).step = _activation(twin, first).step
+    return twin
+
+
+def _activation(twin: fx.GraphModule, path: str) -> QuantActivation:
+    module = twin.get_submodule(path)
+    if not isinstance(module, QuantActivation):
+        raise ValueError(f"'{path}' has no step to share")
+    return module
+
+
+def _shape(sizes: list[int]) -> tuple[int, ...]:
+    if not sizes or not all(type(size) is int and size > 0 for size in sizes):
+        raise ValueError(f"{sizes} is not the shape of an image")
+    return tuple(sizes)
+
+
 def _rebuild(architecture: dict[str, Any]) -> fx.GraphModule:
     """A GraphModule from plain data. Names and paths are checked: they end up in generated source code."""
     root = nn.Module()
-    for path, description in architecture["modules"].items():
-        _check_name(path, path=True)
-        parent = root
-        *parents, last = path.split(".")
-        for name in parents:
-            if not hasattr(parent, name):
-                parent.add_module(name, nn.Module())
-            parent = parent.get_submodule(name)
-        parent.add_module(last, construct(description))
+    modules, entries = architecture["modules"], architecture["nodes"]
+    for path, description in modules.items():
+        _add_layer(root, path, construct(description))
+    ops = [entry["op"] for entry in entries]
+    if ops[:1] != ["placeholder"] or ops[-1:] != ["output"] or {"placeholder", "output"} & set(ops[1:-1]):
+        raise ValueError("the network needs one input, first, and one output, last")
     graph = fx.Graph()
     made: dict[str, fx.Node] = {}
-    for entry in architecture["nodes"]:
-        _check_name(entry["name"])
+    for entry in entries:
+        _check(_NAME, entry["name"])
+        if entry["op"] == "call_module" and entry["target"] not in modules:
+            raise ValueError(f"layer '{entry['target']}' is not described")
         node = _make_node(graph, entry, [made[name] for name in entry["operands"]])
         node.meta.update(module=str(entry["module"]), line=str(entry["line"]))
         made[entry["name"]] = node
-    for first, *rest in architecture["tied"]:
-        shared = root.get_submodule(first).step
-        for path in rest:
-            root.get_submodule(path).step = shared
     graph.lint()
     twin = fx.GraphModule(root, graph, class_name="Twin")
     twin.meta["canonical"] = True
     return twin
 
 
+def _add_layer(root: nn.Module, path: str, layer: nn.Module) -> None:
+    _check(_PATH, path)
+    *parents, last = path.split(".")
+    if (parents or [last])[0] in RESERVED_NAMES:
+        raise ValueError(f"'{path}' is not a legal name")
+    parent = root
+    for name in parents:
+        if name not in parent._modules:
+            parent.add_module(name, nn.Module())
+        parent = parent.get_submodule(name)
+        if type(parent) is not nn.Module:
+            raise ValueError(f"'{path}' lies inside another layer")
+    parent.add_module(last, layer)  # refuses names that nn.Module uses itself
+
+
 def _make_node(graph: fx.Graph, entry: dict[str, Any], operands: list[fx.Node]) -> fx.Node:
     op, target, name = entry["op"], entry["target"], entry["name"]
+    wanted = {"placeholder": 0, ("call_function", "add"): 2, ("call_function", "cat"): len(operands)}
+    if len(operands) != wanted.get((op, target), wanted.get(op, 1)):
+        raise ValueError(f"'{name}' has {len(operands)} operands")
     if op == "placeholder":
-        _check_name(target)
+        _check(_NAME, target)
         return graph.create_node("placeholder", target, name=name)
     if op == "output":
         return graph.create_node("output", "output", (operands[0],), name="output")
     if op == "call_module":
-        _check_name(target, path=True)
         return graph.create_node("call_module", target, (operands[0],), name=name)
     if op == "call_function":
         arguments: tuple[Any, ...] = (tuple(operands), 1) if target == "cat" else tuple(operands)
@@ -209,9 +282,6 @@ def _make_node(graph: fx.Graph, entry: dict[str, Any], operands: list[fx.Node]) 
     raise ValueError(f"operation '{op}' is not known")
 
 
-def _check_name(name: str, path: bool = False) -> None:
-    if path and _PATH.fullmatch(name):
-        return
-    if not path and name.isidentifier() and not keyword.iskeyword(name):
-        return
-    raise ValueError(f"'{name}' is not a legal name")
+def _check(pattern: re.Pattern[str], name: str) -> None:
+    if not pattern.fullmatch(name) or keyword.iskeyword(name) or name == "self":
+        raise ValueError(f"'{name}' is not a legal name")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -30,6 +31,8 @@ class QuantInput(nn.Module):
         std: float = 1.0,
     ) -> None:  # fmt: skip
         super().__init__()
+        if not (0 < step < math.inf and 0 < std < math.inf and low < high):
+            raise ValueError(f"step {step} and std {std} must be positive, and levels {low} to {high} increase")
         self.step, self.low, self.high, self.std = float(step), int(low), int(high), float(std)
         means = torch.tensor(tuple(mean), dtype=torch.float64).expand(channels)
         self.register_buffer("offset", torch.floor(means / step + 0.5).to(torch.int64))
@@ -61,7 +64,7 @@ class QuantActivation(nn.Module):
 
     def __init__(self, bits: int, signed: bool = False) -> None:
         super().__init__()
-        if not 1 <= bits <= 8 or (signed and bits < 2):
+        if type(bits) is not int or not 1 <= bits <= 8 or (signed and bits < 2):
             raise ValueError(f"activations have 1 to 8 bits (signed: 2 to 8), got {bits}")
         self.bits, self.signed = bits, signed
         self.low = -(2 ** (bits - 1)) if signed else 0
@@ -97,7 +100,7 @@ class _QuantWeight(nn.Module):
     weight_step: nn.Parameter
 
     def _setup_weight(self, weight_bits: int, per_channel: bool) -> None:
-        if not 2 <= weight_bits <= 8:
+        if type(weight_bits) is not int or not 2 <= weight_bits <= 8:
             raise ValueError(f"weights have 2 to 8 bits, got {weight_bits}")
         self.weight_bits, self.per_channel = weight_bits, per_channel
         self.weight_step = nn.Parameter(torch.ones(self.weight.shape[0] if per_channel else 1))
@@ -105,6 +108,8 @@ class _QuantWeight(nn.Module):
 
     def reset_weight_step(self) -> None:
         """Set the step that minimises the squared error of the present weights, by a search over 80 candidates."""
+        if self.weight.is_meta:
+            return
         limit = weight_limit(self.weight_bits)
         flat = self.weight.detach().reshape(len(self.weight_step), -1).float()
         largest = flat.abs().amax(1, keepdim=True).clamp_min(1e-8)

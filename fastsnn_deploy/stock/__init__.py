@@ -1,0 +1,1 @@
+"""Sequential networks of stock lava-dl NetX layers and neurons."""
