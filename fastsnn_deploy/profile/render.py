@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.markup import escape
 from rich.measure import Measurement
@@ -21,11 +22,11 @@ COUNT_COLUMNS = (
     ("neurons", "neurons", False),
     ("synapses", "synapses", False),
     ("parameters", "parameters", False),
-    ("positive_messages", "spikes +", True),
-    ("negative_messages", "spikes -", True),
-    ("synaptic_operations", "synaptic ops", True),
-    ("neuron_updates_active", "updates active", True),
-    ("neuron_updates_inactive", "updates inactive", True),
+    ("positive_messages", "spikes\n+", True),
+    ("negative_messages", "spikes\n-", True),
+    ("synaptic_operations", "synaptic\nops", True),
+    ("neuron_updates_active", "updates\nactive", True),
+    ("neuron_updates_inactive", "updates\ninactive", True),
 )
 """Attribute of a layer, heading, and whether it is a sum over images."""
 
@@ -64,7 +65,7 @@ def render(
 
 
 class _Wide:
-    """A table at its full width, whatever the width of the output: a cut number is a wrong number."""
+    """A table at its full width, whatever the width of a pipe or file: a cut number is a wrong number."""
 
     def __init__(self, table: Table) -> None:
         self.table = table
@@ -76,30 +77,33 @@ class _Wide:
 
 
 def _print(console: Console, table: Table) -> None:
-    console.print(_Wide(table), crop=False, soft_wrap=True)
+    if console.is_terminal:
+        console.print(table)  # a narrow terminal folds headings and cells, and cuts nothing
+    else:
+        console.print(_Wide(table), crop=False, soft_wrap=True)
 
 
 def _line(console: Console, text: str) -> None:
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
+    console.print(text, markup=False, highlight=False, soft_wrap=not console.is_terminal)
 
 
 def _table(title: str, columns: Sequence[str], left: int = 1) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold")
+    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for i, heading in enumerate(columns):
-        table.add_column(heading, justify="left" if i < left else "right", no_wrap=True)
+        table.add_column(heading, justify="left" if i < left else "right", overflow="fold")
     return table
 
 
 def _count_table(counts: Counts, ann: AnnCounts) -> Table:
     headings = [heading for _, heading, _ in COUNT_COLUMNS]
-    table = _table("Counts", ["layer", "type", *headings, "most spikes a step", "ANN MACs"], left=2)
+    table = _table("Counts", ["layer", "type", *headings, "ANN\nMACs"], left=2)
     for layer, dense in zip(counts.layers, ann.layers, strict=True):
         cells = [_number(getattr(layer, key) / (counts.images if sums else 1)) for key, _, sums in COUNT_COLUMNS]
         macs = _number(dense.macs / ann.images)
-        table.add_row(escape(layer.name), layer.type, *cells, _number(layer.max_messages_in_step), macs)
+        table.add_row(escape(layer.name), layer.type, *cells, macs)
     table.add_section()
     cells = [_number(counts.total(key) / (counts.images if sums else 1)) for key, _, sums in COUNT_COLUMNS]
-    table.add_row("total", "", *cells, "", _number(ann.total("macs") / ann.images))
+    table.add_row("total", "", *cells, _number(ann.total("macs") / ann.images))
     return table
 
 
