@@ -229,6 +229,18 @@ def test_output_that_cannot_be_written(run, checkpoint_file: Path, tmp_path: Pat
     assert_refused(run("export", checkpoint_file, "-o", blocker.parent), tmp_path, "is a folder")
 
 
+@pytest.mark.parametrize("command", ["export", "train"])
+def test_a_full_disk(command: str, checkpoint_file: Path, tmp_path: Path):
+    """A limit on file sizes stands in for it; writing HDF5 or a PyTorch archive in place would crash here."""
+    arguments = {"export": ["export", str(checkpoint_file), "-o", "x.net"],
+                 "train": ["train", "--recipe", "digits-2bit", "-o", "x.pt"]}[command]  # fmt: skip
+    limited = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096)); {MAIN}"
+    done = subprocess.run(
+        [sys.executable, "-c", limited, *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=240
+    )
+    assert_refused(Result(done.returncode, done.stdout, done.stderr), tmp_path, "cannot be written", "File too large")
+
+
 def test_a_reader_that_goes_away_is_no_error(net_file: Path, tmp_path: Path):
     command = f"{sys.executable} -c '{MAIN}' profile {net_file} --samples 2"
     result = subprocess.run(

@@ -35,8 +35,7 @@ def write(graph: SpikingGraph, path: str | Path) -> None:
     """
     with atomic_path(path) as temporary:
         try:
-            with h5py.File(temporary, "w") as file:
-                _fill(file, graph)
+            temporary.write_bytes(_image(graph))
             copy = read(temporary)
         except InputError as error:
             raise InputError(f"{path}: cannot be written ({_without(error, temporary)})") from error
@@ -64,6 +63,14 @@ def read(path: str | Path) -> SpikingGraph:
         raise
     except (OSError, KeyError, ValueError, TypeError, OverflowError, RuntimeError, MemoryError) as error:
         raise InputError(f"{path}: is not an HDF5 file or is damaged ({type(error).__name__}: {error})") from error
+
+
+def _image(graph: SpikingGraph) -> bytes:
+    """The file's bytes, made in memory: HDF5 crashes the interpreter when the disk fills while it writes."""
+    with h5py.File("image", "w", driver="core", backing_store=False) as file:
+        _fill(file, graph)
+        file.flush()
+        return bytes(file.id.get_file_image())
 
 
 def _fill(file: h5py.File, graph: SpikingGraph) -> None:
