@@ -131,7 +131,7 @@ def write_plain(content: dict[str, Any], path: str | Path) -> None:
     buffer = io.BytesIO()
     torch.save(content, buffer)
     with atomic_path(path) as temporary:
-        temporary.write_bytes(buffer.getbuffer())
+        temporary.write_bytes(buffer.getvalue())  # a getbuffer() left in a traceback crashes Python 3.12.1
 
 
 def _not_plain(value: Any, where: str) -> Iterator[Problem]:

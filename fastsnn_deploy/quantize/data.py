@@ -52,6 +52,9 @@ Loader = Callable[[Path, Split, bool], Images]
 DATASETS: dict[str, Loader] = {}
 """Every data set by name."""
 
+DOWNLOADED = ("mnist", "cifar10", "cifar100")
+"""Data sets that torchvision can fetch."""
+
 
 def dataset(name: str) -> Callable[[Loader], Loader]:
     """Register loader(root, split, download) under a name."""
@@ -68,14 +71,29 @@ def load_images(name: str, split: Split, root: str | Path = "data", download: bo
     if name not in DATASETS:
         raise InputError(f"data set '{name}' is not known. Known: {', '.join(sorted(DATASETS))}")
     try:
-        return DATASETS[name](Path(root), split, download)
-    except (OSError, RuntimeError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        images = DATASETS[name](Path(root), split, download)
+        _check(images)
+    except (OSError, RuntimeError, KeyError, ValueError, IndexError, EOFError, zipfile.BadZipFile) as error:
         if isinstance(error, InputError):
             raise
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        fix = "or pass --download to fetch it there" if name in DOWNLOADED else "and put the images there"
         raise InputError(
-            f"data set '{name}' ({split}) cannot be read from '{root}' ({str(error).splitlines()[0]}). Name its "
-            "folder with --data-root, or pass --download to fetch it there"
+            f"data set '{name}' ({split}) cannot be read from '{root}' ({reason}). Name its folder with --data-root, "
+            f"{fix}"
         ) from error
+    return images
+
+
+def _check(images: Images) -> None:
+    """Raise ValueError unless the arrays are what `Images` says."""
+    levels, labels = images.levels, images.labels
+    if levels.dtype != torch.uint8 or levels.dim() != 4 or len(levels) != len(labels) or len(labels) == 0:
+        raise ValueError(
+            f"images are {levels.dtype} {tuple(levels.shape)} with {len(labels)} labels, not uint8 [N, C, H, W]"
+        )
+    if labels.min() < 0 or labels.max() >= images.classes:
+        raise ValueError(f"labels reach from {labels.min()} to {labels.max()}, not from 0 to {images.classes - 1}")
 
 
 @dataset("digits")
@@ -146,6 +164,9 @@ def _folder(root: Path, split: Split, download: bool) -> Images:
     from torchvision.datasets import ImageFolder
 
     stored = ImageFolder(str(root / split))
+    trained = sorted(path.name for path in (root / "train").iterdir() if path.is_dir())
+    if stored.classes != trained:
+        raise InputError(f"'{root / split}' and '{root / 'train'}' hold different classes. Give both the same folders")
     arrays = [np.asarray(image, dtype=np.uint8) for image, _ in stored]
     sizes = {array.shape for array in arrays}
     if len(sizes) != 1:

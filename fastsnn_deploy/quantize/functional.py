@@ -12,6 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+_BLOCK = 2**18
+"""Weights searched at a time: intermediate values stay in the processor's cache."""
+
 
 class _RoundHalfUp(torch.autograd.Function):
     @staticmethod
@@ -61,3 +64,20 @@ def lsq(x: Tensor, step: Tensor, low: int, high: int, elements: int) -> Tensor:
     scaled = _ScaleGradient.apply(step, 1.0 / math.sqrt(max(elements * high, 1)))  # type: ignore[no-untyped-call]
     used = positive_step(scaled)
     return integers(x.float(), used, low, high) * used
+
+
+def best_step(rows: Tensor, limit: int) -> Tensor:
+    """Step of each row [R, n] with the smallest squared rounding error to -limit .. limit, of 80 candidates; [R]."""
+    count, length = rows.shape
+    largest = torch.maximum(rows.amax(1), -rows.amin(1)).clamp_min(1e-8)
+    steps = largest * torch.linspace(0.2, 1.0, 80, device=rows.device).view(-1, 1) / limit
+    errors = torch.zeros_like(steps)
+    height = max(1, _BLOCK // length)
+    for top in range(0, count, height):
+        for left in range(0, length, _BLOCK):
+            block = rows[top : top + height, left : left + _BLOCK]
+            for candidates, error in zip(steps, errors, strict=True):
+                step = candidates[top : top + height, None]
+                rounded = (block / step).add_(0.5).floor_().clamp_(-limit, limit).mul_(step)
+                error[top : top + height] += rounded.sub_(block).square_().sum(1)
+    return steps.gather(0, errors.argmin(0, keepdim=True))[0]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fastsnn_deploy.quantize.functional import integers, lsq, positive_step
+from fastsnn_deploy.quantize.functional import best_step, integers, lsq, positive_step
 
 
 def weight_limit(bits: int) -> int:
@@ -110,18 +110,9 @@ class _QuantWeight(nn.Module):
         """Set the step that minimises the squared error of the present weights, by a search over 80 candidates."""
         if self.weight.is_meta:
             return
-        limit = weight_limit(self.weight_bits)
-        flat = self.weight.detach().reshape(len(self.weight_step), -1).float()
-        largest = flat.abs().amax(1, keepdim=True).clamp_min(1e-8)
-        best_error = torch.full((len(flat),), float("inf"), device=flat.device)
-        best = largest[:, 0] / limit
-        for fraction in torch.linspace(0.2, 1.0, 80):
-            step = largest * fraction / limit
-            error = ((integers(flat, step, -limit, limit) * step - flat) ** 2).sum(1)
-            best = torch.where(error < best_error, step[:, 0], best)
-            best_error = torch.minimum(error, best_error)
+        rows = self.weight.detach().reshape(len(self.weight_step), -1).float()
         with torch.no_grad():
-            self.weight_step.copy_(best)
+            self.weight_step.copy_(best_step(rows, weight_limit(self.weight_bits)))
 
     def _step(self) -> Tensor:
         return self.weight_step.view(-1, *[1] * (self.weight.dim() - 1))

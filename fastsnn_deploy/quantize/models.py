@@ -81,5 +81,5 @@ def build(name: str, **options: int) -> nn.Module:
         raise InputError(f"model '{name}' is not known. Known models: {', '.join(sorted(MODELS))}")
     try:
         return MODELS[name](**options)
-    except TypeError as error:
+    except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(f"model '{name}': {error}") from error

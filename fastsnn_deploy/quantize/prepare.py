@@ -143,16 +143,17 @@ def _require_own_weights(twin: fx.GraphModule) -> None:
 
 def _quantise_weighted(module: nn.Module, bits: int, per_channel: bool) -> nn.Module:
     new: QuantConv2d | QuantLinear
+    options: dict[str, Any] = {"bias": module.bias is not None, "weight_bits": bits, "per_channel": per_channel}
+    options["device"] = "meta"  # weights are copied, so none are drawn
     if isinstance(module, nn.Conv2d):
         new = QuantConv2d(
             module.in_channels, module.out_channels, module.kernel_size, module.stride, module.padding,
-            module.dilation, module.groups, module.bias is not None, weight_bits=bits, per_channel=per_channel,
+            module.dilation, module.groups, **options,
         )  # fmt: skip
     else:
         assert isinstance(module, nn.Linear)
-        new = QuantLinear(
-            module.in_features, module.out_features, module.bias is not None, weight_bits=bits, per_channel=per_channel
-        )
+        new = QuantLinear(module.in_features, module.out_features, **options)
+    new.to_empty(device="cpu")
     with torch.no_grad():
         new.weight.copy_(module.weight)
         if module.bias is not None and new.bias is not None:

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator
 
 from fastsnn_deploy.errors import InputError, Problem
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Stage(_Strict):
@@ -43,17 +43,24 @@ class Recipe(_Strict):
     name: str
     data: str
     model: str
-    model_options: dict[str, int] = {}
+    model_options: dict[str, PositiveInt] = {}
     stages: tuple[Stage, ...] = Field(min_length=1)
     first_bits: int = Field(default=8, ge=2, le=8)
     last_bits: int = Field(default=8, ge=2, le=8)
-    batch_size: int = Field(default=128, ge=1)
+    batch_size: int = Field(default=128, ge=2)  # batch norm needs two
     momentum: float = Field(default=0.9, ge=0, lt=1)
     weight_decay: float = Field(default=1e-4, ge=0)
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     augment: Augment = Augment()
     precision: Literal["float32", "bfloat16"] = "float32"
-    seed: int = 0
+    seed: int = Field(default=0, ge=0, lt=2**32)
+
+    @field_validator("model_options")
+    @classmethod
+    def _leave_to_data(cls, options: dict[str, int]) -> dict[str, int]:
+        if {"channels", "classes"} & options.keys():
+            raise ValueError("channels and classes follow from the data")
+        return options
 
 
 def recipe_names() -> list[str]:
@@ -78,14 +85,16 @@ def load_recipe(name_or_path: str | Path) -> Recipe:
     except FileNotFoundError as error:
         known = ", ".join(recipe_names())
         raise InputError(f"{name_or_path}: no such recipe. Known recipes: {known}; or name a .yaml file") from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, RecursionError, yaml.YAMLError) as error:
         raise InputError(f"{path}: cannot be read as YAML ({str(error).splitlines()[0]})") from error
     try:
         recipe = Recipe.model_validate(content)
     except ValidationError as error:
+        places = [item["loc"] for item in error.errors()]
         problems = [
             Problem(".".join(map(str, item["loc"])) or "recipe", f"{item['msg']} (found {item.get('input')!r:.60})")
             for item in error.errors()
+            if not any(place[: len(item["loc"])] == item["loc"] != place for place in places)  # only follows from it
         ]
         raise InputError(f"{path}: is not a valid recipe", problems) from error
     late = [i for i, stage in enumerate(recipe.stages) if stage.bits is None and i > 0]

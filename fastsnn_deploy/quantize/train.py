@@ -8,16 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from fastsnn_deploy.errors import InputError
-from fastsnn_deploy.files import atomic_path
-from fastsnn_deploy.quantize.checkpoint import Checkpoint, read_plain, save
+from fastsnn_deploy.quantize.checkpoint import Checkpoint, read_plain, save, write_plain
 from fastsnn_deploy.quantize.data import Images, load_images
 from fastsnn_deploy.quantize.layers import QuantActivation, QuantConv2d, QuantLinear
 from fastsnn_deploy.quantize.models import build
-from fastsnn_deploy.quantize.prepare import calibrate, prepare
+from fastsnn_deploy.quantize.prepare import calibrate, first_layers, last_layers, prepare
 from fastsnn_deploy.quantize.recipe import Recipe, Stage
 
 Progress = Callable[[int, int], None]
@@ -60,6 +59,7 @@ class Trainer:
         images = self.train_images
         model: nn.Module = build(self.recipe.model, channels=images.shape[0], classes=images.classes,
                                  **self.recipe.model_options)  # fmt: skip
+        self._check_fit(model)
         for number, stage in enumerate(self.recipe.stages):
             model = _to(self._enter(model, stage), self.device, torch.channels_last)
             if state is not None and number < state["stage"]:
@@ -70,11 +70,26 @@ class Trainer:
         self.resume_file.unlink(missing_ok=True)
         return checkpoint
 
+    def _check_fit(self, model: nn.Module) -> None:
+        images = self.train_images
+        try:
+            with torch.no_grad():
+                shape = tuple(model.eval()(images.raw(slice(0, 2))).shape[1:])
+        except (RuntimeError, ValueError) as error:
+            reason = str(error).splitlines()[0]
+            raise InputError(
+                f"model '{self.recipe.model}' cannot take the images of '{images.name}', shape {images.shape} "
+                f"({reason}). Choose a model for this size"
+            ) from error
+        if shape != (images.classes,):
+            raise InputError(f"model '{self.recipe.model}' answers with shape {shape} for {images.classes} classes")
+
     def _enter(self, model: nn.Module, stage: Stage) -> nn.Module:
         """The model in the form of a stage: float, freshly quantised, or with other bits."""
         if stage.bits is None:
             return model
         if any(isinstance(module, QuantActivation) for module in model.modules()):
+            assert isinstance(model, fx.GraphModule)
             set_bits(model, stage.bits, stage.weight_bits)
             return model
         images = self.train_images
@@ -96,8 +111,8 @@ class Trainer:
             try:
                 model.load_state_dict(state["model"])
                 optimiser.load_state_dict(state["optimiser"])
-            except (RuntimeError, ValueError, KeyError) as error:
-                reason = str(error).splitlines()[0]
+            except Exception as error:  # whatever damaged content may set off
+                reason = str(error).split("\n")[0]
                 raise InputError(f"{self.resume_file}: does not belong to this recipe ({reason})") from error
             first = state["epoch"]
         before = sum(s.epochs for s in self.recipe.stages[:number])
@@ -115,7 +130,8 @@ class Trainer:
         generator = torch.Generator().manual_seed(self.recipe.seed * 1_000_003 + stage * 10_007 + epoch)
         torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
         model.train()
-        batches = math.ceil(len(self.train_images.labels) / self.recipe.batch_size)
+        full, rest = divmod(len(self.train_images.labels), self.recipe.batch_size)
+        batches = full + (rest > 1)
         total = 0.0
         for i, (images, labels) in enumerate(self._batches(generator)):
             rate = _learning_rate(self.recipe.stages[stage], epoch + i / batches)
@@ -130,8 +146,11 @@ class Trainer:
             optimiser.step()
             total += float(loss.detach()) * len(labels)
             self.progress(done * batches + i + 1, self.epochs * batches)
-        if not math.isfinite(total):
-            raise InputError(f"training diverged in epoch {epoch + 1}: the loss is {total}. Lower the learning rate")
+        if not math.isfinite(total) or not all(torch.isfinite(p).all() for p in model.parameters()):
+            raise InputError(
+                f"training diverged in epoch {epoch + 1} of stage {stage + 1}: the loss is {total}. Lower the learning "
+                "rate"
+            )
         return total / len(self.train_images.labels)
 
     def _batches(self, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
@@ -189,8 +208,7 @@ class Trainer:
             "model": model.state_dict(),
             "optimiser": optimiser.state_dict(),
         }
-        with atomic_path(self.resume_file) as temporary, temporary.open("wb") as file:
-            torch.save(state, file)
+        write_plain(state, self.resume_file)
 
     def _read_resume(self) -> dict[str, Any]:
         state = read_plain(self.resume_file, "training state", str(self.device))
@@ -198,16 +216,21 @@ class Trainer:
             raise InputError(f"{self.resume_file}: is not a training state of this program")
         if state.get("recipe") != self.recipe.model_dump_json():
             raise InputError(f"{self.resume_file}: belongs to another recipe. Use the same recipe, or start anew")
+        stages = self.recipe.stages
+        stage, epoch = state.get("stage", -1), state.get("epoch", -1)
+        if stage not in range(len(stages)) or epoch not in range(1, stages[stage].epochs + 1):
+            raise InputError(f"{self.resume_file}: is damaged: there is no epoch {epoch} of stage {stage}. Start anew")
         return state
 
 
-def set_bits(twin: nn.Module, bits: int, weight_bits: int) -> None:
+def set_bits(twin: fx.GraphModule, bits: int, weight_bits: int) -> None:
     """Change the bits of hidden activations and weights in place; steps stretch so that ranges stay.
 
-    Weights of 8 bits (first and last layer) and signed activations' signs are kept.
+    The weights of the first and last layers and signed activations' signs are kept.
     """
     shared: set[int] = set()
-    for module in twin.modules():
+    kept = {str(node.target) for node in first_layers(twin) | last_layers(twin)}
+    for name, module in twin.named_modules():
         if isinstance(module, QuantActivation) and module.bits != bits:
             before = module.high
             module.__dict__.update(vars_of_bits(max(bits, 2) if module.signed else bits, module.signed))
@@ -215,7 +238,7 @@ def set_bits(twin: nn.Module, bits: int, weight_bits: int) -> None:
                 shared.add(id(module.step))
                 with torch.no_grad():
                     module.step.mul_(before / module.high)
-        elif isinstance(module, (QuantConv2d, QuantLinear)) and module.weight_bits != 8:
+        elif isinstance(module, (QuantConv2d, QuantLinear)) and name not in kept and module.weight_bits != weight_bits:
             module.weight_bits = weight_bits
             module.reset_weight_step()
 
