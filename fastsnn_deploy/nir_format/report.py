@@ -1,0 +1,102 @@
+"""What a NIR file does not say of the network it came from: for programs (JSON) and for people (a table)."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from fastsnn_deploy.files import atomic_write_text
+
+FORMAT = "fastsnn-deploy NIR loss report"
+VERSION = 1
+SUFFIX = ".loss.json"
+
+SHOWN_NODES = 3
+"""Nodes that one row of the table names."""
+
+
+@dataclass(frozen=True)
+class Loss:
+    """One thing that NIR cannot say.
+
+    node: name in our network, "" for the network as a whole. module: the user's module it comes from. field: which
+    property is lost, a stable key of docs/nir.md. lost: its value. consequence: what a reader of the file will do
+    instead. can_change_results: whether a reader's answer can differ because of it.
+    """
+
+    node: str
+    module: str
+    field: str
+    lost: str
+    consequence: str
+    can_change_results: bool
+
+
+@dataclass(frozen=True)
+class LossReport:
+    """Everything that a NIR file does not say. file: its name. nir_version: of the library that wrote it."""
+
+    file: str
+    nir_version: str
+    losses: tuple[Loss, ...]
+
+    @property
+    def lossless(self) -> bool:
+        """Nothing was lost."""
+        return not self.losses
+
+    @property
+    def can_change_results(self) -> bool:
+        """A reader that computes what the file says may give another answer than our network."""
+        return any(loss.can_change_results for loss in self.losses)
+
+    def to_json(self) -> str:
+        """The report as a JSON object; docs/nir.md lists its keys."""
+        content = {
+            "format": FORMAT,
+            "version": VERSION,
+            "file": self.file,
+            "nir_version": self.nir_version,
+            "lossless": self.lossless,
+            "can_change_results": self.can_change_results,
+            "losses": [dataclasses.asdict(loss) for loss in self.losses],
+        }
+        return json.dumps(content, indent=2) + "\n"
+
+    def write(self, path: str | Path) -> Path:
+        """Write the report beside the NIR file `path` and return where. Raises InputError if it cannot be written."""
+        target = Path(f"{path}{SUFFIX}")
+        atomic_write_text(target, self.to_json())
+        return target
+
+    def render(self, console: Console) -> None:
+        """Print one row for each kind of loss, with the nodes that it touches."""
+        name = escape(self.file)
+        if self.lossless:
+            console.print(f"{name}: NIR says all of this network, nothing is lost")
+            return
+        table = Table(title=f"What {name} cannot say", title_justify="left")
+        for heading in ("lost", "nodes", "what a reader will do", "changes results"):
+            table.add_column(heading, overflow="fold")
+        for (field, consequence, changes), nodes in self._grouped().items():
+            table.add_row(field, escape(_named(nodes)), escape(consequence), "possibly" if changes else "no")
+        console.print(table)
+
+    def _grouped(self) -> dict[tuple[str, str, bool], list[str]]:
+        groups: dict[tuple[str, str, bool], list[str]] = {}
+        for loss in self.losses:
+            groups.setdefault((loss.field, loss.consequence, loss.can_change_results), []).append(loss.node)
+        return groups
+
+
+def _named(nodes: list[str]) -> str:
+    if nodes == [""]:
+        return "whole network"
+    rest = len(nodes) - SHOWN_NODES
+    return ", ".join(nodes[:SHOWN_NODES]) + (f" and {rest} more" if rest > 0 else "")
