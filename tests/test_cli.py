@@ -205,7 +205,7 @@ def test_wrong_options(run, checkpoint_file: Path, net_file: Path, tmp_path: Pat
         (("profile", net_file, "--samples", 100_000), "360 test images"),
         (("profile", net_file, "--data", "cifar10"), "--data-root"),
         (("profile", net_file, "--samples", 0), "samples"),
-        (("export", checkpoint_file, "--code", "morse"), "morse"),
+        (("export", checkpoint_file, "--target", "morse"), "morse"),
         (("train", "--recipe", "nowhere"), "nowhere"),
         (("train", "--recipe", "digits-2bit", "--device", "abacus"), "abacus"),
         (("train", "--recipe", "digits-2bit", "--resume"), "no such training state"),

@@ -12,14 +12,15 @@ import fastsnn_deploy
 PACKAGE = Path(fastsnn_deploy.__file__).parent
 
 STAGES = [
-    "errors", "files", "graph", "quantize", "trace", "lower", "simulate", "netx", "lava", "verify", "profile", "demo",
-    "cli",
+    "errors", "files", "graph", "quantize", "trace", "lower", "simulate", "stock", "population", "sigma_delta", "netx",
+    "nir_format", "targets", "lava", "loihi", "verify", "profile", "demo", "cli",
 ]  # fmt: skip
 """Left to right; a stage may import from itself and from those before it."""
 
 FOREIGN = {
-    "lava": {"lava"},
-    "h5py": {"netx"},
+    "lava": {"lava", "loihi"},
+    "h5py": {"netx", "nir_format"},
+    "nir": {"nir_format", "cli"},
     "torch": {"quantize", "trace", "cli"},
     "torchvision": {"quantize"},
     "typer": {"cli"},
@@ -51,7 +52,7 @@ def modules() -> list[Path]:
 
 
 def test_every_module_belongs_to_a_stage():
-    assert {stage_of(path) for path in modules()} == set(STAGES)
+    assert {stage_of(path) for path in modules()} <= set(STAGES)
 
 
 def test_stages_import_only_from_their_left():

@@ -1,7 +1,8 @@
-"""`fastsnn-deploy export`: a checkpoint to a NetX file."""
+"""`fastsnn-deploy export`: a checkpoint to a file for a target."""
 
 from __future__ import annotations
 
+import json
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,15 +10,23 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from fastsnn_deploy.cli.common import Json, output, print_json
-from fastsnn_deploy.graph import Input, MaxPool2d, Population, Readout, SpikingGraph, Synapse
+from fastsnn_deploy.cli.common import Data, DataRoot, Json, output, print_json, sample_images
 
 
-class Code(str, Enum):
-    """Emission rule of the populations."""
+class TargetName(str, Enum):
+    """What the network becomes."""
 
-    unary = "unary"
+    signed_if = "signed-if"
     graded = "graded"
+    population = "population"
+    sigma_delta = "sigma-delta"
+
+
+class FormatName(str, Enum):
+    """File format."""
+
+    netx = "netx"
+    nir = "nir"
 
 
 class InputSchedule(str, Enum):
@@ -35,12 +44,23 @@ class BiasSchedule(str, Enum):
     initial = "initial"
 
 
+CALIBRATION_IMAGES = 100
+"""Test images that a target that is not exact looks at to choose its units."""
+
+TARGET_HELP = (
+    "signed-if: signed integrate-and-fire, spikes of -1 and 1; graded: one message carries a whole count; "
+    "population: stock LIF neurons only, loads in unmodified lava-dl; "
+    "sigma-delta: stock sigma-delta neurons, not exact, says by how much."
+)
+
+
 def export(
     model: Annotated[Path, typer.Argument(help="Checkpoint of a quantised network (model.pt).")],
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="NetX file; default: model.net.")] = None,
-    code: Annotated[
-        Code, typer.Option(help="unary: spikes of -1 and 1; graded: one message carries a count.")
-    ] = Code.unary,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="File to write; default: model.net or .nir.")] = None,
+    target: Annotated[TargetName, typer.Option(help=TARGET_HELP)] = TargetName.signed_if,
+    file_format: Annotated[
+        FormatName, typer.Option("--format", help="netx: lava-dl HDF5; nir: NIR, with a report of what it cannot say.")
+    ] = FormatName.netx,
     input_schedule: Annotated[
         InputSchedule, typer.Option("--input", help="once: one graded message a pixel; spread: over the window.")
     ] = InputSchedule.once,
@@ -50,92 +70,64 @@ def export(
     graph_file: Annotated[
         Path | None, typer.Option("--graph", help="Also write the spiking graph (.safetensors).")
     ] = None,
+    data: Data = None,
+    data_root: DataRoot = Path("data"),
     as_json: Json = False,
 ) -> None:
-    """Convert a quantised network to an integer spiking network and write it as lava-dl NetX HDF5.
+    """Convert a quantised network to an integer spiking network and write it as lava-dl NetX HDF5 or NIR.
 
-    What stock NetX lacks (signed neurons, several inputs, pooling) is a documented extension of the format.
+    What stock NetX lacks (signed neurons, several inputs, pooling) is a documented extension of the format;
+    --target population does without.
     """
-    from fastsnn_deploy import netx, quantize
+    from fastsnn_deploy import quantize, targets
     from fastsnn_deploy.graph import save
     from fastsnn_deploy.lower import convert
 
     checkpoint = quantize.load(model)
-    graph = convert(checkpoint, code=code.value, input_schedule=input_schedule.value, bias_schedule=bias_schedule.value)
-    target = out or model.with_suffix(".net")
-    netx.write(graph, target)
+    graph = convert(checkpoint, input_schedule=input_schedule.value, bias_schedule=bias_schedule.value)
+    path = out or model.with_suffix(".net" if file_format is FormatName.netx else ".nir")
+    calibration = None
+    if target is TargetName.sigma_delta:
+        calibration = graph.input.encode(sample_images(graph, data, data_root, CALIBRATION_IMAGES)[0])
+    exported = targets.export(graph, path, target.value, file_format.value, calibration)
     if graph_file is not None:
         save(graph, graph_file)
-    summary = summarise(graph)
     if as_json:
-        print_json({"file": str(target), **summary})
+        losses = None if exported.loss_report is None else json.loads(exported.loss_report.to_json())
+        report = {"file": str(path), "target": target.value, "format": file_format.value, **exported.totals}
+        print_json(report | {"layers": exported.layers, "notes": exported.notes, "loss_report": losses})
         return
     console = output()
-    console.print(_table(summary))
-    console.print(
-        f"{target}: {summary['neurons']:,} neurons, {summary['synapses']:,} synapses, "
-        f"{summary['parameters']:,} weights, depth {summary['depth']} steps, window {summary['window']} steps",
-        highlight=False,
-    )
+    console.print(_table(exported.layers))
+    for note in exported.notes:
+        console.print(note, highlight=False, soft_wrap=True)
+    if exported.loss_report is not None:
+        exported.loss_report.render(console)
+    totals = ", ".join(f"{value:,} {name}" for name, value in exported.totals.items())
+    console.print(f"{path}: {totals}", highlight=False, soft_wrap=True)
 
 
-def summarise(graph: SpikingGraph) -> dict[str, Any]:
-    """What the graph holds, a row for each layer, as plain data."""
-    rows = []
-    for node in graph.nodes:
-        if not isinstance(node, (Input, Population, MaxPool2d, Readout)):
-            continue
-        synapses = [graph[name] for name in node.inputs if isinstance(graph[name], Synapse)]
-        connections = [s for s in synapses if isinstance(s, Synapse)]
-        rows.append(
-            {
-                "layer": node.name,
-                "module": node.module,
-                "type": type(node).__name__,
-                "shape": list(node.shape),
-                "synapses": sum(int(s.fan_out(graph[s.inputs[0]].shape).sum()) for s in connections),
-                "parameters": sum(s.parameters for s in connections),
-                "inputs": [f"{s.name} ({type(s).__name__}) of {s.inputs[0]}" for s in connections] or list(node.inputs),
-                "exponents": [[int(s.exponent.min()), int(s.exponent.max())] for s in connections],
-                "delays": [s.delay for s in connections],
-                "threshold": _span(node.threshold) if isinstance(node, Population) else None,
-                "counts": [node.floor, node.ceiling] if isinstance(node, Population) else None,
-            }
-        )
-    return {
-        "layers": rows,
-        "neurons": sum(node.size for node in graph.nodes if isinstance(node, (Population, Readout))),
-        "synapses": sum(row["synapses"] for row in rows),
-        "parameters": sum(row["parameters"] for row in rows),
-        "depth": graph.depth,
-        "window": graph.schedule.window,
-        "metadata": dict(graph.metadata),
-    }
-
-
-def _span(values: Any) -> list[int]:
-    return [int(values.min()), int(values.max())]
-
-
-def _table(summary: dict[str, Any]) -> Table:
-    table = Table(title="Integer spiking network", title_justify="left")
-    for heading in ("layer", "type", "shape", "reads", "exponents", "threshold", "counts", "synapses"):
-        table.add_column(heading, justify="right" if heading == "synapses" else "left", overflow="fold")
-    for row in summary["layers"]:
-        delays = row["delays"] or [1] * len(row["inputs"])
-        reads = [f"{text} (+{d - 1} steps)" if d > 1 else text for text, d in zip(row["inputs"], delays, strict=True)]
-        table.add_row(
-            row["layer"],
-            row["type"],
-            "x".join(map(str, row["shape"])),
-            "\n".join(reads),
-            "\n".join(_range(span) for span in row["exponents"]),
-            _range(row["threshold"]),
-            _range(row["counts"]),
-            f"{row['synapses']:,}",
-        )
+def _table(rows: tuple[dict[str, Any], ...]) -> Table:
+    """One line a layer; columns are the keys that any row has a value for."""
+    keys = list(dict.fromkeys(key for row in rows for key, value in row.items() if key != "module" and value))
+    table = Table(title="Exported network", title_justify="left")
+    for key in keys:
+        numbers = any(isinstance(row.get(key), int) for row in rows)
+        table.add_column(key, justify="right" if numbers else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(_cell(key, row.get(key)) for key in keys))
     return table
 
 
-def _range(span: list[int] | None) -> str:
-    return "" if span is None else f"{span[0]:,} to {span[1]:,}"
+def _cell(key: str, value: Any) -> str:
+    if value is None:
+        return ""
+    if key == "shape":
+        return "x".join(map(str, value))
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, list) and len(value) == 2 and all(isinstance(v, int) for v in value):
+        return f"{value[0]:,} to {value[1]:,}"
+    if isinstance(value, list):
+        return "\n".join(_cell("", item) for item in value)
+    return str(value)

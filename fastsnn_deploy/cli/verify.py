@@ -25,7 +25,6 @@ from fastsnn_deploy.cli.common import (
 if TYPE_CHECKING:
     from torch import nn
 
-    from fastsnn_deploy.graph import SpikingGraph
     from fastsnn_deploy.verify import Comparison, Verification
 
 
@@ -65,25 +64,22 @@ def verify(
     from fastsnn_deploy import netx, quantize
     from fastsnn_deploy.lower import convert
     from fastsnn_deploy.verify import verify as run_verification
+    from fastsnn_deploy.verify import verify_population
 
     checkpoint = quantize.load(model)
     truth = convert(checkpoint)
-    graph = netx.read(net) if net is not None else truth
     images, labels, name = sample_images(truth, data, data_root, samples, download)
+    options: dict[str, Any] = {"backend": backend.value, "batch": batch, "timeout": timeout}
     with progress_bar("verifying") as update:
-        result = run_verification(
-            graph,
-            images,
-            truth=truth,
-            backend=backend.value,
-            net=net,
-            batch=batch,
-            models=models.value,
-            timeout=timeout,
-            progress=update,
-        )
+        if net is not None and netx.kind_of(net) == "stock":
+            result = verify_population(netx.read_stock(net), truth, images, **options, progress=update)
+        else:
+            graph = netx.read(net) if net is not None else truth
+            result = run_verification(
+                graph, images, truth=truth, net=net, models=models.value, **options, progress=update
+            )
     twin = twin_predictions(checkpoint.twin, images, truth.input.step)
-    report = as_plain(result, twin, labels, name, graph)
+    report = as_plain(result, twin, labels, name)
     if as_json:
         print_json(report)
     else:
@@ -104,9 +100,7 @@ def twin_predictions(twin: nn.Module, images: np.ndarray, step: float) -> np.nda
     return torch.cat(logits).argmax(1).numpy()
 
 
-def as_plain(
-    result: Verification, twin: np.ndarray, labels: np.ndarray | None, data: str, graph: SpikingGraph
-) -> dict[str, Any]:
+def as_plain(result: Verification, twin: np.ndarray, labels: np.ndarray | None, data: str) -> dict[str, Any]:
     """The verification as JSON values."""
     total = result.total
     report: dict[str, Any] = {
@@ -118,7 +112,7 @@ def as_plain(
         "settled": _comparison(result.settled),
         **{name: _comparison(comparison) for name, comparison in result.backend.items()},
         "settle_steps": {"mean": float(result.settle_steps.mean()), "max": int(result.settle_steps.max())},
-        "depth": graph.depth,
+        "predictions_changed_by_rounding": result.rounded,
         "predictions_differing_from_twin": int((twin != result.predictions).sum()),
     }
     if labels is not None:
@@ -153,8 +147,8 @@ def lines(result: Verification, report: dict[str, Any]) -> list[str]:
         f"  {verdict(result.settled)}",
     ]
     for name, comparison in result.backend.items():
-        text += [f"reference against {name}, every neuron at every step:", f"  {verdict(comparison)}"]
-    text.append(f"settled after {steps['mean']:.1f} steps on average, {steps['max']} at most (depth {report['depth']})")
+        text += [f"reference against {name}, {result.scope} at every step:", f"  {verdict(comparison)}"]
+    text.append(f"settled after {steps['mean']:.1f} steps on average, {steps['max']} at most")
     differing = report["predictions_differing_from_twin"]
     if "integer_accuracy" in report:
         text.append(
@@ -163,5 +157,7 @@ def lines(result: Verification, report: dict[str, Any]) -> list[str]:
         )
     else:
         text.append(f"{differing} of {result.images} predictions differ from the PyTorch twin's")
+    if result.scope != "every neuron":
+        text.append(f"rounding to the target's ranges changed {result.rounded} of {result.images} predictions")
     text.append(verdict(result.total))
     return text

@@ -3,3 +3,7 @@
 from fastsnn_deploy.netx.file import VERSION as VERSION
 from fastsnn_deploy.netx.file import read as read
 from fastsnn_deploy.netx.file import write as write
+from fastsnn_deploy.netx.stock_file import kind_of as kind_of
+from fastsnn_deploy.netx.stock_file import read_extra as read_extra
+from fastsnn_deploy.netx.stock_file import read_stock as read_stock
+from fastsnn_deploy.netx.stock_file import write_stock as write_stock

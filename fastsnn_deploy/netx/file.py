@@ -15,7 +15,7 @@ from fastsnn_deploy import __version__
 from fastsnn_deploy.errors import GraphError, InputError
 from fastsnn_deploy.files import atomic_path, existing_file
 from fastsnn_deploy.graph import Node, Schedule, SpikingGraph
-from fastsnn_deploy.netx.fields import Fields, put_numbers, put_text
+from fastsnn_deploy.netx.fields import Fields, file_image, put_numbers, put_text
 from fastsnn_deploy.netx.layers import LAYERS, codec_of
 from fastsnn_deploy.netx.layers.base import Numbering
 
@@ -35,7 +35,7 @@ def write(graph: SpikingGraph, path: str | Path) -> None:
     """
     with atomic_path(path) as temporary:
         try:
-            temporary.write_bytes(_image(graph))
+            temporary.write_bytes(file_image(lambda file: _fill(file, graph)))
             copy = read(temporary)
         except InputError as error:
             raise InputError(f"{path}: cannot be written ({_without(error, temporary)})") from error
@@ -63,14 +63,6 @@ def read(path: str | Path) -> SpikingGraph:
         raise
     except (OSError, KeyError, ValueError, TypeError, OverflowError, RuntimeError, MemoryError) as error:
         raise InputError(f"{path}: is not an HDF5 file or is damaged ({type(error).__name__}: {error})") from error
-
-
-def _image(graph: SpikingGraph) -> bytes:
-    """The file's bytes, made in memory: HDF5 crashes the interpreter when the disk fills while it writes."""
-    with h5py.File("image", "w", driver="core", backing_store=False) as file:
-        _fill(file, graph)
-        file.flush()
-        return bytes(file.id.get_file_image())
 
 
 def _fill(file: h5py.File, graph: SpikingGraph) -> None:

@@ -58,9 +58,14 @@ class StockLayer:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class StockInput(StockLayer):
-    """Where data enters. Without a neuron, messages go straight to the first layer with weights."""
+    """Where data enters. Without a neuron, messages go straight to the first layer with weights.
+
+    With a Lif neuron the data are the neurons' biases, with an Sdnn neuron their activations. weight, bias: int64 [1]
+    or None, slayer's transform weight * x + bias of raw data x, which stock Lava leaves to whoever feeds the data.
+    """
 
     neuron: Neuron | None = None
+    weight: Int64 | None = None
     bias: Int64 | None = None
 
 
@@ -84,7 +89,7 @@ class StockFlatten(StockLayer):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class StockDense(StockLayer):
-    """weight: int64 [O, I]; bias: int64 [O] or None; delay: int64 [O], 0..62 steps, or None.
+    """weight: int64 [O, I]; bias: int64 [O] or None; delay: int64 [O] or [O, I], 0..62 steps, or None.
 
     neuron None: a non-leaky accumulator that never fires; its potential, in 1/64 of a weight, is the answer.
     """

@@ -25,7 +25,8 @@ Progress = Callable[[int, int], None]
 class Verification:
     """settled: integer network against settled spiking network. backend: reference against backend, step by step.
 
-    predictions: int64 [N], class of the integer network; settle_steps: int64 [N].
+    predictions: int64 [N], class of the integer network; settle_steps: int64 [N]. scope: what of the network the
+    backend lets one see. rounded: predictions that a target's coarser integers changed.
     """
 
     images: int
@@ -33,6 +34,8 @@ class Verification:
     backend: Mapping[str, Comparison] = field(default_factory=dict)
     predictions: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     settle_steps: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    scope: str = "every neuron"
+    rounded: int = 0
 
     @property
     def total(self) -> Comparison:
@@ -43,6 +46,22 @@ class Verification:
     def exact(self) -> bool:
         """True if nothing differs."""
         return self.total.exact
+
+    def joined(self, later: Verification) -> Verification:
+        """This verification and that of the images after it."""
+        mine, theirs, none = self.backend, later.backend, Comparison()
+        return Verification(
+            images=self.images + later.images,
+            settled=self.settled + later.settled.shifted(self.images),
+            backend={
+                name: mine.get(name, none) + theirs.get(name, none).shifted(self.images)
+                for name in sorted(mine.keys() | theirs.keys())
+            },
+            predictions=np.concatenate([self.predictions, later.predictions]),
+            settle_steps=np.concatenate([self.settle_steps, later.settle_steps]),
+            scope=later.scope,
+            rounded=self.rounded + later.rounded,
+        )
 
 
 def verify(
@@ -77,7 +96,7 @@ def verify(
             chunk = slice(start, start + batch)
             values = evaluate(truth, answer_input[chunk])
             part = _verify_batch(graph, values, emitted[chunk], backend, net, models, timeout)
-            total = _joined(total, part)
+            total = total.joined(part)
             if progress is not None:
                 progress(total.images, len(emitted))
     return total
@@ -114,14 +133,3 @@ def _require_same_layers(truth: SpikingGraph, graph: SpikingGraph) -> None:
     ]
     if problems:
         raise MismatchError("the exported file does not hold this network's layers", problems)
-
-
-def _joined(a: Verification, b: Verification) -> Verification:
-    names = a.backend.keys() | b.backend.keys()
-    return Verification(
-        images=a.images + b.images,
-        settled=a.settled + b.settled.shifted(a.images),
-        backend={n: a.backend.get(n, Comparison()) + b.backend.get(n, Comparison()).shifted(a.images) for n in names},
-        predictions=np.concatenate([a.predictions, b.predictions]),
-        settle_steps=np.concatenate([a.settle_steps, b.settle_steps]),
-    )

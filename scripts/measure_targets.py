@@ -1,0 +1,87 @@
+"""Measure every target on trained networks, for the table of docs/targets.md.
+
+    uv run python scripts/measure_targets.py MODEL.pt [MODEL.pt ...] [--data-root FOLDER] [--samples N]
+
+Prints one table a network: a row for each target, all numbers but neurons and synapses for one image.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import platform
+from importlib.metadata import version
+
+import numpy as np
+
+from fastsnn_deploy import quantize
+from fastsnn_deploy.graph import SpikingGraph, with_code
+from fastsnn_deploy.lower import convert
+from fastsnn_deploy.population import to_population
+from fastsnn_deploy.profile import count
+from fastsnn_deploy.profile.stock import count_stock
+from fastsnn_deploy.quantize.data import load_images
+from fastsnn_deploy.simulate import evaluate, logits, simulate
+from fastsnn_deploy.stock import run as run_stock
+
+HEADINGS = ("target", "same integers?", "stock?", "neurons", "synapses", "steps", "messages", "synaptic operations")
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("models", nargs="+")
+    parser.add_argument("--data-root", default="data")
+    parser.add_argument("--samples", type=int, default=20)
+    options = parser.parse_args()
+    packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "numpy"))
+    print(f"{datetime.date.today().isoformat()}, Python {platform.python_version()}, {packages}\n")
+    for file in options.models:
+        checkpoint = quantize.load(file)
+        graph = convert(checkpoint)
+        test = load_images(str(checkpoint.metadata["data"]), "test", options.data_root)
+        emitted = graph.input.encode(test.levels[: options.samples].numpy())
+        print(f"{graph.metadata.get('recipe')}, {len(emitted)} images\n")
+        print("| " + " | ".join(HEADINGS) + " |\n" + "|---" * len(HEADINGS) + "|")
+        for row in (
+            extension(graph, emitted, "unary"),
+            extension(graph, emitted, "graded"),
+            population(graph, emitted),
+        ):
+            print("| " + " | ".join(row) + " |")
+        print()
+
+
+def extension(graph: SpikingGraph, emitted: np.ndarray, code: str) -> tuple[str, ...]:
+    """Row of `signed-if` or `graded`."""
+    run = simulate(with_code(graph, code), emitted)
+    counts = count(with_code(graph, code), run)
+    steps = f"{run.settle_steps.mean():.1f} (at most {run.settle_steps.max()})"
+    figures = (counts.total("neurons"), counts.total("synapses"))
+    sums = (counts.total(key) / len(emitted) for key in ("messages", "synaptic_operations"))
+    name = "signed-if" if code == "unary" else code
+    exact = all(np.array_equal(run.final(p.name), evaluate(graph, emitted)[p.name]) for p in graph.populations)
+    return name, "yes" if exact else "NO", "no", *(f"{n:,}" for n in figures), steps, *(f"{n:,.0f}" for n in sums)
+
+
+def population(graph: SpikingGraph, emitted: np.ndarray) -> tuple[str, ...]:
+    """Row of `population`: frames stream, one a step."""
+    result = to_population(graph)
+    run = run_stock(result.network, emitted[:, None], len(emitted) + result.depth)
+    counts = count_stock(result.network, emitted[:, None], run)
+    values, before = evaluate(result.graph, emitted), evaluate(graph, emitted)
+    exact = all(
+        np.array_equal(found, values[name][i : i + 1])
+        for i in range(len(emitted))
+        for name, found in result.read(run, i).items()
+    )
+    same = (logits(graph, before).argmax(1) == logits(result.graph, values).argmax(1)).sum()
+    note = f"{'yes' if exact else 'NO'}, after rounding ({same} of {len(emitted)} predictions as before)"
+    steps = f"1 a frame, latency {result.depth}"
+    sums = (total / len(emitted) for total in (counts.messages, counts.synaptic_operations))
+    sizes = f"{counts.neurons:,}", f"{counts.synapses:,}"
+    return "population", note, "yes", *sizes, steps, *(f"{n:,.0f}" for n in sums)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,122 @@
+"""Targets through the command line's own path: export, verify, count, on a trained network."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fastsnn_deploy import netx, targets
+from fastsnn_deploy.errors import GraphError, InputError
+from fastsnn_deploy.lower import convert
+from fastsnn_deploy.population import to_population
+from fastsnn_deploy.profile.stock import count_stock, fan_out
+from fastsnn_deploy.quantize import load
+from fastsnn_deploy.quantize.data import load_images
+from fastsnn_deploy.stock import Lif, StockConv, StockDense, StockInput, StockNetwork
+from fastsnn_deploy.stock import run as run_stock
+from fastsnn_deploy.verify import verify_population
+
+
+def test_unknown_targets_are_refused(checkpoint_file: Path, tmp_path: Path):
+    with pytest.raises(InputError, match="Known targets: graded, population, sigma-delta, signed-if"):
+        targets.export(convert(load(checkpoint_file)), tmp_path / "x.net", "abacus")
+
+
+@pytest.mark.parametrize("target", ["signed-if", "graded"])
+def test_extension_targets_hold_the_graph(checkpoint_file: Path, tmp_path: Path, target: str):
+    graph = convert(load(checkpoint_file))
+    exported = targets.export(graph, tmp_path / "x.net", target)
+    codes = {population.code for population in netx.read(tmp_path / "x.net").populations}
+    assert codes == {"graded" if target == "graded" else "unary"}
+    assert exported.totals["synapses"] == sum(row["synapses"] for row in exported.layers) > 0
+
+
+@pytest.mark.parametrize("target", ["signed-if", "graded", "population"])
+def test_nir_comes_with_a_loss_report(checkpoint_file: Path, tmp_path: Path, target: str):
+    graph = convert(load(checkpoint_file))
+    exported = targets.export(graph, tmp_path / "x.nir", target, "nir")
+    assert exported.loss_report is not None
+    report = json.loads((tmp_path / "x.nir.loss.json").read_text())
+    fields = {loss["field"] for loss in report["losses"]}
+    assert ("soft_reset" in fields or "reset" in fields) == (target != "population"), fields
+
+
+def test_population_export_is_exact_and_a_changed_weight_is_found(checkpoint_file: Path, tmp_path: Path):
+    graph = convert(load(checkpoint_file))
+    targets.export(graph, tmp_path / "x.net", "population")
+    assert netx.kind_of(tmp_path / "x.net") == "stock"
+    network = netx.read_stock(tmp_path / "x.net")
+    images = load_images("digits", "test").levels[:8].numpy()
+    result = verify_population(network, graph, images, batch=3)
+    assert result.exact
+    assert result.images == 8
+    nodes = [node for node in graph.nodes if type(node).__name__ in ("Population", "MaxPool2d", "Readout")]
+    assert result.settled.compared == 8 * sum(node.size for node in nodes)
+    layers = list(network.layers)
+    weight = layers[-1].weight.copy()
+    weight[3, np.flatnonzero(weight[3])] += 1
+    layers[-1] = replace(layers[-1], weight=weight)
+    broken = verify_population(replace(network, layers=tuple(layers)), graph, images)
+    assert not broken.exact
+    assert (broken.total.first.layer, broken.total.first.channel) == ("output", 3)
+
+
+def test_a_foreign_stock_file_is_not_a_population(tmp_path: Path, checkpoint_file: Path):
+    layers = (
+        StockInput(shape=(4,)),
+        StockDense(shape=(2,), weight=np.ones((2, 4), dtype=np.int64), bias=None, neuron=Lif(1)),
+    )
+    with pytest.raises(GraphError, match="no population code"):
+        verify_population(StockNetwork(layers), convert(load(checkpoint_file)), np.zeros((1, 1, 8, 8)))
+
+
+@settings(max_examples=40)
+@given(st.integers(0, 2**20))
+def test_stock_fan_out_counts_nonzero_weights_by_brute_force(seed: int):
+    rng = np.random.default_rng(seed)
+    groups, height, width = int(rng.integers(1, 3)), int(rng.integers(3, 7)), int(rng.integers(3, 7))
+    kernel, stride = rng.integers(1, 4, 2), rng.integers(1, 3, 2)
+    padding, dilation = rng.integers(0, 2, 2), np.ones(2, dtype=np.int64)
+    weight = rng.integers(-1, 2, (2 * groups, 2, *kernel))
+    size = [(n + 2 * p - k) // s + 1 for n, p, k, s in zip((height, width), padding, kernel, stride, strict=True)]
+    layer = StockConv(
+        shape=(2 * groups, *map(int, size)), weight=weight, bias=None, neuron=Lif(0), groups=groups,
+        stride=tuple(map(int, stride)), padding=tuple(map(int, padding)), dilation=tuple(map(int, dilation)),
+    )  # fmt: skip
+    expected = np.zeros((2 * groups, height, width), dtype=np.int64)
+    for o, y, x in np.ndindex(layer.shape):
+        for i, a, b in np.ndindex(weight.shape[1:]):
+            row, column = y * stride[0] - padding[0] + a, x * stride[1] - padding[1] + b
+            if weight[o, i, a, b] and 0 <= row < height and 0 <= column < width:
+                expected[o // 2 * 2 + i, row, column] += 1
+    assert np.array_equal(fan_out(layer, (2 * groups, height, width)), expected)
+
+
+def test_stock_counts_of_a_tiny_stream():
+    """Two inputs, two hidden neurons, one output; every message and operation counted by hand."""
+    hidden = StockDense(shape=(2,), weight=np.array([[1, 0], [1, 1]]), bias=np.array([0, 0]), neuron=Lif(0))
+    output = StockDense(shape=(1,), weight=np.array([[2, 3]]), bias=np.array([0]), neuron=Lif(100))
+    network = StockNetwork((StockInput(shape=(2,)), hidden, output))
+    frames = np.array([[[1, 0]], [[0, 1]], [[0, 0]]])
+    counts = count_stock(network, frames, run_stock(network, frames, 5))
+    # frame 0: input 0 reaches both hidden neurons, both fire; frame 1: input 1 reaches the second, it fires
+    assert (counts.neurons, counts.synapses, counts.parameters) == (3, 5, 5)
+    assert counts.messages == 2 + 2 + 1
+    assert counts.synaptic_operations == (2 + 1) + (2 + 1)
+
+
+def test_population_needs_one_step_a_frame(checkpoint_file: Path):
+    result = to_population(convert(load(checkpoint_file)))
+    images = load_images("digits", "test").levels[:5].numpy()
+    emitted = result.graph.input.encode(images)
+    together = run_stock(result.network, emitted[:, None], 5 + result.depth)
+    for i in range(5):
+        alone = run_stock(result.network, emitted[i : i + 1, None], 1 + result.depth)
+        a, b = result.read(together, i), result.read(alone, 0)
+        assert all(np.array_equal(a[name], b[name]) for name in a)
