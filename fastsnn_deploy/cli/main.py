@@ -10,8 +10,10 @@ import typer
 from fastsnn_deploy import __version__
 from fastsnn_deploy.cli.common import messages, print_json
 from fastsnn_deploy.cli.demo import demo
+from fastsnn_deploy.cli.doctor import doctor
 from fastsnn_deploy.cli.export import export
 from fastsnn_deploy.cli.profile import profile
+from fastsnn_deploy.cli.run import run
 from fastsnn_deploy.cli.train import train
 from fastsnn_deploy.cli.verify import verify
 from fastsnn_deploy.errors import DeployError
@@ -23,7 +25,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (demo, train, export, verify, profile):
+for command in (demo, train, export, verify, run, profile, doctor):
     app.command()(command)
 
 

@@ -69,15 +69,15 @@ def verify(
     checkpoint = quantize.load(model)
     truth = convert(checkpoint)
     images, labels, name = sample_images(truth, data, data_root, samples, download)
-    options: dict[str, Any] = {"backend": backend.value, "batch": batch, "timeout": timeout}
+    options: dict[str, Any] = {
+        "backend": backend.value, "batch": batch, "models": models.value, "timeout": timeout
+    }  # fmt: skip
     with progress_bar("verifying") as update:
         if net is not None and netx.kind_of(net) == "stock":
             result = verify_population(netx.read_stock(net), truth, images, **options, progress=update)
         else:
             graph = netx.read(net) if net is not None else truth
-            result = run_verification(
-                graph, images, truth=truth, net=net, models=models.value, **options, progress=update
-            )
+            result = run_verification(graph, images, truth=truth, net=net, **options, progress=update)
     twin = twin_predictions(checkpoint.twin, images, truth.input.step)
     report = as_plain(result, twin, labels, name)
     if as_json:

@@ -4,3 +4,5 @@ Process classes live alone in `processes`, because Lava executes every file besi
 """
 
 from fastsnn_deploy.lava.backend import run as run
+from fastsnn_deploy.lava.stock import run_stock as run_stock
+from fastsnn_deploy.lava.stream import stream as stream

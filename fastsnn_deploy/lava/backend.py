@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -44,6 +44,7 @@ def run(
     timeout: float = 600.0,
     record: Record = "all",
     progress: Progress | None = None,
+    starts: Sequence[int] = (),
 ) -> Run:
     """Run a batch through Lava's CPU simulator, all images in one Lava run.
 
@@ -51,7 +52,8 @@ def run(
     the integers of `graph.input.encode(images)`. steps: T, simulated for each image. models: the model of Lava's
     Conv process, 'fast' (im2col) or 'stock'; all integers are the same. timeout: seconds for the whole run.
     record: 'all'; 'spikes' leaves out the potentials of populations; 'outputs' keeps the output nodes only.
-    progress: called with (steps done, steps in all) of the Lava run.
+    progress: called with (steps done, steps in all) of the Lava run. starts: for streams (`lava.stream`): all of
+    `emitted` goes into one run of N = 1 without a reset, entry i from step starts[i] on.
 
     Returns the series that `simulate(graph, emitted, steps)` gives, at the same steps, of what is recorded; counts
     are the sums of the recorded spikes. Raises InputError for a bad file or batch, BackendError if Lava is not
@@ -66,16 +68,24 @@ def run(
     if steps < 0 or timeout <= 0:
         raise InputError(f"steps={steps} must not be negative and timeout={timeout} must be positive")
     spikes, potentials = _recorded(graph, record)
+    images = 1 if starts else len(batch)
     with tempfile.TemporaryDirectory(prefix="fastsnn_deploy_lava_") as name:
         folder = Path(name)
         if len(batch) and steps:
-            job = {"images": len(batch), "steps": steps, "models": models, "spikes": spikes, "potentials": potentials}
+            job = {
+                "images": images,
+                "steps": steps,
+                "models": models,
+                "spikes": spikes,
+                "potentials": potentials,
+                "starts": list(starts),
+            }
             try:
                 _prepare(folder, graph, file, batch, job)
             except OSError as error:
                 raise BackendError(f"{folder}: cannot be written ({error.strerror}). Free some space") from error
-            _execute(folder, timeout, plan(graph, len(batch), steps).length, progress)
-        return _collect(folder, graph, plan(graph, max(len(batch), 1), max(steps, 1)), len(batch), steps, record)
+            execute(JOB_MODULE, folder, timeout, plan(graph, images, steps).length, progress)
+        return _collect(folder, graph, plan(graph, max(images, 1), max(steps, 1)), images, steps, record)
 
 
 def _batch(graph: SpikingGraph, emitted: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
@@ -110,8 +120,12 @@ def _prepare(
     (folder / "job.json").write_text(json.dumps({"file": str(path), **job}), encoding="utf-8")
 
 
-def _execute(folder: Path, timeout: float, length: int, progress: Progress | None) -> None:
-    """Run the job to its end. Whatever happens, the session is empty afterwards."""
+def execute(module: str, folder: Path, timeout: float, length: int, progress: Progress | None) -> None:
+    """Run the job `python -m module FOLDER` to its end in a session of its own; afterwards the session is empty.
+
+    folder: holds `progress.npy`, int64 [1]; the job leaves `done` or `error.txt` there. length: steps of the run.
+    Raises BackendError for a reported error, a crash, and after `timeout` seconds.
+    """
     environment = dict(os.environ)
     package_root = str(Path(fastsnn_deploy.__file__).resolve().parent.parent)
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, (package_root, environment.get("PYTHONPATH"))))
@@ -119,7 +133,7 @@ def _execute(folder: Path, timeout: float, length: int, progress: Progress | Non
         environment[key] = "1"  # each Lava process is an operating-system process already
     with open(folder / "log.txt", "wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", JOB_MODULE, str(folder)],
+            [sys.executable, "-m", module, str(folder)],
             cwd=folder,
             env=environment,
             stdin=subprocess.DEVNULL,

@@ -11,6 +11,7 @@ from typing import Any
 from fastsnn_deploy.errors import BackendError
 
 INSTALL = "Install it with `pip install --no-deps --ignore-requires-python lava-nc==0.10.0`, see docs/lava.md"
+INSTALL_DL = "Install it with `pip install --no-deps --ignore-requires-python lava-dl==0.6.0`, see docs/lava.md"
 
 
 def require_lava() -> None:
@@ -21,6 +22,16 @@ def require_lava() -> None:
         found = None
     if found is None:
         raise BackendError(f"Lava is not installed. {INSTALL}")
+
+
+def require_lava_dl() -> None:
+    """Raise BackendError if lava-dl, which loads stock NetX files, is not installed. Does not import it."""
+    try:
+        found = importlib.util.find_spec("lava.lib.dl")
+    except ModuleNotFoundError:
+        found = None
+    if found is None:
+        raise BackendError(f"lava-dl, which loads stock NetX files on Lava, is not installed. {INSTALL_DL}")
 
 
 def import_lava() -> None:

@@ -30,7 +30,7 @@ CHANNEL_SLOTS = 2
 def main(folder: Path) -> None:
     """Run the job in `folder`. Ends the process; never raises."""
     try:
-        _watch_parent()
+        watch_parent()
         _run(folder)
         (folder / "done").touch()
     except BaseException as error:
@@ -60,19 +60,20 @@ def _run(folder: Path) -> None:
 
     from fastsnn_deploy.lava.network import Network
 
-    _report_from_children(folder)
-    _search_models_once()
+    report_from_children(folder)
+    search_models_once()
     names = {key: arguments[key] for key in ("spikes", "potentials", "models")}
-    network = Network(graph, timing, folder, **names)
-    network.root.create_runtime(_run_config(arguments["models"]), compile_config={"pypy_channel_size": CHANNEL_SLOTS})
+    network = Network(graph, timing, folder, starts=tuple(arguments["starts"]), **names)
+    network.root.create_runtime(run_config(arguments["models"]), compile_config={"pypy_channel_size": CHANNEL_SLOTS})
     finished = threading.Event()
-    _watch_children(folder, network.root.runtime, finished)
+    watch_children(folder, network.root.runtime, finished)
     network.root.run(RunSteps(num_steps=timing.length))
     finished.set()
     network.root.stop()
 
 
-def _run_config(models: str) -> Any:
+def run_config(models: str) -> Any:
+    """Fixed-point models of Lava, the convolution's own or ours; without the tag Lava silently takes floating point."""
     from lava.magma.core.run_configs import Loihi2SimCfg
     from lava.proc.conv.process import Conv
 
@@ -82,7 +83,7 @@ def _run_config(models: str) -> Any:
     return Loihi2SimCfg(select_tag="fixed_pt", exception_proc_model_map=exceptions)
 
 
-def _report_from_children(folder: Path) -> None:
+def report_from_children(folder: Path) -> None:
     """Make every process that Lava forks write its exception; Lava itself would wait for it for ever."""
     from lava.magma.runtime.message_infrastructure.multiprocessing import SystemProcess
 
@@ -104,7 +105,7 @@ def _report_from_children(folder: Path) -> None:
     SystemProcess.run = run
 
 
-def _search_models_once() -> None:
+def search_models_once() -> None:
     """Search the models of a process class once, not once for each process: each search executes many files."""
     from lava.magma.compiler.compiler_graphs import ProcGroupDiGraphs
 
@@ -119,7 +120,7 @@ def _search_models_once() -> None:
     ProcGroupDiGraphs._find_proc_models = staticmethod(cached)
 
 
-def _watch_children(folder: Path, runtime: Any, finished: threading.Event) -> None:
+def watch_children(folder: Path, runtime: Any, finished: threading.Event) -> None:
     """Report a forked process that ends before the run does (killed, out of memory, crash)."""
     actors = list(runtime._messaging_infrastructure.actors)
 
@@ -133,7 +134,7 @@ def _watch_children(folder: Path, runtime: Any, finished: threading.Event) -> No
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _watch_parent() -> None:
+def watch_parent() -> None:
     """End the whole session when the process that started it is gone, however it ended."""
     parent, group = os.getppid(), os.getpgid(0)
 

@@ -30,6 +30,7 @@ class Network:
 
     folder: holds `images.npy` and `progress.npy`, receives one file for each recorded series.
     spikes, potentials: names of the nodes to record. models: 'fast' or 'stock'.
+    starts: of the frames of a stream, see `ImageSource`.
     root: one of the processes; running it runs all.
     """
 
@@ -42,11 +43,13 @@ class Network:
         spikes: Collection[str],
         potentials: Collection[str],
         models: str,
+        starts: tuple[int, ...] = (),
     ) -> None:
         self.graph = graph
         self.timing = timing
         self.folder = folder
         self.models = models
+        self.starts = starts
         self.numbers = {node.name: index for index, node in enumerate(graph.nodes)}
         self.wires: dict[str, list[Wire]] = {}
         self.root: Any = None
@@ -84,6 +87,7 @@ class Network:
             progress=str(self.folder / "progress.npy"),
             parts=schedule.window if schedule.input == "spread" else 1,
             clock=self._clock(node),
+            starts=self.starts,
         )
         return {"spikes": self._emit(node, self.root.s_out)}
 

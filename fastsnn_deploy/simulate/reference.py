@@ -49,7 +49,7 @@ def simulate(graph: SpikingGraph, emitted: Int64, steps: int | None = None) -> R
 
     emitted: int64 [N, *input shape], the integers of `graph.input.encode(images)`. N may be 0.
     """
-    simulation = _Simulation(graph, emitted)
+    simulation = Simulation(graph, emitted)
     while simulation.time < steps if steps is not None else not simulation.quiet():
         simulation.step()
         if steps is None and simulation.time > simulation.longest:
@@ -57,7 +57,9 @@ def simulate(graph: SpikingGraph, emitted: Int64, steps: int | None = None) -> R
     return simulation.run()
 
 
-class _Simulation:
+class Simulation:
+    """A run that can be advanced step by step; `simulate` and `stream` drive it."""
+
     def __init__(self, graph: SpikingGraph, emitted: Int64) -> None:
         self.graph = graph
         self.emitted = emitted.astype(np.int64)
@@ -82,6 +84,7 @@ class _Simulation:
         return self.time - 1 - int(self.last_change.max(initial=-1)) > self.longest_delay
 
     def step(self) -> None:
+        """Advance every node by one time step."""
         for node in self.graph.nodes:
             self._advance(node, self.states[node.name])
         self.time += 1
@@ -94,7 +97,7 @@ class _Simulation:
 
     def _advance(self, node: Node, state: _State) -> None:
         if isinstance(node, Input):
-            self._emit(state, self._input())
+            self._emit(state, self.injected())
         elif isinstance(node, Synapse):
             spikes = self._spikes(node.inputs[0], node.delay)
             empty = np.zeros((self.batch, *node.shape), dtype=np.int64)
@@ -119,7 +122,8 @@ class _Simulation:
             arms = [self._spikes(name, delay) for name, delay in zip(node.inputs, node.delays, strict=True)]
             state.spikes.append(route(node, arms))
 
-    def _input(self) -> Int64:
+    def injected(self) -> Int64:
+        """What the input emits in this step: int64 [N, *input shape]."""
         schedule = self.graph.schedule
         return spread(self.emitted, self.time, schedule.window if schedule.input == "spread" else 1)
 
@@ -152,6 +156,8 @@ class _Simulation:
         self.last_change[values.any(axis=tuple(range(1, values.ndim)))] = self.time
 
     def run(self) -> Run:
+        """All series so far."""
+
         def series(key: str, kinds: tuple[type[Node], ...]) -> dict[str, npt.NDArray[np.int32]]:
             empty = (0, self.batch)
             return {

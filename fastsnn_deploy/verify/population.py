@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +25,7 @@ def verify_population(
     *,
     backend: Backend = "reference",
     batch: int = 50,
+    models: Literal["fast", "stock"] = "fast",
     timeout: float = 600.0,
     progress: Progress | None = None,
 ) -> Verification:
@@ -39,7 +40,7 @@ def verify_population(
     emitted = graph.input.encode(images)
     total = Verification(0, Comparison())
     for start in range(0, len(emitted), batch):
-        part = _verify_batch(population, truth, emitted[start : start + batch], backend, timeout)
+        part = _verify_batch(population, truth, emitted[start : start + batch], backend, models, timeout)
         total = total.joined(part)
         if progress is not None:
             progress(total.images, len(emitted))
@@ -51,6 +52,7 @@ def _verify_batch(
     truth: SpikingGraph,
     emitted: npt.NDArray[np.int64],
     backend: Backend,
+    models: Literal["fast", "stock"],
     timeout: float,
 ) -> Verification:
     graph, count = population.graph, len(emitted)
@@ -65,7 +67,7 @@ def _verify_batch(
         settled += _compare_frame(graph, expected, found).shifted(frame)
     backends: dict[str, Comparison] = {}
     if backend == "lava":
-        on_lava = lava.run_stock(population.network, stream, steps, timeout=timeout)
+        on_lava = lava.run_stock(population.network, stream, steps, models=models, timeout=timeout)
         backends["lava"] = _compare_last_layer(population, run, on_lava)
     predictions, unrounded = (
         logits(graph, answers).reshape(count, -1).argmax(1) for answers in (values, evaluate(truth, emitted))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from typing import Any
 
 import numpy as np
@@ -21,11 +22,21 @@ class ImageSource(AbstractProcess):  # type: ignore[misc]
     """Emits image i in `parts` even parts from the first step of its period on (Bresenham split).
 
     images: path of an .npy file, int32 [N, *shape]. progress: path of an .npy file, int64 [1], that receives the
-    number of the step just done.
+    number of the step just done. starts: if given, the images are emitted within one period of the clock, image i
+    from step starts[i] on; they begin with 0 and lie at least `parts` apart.
     """
 
-    def __init__(self, *, shape: tuple[int, ...], images: str, progress: str, parts: int, clock: Clock) -> None:
-        super().__init__(shape=shape, images=images, progress=progress, parts=parts, clock=clock)
+    def __init__(
+        self,
+        *,
+        shape: tuple[int, ...],
+        images: str,
+        progress: str,
+        parts: int,
+        clock: Clock,
+        starts: tuple[int, ...] = (),
+    ) -> None:
+        super().__init__(shape=shape, images=images, progress=progress, parts=parts, clock=clock, starts=starts)
         self.s_out = OutPort(shape=shape)
 
 
@@ -41,6 +52,7 @@ class PyImageSource(PyLoihiProcessModel):  # type: ignore[misc]
         super().__init__(proc_params)
         self.clock = proc_params["clock"]
         self.parts = proc_params["parts"]
+        self.starts = proc_params["starts"]
         self.images = np.load(proc_params["images"], mmap_mode="r")
         self.progress = np.load(proc_params["progress"], mmap_mode="r+")
         self.silence = np.zeros(proc_params["shape"], dtype=np.int32)
@@ -48,6 +60,9 @@ class PyImageSource(PyLoihiProcessModel):  # type: ignore[misc]
     def run_spk(self) -> None:
         """One time step."""
         now = self.clock.at(self.time_step)
+        if now and self.starts:
+            index = bisect_right(self.starts, now[1]) - 1
+            now = index, now[1] - self.starts[index]
         spikes = self.silence
         if now and now[1] < self.parts:
             image = self.images[now[0]].astype(np.int64)

@@ -1,0 +1,14 @@
+"""Stand-in: the chip's model of Dense is Lava's bit-accurate CPU model."""
+
+from lava.magma.core.decorator import implements, requires, tag
+from lava.magma.core.model.nc.model import AbstractNcProcessModel
+from lava.magma.core.resources import Loihi2NeuroCore
+from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
+from lava.proc.dense import models, process
+
+
+@implements(proc=process.Dense, protocol=LoihiProtocol)
+@requires(Loihi2NeuroCore)
+@tag("fixed_pt")
+class NcModelDense(models.PyDenseModelBitAcc, AbstractNcProcessModel):
+    pass
