@@ -17,12 +17,16 @@ QUANTISE_FIX = "Put a QuantActivation before it (quantize.prepare does so)"
 
 
 class Context:
-    """Collects spiking nodes while lowering walks the quantised graph. code: emission rule of new populations."""
+    """Collects spiking nodes while lowering walks the quantised graph. code: emission rule of new populations.
+
+    window: largest count range of an activation so far; relays pass on what others have spread.
+    """
 
     def __init__(self, code: str) -> None:
         self.code = code
         self.nodes: dict[str, Node] = {}
         self.ranges: dict[str, Range] = {}
+        self.window = 1
 
     def add(self, node: Node) -> str:
         """Add a node under a free name (its own if possible) and return that name."""
@@ -62,7 +66,8 @@ class Context:
         if isinstance(value, Parts):
             return self.concatenate([self.signal(part, node) for part in value.parts], node)
         arm = value.arms[0]
-        if len(value.arms) > 1 or arm.trained or value.constant.any() or len(set(arm.scale.tolist())) > 1:
+        one_scale = len(set(arm.scale.tolist())) == 1 and arm.scale[0] > 0
+        if len(value.arms) > 1 or arm.trained or value.constant.any() or not one_scale:
             raise CannotLowerError("reads a value that no activation has rounded to a grid", QUANTISE_FIX)
         return self._flattened(self._relay(value, node), value.flat, node)
 
@@ -101,6 +106,7 @@ class Context:
             floor=low, ceiling=high, code=self.code, scale=step,
         )  # fmt: skip
         signal = Signal(self.add(population), value.shape, step)
+        self.window = max(self.window, high - low)
         return self._flattened(signal, value.flat, node)
 
     def readout(self, value: Expression, node: QuantNode) -> str:
@@ -114,14 +120,14 @@ class Context:
             )
         )  # fmt: skip
 
-    def flatten(self, signal: Signal, node: QuantNode) -> Signal:
+    def flatten(self, signal: Signal, name: str, node: QuantNode) -> Signal:
         """(C, H, W) -> (C * H * W,)."""
         size = int(np.prod(signal.shape, dtype=np.int64))
-        flat = Flatten(name=f"{node.name}", inputs=(signal.source,), shape=(size,), module=node.module)
+        flat = Flatten(name=name, inputs=(signal.source,), shape=(size,), module=node.module)
         return Signal(self.add(flat), (size,), signal.scale)
 
     def _flattened(self, signal: Signal, flat: bool, node: QuantNode) -> Signal:
-        return self.flatten(signal, node) if flat and len(signal.shape) > 1 else signal
+        return self.flatten(signal, f"{node.name}.flat", node) if flat and len(signal.shape) > 1 else signal
 
     def _synapses(self, fitted: Fitted, node: QuantNode) -> tuple[str, ...]:
         return tuple(self.add(self._named(synapse, node)) for synapse in fitted.synapses)

@@ -28,7 +28,8 @@ twin's: on a 2-bit residual network 3.6 % of the last layer's counts with 1,024,
 (what remains comes from 8-bit shortcut weights)."""
 
 MAX_THRESHOLD = 65_536
-"""Dead batch norm channels would need thresholds beyond 24 bits; their unit is floored so that this one holds."""
+"""Dead batch norm channels would need thresholds beyond 24 bits; their unit is floored so that this one holds.
+A channel whose weights can reach half a threshold is not dead and keeps its trained integers while they fit."""
 
 MIN_MANTISSA = 64
 """A rounded arm should use at least 7 of its 8 bits in its largest weight."""
@@ -37,6 +38,9 @@ READOUT_EXPONENT = 4
 """Readouts count in 1/16 of a weight, so that rounding the bias cannot decide between classes."""
 
 LOWEST_EXPONENT = -40
+
+NEGLIGIBLE = 2.0**-40
+"""A channel whose weights are smaller than this, against the step, is a constant."""
 
 
 @dataclass(frozen=True)
@@ -60,64 +64,94 @@ def fit_population(
 ) -> FittedPopulation:
     """Integers for `expression` followed by a quantiser of `step` with counts low .. high.
 
-    sources: range of the integers of every arm's source. Exponents shrink until the potential fits the state.
+    sources: range of the integers of every arm's source. Exponents shrink until weights and potential fit.
     """
-    main = _main_arm(expression)
-    exponent = _population_exponent(expression.arms, main, step)
+    arms, main = expression.arms, _main_arm(expression)
+    reaches = [_reach(arm, sources) for arm in arms]
+    base = _base_unit(arms[main], step, step / MIN_THRESHOLD)
+    exponent = _population_exponent(arms, main, base, step, reaches[main])
     while True:
-        unit = _unit(expression.arms[main], exponent, step)
-        synapses = _integer_arms(expression.arms, main, exponent, unit)
+        unit = base / np.exp2(exponent)
         threshold = np.maximum(round_half_up(step / unit), 1)
+        bias = expression.constant / unit
+        factors = _cut([arm.scale / unit for arm in arms], reaches, threshold * (high - low + 2.0) + np.abs(bias))
+        synapses, unfit = _integer_arms(arms, factors, main, exponent)
         charge = _charge(synapses, sources)
-        bias = _saturated(expression.constant / unit, charge, threshold, low, high)
-        reach = np.maximum(np.abs(charge.low + np.minimum(bias, 0)), np.abs(charge.high + np.maximum(bias, 0)))
-        too_wide = reach + threshold * (max(high, -low) + 1) > STATE_MAX
-        if not (too_wide & (exponent > LOWEST_EXPONENT)).any():
-            return FittedPopulation(synapses, bias, unit, threshold)
-        exponent = exponent - too_wide
+        whole_bias = _saturated(bias, charge, threshold, low, high)
+        reach = np.maximum(
+            np.abs(charge.low + np.minimum(whole_bias, 0)), np.abs(charge.high + np.maximum(whole_bias, 0))
+        )
+        unfit |= reach + threshold * (max(high, -low) + 1) > STATE_MAX
+        if not (unfit & (exponent > LOWEST_EXPONENT)).any():
+            return FittedPopulation(synapses, whole_bias, unit, threshold)
+        exponent = exponent - unfit
 
 
 def fit_readout(expression: Expression, sources: dict[str, Range]) -> Fitted:
     """Integers for an accumulating readout. Channels keep one common unit if the main arm has one."""
-    main = _main_arm(expression)
-    scale = expression.arms[main].scale
-    exponent = np.full(len(scale), READOUT_EXPONENT, dtype=np.int64)
+    arms, main = expression.arms, _main_arm(expression)
+    largest = float(np.abs(arms[main].scale).max()) or 1.0
+    base = _base_unit(arms[main], largest, largest)
+    common = bool((base == largest).all())
+    exponent = _readout_exponent(expression, main, base, common)
     while True:
-        unit = _unit(expression.arms[main], exponent, 1.0)
-        synapses = _integer_arms(expression.arms, main, exponent, unit)
+        unit = base / np.exp2(exponent)
+        synapses, unfit = _integer_arms(arms, [arm.scale / unit for arm in arms], main, exponent)
         charge = _charge(synapses, sources)
         bias = round_half_up(expression.constant / unit)
-        reach = np.maximum(charge.high, -charge.low) + np.abs(bias)
-        if reach.max(initial=0) <= STATE_MAX or exponent[0] <= LOWEST_EXPONENT:
+        unfit |= np.maximum(charge.high, -charge.low) + np.abs(bias) > STATE_MAX
+        if not (unfit & (exponent > LOWEST_EXPONENT)).any():
             return Fitted(synapses, bias, unit)
-        exponent = exponent - 1
+        exponent = exponent - (unfit.any() if common else unfit)
 
 
 def _main_arm(expression: Expression) -> int:
     return next((i for i, arm in enumerate(expression.arms) if arm.trained), 0)
 
 
-def _population_exponent(arms: tuple[Arm, ...], main: int, step: float) -> Int64:
-    """Smallest e >= 0 with threshold >= MIN_THRESHOLD and well-resolved arms; negative only for dead channels."""
-    scale = np.abs(arms[main].scale)
-    alive = scale > 0
-    base = np.where(alive, step / np.where(alive, scale, 1.0), MIN_THRESHOLD)  # threshold at exponent 0
-    wanted = np.maximum(np.ceil(np.log2(MIN_THRESHOLD / base)), 0)
-    for i, arm in enumerate(arms):
-        if i == main:
-            continue
-        largest = np.abs(arm.scale) * _largest_weight(arm.synapse) / np.where(alive, scale, step / MIN_THRESHOLD)
-        usable = largest > 0
-        needed = np.ceil(np.log2(MIN_MANTISSA / np.where(usable, largest, MIN_MANTISSA)))
-        wanted = np.maximum(wanted, np.where(usable, needed, 0))
-    allowed = np.floor(np.log2(MAX_THRESHOLD / base))
-    return np.asarray(np.minimum(np.minimum(wanted, allowed), MAX_EXPONENT).astype(np.int64))
-
-
-def _unit(main: Arm, exponent: Int64, step: float) -> Float64:
-    """|scale| / 2**exponent; a channel that the main arm does not reach counts in step / MIN_THRESHOLD."""
+def _base_unit(main: Arm, reference: float, fallback: float) -> Float64:
+    """Unit at exponent 0: the main arm's scale; `fallback` for channels that this arm does not reach."""
     scale = np.abs(main.scale)
-    return np.asarray(np.where(scale > 0, scale, step / MIN_THRESHOLD) / np.exp2(exponent), dtype=np.float64)
+    return np.where(scale > reference * NEGLIGIBLE, scale, fallback)
+
+
+def _population_exponent(arms: tuple[Arm, ...], main: int, base: Float64, step: float, reach: Float64) -> Int64:
+    """Smallest e >= 0 with threshold >= MIN_THRESHOLD and well-resolved arms; negative only for dead channels."""
+    wanted = np.maximum(_ceil_log2(MIN_THRESHOLD * base / step), _mantissa_exponent(arms, main, base))
+    allowed = _floor_log2(MAX_THRESHOLD * base / step)
+    dead = np.abs(arms[main].scale) * reach < step / 2
+    return np.asarray(np.minimum(wanted, np.where(dead, allowed, np.maximum(allowed, 0))))
+
+
+def _readout_exponent(expression: Expression, main: int, base: Float64, common: bool) -> Int64:
+    """READOUT_EXPONENT or what other arms need, but no more than the largest bias allows."""
+    arms, constant = expression.arms, np.abs(expression.constant)
+    wanted = np.maximum(_mantissa_exponent(arms, main, base), READOUT_EXPONENT)
+    room = _floor_log2(np.where(constant > 0, STATE_MAX * base / np.where(constant > 0, constant, 1.0), 2.0**30))
+    if common:
+        wanted, room = np.full_like(wanted, wanted.max()), np.full_like(room, room.min())
+    return np.asarray(np.minimum(np.minimum(wanted, MAX_EXPONENT), room))
+
+
+def _mantissa_exponent(arms: tuple[Arm, ...], main: int, base: Float64) -> Int64:
+    """Smallest e >= 0 at which every other arm's largest weight has a mantissa of MIN_MANTISSA."""
+    wanted = np.zeros(len(base), dtype=np.int64)
+    for i, arm in enumerate(arms):
+        largest = np.abs(arm.scale) * _largest_weight(arm.synapse) / base
+        if i != main:
+            usable = largest > NEGLIGIBLE
+            wanted = np.maximum(wanted, _ceil_log2(MIN_MANTISSA / np.where(usable, largest, MIN_MANTISSA)))
+    return wanted
+
+
+def _ceil_log2(x: Float64) -> Int64:
+    """Exact, which numpy.log2 does not promise."""
+    mantissa, exponent = np.frexp(x)
+    return np.asarray(exponent.astype(np.int64) - (mantissa == 0.5))
+
+
+def _floor_log2(x: Float64) -> Int64:
+    return np.asarray(np.frexp(x)[1].astype(np.int64) - 1)
 
 
 def _largest_weight(synapse: Synapse) -> Float64:
@@ -125,30 +159,48 @@ def _largest_weight(synapse: Synapse) -> Float64:
     return np.asarray(flat.max(1).astype(np.float64))
 
 
-def _integer_arms(arms: tuple[Arm, ...], main: int, exponent: Int64, unit: Float64) -> tuple[Synapse, ...]:
-    return tuple(_integer_arm(arm, unit, exponent if i == main else None) for i, arm in enumerate(arms))
+def _reach(arm: Arm, sources: dict[str, Range]) -> Float64:
+    """Largest magnitude of the arm's integers, float64 [C]."""
+    source = sources[arm.synapse.inputs[0]]
+    low, high = arm.synapse.charge_bounds(source.low, source.high)
+    return np.maximum(high, -low).astype(np.float64)
 
 
-def _column(values: Float64, dimensions: int) -> Float64:
-    return values.reshape((-1,) + (1,) * (dimensions - 1))
+def _cut(factors: list[Float64], reaches: list[Float64], decisive: Float64) -> list[Float64]:
+    """Cut factors so large that one unit of their arm sends the count to its bound, whatever the others do.
 
-
-def _integer_arm(arm: Arm, unit: Float64, exact: Int64 | None) -> Synapse:
-    """weight * scale / unit as mantissa * 2**exponent, rounded half up, exponent as small as 8 bits allow.
-
-    exact: exponents of the main arm. Where not negative, scale / unit is +-2**exact, so its trained integers stay
-    as they are, but for the sign of the gain.
+    decisive: charge beyond which the count is at its bound if no other arm is there. What is cut stays a power of
+    two, so that an arm's integers still cancel where they did; the counts are the same, and the weights fit.
     """
-    dimensions = arm.synapse.weight.ndim
-    factor = arm.scale / unit
-    largest = np.abs(factor) * _largest_weight(arm.synapse)
-    exponent = np.ceil(np.log2(np.maximum(largest, 1e-30) / 127.0))
-    exponent = np.clip(exponent, 0, MAX_EXPONENT).astype(np.int64)
-    if exact is not None:
-        exponent = np.where(exact >= 0, exact, exponent)
-    scaled = arm.synapse.weight * _column(factor / np.exp2(exponent), dimensions)
-    weight = np.clip(round_half_up(scaled), -127, 127).astype(np.int8)
-    return dataclasses.replace(arm.synapse, weight=weight, exponent=exponent)
+    own = [np.abs(factor) * reach for factor, reach in zip(factors, reaches, strict=True)]
+    cut = []
+    for i, factor in enumerate(factors):
+        others = sum(own[:i] + own[i + 1 :])  # a difference from the total would lose small ones
+        limit = np.exp2(_ceil_log2(decisive + others))
+        cut.append(np.where(np.abs(factor) > limit, np.sign(factor) * limit, factor))
+    return cut
+
+
+def _integer_arms(
+    arms: tuple[Arm, ...], factors: list[Float64], main: int, exponent: Int64
+) -> tuple[tuple[Synapse, ...], npt.NDArray[np.bool_]]:
+    """Integer weights of all arms, and the channels in which one does not fit a mantissa and an exponent."""
+    synapses, unfit = [], np.zeros(len(exponent), dtype=bool)
+    for i, (arm, factor) in enumerate(zip(arms, factors, strict=True)):
+        needed = np.maximum(_ceil_log2(np.abs(factor) * _largest_weight(arm.synapse) / 127.0), 0)
+        if i == main:  # the trained integers stay as they are, but for the sign of the gain
+            exact = (np.abs(factor) == np.exp2(exponent)) & (exponent >= 0) & (exponent <= MAX_EXPONENT)
+            needed = np.where(exact, exponent, needed)
+        unfit |= needed > MAX_EXPONENT
+        synapses.append(_integer_arm(arm.synapse, factor, np.minimum(needed, MAX_EXPONENT)))
+    return tuple(synapses), unfit
+
+
+def _integer_arm(synapse: Synapse, factor: Float64, exponent: Int64) -> Synapse:
+    """weight * factor as mantissa * 2**exponent. Ties round to even: half up would shift the sum of many weights."""
+    column = (factor / np.exp2(exponent)).reshape((-1,) + (1,) * (synapse.weight.ndim - 1))
+    weight = np.clip(np.rint(synapse.weight * column), -127, 127).astype(np.int8)
+    return dataclasses.replace(synapse, weight=weight, exponent=exponent)
 
 
 def _charge(synapses: tuple[Synapse, ...], sources: dict[str, Range]) -> Range:

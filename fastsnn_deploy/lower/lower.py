@@ -57,9 +57,7 @@ def _graph(
     bias_schedule: Literal["wave", "spread", "initial"],
     metadata: dict[str, str],
 ) -> SpikingGraph:
-    populations = [node for node in context.nodes.values() if isinstance(node, Population)]
-    window = max((node.ceiling - node.floor for node in populations if not node.name.endswith(".relay")), default=1)
-    schedule = Schedule(window=window, input=input_schedule, bias=bias_schedule)
+    schedule = Schedule(window=context.window, input=input_schedule, bias=bias_schedule)
     try:
         return SpikingGraph(tuple(context.nodes.values()), (output,), schedule, metadata)
     except GraphError as error:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fastsnn_deploy.graph import Conv2d, Identity, Input, Linear, MaxPool2d, SumPool2d, Upsample
+from fastsnn_deploy.graph import Conv2d, Input, Linear, MaxPool2d, SumPool2d, Synapse, Upsample
 from fastsnn_deploy.graph.synapses import zero_exponent
 from fastsnn_deploy.lower.context import Context
 from fastsnn_deploy.lower.expression import Arm, CannotLowerError, Expression, Parts, Signal, Value
@@ -63,7 +63,8 @@ def _dense(context: Context, node: q.Dense, inputs: list[Value]) -> Value:
     if isinstance(value, Expression) and value.flat and (folded := _fold_pool(context, node, value)) is not None:
         weight, pool = folded
         source = context.nodes[pool.inputs[0]]
-        signal = context.flatten(Signal(source.name, source.shape, float(value.arms[0].scale[0])), node)
+        unpooled = Signal(source.name, source.shape, float(value.arms[0].scale[0]))
+        signal = context.flatten(unpooled, f"{node.name}.flat", node)
     else:
         weight, signal = node.weight, context.signal(value, node)
     synapse = Linear(
@@ -95,21 +96,22 @@ def _fold_pool(context: Context, node: q.Dense, value: Expression) -> tuple[np.n
 @lowers(q.Normalisation)
 def _normalisation(context: Context, node: q.Normalisation, inputs: list[Value]) -> Value:
     value = inputs[0]
+    parts = value.parts if isinstance(value, Parts) else (value,)
+    if any(isinstance(part, Expression) and part.flat and part.shape[1:] != (1, 1) for part in parts):
+        raise CannotLowerError("batch norm after flatten has a gain for each position", "Put it before the flatten")
     if isinstance(value, Parts):
         pieces = zip(value.parts, value.split(node.gain), value.split(node.shift), strict=True)
         return Parts(tuple(context.expression(part, node).affine(gain, shift) for part, gain, shift in pieces))
-    if isinstance(value, Expression) and value.flat and value.shape[0] != node.shape[0]:
-        raise CannotLowerError("batch norm after flatten has a gain for each position", "Put it before the flatten")
     return context.expression(value, node).affine(node.gain, node.shift)
 
 
 @lowers(q.Addition)
 def _addition(context: Context, node: q.Addition, inputs: list[Value]) -> Value:
     terms = [context.expression(value, node) for value in inputs]
-    arms = tuple(arm for term in terms for arm in term.arms)
-    constant = np.sum([term.constant for term in terms], axis=0)
     if len({(term.flat, term.shape) for term in terms}) > 1:
         raise CannotLowerError("adds flattened and unflattened values", "Flatten after the addition")
+    arms = tuple(arm for term in terms for arm in term.arms)
+    constant = np.sum([term.constant for term in terms], axis=0)
     return Expression(arms, constant, terms[0].shape, terms[0].flat)
 
 
@@ -180,28 +182,35 @@ def _subsampling(context: Context, node: q.Subsampling, inputs: list[Value]) -> 
 
 @lowers(q.ChannelPadding)
 def _channel_padding(context: Context, node: q.ChannelPadding, inputs: list[Value]) -> Value:
-    """A 1x1 convolution with a rectangular identity; the stride of a subsampling before it joins in."""
+    """Every arm becomes a convolution with channels of zeros around its own."""
     value = context.expression(inputs[0], node)
-    arm = value.arms[0]
-    stride = arm.synapse.stride if isinstance(arm.synapse, Conv2d) else (1, 1)
-    simple = isinstance(arm.synapse, Identity) or (isinstance(arm.synapse, Conv2d) and arm.synapse.kernel == (1, 1))
-    if len(value.arms) > 1 or arm.trained or not simple or value.constant.any():
+    around = (node.before, node.after)
+    arms = tuple(
+        Arm(_padded(arm.synapse, node, around), np.pad(arm.scale, around, constant_values=np.abs(arm.scale).max()))
+        for arm in value.arms
+    )
+    return Expression(arms, np.pad(value.constant, around), node.shape)
+
+
+def _padded(synapse: Synapse, node: q.ChannelPadding, around: tuple[int, int]) -> Conv2d:
+    conv = synapse.as_primitive()
+    if not isinstance(conv, Conv2d):
         raise CannotLowerError("pads channels of a value that no activation has rounded", "Pad after an activation")
-    inside = value.shape[0]
-    weight = np.zeros((node.shape[0], inside, 1, 1), dtype=np.int8)
-    weight[node.before : node.before + inside, :, 0, 0] = np.eye(inside, dtype=np.int8)
-    synapse = Conv2d(
-        name=node.name, inputs=arm.synapse.inputs, shape=node.shape, module=node.module, stride=stride,
-        weight=weight, exponent=zero_exponent(node.shape[0]),
+    outputs, per_group, *kernel = conv.weight.shape
+    whole = np.zeros((outputs, conv.groups, per_group, *kernel), dtype=np.int8)
+    whole[np.arange(outputs), np.arange(outputs) * conv.groups // outputs] = conv.weight
+    weight = np.pad(whole.reshape(outputs, -1, *kernel), (around, (0, 0), (0, 0), (0, 0)))
+    return dataclasses.replace(
+        conv, name=node.name, shape=node.shape, module=node.module, weight=weight, groups=1,
+        exponent=zero_exponent(len(weight)),
     )  # fmt: skip
-    return _single(Arm(synapse, np.full(node.shape[0], float(arm.scale[0]))), node.shape)
 
 
 @lowers(q.Flattening)
 def _flattening(context: Context, node: q.Flattening, inputs: list[Value]) -> Value:
     value = inputs[0]
     if isinstance(value, Signal):
-        return context.flatten(value, node)
+        return context.flatten(value, node.name, node)
     if isinstance(value, Parts):
-        return context.flatten(context.signal(value, node), node)
+        return context.flatten(context.signal(value, node), node.name, node)
     return dataclasses.replace(value, flat=True)

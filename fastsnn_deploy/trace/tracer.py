@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import operator
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -9,7 +10,6 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from torch import fx, nn
-from torch.fx.passes.shape_prop import ShapeProp
 
 from fastsnn_deploy.errors import InputError, LoweringError, Problem
 from fastsnn_deploy.quantize.canonical import FLOAT_MODULES, canonicalise, problem_at
@@ -26,6 +26,12 @@ from fastsnn_deploy.trace import quant_graph as q
 
 M = TypeVar("M", bound=nn.Module)
 Rule = Callable[[Any, dict[str, Any], tuple[int, ...]], q.QuantNode | None]
+
+RAW_IMAGE = ""
+"""Stands for the network's argument where the name of a node is expected."""
+
+NOTHING = (nn.Identity, nn.Dropout, nn.Dropout2d)
+"""Modules that vanish in deployment."""
 
 _RULES: dict[type[nn.Module], Rule] = {}
 
@@ -53,32 +59,49 @@ def trace(twin: nn.Module, input_shape: tuple[int, ...]) -> q.QuantGraph:
     traced, InputError if an image of that shape does not pass through the network.
     """
     module = canonicalise(twin)
-    _check_trained(module)
+    _check_signature(module)
+    problems = _untrained(module)
+    if problems:  # a run would set steps in the user's network
+        module = copy.deepcopy(module)
     _propagate_shapes(module, input_shape)
-    problems: list[Problem] = []
     made: dict[fx.Node, str] = {}
     nodes: list[q.QuantNode] = []
     output = ""
     for node in module.graph.nodes:
         if node.op == "placeholder":
-            made[node] = ""
+            made[node] = RAW_IMAGE
         elif node.op == "output":
-            output = made.get(node.args[0], "")
+            output = made[node.args[0]]
         else:
             try:
                 new = _node(module, node, made)
             except _CannotTraceError as error:
                 problems.append(problem_at(node, str(error), error.fix))
-                new = None
+                new, made[node] = None, node.name
             if new is not None:
                 nodes.append(new)
-            made[node] = new.name if new is not None else made[node.all_input_nodes[0]]
+            made.setdefault(node, new.name if new is not None else made[node.all_input_nodes[0]])
     if problems:
-        raise LoweringError(f"{len(problems)} layers cannot be traced", problems)
+        raise LoweringError(f"{len(problems)} places cannot be traced", problems)
+    if output == RAW_IMAGE:
+        raise LoweringError("the network cannot be traced", [Problem("forward", "returns the raw image")])
     return q.QuantGraph(tuple(nodes), output)
 
 
-def _check_trained(module: fx.GraphModule) -> None:
+def _check_signature(module: fx.GraphModule) -> None:
+    inputs = [node for node in module.graph.nodes if node.op == "placeholder"]
+    returned = next(node for node in module.graph.nodes if node.op == "output").args[0]
+    problems = []
+    if len(inputs) != 1:
+        fix = "Only networks with one input are supported"
+        problems.append(Problem("forward", f"takes {len(inputs)} tensors", fix))
+    if not isinstance(returned, fx.Node):
+        problems.append(Problem("forward", "does not return one tensor", "Return one tensor"))
+    if problems:
+        raise LoweringError("the network's signature is not supported", problems)
+
+
+def _untrained(module: fx.GraphModule) -> list[Problem]:
     problems = []
     for node in module.graph.nodes:
         if node.op != "call_module":
@@ -89,29 +112,42 @@ def _check_trained(module: fx.GraphModule) -> None:
         for name, tensor in layer.state_dict().items():
             if tensor.is_floating_point() and not torch.isfinite(tensor).all():
                 problems.append(problem_at(node, f"{name} holds NaN or infinity", "Train again"))
-    if problems:
-        raise LoweringError("the network is not ready to be lowered", problems)
+    return problems
+
+
+class _Shapes(fx.Interpreter):
+    """Notes the shape of every value in node.meta["shape"], without the batch."""
+
+    def run_node(self, n: fx.Node) -> Any:
+        result = super().run_node(n)
+        if isinstance(result, torch.Tensor):
+            n.meta["shape"] = tuple(result.shape[1:])
+        return result
 
 
 def _propagate_shapes(module: fx.GraphModule, input_shape: tuple[int, ...]) -> None:
+    shape = tuple(input_shape)
+    if len(shape) not in (1, 3) or any(type(size) is not int or size < 1 for size in shape):
+        raise InputError(f"input_shape {shape} is not (C, H, W) or (N,) with positive sizes. Leave out the batch")
     was_training = module.training
     module.eval()
     parameter = next(module.parameters(), None)
-    image = torch.zeros(1, *input_shape, device=parameter.device if parameter is not None else "cpu")
+    image = torch.zeros(1, *shape, device=parameter.device if parameter is not None else "cpu")
     try:
         with torch.no_grad():
-            ShapeProp(module).propagate(image)
+            _Shapes(module).run(image)
     except (RuntimeError, ValueError, IndexError) as error:
         reason = str(error).split("\n")[0]
         raise InputError(
-            f"an image of shape {tuple(input_shape)} does not pass through the network ({reason}). Check input_shape"
+            f"an image of shape {shape} does not pass through the network ({reason}). Check input_shape"
         ) from error
     finally:
         module.train(was_training)
 
 
 def _shape(node: fx.Node) -> tuple[int, ...]:
-    return tuple(node.meta["tensor_meta"].shape[1:])
+    shape: tuple[int, ...] = node.meta["shape"]
+    return shape
 
 
 def _node(module: fx.GraphModule, node: fx.Node, made: dict[fx.Node, str]) -> q.QuantNode | None:
@@ -119,11 +155,14 @@ def _node(module: fx.GraphModule, node: fx.Node, made: dict[fx.Node, str]) -> q.
     inputs = tuple(made[arg] for arg in operands if isinstance(arg, fx.Node))  # type: ignore[union-attr]
     common = {
         "name": node.name,
-        "inputs": tuple(name for name in inputs if name),
+        "inputs": tuple(name for name in inputs if name != RAW_IMAGE),
         "shape": _shape(node),
         "module": node.meta.get("module", ""),
         "line": node.meta.get("line", ""),
     }
+    layer = module.get_submodule(str(node.target)) if node.op == "call_module" else None
+    if RAW_IMAGE in inputs and not isinstance(layer, (QuantInput, *NOTHING)):
+        raise _CannotTraceError("reads the raw image", "Put a QuantInput in front, as quantize.prepare does")
     if node.target is operator.add:
         shapes = {_shape(source) for source in node.all_input_nodes}
         if len(shapes) > 1:
@@ -131,12 +170,12 @@ def _node(module: fx.GraphModule, node: fx.Node, made: dict[fx.Node, str]) -> q.
         return q.Addition(**common)
     if node.target is torch.cat:
         return q.Concatenation(**common)
-    layer = module.get_submodule(str(node.target))
+    assert layer is not None
     if isinstance(layer, FLOAT_MODULES) and type(layer) not in _RULES:
         fix = "Call fastsnn_deploy.quantize.prepare, and train"
         raise _CannotTraceError(f"{type(layer).__name__} is not quantised", fix)
-    if not isinstance(layer, QuantInput) and not all(inputs):
-        raise _CannotTraceError("reads the raw image", "Put a QuantInput in front, as quantize.prepare does")
+    if isinstance(layer, QuantInput) and RAW_IMAGE not in inputs:
+        raise _CannotTraceError("is an input in the middle of the network", "Use a QuantActivation here")
     return _RULES[type(layer)](layer, common, _shape(node.all_input_nodes[0]))
 
 
@@ -148,7 +187,7 @@ def _pair(value: Any) -> q.Pair:
     return (int(value[0]), int(value[1])) if isinstance(value, (tuple, list)) else (int(value), int(value))
 
 
-@traces(nn.Identity, nn.Dropout, nn.Dropout2d)
+@traces(*NOTHING)
 def _nothing(layer: nn.Module, common: dict[str, Any], source: tuple[int, ...]) -> None:
     return None
 
@@ -211,7 +250,10 @@ def _dense(layer: QuantLinear, common: dict[str, Any], source: tuple[int, ...]) 
 def _norm(layer: nn.BatchNorm2d, common: dict[str, Any], source: tuple[int, ...]) -> q.QuantNode:
     if layer.running_mean is None or layer.running_var is None:
         raise _CannotTraceError("batch norm without running statistics", "Use track_running_stats=True")
-    deviation = np.sqrt(_array(layer.running_var) + layer.eps)
+    variance = _array(layer.running_var) + layer.eps
+    if not (variance > 0).all():
+        raise _CannotTraceError("batch norm divides by zero: variance + eps is not positive", "Use a positive eps")
+    deviation = np.sqrt(variance)
     gain = (_array(layer.weight) if layer.affine else np.ones_like(deviation)) / deviation
     shift = (_array(layer.bias) if layer.affine else 0.0) - gain * _array(layer.running_mean)
     return q.Normalisation(**common, gain=gain, shift=shift)
@@ -268,7 +310,11 @@ def _flatten(layer: nn.Flatten, common: dict[str, Any], source: tuple[int, ...])
 def _upsample(layer: nn.Upsample, common: dict[str, Any], source: tuple[int, ...]) -> q.QuantNode:
     shape = common["shape"]
     factor = (shape[1] // source[1], shape[2] // source[2])
-    if layer.mode != "nearest" or (source[1] * factor[0], source[2] * factor[1]) != shape[1:]:
+    given = layer.scale_factor if layer.scale_factor is not None and not layer.recompute_scale_factor else factor
+    scale = tuple(given) if isinstance(given, (tuple, list)) else (given, given)
+    # 2.2 may give the size of factor 2, but copies other pixels
+    whole = scale == factor and (source[1] * factor[0], source[2] * factor[1]) == shape[1:]
+    if layer.mode != "nearest" or not whole:
         raise _CannotTraceError(f"upsample mode '{layer.mode}' by {layer.scale_factor}", "Use nearest, whole factors")
     return q.Upsampling(**common, factor=factor)
 
