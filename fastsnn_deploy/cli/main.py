@@ -25,6 +25,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+INTERRUPTED = 130
+"""Exit code after Ctrl-C."""
+
 for command in (demo, train, export, verify, run, profile, doctor):
     app.command()(command)
 
@@ -51,9 +54,10 @@ def main() -> None:
     except DeployError as error:
         _report(error)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        messages().print("interrupted")
-        sys.exit(130)
+    except SystemExit as end:
+        if end.code == INTERRUPTED:  # typer makes Ctrl-C this
+            messages().print("interrupted")
+        raise
 
 
 def _report(error: DeployError) -> None:

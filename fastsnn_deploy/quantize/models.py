@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from fastsnn_deploy.errors import InputError
 
@@ -71,7 +73,54 @@ class LeNet(nn.Module):
         return self.classifier(x)  # type: ignore[no-any-return]
 
 
-MODELS: dict[str, Callable[..., nn.Module]] = {"digits-net": DigitsNet, "lenet": LeNet}
+class _BasicBlock(nn.Module):
+    """Two 3x3 convolutions and an option-A shortcut: every second pixel, zero channels before and after."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(outputs)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(outputs)
+        self.stride, self.padding = stride, (outputs - inputs) // 2
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
+        if self.stride > 1:
+            x = F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, self.padding, self.padding))
+        return F.relu(y + x)
+
+
+class CifarResNet(nn.Module):
+    """ResNet of 6 * blocks + 2 layers for 32x32 images: float [N, channels, 32, 32] -> logits [N, classes].
+
+    Source: He et al., arXiv 1512.03385, section 4.2, option A. Parameter names are those of common checkpoints.
+    """
+
+    def __init__(self, channels: int = 3, classes: int = 10, blocks: int = 3) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, 16, 3, 1, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(16)
+        self.layer1 = self._stage(16, 16, blocks, 1)
+        self.layer2 = self._stage(16, 32, blocks, 2)
+        self.layer3 = self._stage(32, 64, blocks, 2)
+        self.linear = nn.Linear(64, classes)
+
+    @staticmethod
+    def _stage(inputs: int, outputs: int, blocks: int, stride: int) -> nn.Sequential:
+        rest = (_BasicBlock(outputs, outputs, 1) for _ in range(blocks - 1))
+        return nn.Sequential(_BasicBlock(inputs, outputs, stride), *rest)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.layer3(self.layer2(self.layer1(F.relu(self.bn1(self.conv1(x))))))
+        return self.linear(torch.flatten(F.adaptive_avg_pool2d(x, 1), 1))  # type: ignore[no-any-return]
+
+
+MODELS: dict[str, Callable[..., nn.Module]] = {
+    "digits-net": DigitsNet,
+    "lenet": LeNet,
+    **{f"resnet{6 * blocks + 2}": partial(CifarResNet, blocks=blocks) for blocks in (3, 5, 7, 9)},
+}
 """Float networks by name; each takes channels, classes and options of its own."""
 
 

@@ -93,8 +93,9 @@ class Conv2d(Synapse):
         group = np.repeat(np.arange(self.groups), outputs // self.groups)
         channel = group[:, None] * per_group + np.arange(per_group)  # [O, I/groups]
         weight = self.effective_weight.reshape(outputs, per_group, -1)
-        ends = np.stack([weight * low[channel][..., None], weight * high[channel][..., None]])
-        return ends.min(0).sum((1, 2)), ends.max(0).sum((1, 2))
+        positive, negative = np.maximum(weight, 0).sum(2), np.minimum(weight, 0).sum(2)
+        least, most = low[channel], high[channel]
+        return (positive * least + negative * most).sum(1), (positive * most + negative * least).sum(1)
 
     def as_primitive(self) -> Synapse:
         return self

@@ -31,8 +31,9 @@ class Linear(Synapse):
         return np.full(source, self.weight.shape[0], dtype=np.int64)
 
     def charge_bounds(self, low: IntArray, high: IntArray) -> Bounds:
-        ends = np.stack([self.effective_weight * low, self.effective_weight * high])
-        return ends.min(0).sum(1), ends.max(0).sum(1)
+        positive, negative = np.maximum(self.effective_weight, 0), np.minimum(self.effective_weight, 0)
+        least, most = positive @ low + negative @ high, positive @ high + negative @ low
+        return np.asarray(least, dtype=np.int64), np.asarray(most, dtype=np.int64)
 
     def as_primitive(self) -> Synapse:
         return self
