@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +30,14 @@ CHANNEL_SLOTS = 2
 
 def main(folder: Path) -> None:
     """Run the job in `folder`. Ends the process; never raises."""
+    run_job(folder, _run)
+
+
+def run_job(folder: Path, job: Callable[[Path], None]) -> None:
+    """Run a job in its folder: leaves `done`, or `error.txt` and ends the process. Never raises."""
     try:
         watch_parent()
-        _run(folder)
+        job(folder)
         (folder / "done").touch()
     except BaseException as error:
         report(folder, error)

@@ -8,7 +8,6 @@ and `potentials.npy` of the last layer (int32 [N, T, *shape], axes in Lava's ord
 from __future__ import annotations
 
 import json
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -19,27 +18,14 @@ import numpy.typing as npt
 from fastsnn_deploy.lava.compatibility import import_lava
 from fastsnn_deploy.lava.job import (
     CHANNEL_SLOTS,
-    report,
     report_from_children,
     run_config,
+    run_job,
     search_models_once,
     watch_children,
-    watch_parent,
 )
 
 Int32 = npt.NDArray[np.int32]
-
-
-def main(folder: Path) -> None:
-    """Run the job in `folder`. Ends the process; never raises."""
-    try:
-        watch_parent()
-        _run(folder)
-        (folder / "done").touch()
-    except BaseException as error:
-        report(folder, error)
-        # Lava's threads and children would keep the interpreter from ending; the parent ends the session
-        os._exit(1)
 
 
 def _run(folder: Path) -> None:
@@ -119,4 +105,4 @@ def _feed(network: Any, kind: str, frames: Int32) -> Int32 | None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    run_job(Path(sys.argv[1]), _run)

@@ -19,24 +19,12 @@ import numpy.typing as npt
 
 from fastsnn_deploy.errors import BackendError
 from fastsnn_deploy.lava.compatibility import import_lava
-from fastsnn_deploy.lava.job import report, report_from_children, search_models_once, watch_children, watch_parent
+from fastsnn_deploy.lava.job import report_from_children, run_job, search_models_once, watch_children
 from fastsnn_deploy.lava.stock_job import lava_order, load_network, state_of
 from fastsnn_deploy.loihi.measurement import ACTIVITY_COLUMNS, MEMORY_COLUMNS, POWER_COLUMNS
 from fastsnn_deploy.loihi.probe import repaired_slurm
 
 Int32 = npt.NDArray[np.int32]
-
-
-def main(folder: Path) -> None:
-    """Run the job in `folder`. Ends the process; never raises."""
-    try:
-        watch_parent()
-        _run(folder)
-        (folder / "done").touch()
-    except BaseException as error:
-        report(folder, error)
-        # Lava's threads and children would keep the interpreter from ending; the parent ends the session
-        os._exit(1)
 
 
 def _run(folder: Path) -> None:
@@ -169,4 +157,4 @@ def _columns(logger: Any, columns: tuple[str, ...]) -> dict[str, list[float]]:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    run_job(Path(sys.argv[1]), _run)
