@@ -12,7 +12,7 @@ import fastsnn_deploy
 PACKAGE = Path(fastsnn_deploy.__file__).parent
 
 STAGES = [
-    "errors", "files", "graph", "quantize", "trace", "lower", "simulate", "stock", "population", "sigma_delta", "netx",
+    "errors", "files", "graph", "quantize", "trace", "lower", "simulate", "engine", "stock", "population", "sigma_delta", "netx",
     "nir_format", "targets", "lava", "loihi", "verify", "profile", "demo", "cli",
 ]  # fmt: skip
 """Left to right; a stage may import from itself and from those before it."""
@@ -21,8 +21,10 @@ FOREIGN = {
     "lava": {"lava", "loihi"},
     "h5py": {"netx", "nir_format"},
     "nir": {"nir_format", "cli"},
-    "torch": {"quantize", "trace", "cli"},
+    "numba": {"engine"},
+    "torch": {"quantize", "trace", "engine", "cli"},
     "torchvision": {"quantize"},
+    "triton": {"engine"},
     "typer": {"cli"},
     "yaml": {"quantize", "profile"},
 }

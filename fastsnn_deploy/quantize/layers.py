@@ -74,7 +74,7 @@ class QuantActivation(nn.Module):
         self.initialised: Tensor
 
     def forward(self, x: Tensor) -> Tensor:
-        if not self.initialised:
+        if not torch.compiler.is_compiling() and not self.initialised:  # compiled networks have been calibrated
             self._initialise(x.detach().float())
         elements = x[0].numel() if len(x) else 1
         return lsq(x, self.step, self.low, self.high, elements)

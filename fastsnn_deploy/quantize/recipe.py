@@ -37,13 +37,42 @@ class Augment(_Strict):
     flip: bool = False
 
 
+class Normalisation(_Strict):
+    """Mean and standard deviation per channel of raw values, for float weights that were trained with others."""
+
+    mean: tuple[float, ...] = Field(min_length=1)
+    std: tuple[float, ...] = Field(min_length=1)
+
+
+class Teacher(_Strict):
+    """A float network of the zoo whose softened answers the twin learns besides the labels.
+
+    weights: its state_dict, a path below the data root. temperature and share: the loss is
+    share * temperature**2 * KL(teacher, twin) + (1 - share) * cross entropy. Source: Hinton et al.,
+    arXiv 1503.02531, section 2.
+    """
+
+    model: str
+    weights: str
+    temperature: float = Field(default=4.0, gt=0)
+    share: float = Field(default=0.5, gt=0, le=1)
+
+
 class Recipe(_Strict):
-    """A network, its data, and how it is trained."""
+    """A network, its data, and how it is trained.
+
+    weights: float weights to start from (a state_dict), a path below the data root. normalisation: what those
+    weights and the teacher's were trained with, if not the data's own. compile: through torch.compile, which needs
+    a C++ compiler. test_every: epochs between two measurements of the test accuracy.
+    """
 
     name: str
     data: str
     model: str
     model_options: dict[str, PositiveInt] = {}
+    weights: str | None = None
+    normalisation: Normalisation | None = None
+    teacher: Teacher | None = None
     stages: tuple[Stage, ...] = Field(min_length=1)
     first_bits: int = Field(default=8, ge=2, le=8)
     last_bits: int = Field(default=8, ge=2, le=8)
@@ -53,6 +82,8 @@ class Recipe(_Strict):
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     augment: Augment = Augment()
     precision: Literal["float32", "bfloat16"] = "float32"
+    compile: bool = False
+    test_every: PositiveInt = 1
     seed: int = Field(default=0, ge=0, lt=2**32)
 
     @field_validator("model_options")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from torch.nn import functional as F
 from fastsnn_deploy.errors import InputError
 from fastsnn_deploy.quantize.checkpoint import Checkpoint, read_plain, save, write_plain
 from fastsnn_deploy.quantize.data import Images, load_images
+from fastsnn_deploy.quantize.float_weights import distillation_loss, load_float_weights
 from fastsnn_deploy.quantize.layers import QuantActivation, QuantConv2d, QuantLinear
 from fastsnn_deploy.quantize.models import build
 from fastsnn_deploy.quantize.prepare import calibrate, first_layers, last_layers, prepare
@@ -26,7 +29,10 @@ RESUME_FORMAT = "fastsnn-deploy training state"
 
 
 class Trainer:
-    """Trains one recipe. The state after every epoch lies in `<output>.resume` until training has finished."""
+    """Trains one recipe. The state after every epoch lies in `<output>.resume` until training has finished.
+
+    A quantised stage that is not the last leaves its twin in `<output stem>-<bits>bit<suffix>`.
+    """
 
     def __init__(
         self,
@@ -43,8 +49,10 @@ class Trainer:
         self.device = _device(device)
         self.progress = progress or (lambda done, total: None)
         self.log = log or (lambda line: None)
-        self.train_images = load_images(recipe.data, "train", data_root, download)
-        self.test_images = load_images(recipe.data, "test", data_root, download)
+        self.data_root = Path(data_root)
+        self.train_images = self._normalisation(load_images(recipe.data, "train", data_root, download))
+        self.test_images = self._normalisation(load_images(recipe.data, "test", data_root, download))
+        self.teacher = self._teacher()
         self.epochs = sum(stage.epochs for stage in recipe.stages)
 
     @property
@@ -56,9 +64,7 @@ class Trainer:
         """Train all stages, save the twin to `output`, delete the resume file, return the checkpoint."""
         state = self._read_resume() if resume else None
         torch.manual_seed(self.recipe.seed)
-        images = self.train_images
-        model: nn.Module = build(self.recipe.model, channels=images.shape[0], classes=images.classes,
-                                 **self.recipe.model_options)  # fmt: skip
+        model = self._float_network(self.recipe.model, self.recipe.model_options, self.recipe.weights)
         self._check_fit(model)
         for number, stage in enumerate(self.recipe.stages):
             model = _to(self._enter(model, stage), self.device, torch.channels_last)
@@ -66,9 +72,33 @@ class Trainer:
                 continue  # structure only: the weights come with the state
             self._train_stage(model, number, state)
             state = None
-        checkpoint = self._finish(model)
+            if stage.bits is not None and number + 1 < len(self.recipe.stages):
+                self._save(model, self.output.with_name(f"{self.output.stem}-{stage.bits}bit{self.output.suffix}"))
+        checkpoint = self._save(model, self.output)
         self.resume_file.unlink(missing_ok=True)
         return checkpoint
+
+    def _normalisation(self, images: Images) -> Images:
+        chosen = self.recipe.normalisation
+        return images if chosen is None else replace(images, mean=chosen.mean, std=chosen.std)
+
+    def _float_network(self, name: str, options: dict[str, int], weights: str | None) -> nn.Module:
+        images = self.train_images
+        model = build(name, channels=images.shape[0], classes=images.classes, **options)
+        if weights is not None:
+            load_float_weights(model, self.data_root / weights)
+        return model
+
+    def _teacher(self) -> nn.Module | None:
+        chosen = self.recipe.teacher
+        if chosen is None:
+            return None
+        teacher = self._float_network(chosen.model, {}, chosen.weights).eval().requires_grad_(False)
+        teacher = _to(teacher, self.device, torch.channels_last)
+        return self._compiled(teacher)
+
+    def _compiled(self, model: nn.Module) -> nn.Module:
+        return torch.compile(model, dynamic=False) if self.recipe.compile else model  # type: ignore[return-value]
 
     def _check_fit(self, model: nn.Module) -> None:
         images = self.train_images
@@ -116,17 +146,22 @@ class Trainer:
                 raise InputError(f"{self.resume_file}: does not belong to this recipe ({reason})") from error
             first = state["epoch"]
         before = sum(s.epochs for s in self.recipe.stages[:number])
+        forward = self._compiled(model)
         for epoch in range(first, stage.epochs):
-            loss = self._epoch(model, optimiser, number, epoch, before + epoch)
-            accuracy = self.accuracy(model, self.test_images)
-            self.log(
-                f"stage {number + 1}/{len(self.recipe.stages)} epoch {epoch + 1}/{stage.epochs}: "
-                f"loss {loss:.4f}, test accuracy {100 * accuracy:.2f} %"
-            )
+            loss = self._epoch(model, forward, optimiser, number, epoch, before + epoch)
+            line = f"stage {number + 1}/{len(self.recipe.stages)} epoch {epoch + 1}/{stage.epochs}: loss {loss:.4f}"
+            if (epoch + 1) % self.recipe.test_every == 0 or epoch + 1 == stage.epochs:
+                line += f", test accuracy {100 * self.accuracy(model, self.test_images):.2f} %"
+            self.log(line)
             self._write_resume(model, optimiser, number, epoch + 1)
 
-    def _epoch(self, model: nn.Module, optimiser: torch.optim.Optimizer, stage: int, epoch: int, done: int) -> float:
-        """One pass over the training images. All randomness follows from (seed, stage, epoch): resuming is exact."""
+    def _epoch(
+        self, model: nn.Module, forward: nn.Module, optimiser: torch.optim.Optimizer, stage: int, epoch: int, done: int
+    ) -> float:
+        """One pass over the training images; forward is the model or its compiled form.
+
+        All randomness follows from (seed, stage, epoch): resuming is exact.
+        """
         generator = torch.Generator().manual_seed(self.recipe.seed * 1_000_003 + stage * 10_007 + epoch)
         torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
         model.train()
@@ -138,8 +173,8 @@ class Trainer:
             for group in optimiser.param_groups:
                 group["lr"] = rate
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.precision == "bfloat16"):
-                logits = model(self._normalised(model, images)).float()
-            loss = F.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing)
+                logits = forward(self._normalised(model, images)).float()
+            loss = self._loss(logits, images, labels)
             optimiser.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(model.parameters(), 5.0)
@@ -152,6 +187,16 @@ class Trainer:
                 "rate"
             )
         return total / len(self.train_images.labels)
+
+    def _loss(self, logits: Tensor, images: Tensor, labels: Tensor) -> Tensor:
+        loss = F.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing)
+        chosen = self.recipe.teacher
+        if self.teacher is None or chosen is None:
+            return loss
+        with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16,
+                                             enabled=self.recipe.precision == "bfloat16"):  # fmt: skip
+            taught = self.teacher(self._on_data_scale(images)).float()
+        return (1 - chosen.share) * loss + chosen.share * distillation_loss(logits, taught, chosen.temperature)
 
     def _batches(self, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
         data = self.train_images
@@ -166,6 +211,9 @@ class Trainer:
         """A twin normalises raw images itself; a float network gets them normalised."""
         if any(isinstance(module, QuantActivation) for module in model.modules()):
             return images
+        return self._on_data_scale(images)
+
+    def _on_data_scale(self, images: Tensor) -> Tensor:
         mean = torch.tensor(self.train_images.mean, device=images.device).view(1, -1, 1, 1)
         std = torch.tensor(self.train_images.std, device=images.device).view(1, -1, 1, 1)
         return (images - mean) / std
@@ -181,15 +229,15 @@ class Trainer:
                 right += int((predicted == data.labels[index]).sum())
         return right / len(data.labels)
 
-    def _finish(self, model: nn.Module) -> Checkpoint:
-        model = _to(model, "cpu", torch.contiguous_format).eval()
+    def _save(self, trained: nn.Module, path: Path) -> Checkpoint:
+        model = _to(copy.deepcopy(trained), "cpu", torch.contiguous_format).eval()
         metadata = {
             "data": self.recipe.data,
             "recipe": self.recipe.model_dump(mode="json"),
             "quantised_accuracy": self._cpu_accuracy(model),
         }
         checkpoint = Checkpoint(model, self.train_images.shape, metadata)  # type: ignore[arg-type]
-        save(checkpoint, self.output)
+        save(checkpoint, path)
         return checkpoint
 
     def _cpu_accuracy(self, model: nn.Module) -> float:

@@ -1,0 +1,23 @@
+"""Batched simulators that give the reference's integers for whole data sets in seconds."""
+
+from __future__ import annotations
+
+from fastsnn_deploy.engine import reference as _reference  # noqa: F401  registers the engine
+from fastsnn_deploy.engine.base import ENGINES as ENGINES
+from fastsnn_deploy.engine.base import Activity as Activity
+from fastsnn_deploy.engine.base import BatchRun as BatchRun
+from fastsnn_deploy.engine.base import Engine as Engine
+from fastsnn_deploy.engine.base import Recording as Recording
+from fastsnn_deploy.errors import InputError
+from fastsnn_deploy.graph import SpikingGraph
+
+
+def open_engine(graph: SpikingGraph, name: str = "cpu", threads: int | None = None) -> Engine:
+    """An engine for a graph.
+
+    name: "cpu", "reference", or another key of `ENGINES`. threads: processor cores to use, default all. Raises
+    InputError for unknown names.
+    """
+    if name not in ENGINES:
+        raise InputError(f"engine '{name}' is not known. Known: {', '.join(ENGINES)}")
+    return ENGINES[name](graph, threads)
