@@ -25,8 +25,7 @@ from fastsnn_deploy.quantize import (
     canonicalise,
     prepare,
 )
-from fastsnn_deploy.quantize.functional import best_step, integers, lsq, round_half_up
-from fastsnn_deploy.quantize.layers import weight_limit
+from fastsnn_deploy.quantize.functional import best_step, integers, lsq, round_half_up, weight_limit
 
 IMAGES = torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 

@@ -13,7 +13,8 @@ PACKAGE = Path(fastsnn_deploy.__file__).parent
 
 STAGES = [
     "errors", "files", "graph", "quantize", "trace", "lower", "simulate", "engine", "stock", "population", "sigma_delta", "netx",
-    "nir_format", "targets", "lava", "loihi", "verify", "profile", "demo", "cli",
+    "nir_format", "targets", "lava", "loihi", "verify", "profile", "evaluate", "demo",
+    "cli", "__main__",
 ]  # fmt: skip
 """Left to right; a stage may import from itself and from those before it."""
 
@@ -22,7 +23,7 @@ FOREIGN = {
     "h5py": {"netx", "nir_format"},
     "nir": {"nir_format", "cli"},
     "numba": {"engine"},
-    "torch": {"quantize", "trace", "engine", "cli"},
+    "torch": {"quantize", "trace", "engine", "evaluate", "cli"},
     "torchvision": {"quantize"},
     "triton": {"engine"},
     "typer": {"cli"},

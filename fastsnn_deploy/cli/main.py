@@ -11,6 +11,7 @@ from fastsnn_deploy import __version__
 from fastsnn_deploy.cli.common import messages, print_json
 from fastsnn_deploy.cli.demo import demo
 from fastsnn_deploy.cli.doctor import doctor
+from fastsnn_deploy.cli.evaluate import evaluate
 from fastsnn_deploy.cli.export import export
 from fastsnn_deploy.cli.profile import profile
 from fastsnn_deploy.cli.run import run
@@ -28,7 +29,7 @@ app = typer.Typer(
 INTERRUPTED = 130
 """Exit code after Ctrl-C."""
 
-for command in (demo, train, export, verify, run, profile, doctor):
+for command in (demo, train, export, verify, run, profile, evaluate, doctor):
     app.command()(command)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+
 from fastsnn_deploy.engine import reference as _reference  # noqa: F401  registers the engine
 from fastsnn_deploy.engine.base import ENGINES as ENGINES
 from fastsnn_deploy.engine.base import Activity as Activity
@@ -11,6 +13,9 @@ from fastsnn_deploy.engine.base import Recording as Recording
 from fastsnn_deploy.errors import InputError
 from fastsnn_deploy.graph import SpikingGraph
 
+LATE = {"cpu": "fastsnn_deploy.engine.cpu"}
+"""Engines whose module is imported when they are first asked for, because it needs large libraries."""
+
 
 def open_engine(graph: SpikingGraph, name: str = "cpu", threads: int | None = None) -> Engine:
     """An engine for a graph.
@@ -18,6 +23,8 @@ def open_engine(graph: SpikingGraph, name: str = "cpu", threads: int | None = No
     name: "cpu", "reference", or another key of `ENGINES`. threads: processor cores to use, default all. Raises
     InputError for unknown names.
     """
+    if name not in ENGINES and name in LATE:
+        import_module(LATE[name])
     if name not in ENGINES:
-        raise InputError(f"engine '{name}' is not known. Known: {', '.join(ENGINES)}")
+        raise InputError(f"engine '{name}' is not known. Known: {', '.join(sorted({*ENGINES, *LATE}))}")
     return ENGINES[name](graph, threads)

@@ -187,7 +187,7 @@ def _tied(twin: nn.Module) -> list[list[str]]:
     groups: dict[int, list[str]] = {}
     for name, module in twin.named_modules():
         if isinstance(module, QuantActivation):
-            groups.setdefault(id(module.step), []).append(name)
+            groups.setdefault(id(module.learned), []).append(name)
     return [names for names in groups.values() if len(names) > 1]
 
 
@@ -208,7 +208,7 @@ def _restore(architecture: dict[str, Any], state: dict[str, Tensor], device: str
     twin.load_state_dict(state)
     for first, *rest in architecture["tied"]:
         for path in rest:
-            _activation(twin, path).step = _activation(twin, first).step
+            _activation(twin, path).share(_activation(twin, first))
     return twin
 
 

@@ -66,6 +66,11 @@ def lsq(x: Tensor, step: Tensor, low: int, high: int, elements: int) -> Tensor:
     return integers(x.float(), used, low, high) * used
 
 
+def weight_limit(bits: int) -> int:
+    """Largest weight integer of a uniform grid: 2**(bits - 1) - 1; it is symmetric, so 2 bits are ternary."""
+    return int(2 ** (bits - 1) - 1)
+
+
 def best_step(rows: Tensor, limit: int) -> Tensor:
     """Step of each row [R, n] with the smallest squared rounding error to -limit .. limit, of 80 candidates; [R]."""
     count, length = rows.shape

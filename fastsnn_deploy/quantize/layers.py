@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fastsnn_deploy.quantize.functional import best_step, integers, lsq, positive_step
-
-
-def weight_limit(bits: int) -> int:
-    """Largest weight integer: 2**(bits - 1) - 1; the grid is symmetric, so 2 bits are ternary."""
-    return int(2 ** (bits - 1) - 1)
+from fastsnn_deploy.quantize.quantisers import (
+    ACTIVATION_QUANTISERS,
+    WEIGHT_QUANTISERS,
+    ActivationQuantiser,
+    WeightQuantiser,
+)
 
 
 class QuantInput(nn.Module):
@@ -56,88 +56,152 @@ class QuantInput(nn.Module):
 
 
 class QuantActivation(nn.Module):
-    """Quantised activation with a learned step (LSQ). Unsigned (0 .. 2**bits - 1) it contains the ReLU.
+    """Activation on a uniform grid with one learned number. Unsigned (0 .. levels) it contains the ReLU.
 
-    Float [N, ...] -> float32 multiples of `step` of the same shape. The step starts from the first batch it sees.
-    signed: integers from -2**(bits - 1) to 2**(bits - 1) - 1, for sums that no ReLU follows.
+    Float [N, ...] -> float32 multiples of the step of the same shape. The step starts from the first batch it sees.
+    levels: greatest integer, 1 to 2**bits - 1 (the default). signed: as many levels with zero in their middle, from
+    -2**(bits - 1) to 2**(bits - 1) - 1, for sums that no ReLU follows. quantiser: a key of `ACTIVATION_QUANTISERS`.
     """
 
-    def __init__(self, bits: int, signed: bool = False) -> None:
+    def __init__(self, bits: int, signed: bool = False, quantiser: str = "lsq", levels: int | None = None) -> None:
         super().__init__()
-        if type(bits) is not int or not 1 <= bits <= 8 or (signed and bits < 2):
-            raise ValueError(f"activations have 1 to 8 bits (signed: 2 to 8), got {bits}")
-        self.bits, self.signed = bits, signed
-        self.low = -(2 ** (bits - 1)) if signed else 0
-        self.high = 2 ** (bits - 1) - 1 if signed else 2**bits - 1
-        self.step = nn.Parameter(torch.ones(()))
+        if quantiser not in ACTIVATION_QUANTISERS:
+            raise ValueError(f"activation quantiser '{quantiser}' is not one of {sorted(ACTIVATION_QUANTISERS)}")
+        self.quantiser = quantiser
+        self.signed = signed
+        self.set_levels(bits, levels)
+        self.register_parameter(self._rule.parameter, nn.Parameter(torch.ones(())))
         self.register_buffer("initialised", torch.zeros((), dtype=torch.bool))
         self.initialised: Tensor
+
+    def set_levels(self, bits: int, levels: int | None = None) -> None:
+        """Use another grid; the learned number stays. Raises ValueError if there is no such grid."""
+        if type(bits) is not int or not 1 <= bits <= 8 or (self.signed and bits < 2):
+            raise ValueError(f"activations have 1 to 8 bits (signed: 2 to 8), got {bits}")
+        count = 2**bits - 1 if levels is None else levels
+        if type(count) is not int or not (3 if self.signed else 1) <= count <= 2**bits - 1:
+            raise ValueError(f"{bits} bits hold 1 to {2**bits - 1} levels (signed: from 3), got {levels}")
+        self.bits, self.levels = bits, count
+        self.low, self.high = (-((count + 1) // 2), count // 2) if self.signed else (0, count)
+
+    @property
+    def _rule(self) -> ActivationQuantiser:
+        return ACTIVATION_QUANTISERS[self.quantiser]
+
+    @property
+    def learned(self) -> nn.Parameter:
+        """What training learns: the step, or what the quantiser derives it from."""
+        return self.get_parameter(self._rule.parameter)
+
+    def share(self, other: QuantActivation) -> None:
+        """Use the learned number of `other`. Raises ValueError if that has another quantiser."""
+        if other.quantiser != self.quantiser:
+            raise ValueError(f"'{self.quantiser}' cannot share its step with '{other.quantiser}'")
+        setattr(self, self._rule.parameter, other.learned)
+
+    def keep_range(self, high_before: int) -> None:
+        """After a change of levels: adapt the learned number so that high * step is as before."""
+        with torch.no_grad():
+            self.learned.copy_(self._rule.with_range_kept(self.learned, high_before, self.high))
+
+    def step_in_use(self) -> Tensor:
+        """Real value of one count: positive float32 scalar without gradient."""
+        return self._rule.step(self.learned.detach(), self.levels)
 
     def forward(self, x: Tensor) -> Tensor:
         if not torch.compiler.is_compiling() and not self.initialised:  # compiled networks have been calibrated
             self._initialise(x.detach().float())
         elements = x[0].numel() if len(x) else 1
-        return lsq(x, self.step, self.low, self.high, elements)
+        return self._rule.quantise(x, self.learned, self.low, self.high, self.levels, elements)
 
     def _initialise(self, x: Tensor) -> None:
-        """LSQ's 2 * mean(|x|) / sqrt(high), over what survives the clip."""
-        kept = x if self.signed else x.clamp_min(0)
+        kept = x if self.signed else x.clamp_min(0)  # what survives the clip
         with torch.no_grad():
-            self.step.copy_((2 * kept.abs().mean() / max(self.high, 1) ** 0.5).clamp_min(1e-4))
+            self.learned.copy_(self._rule.learned(self._rule.first_step(kept, self.high), self.levels))
             self.initialised.fill_(True)
 
     def config(self) -> dict[str, Any]:
         """Constructor arguments as plain data."""
-        return {"bits": self.bits, "signed": self.signed}
+        return {"bits": self.bits, "signed": self.signed, "quantiser": self.quantiser, "levels": self.levels}
 
 
 class _QuantWeight(nn.Module):
-    """Weights on a symmetric grid of `weight_bits` bits with a learned step per output channel or per tensor."""
+    """Weights on a grid of `weight_bits` bits, with whatever their quantiser learns."""
 
     weight: Tensor
     weight_bits: int
     per_channel: bool
-    weight_step: nn.Parameter
+    quantiser: str
 
-    def _setup_weight(self, weight_bits: int, per_channel: bool) -> None:
-        if type(weight_bits) is not int or not 2 <= weight_bits <= 8:
-            raise ValueError(f"weights have 2 to 8 bits, got {weight_bits}")
-        self.weight_bits, self.per_channel = weight_bits, per_channel
-        self.weight_step = nn.Parameter(torch.ones(self.weight.shape[0] if per_channel else 1))
+    def _setup_weight(self, weight_bits: int, per_channel: bool, quantiser: str) -> None:
+        if quantiser not in WEIGHT_QUANTISERS:
+            raise ValueError(f"weight quantiser '{quantiser}' is not one of {sorted(WEIGHT_QUANTISERS)}")
+        self.quantiser = quantiser
+        rule = self._rule
+        if type(weight_bits) is not int or not rule.lowest_bits <= weight_bits <= rule.highest_bits:
+            limits = f"{rule.lowest_bits} to {rule.highest_bits}"
+            raise ValueError(f"weights have {limits} bits with the quantiser '{quantiser}', got {weight_bits}")
+        self.weight_bits, self.per_channel = weight_bits, per_channel and rule.per_channel
+        if rule.parameter is not None:
+            rows = self.weight.shape[0] if self.per_channel else 1
+            self.register_parameter(rule.parameter, nn.Parameter(torch.ones(rows)))
         self.reset_weight_step()
 
-    def reset_weight_step(self) -> None:
-        """Set the step that minimises the squared error of the present weights, by a search over 80 candidates."""
-        if self.weight.is_meta:
-            return
-        rows = self.weight.detach().reshape(len(self.weight_step), -1).float()
-        with torch.no_grad():
-            self.weight_step.copy_(best_step(rows, weight_limit(self.weight_bits)))
+    @property
+    def _rule(self) -> WeightQuantiser:
+        return WEIGHT_QUANTISERS[self.quantiser]
 
-    def _step(self) -> Tensor:
-        return self.weight_step.view(-1, *[1] * (self.weight.dim() - 1))
+    def reset_weight_step(self) -> None:
+        """Start what is learned anew from the present weights."""
+        if self.weight.is_meta or self._rule.parameter is None:
+            return
+        with torch.no_grad():
+            self._learned().copy_(self._rule.first(self._rows(), self.weight_bits))
+
+    def set_weight_bits(self, bits: int) -> None:
+        """Use another grid for the present weights."""
+        self.weight_bits = bits
+        if self._rule.parameter is not None:
+            with torch.no_grad():
+                learned = self._learned()
+                learned.copy_(self._rule.after_bits_change(self._rows(), learned.clone(), bits))
+
+    def _rows(self) -> Tensor:
+        """Weights that share a learned number, a row each."""
+        return self.weight.detach().reshape(len(self._learned()), -1).float()
+
+    def _learned(self) -> Tensor:
+        name = self._rule.parameter
+        return self.weight.new_empty(0) if name is None else self.get_parameter(name)
+
+    def _column(self) -> Tensor:
+        """What is learned, shaped to broadcast over the weights."""
+        return self._learned().view(-1, *[1] * (self.weight.dim() - 1))
 
     def quantised_weight(self) -> Tensor:
         """Weights on their grid, float32, differentiable."""
-        limit = weight_limit(self.weight_bits)
         elements = self.weight[0].numel() if self.per_channel else self.weight.numel()
-        return lsq(self.weight, self._step(), -limit, limit, elements)
+        return self._rule.quantise(self.weight, self._column(), self.weight_bits, elements)
 
     def integer_weight(self) -> tuple[Tensor, Tensor]:
         """(int8 weights of the layer's shape, float64 scale [output channels]): weight = integer * scale."""
-        limit = weight_limit(self.weight_bits)
         with torch.no_grad():
-            step = positive_step(self._step())
-            whole = integers(self.weight.float(), step, -limit, limit).to(torch.int8)
-            return whole, step.double().reshape(-1).expand(self.weight.shape[0])
+            whole, step = self._rule.integers(self.weight, self._column(), self.weight_bits)
+            return whole.to(torch.int8), step.double().reshape(-1).expand(self.weight.shape[0])
 
 
 class QuantConv2d(nn.Conv2d, _QuantWeight):
-    """nn.Conv2d with quantised weights. Same arguments, plus `weight_bits` (2-8) and `per_channel`."""
+    """nn.Conv2d with quantised weights. Same arguments, plus those of its grid.
 
-    def __init__(self, *args: Any, weight_bits: int = 8, per_channel: bool = True, **kwargs: Any) -> None:
+    weight_bits: 2-8, or what the quantiser can do. quantiser: a key of `WEIGHT_QUANTISERS`. per_channel: one step an
+    output channel, where the quantiser has more than one.
+    """
+
+    def __init__(
+        self, *args: Any, weight_bits: int = 8, per_channel: bool = True, quantiser: str = "uniform", **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
-        self._setup_weight(weight_bits, per_channel)
+        self._setup_weight(weight_bits, per_channel, quantiser)
 
     def forward(self, input: Tensor) -> Tensor:
         return self._conv_forward(input, self.quantised_weight(), self.bias)  # type: ignore[no-any-return]
@@ -148,16 +212,22 @@ class QuantConv2d(nn.Conv2d, _QuantWeight):
             "in_channels": self.in_channels, "out_channels": self.out_channels,
             "kernel_size": list(self.kernel_size), "stride": list(self.stride), "padding": _padding(self),
             "dilation": list(self.dilation), "groups": self.groups, "bias": self.bias is not None,
-            "weight_bits": self.weight_bits, "per_channel": self.per_channel,
+            "weight_bits": self.weight_bits, "per_channel": self.per_channel, "quantiser": self.quantiser,
         }  # fmt: skip
 
 
 class QuantLinear(nn.Linear, _QuantWeight):
-    """nn.Linear with quantised weights. Same arguments, plus `weight_bits` (2-8) and `per_channel`."""
+    """nn.Linear with quantised weights. Same arguments, plus those of its grid.
 
-    def __init__(self, *args: Any, weight_bits: int = 8, per_channel: bool = True, **kwargs: Any) -> None:
+    weight_bits: 2-8, or what the quantiser can do. quantiser: a key of `WEIGHT_QUANTISERS`. per_channel: one step an
+    output channel, where the quantiser has more than one.
+    """
+
+    def __init__(
+        self, *args: Any, weight_bits: int = 8, per_channel: bool = True, quantiser: str = "uniform", **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
-        self._setup_weight(weight_bits, per_channel)
+        self._setup_weight(weight_bits, per_channel, quantiser)
 
     def forward(self, input: Tensor) -> Tensor:
         return F.linear(input, self.quantised_weight(), self.bias)
@@ -166,7 +236,7 @@ class QuantLinear(nn.Linear, _QuantWeight):
         """Constructor arguments as plain data."""
         return {
             "in_features": self.in_features, "out_features": self.out_features, "bias": self.bias is not None,
-            "weight_bits": self.weight_bits, "per_channel": self.per_channel,
+            "weight_bits": self.weight_bits, "per_channel": self.per_channel, "quantiser": self.quantiser,
         }  # fmt: skip
 
 

@@ -325,10 +325,10 @@ def _tie_concatenated_steps(twin: fx.GraphModule) -> None:
         if len(activations) < len(owners):
             continue  # an image among them: lowering says what to do
         for activation in activations[1:]:
-            shared, replaced = activations[0].step, activation.step
+            replaced = activation.learned
             for _, other in _modules(twin):
-                if isinstance(other, QuantActivation) and other.step is replaced:
-                    other.step = shared
+                if isinstance(other, QuantActivation) and other.learned is replaced:
+                    other.share(activations[0])
 
 
 def _grid_owners(twin: fx.GraphModule, node: fx.Node) -> list[nn.Module]:

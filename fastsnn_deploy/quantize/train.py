@@ -281,20 +281,12 @@ def set_bits(twin: fx.GraphModule, bits: int, weight_bits: int) -> None:
     for name, module in twin.named_modules():
         if isinstance(module, QuantActivation) and module.bits != bits:
             before = module.high
-            module.__dict__.update(vars_of_bits(max(bits, 2) if module.signed else bits, module.signed))
-            if id(module.step) not in shared:
-                shared.add(id(module.step))
-                with torch.no_grad():
-                    module.step.mul_(before / module.high)
+            module.set_levels(max(bits, 2) if module.signed else bits)
+            if id(module.learned) not in shared:
+                shared.add(id(module.learned))
+                module.keep_range(before)
         elif isinstance(module, (QuantConv2d, QuantLinear)) and name not in kept and module.weight_bits != weight_bits:
-            module.weight_bits = weight_bits
-            module.reset_weight_step()
-
-
-def vars_of_bits(bits: int, signed: bool) -> dict[str, int]:
-    """The attributes of a QuantActivation that follow from its bits."""
-    fresh = QuantActivation(bits, signed)
-    return {"bits": fresh.bits, "low": fresh.low, "high": fresh.high}
+            module.set_weight_bits(weight_bits)
 
 
 def augment(images: Tensor, shift: int, flip: bool, generator: torch.Generator) -> Tensor:

@@ -13,7 +13,6 @@ from torch import fx, nn
 
 from fastsnn_deploy.errors import InputError, LoweringError, Problem
 from fastsnn_deploy.quantize.canonical import FLOAT_MODULES, canonicalise, problem_at
-from fastsnn_deploy.quantize.functional import positive_step
 from fastsnn_deploy.quantize.layers import (
     PadChannels,
     QuantActivation,
@@ -204,8 +203,7 @@ def _image(layer: QuantInput, common: dict[str, Any], source: tuple[int, ...]) -
 
 @traces(QuantActivation)
 def _activation(layer: QuantActivation, common: dict[str, Any], source: tuple[int, ...]) -> q.QuantNode:
-    step = float(positive_step(layer.step.detach()).double())
-    return q.Activation(**common, step=step, low=layer.low, high=layer.high)
+    return q.Activation(**common, step=float(layer.step_in_use().double()), low=layer.low, high=layer.high)
 
 
 def _weights(layer: QuantConv2d | QuantLinear) -> dict[str, Any]:

@@ -1,0 +1,308 @@
+"""Compiled loops of the CPU engine. All arithmetic is in float32 on integers below 2**24, hence exact.
+
+Every kernel releases the interpreter lock, so that tiles of images run side by side in threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+_OPTIONS: dict[str, Any] = {"nogil": True, "cache": True, "error_model": "numpy"}
+
+BLOCK = 1024
+"""Neurons whose state stays in the first-level cache over all steps."""
+
+
+@njit(inline="always", **_OPTIONS)  # type: ignore[untyped-decorator]
+def unary(potential, count, threshold, floor, ceiling):  # type: ignore[no-untyped-def]  # noqa: D103
+    up = np.float32(1.0) if (potential >= threshold) & (count < ceiling) else np.float32(0.0)
+    down = np.float32(1.0) if (potential < np.float32(0.0)) & (count > floor) else np.float32(0.0)
+    return up - down
+
+
+@njit(inline="always", **_OPTIONS)  # type: ignore[untyped-decorator]
+def graded(potential, count, threshold, floor, ceiling):  # type: ignore[no-untyped-def]  # noqa: D103
+    settled = np.float32(np.floor(np.float64(potential) / np.float64(threshold))) + count
+    return min(max(settled, floor), ceiling) - count
+
+
+RULES: dict[str, Callable[..., Any]] = {"unary": unary, "graded": graded}
+"""Compiled form of each emission rule of `graph.neurons`: float32 scalars, same arguments, same integers."""
+
+
+@cache
+def fire_rows(code: str) -> Callable[..., None]:
+    """The loop over the rows of a population for an emission rule.
+
+    Arguments: charges, a tuple of float32 [B, R_k, neurons]; rows int64 [K, T], the row of each charge in each step
+    or -1; bias float32 [P, L], bias_row int64 [T] or -1; threshold, initial float32 [L], one block; floor, ceiling,
+    zero float32. Results: potential float32 [B, neurons], count float32 [B, neurons], out uint8 or float32
+    [B, T, neurons], positive, negative int32 [B, T], messages, payload int64 [neurons], potentials float32
+    [B, T, neurons] or [0, 0, 0] if they are not recorded.
+    """
+    rule = RULES[code]
+
+    def loop(  # type: ignore[no-untyped-def]
+        charges, rows, bias, bias_row, threshold, initial, floor, ceiling, zero,
+        potential, count, out, positive, negative, messages, payload, potentials,
+    ):  # fmt: skip
+        images, steps, neurons = out.shape
+        length = len(threshold)
+        v = np.empty(length, np.float32)
+        c = np.empty(length, np.float32)
+        sent = np.empty(length, np.float32)
+        weight = np.empty(length, np.float32)
+        for image in range(images):
+            for begin in range(0, neurons, length):
+                size = min(length, neurons - begin)
+                v[:size] = initial[:size]
+                c[:size] = np.float32(0.0)
+                sent[:size] = np.float32(0.0)
+                weight[:size] = np.float32(0.0)
+                for t in range(steps):
+                    for k in range(len(charges)):
+                        if rows[k, t] >= 0:
+                            charge = charges[k][image, rows[k, t], begin : begin + size]
+                            for j in range(size):
+                                v[j] += charge[j]
+                    if bias_row[t] >= 0:
+                        part = bias[bias_row[t]]
+                        for j in range(size):
+                            v[j] += part[j]
+                    emitted = out[image, t, begin : begin + size]
+                    ups = np.float32(0.0)
+                    for j in range(size):
+                        s = rule(v[j], c[j], threshold[j], floor, ceiling)
+                        v[j] -= threshold[j] * s
+                        c[j] += s
+                        emitted[j] = s + zero
+                        some = np.float32(1.0) if s != np.float32(0.0) else np.float32(0.0)
+                        sent[j] += some
+                        weight[j] += abs(s)
+                    ups = 0
+                    downs = 0
+                    for j in range(size):
+                        ups += emitted[j] > zero
+                        downs += emitted[j] < zero
+                    positive[image, t] += ups
+                    negative[image, t] += downs
+                    if len(potentials):
+                        potentials[image, t, begin : begin + size] = v[:size]
+                potential[image, begin : begin + size] = v[:size]
+                count[image, begin : begin + size] = c[:size]
+                for j in range(size):
+                    messages[begin + j] += np.int64(sent[j])
+                    payload[begin + j] += np.int64(weight[j])
+
+    loop.__name__ = loop.__qualname__ = f"fire_rows_{code}"
+    return njit(nogil=True, error_model="numpy")(loop)  # type: ignore[no-any-return]
+
+
+@njit(**_OPTIONS)  # type: ignore[untyped-decorator]
+def mark_rows(rows, zero, channels, stamp, tick, where):  # type: ignore[no-untyped-def]
+    """Positions with a message: rows [B, neurons] -> where int64 [n], image * positions + position."""
+    images, neurons = rows.shape
+    positions = neurons // channels
+    found = 0
+    for image in range(images):
+        for p in range(positions):
+            for j in range(p * channels, (p + 1) * channels):
+                if rows[image, j] != zero:
+                    stamp[image * positions + p] = tick
+                    where[found] = image * positions + p
+                    found += 1
+                    break
+    return found
+
+
+@njit(**_OPTIONS)  # type: ignore[untyped-decorator]
+def scatter(  # type: ignore[no-untyped-def]
+    image, neuron, value, weight, geometry, target, marking, stamp, tick, where, found
+):
+    """Add the charge of events to target float32 [rows, neurons] and list the positions touched.
+
+    image: row of each event. weight: float32 [kh, kw, inputs, outputs / groups]. geometry: int64 (source width,
+    source channels, height, width, outputs, stride y, x, padding y, x, dilation y, x, groups). With `marking` every
+    touched position row * positions + position that is not stamped yet goes into `where` from `found` on; returns
+    the new `found`.
+    """
+    source_width, source_channels, height, width, outputs = geometry[:5]
+    stride_y, stride_x, padding_y, padding_x, dilation_y, dilation_x, groups = geometry[5:]
+    kernel_y, kernel_x, _, per_group = weight.shape
+    inputs_per_group = source_channels // groups
+    for e in range(len(image)):
+        position, channel = neuron[e] // source_channels, neuron[e] % source_channels
+        y, x = position // source_width, position % source_width
+        first = (channel // inputs_per_group) * per_group
+        scale = np.float32(value[e])
+        for ky in range(kernel_y):
+            top = y + padding_y - ky * dilation_y
+            if top < 0 or top % stride_y or top // stride_y >= height:
+                continue
+            for kx in range(kernel_x):
+                left = x + padding_x - kx * dilation_x
+                if left < 0 or left % stride_x or left // stride_x >= width:
+                    continue
+                at = (top // stride_y) * width + left // stride_x
+                taps = weight[ky, kx, channel]
+                sums = target[image[e], at * outputs + first : at * outputs + first + per_group]
+                for o in range(per_group):
+                    sums[o] += scale * taps[o]
+                if marking:
+                    place = image[e] * height * width + at
+                    if stamp[place] != tick:
+                        stamp[place] = tick
+                        where[found] = place
+                        found += 1
+    return found
+
+
+@njit(**_OPTIONS)  # type: ignore[untyped-decorator]
+def repeat(  # type: ignore[no-untyped-def]
+    image, neuron, value, weight, geometry, target, marking, stamp, tick, where, found
+):
+    """`scatter` for nearest upsampling. weight: float32 [C]; geometry: (source width, C, width, fy, fx, height)."""
+    source_width, channels, width, factor_y, factor_x, height = geometry
+    for e in range(len(image)):
+        position, channel = neuron[e] // channels, neuron[e] % channels
+        y, x = position // source_width, position % source_width
+        for dy in range(factor_y):
+            for dx in range(factor_x):
+                at = (y * factor_y + dy) * width + x * factor_x + dx
+                target[image[e], at * channels + channel] += np.float32(value[e]) * weight[channel]
+                if marking:
+                    place = image[e] * height * width + at
+                    if stamp[place] != tick:
+                        stamp[place] = tick
+                        where[found] = place
+                        found += 1
+    return found
+
+
+@cache
+def fire_places(code: str) -> Callable[..., tuple[int, int]]:
+    """One step of the neurons at listed positions, for the sparse tail.
+
+    Arguments: where int64 [n]; potential, count float32 [B, neurons]; threshold float32 [C]; floor, ceiling; messages,
+    payload int64 [neurons]. Results: image, neuron, value int32 (room for n * C), the events; again int64 [n], the
+    positions that fired. Returns (events, positions).
+    """
+    rule = RULES[code]
+
+    def loop(  # type: ignore[no-untyped-def]
+        where, found, potential, count, threshold, floor, ceiling, messages, payload, image, neuron, value, again,
+    ):  # fmt: skip
+        channels = len(threshold)
+        positions = potential.shape[1] // channels
+        events, repeated = 0, 0
+        for i in range(found):
+            b, p = where[i] // positions, where[i] % positions
+            before = events
+            for ch in range(channels):
+                j = p * channels + ch
+                s = rule(potential[b, j], count[b, j], threshold[ch], floor, ceiling)
+                if s != np.float32(0.0):
+                    potential[b, j] -= threshold[ch] * s
+                    count[b, j] += s
+                    image[events], neuron[events], value[events] = b, j, np.int32(s)
+                    messages[j] += 1
+                    payload[j] += np.int64(abs(s))
+                    events += 1
+            if events > before:
+                again[repeated] = where[i]
+                repeated += 1
+        return events, repeated
+
+    loop.__name__ = loop.__qualname__ = f"fire_places_{code}"
+    return njit(nogil=True, error_model="numpy")(loop)  # type: ignore[no-any-return]
+
+
+@njit(**_OPTIONS)  # type: ignore[untyped-decorator]
+def list_events(rows, zero, room):  # type: ignore[no-untyped-def]
+    """Messages of rows [B, neurons], `room` of them: (row, neuron, value), int32 [room] each."""
+    image = np.empty(room, np.int32)
+    neuron = np.empty(room, np.int32)
+    value = np.empty(room, np.int32)
+    found = 0
+    for b in range(rows.shape[0]):
+        for j in range(rows.shape[1]):
+            if rows[b, j] != zero:
+                image[found], neuron[found] = b, j
+                value[found] = np.int32(rows[b, j]) - np.int32(zero)
+                found += 1
+    return image, neuron, value
+
+
+@njit(**_OPTIONS)  # type: ignore[untyped-decorator]
+def pool_rows(  # type: ignore[no-untyped-def]
+    rows, zero, which, windows, channels, counts, highest, out, out_zero, positive, negative, messages, payload
+):
+    """Event-based max pool over rows. which: int64 [T], the row that arrives in each step or -1.
+
+    windows: int64 [positions, taps], source positions of each window. counts: int32 [B, source neurons] and highest:
+    int32 [B, neurons], both changed in place.
+    """
+    images, steps, _ = out.shape
+    for image in range(images):
+        for t in range(steps):
+            emitted = out[image, t]
+            emitted[:] = out_zero
+            if which[t] < 0:
+                continue
+            arriving = rows[image, which[t]]
+            for j in range(len(arriving)):
+                counts[image, j] += np.int32(arriving[j]) - np.int32(zero)
+            ups, downs = 0, 0
+            for p in range(len(windows)):
+                for ch in range(channels):
+                    best = counts[image, windows[p, 0] * channels + ch]
+                    for k in range(1, windows.shape[1]):
+                        best = max(best, counts[image, windows[p, k] * channels + ch])
+                    j = p * channels + ch
+                    change = best - highest[image, j]
+                    if change != 0:
+                        highest[image, j] = best
+                        emitted[j] = change + out_zero
+                        messages[j] += 1
+                        payload[j] += abs(change)
+                        ups += change > 0
+                        downs += change < 0
+            positive[image, t] = ups
+            negative[image, t] = downs
+
+
+@njit(**_OPTIONS)  # type: ignore[untyped-decorator]
+def pool_events(  # type: ignore[no-untyped-def]
+    image, neuron, value, readers, reader_start, windows, channels, counts, highest, messages, payload
+):
+    """One step of a max pool for events; windows of source position p are readers[reader_start[p] : ...[p + 1]]."""
+    room = 0
+    for e in range(len(image)):
+        p = neuron[e] // channels
+        counts[image[e], neuron[e]] += value[e]
+        room += reader_start[p + 1] - reader_start[p]
+    out_image = np.empty(room, np.int32)
+    out_neuron = np.empty(room, np.int32)
+    out_value = np.empty(room, np.int32)
+    found = 0
+    for e in range(len(image)):
+        p, ch = neuron[e] // channels, neuron[e] % channels
+        for r in range(reader_start[p], reader_start[p + 1]):
+            window = readers[r]
+            best = counts[image[e], windows[window, 0] * channels + ch]
+            for k in range(1, windows.shape[1]):
+                best = max(best, counts[image[e], windows[window, k] * channels + ch])
+            j = window * channels + ch
+            change = best - highest[image[e], j]
+            if change != 0:  # a second event of the window finds it done
+                highest[image[e], j] = best
+                out_image[found], out_neuron[found], out_value[found] = image[e], j, change
+                messages[j] += 1
+                payload[j] += abs(change)
+                found += 1
+    return out_image[:found], out_neuron[:found], out_value[:found]

@@ -1,0 +1,154 @@
+"""What the CPU engine prepares once for a graph: layouts, weights in the order of its kernels, value ranges."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from fastsnn_deploy.engine.cpu.products import Product, Shape, as_convolution, make_product
+from fastsnn_deploy.graph import (
+    Concat,
+    Flatten,
+    Input,
+    Linear,
+    MaxPool2d,
+    Node,
+    Population,
+    SpikingGraph,
+    Synapse,
+    Upsample,
+)
+
+Int64 = npt.NDArray[np.int64]
+Float32 = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class SynapsePlan:
+    """product: charge of whole rows. weight, geometry: for `kernels.scatter`, or `kernels.repeat` if `repeats`."""
+
+    synapse: Synapse
+    product: Product
+    weight: Float32
+    geometry: Int64
+    repeats: bool
+
+    @property
+    def source(self) -> str:
+        """Name of the node whose spikes it reads."""
+        return self.synapse.inputs[0]
+
+
+@dataclass(frozen=True)
+class PoolPlan:
+    """windows: int64 [positions, taps], source positions. readers, reader_start: windows of each source position."""
+
+    windows: Int64
+    readers: Int64
+    reader_start: Int64
+
+
+class Plan:
+    """Everything that depends on the graph only."""
+
+    def __init__(self, graph: SpikingGraph, private: bool = True) -> None:
+        self.graph = graph
+        self.readers = {
+            node.name: [other for other in graph.nodes if node.name in other.inputs] for node in graph.nodes
+        }
+        self.largest = largest_payloads(graph)
+        self.order = {node.name: self._order(node) for node in graph.nodes if node.emits == "spikes"}
+        self.synapses = {synapse.name: self._synapse(synapse, private) for synapse in graph.synapses}
+        self.pools = {node.name: _pool(graph, node) for node in graph.nodes if isinstance(node, MaxPool2d)}
+
+    def virtual(self, node: Node) -> bool:
+        """A flatten that need not move anything, because only linear layers read it."""
+        return isinstance(node, Flatten) and all(isinstance(reader, Linear) for reader in self.readers[node.name])
+
+    def zero(self, name: str) -> int | None:
+        """What a silent neuron stores in rows of uint8, or None if its messages need float32."""
+        largest = self.largest[name]
+        return largest if 2 * largest <= 255 and not isinstance(self.graph[name], Input) else None
+
+    def _order(self, node: Node) -> Int64 | None:
+        """Canonical index of each neuron of a source as it lies in memory; None where they agree."""
+        if self.virtual(node):
+            return _positions_first(self.graph[node.inputs[0]].shape)
+        return _positions_first(node.shape) if len(node.shape) == 3 else None
+
+    def _synapse(self, synapse: Synapse, private: bool) -> SynapsePlan:
+        source = self.graph[synapse.inputs[0]]
+        shape = Shape(as_map(source.shape), as_map(synapse.shape))
+        order = self.order[source.name] if len(source.shape) == 1 else None
+        product = make_product(synapse, shape, self.largest[source.name], order, private)
+        channels, height, width = shape.charge
+        if isinstance(synapse, Upsample):
+            geometry = (shape.source[2], channels, width, *synapse.factor, height)
+            weight = synapse.effective_weight.astype(np.float32)
+            return SynapsePlan(synapse, product, weight, np.asarray(geometry, dtype=np.int64), True)
+        conv = as_convolution(synapse, shape, order)
+        geometry = (
+            shape.source[2], shape.source[0], height, width, channels,
+            *conv.stride, *conv.padding, *conv.dilation, conv.groups,
+        )  # fmt: skip
+        return SynapsePlan(synapse, product, _taps(conv.effective_weight, conv.groups),
+                           np.asarray(geometry, dtype=np.int64), False)  # fmt: skip
+
+
+def as_map(shape: tuple[int, ...]) -> tuple[int, int, int]:
+    """(C, H, W) of a node; a vector is one position of N channels."""
+    return (shape[0], shape[1], shape[2]) if len(shape) == 3 else (int(np.prod(shape)), 1, 1)
+
+
+def largest_payloads(graph: SpikingGraph) -> Mapping[str, int]:
+    """Greatest |payload| that one message of each source can have."""
+    found: dict[str, int] = {}
+    for node in graph.nodes:
+        if isinstance(node, Input):
+            found[node.name] = int(max(np.abs(node.low - node.offset).max(), np.abs(node.high - node.offset).max()))
+        elif isinstance(node, Population):
+            found[node.name] = 1 if node.code == "unary" else node.ceiling - node.floor
+        elif node.emits == "spikes":
+            found[node.name] = max(found[name] for name in node.inputs)
+    return found
+
+
+def _taps(weight: Int64, groups: int) -> Float32:
+    """[O, I / groups, kh, kw] -> float32 [kh, kw, I, O / groups], the row that each source channel adds."""
+    outputs, inputs, height, width = weight.shape
+    grouped = weight.reshape(groups, outputs // groups, inputs, height, width)
+    return np.ascontiguousarray(
+        grouped.transpose(3, 4, 0, 2, 1).reshape(height, width, groups * inputs, outputs // groups), dtype=np.float32
+    )
+
+
+def _positions_first(shape: tuple[int, ...]) -> Int64 | None:
+    """Index in C, H, W order of the neurons in H, W, C order."""
+    if len(shape) != 3 or shape[0] == 1 or shape[1] * shape[2] == 1:
+        return None
+    return np.arange(int(np.prod(shape)), dtype=np.int64).reshape(shape).transpose(1, 2, 0).reshape(-1)
+
+
+def _pool(graph: SpikingGraph, node: MaxPool2d) -> PoolPlan:
+    """Windows as the pool itself defines them, read off from a map whose values are its positions."""
+    height, width = graph[node.inputs[0]].shape[1:]
+    windows = []
+    for y in range(node.shape[1]):
+        for x in range(node.shape[2]):
+            rows = _inside(y, node.kernel[0], node.stride[0], node.padding[0], node.dilation[0], height)
+            columns = _inside(x, node.kernel[1], node.stride[1], node.padding[1], node.dilation[1], width)
+            places = [row * width + column for row in rows for column in columns]
+            taps = node.kernel[0] * node.kernel[1]
+            windows.append(places + [places[0]] * (taps - len(places)))  # the first again changes no maximum
+    table = np.asarray(windows, dtype=np.int64)
+    readers = [np.flatnonzero((table == place).any(1)) for place in range(height * width)]
+    start = np.concatenate([[0], np.cumsum([len(each) for each in readers])])
+    return PoolPlan(table, np.concatenate(readers).astype(np.int64), start.astype(np.int64))
+
+
+def _inside(at: int, kernel: int, stride: int, padding: int, dilation: int, size: int) -> list[int]:
+    taps = (at * stride - padding + k * dilation for k in range(kernel))
+    return [tap for tap in taps if 0 <= tap < size]

@@ -1,0 +1,199 @@
+"""A population over all its steps: first the rows, fused into one pass over the charge, then the sparse tail."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from fastsnn_deploy.engine.cpu.charge import Arrivals
+from fastsnn_deploy.engine.cpu.kernels import BLOCK, fire_places, fire_rows, mark_rows
+from fastsnn_deploy.engine.cpu.series import Events, Series
+from fastsnn_deploy.graph import Population
+from fastsnn_deploy.graph.arithmetic import spread
+
+if TYPE_CHECKING:
+    from fastsnn_deploy.engine.cpu.tile import Tile
+
+Float32 = npt.NDArray[np.float32]
+Int32 = npt.NDArray[np.int32]
+Int64 = npt.NDArray[np.int64]
+
+
+@dataclass
+class _State:
+    """potential, count: float32 [B, neurons]; trace: recorded potentials, one [B, neurons] a step."""
+
+    potential: Float32
+    count: Float32
+    trace: list[Float32]
+
+
+def fire(tile: Tile, node: Population) -> Series:
+    """All messages of a population of a tile."""
+    arrivals = tile.arrivals(node)
+    bias = _bias_steps(tile, node)
+    starts = [a.start for a in arrivals if a.end > a.start] + [step for step, _ in bias]
+    unsettled = bool(((node.initial >= node.threshold) | (node.initial < 0)).any())
+    start = min([*starts, 0] if unsettled else starts, default=0)
+    start = min(start, tile.limit)
+    ends = [a.rows_end(tile.density) for a in arrivals] + [step + 1 for step, _ in bias]
+    end = min(max([*ends, start + unsettled]), tile.limit)
+    shape = (tile.images, node.size)
+    state = _State(np.empty(shape, dtype=np.float32), np.empty(shape, dtype=np.float32), [])
+    rows = _rows(tile, node, arrivals, bias, start, end, state)
+    tail = _tail(tile, node, arrivals, rows, state)
+    series = Series(rows.start, rows.rows, rows.zero, rows.messages, tail)
+    if node.name in tile.record:
+        trace = np.asarray(state.trace, dtype=np.int32).reshape(-1, *shape)
+        initial = np.tile(node.initial, node.size // node.channels).astype(np.int32)
+        tile.traces[node.name] = np.concatenate([np.broadcast_to(initial, (start, *shape)), trace])
+    return series
+
+
+def _bias_steps(tile: Tile, node: Population) -> list[tuple[int, Int64]]:
+    """Steps in which bias arrives, with its share for each channel."""
+    schedule = tile.graph.schedule
+    begin = 0 if schedule.bias == "initial" else tile.graph.depths[node.name]
+    parts = schedule.window if schedule.bias == "spread" else 1
+    shares = ((begin + i, spread(node.bias, i, parts)) for i in range(parts))
+    return [(step, share) for step, share in shares if share.any()]
+
+
+def _rows(
+    tile: Tile, node: Population, arrivals: list[Arrivals], bias: list[tuple[int, Int64]], start: int, end: int,
+    state: _State,
+) -> Series:  # fmt: skip
+    """Steps start .. end - 1, in slices of images whose charge stays in the cache."""
+    zero = tile.plan.zero(node.name)
+    steps = max(end - start, 0)
+    length = node.channels * max(1, BLOCK // node.channels)
+    repeats = length // node.channels
+
+    def block(values: npt.NDArray[np.integer]) -> Float32:
+        return np.tile(values, repeats).astype(np.float32)
+
+    shares = np.asarray([block(share) for _, share in bias], dtype=np.float32).reshape(-1, length)
+    bias_row = np.full(steps, -1, dtype=np.int64)
+    for at, (step, _) in enumerate(bias):
+        if start <= step < end:
+            bias_row[step - start] = at
+    out = np.empty((tile.images, steps, node.size), dtype=np.float32 if zero is None else np.uint8)
+    positive = np.zeros((tile.images, steps), dtype=np.int32)
+    negative = np.zeros_like(positive)
+    recorded = node.name in tile.record
+    trace = np.empty((tile.images, steps, node.size) if recorded else (0, 0, 0), dtype=np.float32)
+    sums = tile.sums_of(node)
+    kernel = fire_rows(node.code)
+    sources = _Sources(arrivals, start, end, tile.density)
+    together = max(1, tile.budget // max(1, 4 * node.size * max(steps, 1)))
+    for first in range(0, tile.images, together):
+        images = slice(first, min(first + together, tile.images))
+        charges, rows = sources.charge(images)
+        kernel(
+            charges, rows, shares, bias_row, block(node.threshold), block(node.initial), np.float32(node.floor),
+            np.float32(node.ceiling), out.dtype.type(zero or 0), state.potential[images], state.count[images],
+            out[images], positive[images], negative[images], sums.messages, sums.payload,
+            trace[images] if recorded else trace,
+        )  # fmt: skip
+    state.trace += list(trace.swapaxes(0, 1)) if recorded else []
+    sums.positive += int(positive.sum())
+    sums.negative += int(negative.sum())
+    if out.size:
+        sums.largest = max(sums.largest, int(out.max()) - (zero or 0), (zero or 0) - int(out.min()))
+    return Series(start, out, zero or 0, positive + negative)
+
+
+class _Sources:
+    """Which steps of which synapse go through products, and which are followed."""
+
+    def __init__(self, arrivals: list[Arrivals], start: int, end: int, density: float) -> None:
+        self.arrivals, self.start, self.end = arrivals, start, end
+        steps = [range(max(a.start, start), min(a.end, end)) for a in arrivals]
+        self.dense = [[t for t in ts if a.dense(t, density)] for a, ts in zip(arrivals, steps, strict=True)]
+        self.sparse = [
+            [t for t in ts if t not in set(dense) and a.series.sent(t - a.delay)]
+            for a, ts, dense in zip(arrivals, steps, self.dense, strict=True)
+        ]
+        self.followed = sorted(set().union(*self.sparse))
+
+    def charge(self, images: slice) -> tuple[tuple[Float32, ...], Int64]:
+        """Charges float32 [images, rows, neurons] and the row of each in every step, -1 for none."""
+        charges: list[Float32] = []
+        places: list[list[int]] = []
+        for arrivals, dense in zip(self.arrivals, self.dense, strict=True):
+            if dense:
+                charges.append(arrivals.products(dense, images))
+                places.append(dense)
+        if self.followed:
+            charges.append(self._followed(images))
+            places.append(self.followed)
+        rows = np.full((len(charges), max(self.end - self.start, 0)), -1, dtype=np.int64)
+        for row, steps in zip(rows, places, strict=True):
+            row[np.asarray(steps) - self.start] = np.arange(len(steps))
+        if not charges:  # the kernel wants at least one
+            return (np.zeros((images.stop - images.start, 0, 0), dtype=np.float32),), np.full(
+                (1, rows.shape[1]), -1, dtype=np.int64
+            )
+        return tuple(charges), rows
+
+    def _followed(self, images: slice) -> Float32:
+        count, rows = images.stop - images.start, len(self.followed)
+        neurons = self.arrivals[0].plan.synapse.size
+        target = np.zeros((count, rows, neurons), dtype=np.float32)
+        for arrivals, steps in zip(self.arrivals, self.sparse, strict=True):
+            for step in steps:
+                events = arrivals.events(step, images)
+                at = events.image.astype(np.int64) * rows + self.followed.index(step)
+                arrivals.follow(events, at, target.reshape(count * rows, neurons))
+        return target
+
+
+def _tail(
+    tile: Tile, node: Population, arrivals: list[Arrivals], rows: Series, state: _State
+) -> tuple[Events, ...]:
+    """Steps after the rows: only positions that charge reaches or that have just fired can change."""
+    positions = node.size // node.channels
+    stamp = np.full(tile.images * positions, -1, dtype=np.int64)
+    where, again = np.empty((2, tile.images * positions), dtype=np.int64)
+    found = 0
+    if rows.rows.shape[1] and rows.messages[:, -1].any():
+        last = np.ascontiguousarray(rows.rows[:, -1])
+        found = mark_rows(last, last.dtype.type(rows.zero), node.channels, stamp, rows.tail_start, where)
+    threshold = node.threshold.astype(np.float32)
+    sums = tile.sums_of(node)
+    kernel = fire_places(node.code)
+    last_input = max((a.end for a in arrivals), default=0)
+    tail: list[Events] = []
+    images = slice(0, tile.images)
+    step = rows.tail_start
+    while step < tile.limit and (found or step < last_input):
+        for arrival in arrivals:
+            events = arrival.events(step, images)
+            found = arrival.mark(events, events.image, state.potential, stamp, step, where, found)
+        room = found * node.channels
+        image, neuron, value = np.empty((3, room), dtype=np.int32)
+        sent, repeated = kernel(
+            where, found, state.potential, state.count, threshold, np.float32(node.floor), np.float32(node.ceiling),
+            sums.messages, sums.payload, image, neuron, value, again,
+        )  # fmt: skip
+        tail.append(Events(image[:sent].copy(), neuron[:sent].copy(), value[:sent].copy()))
+        if node.name in tile.record:
+            state.trace.append(state.potential.copy())
+        step += 1
+        where, again, found = again, where, repeated
+        stamp[where[:found]] = step
+    _count(tile, node, tail)
+    while tail and not len(tail[-1]):
+        tail.pop()
+    return tuple(tail)
+
+
+def _count(tile: Tile, node: Population, tail: list[Events]) -> None:
+    sums = tile.sums_of(node)
+    for events in tail:
+        sums.positive += int((events.value > 0).sum())
+        sums.negative += int((events.value < 0).sum())
+        sums.largest = max(sums.largest, int(np.abs(events.value).max(initial=0)))
