@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from fastsnn_deploy.graph import Population, SpikingGraph
 from fastsnn_deploy.lower import convert
-from fastsnn_deploy.quantize import Checkpoint, calibrate, prepare
+from fastsnn_deploy.quantize import Checkpoint, prepare
 from fastsnn_deploy.quantize.data import load_images
 from fastsnn_deploy.quantize.models import LeNet
 from fastsnn_deploy.simulate import evaluate
@@ -136,26 +136,23 @@ def build_graph(name: str, steps: int, data_root: Path | None = None, seed: int 
     """The integer spiking graph of a network with random weights, for T = `steps` (a key of `BITS`)."""
     setting = NETWORKS[name]
     raw = torch.from_numpy(images_for(name, CALIBRATION_IMAGES, data_root)).float() / 255
-    model = _random_model(setting, raw, seed)
-    twin = prepare(model, bits=BITS[steps], mean=setting.mean, std=setting.std)
-    calibrate(twin, raw)
-    return convert(Checkpoint(twin, setting.shape))
+    twin = prepare(_random_model(setting, seed), bits=BITS[steps], mean=setting.mean, std=setting.std)
+    with torch.no_grad():
+        twin.train()(raw)  # sets batch norms and activation steps together, each on what the quantised layers before give
+    return convert(Checkpoint(twin.eval(), setting.shape))
 
 
-def _random_model(setting: Setting, raw: Tensor, seed: int) -> nn.Module:
-    """Kaiming weights, and batch norms that normalise the given images."""
+def _random_model(setting: Setting, seed: int) -> nn.Module:
+    """Kaiming weights, and batch norms that will take the statistics of one batch."""
     torch.manual_seed(seed)
     model = setting.build()
     for module in model.modules():
         if isinstance(module, (nn.Conv2d, nn.Linear)):
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
         elif isinstance(module, (nn.BatchNorm2d, nn.BatchNorm1d)):
-            module.momentum = None  # the statistics are those of the one batch
+            module.momentum = None  # a cumulative average, here of a single batch
             nn.init.constant_(module.bias, NORM_BIAS)
-    mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (setting.mean, setting.std))
-    with torch.no_grad():
-        model.train()((raw - mean) / std)
-    return model.eval()
+    return model
 
 
 def active_fractions(graph: SpikingGraph, emitted: np.ndarray) -> dict[str, float]:

@@ -21,10 +21,11 @@ from torch import Tensor, nn
 
 from fastsnn_deploy.errors import InputError
 from fastsnn_deploy.quantize import QuantActivation, calibrate, load, prepare
+from fastsnn_deploy.quantize.bit_plan import set_bits
 from fastsnn_deploy.quantize.data import DATASETS, Images, Split, dataset, load_images
 from fastsnn_deploy.quantize.models import MODELS, build
 from fastsnn_deploy.quantize.recipe import Recipe, load_recipe, recipe_names
-from fastsnn_deploy.quantize.train import Trainer, augment, set_bits
+from fastsnn_deploy.quantize.train import Trainer, augment
 
 STAGES = [
     {"epochs": 2, "learning_rate": 0.1},
@@ -102,7 +103,7 @@ def test_interrupted_anywhere_resumes_to_the_same_weights(
     assert [path.name for path in tmp_path.iterdir()] == ["model.pt.resume"]
     trainer = Trainer(small(), tmp_path / "model.pt")
     assert same(trainer.run(resume=True).twin.state_dict(), uninterrupted)
-    assert [path.name for path in tmp_path.iterdir()] == ["model.pt"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model-4bit.pt", "model.pt"]
 
 
 def test_killed_in_the_middle_of_an_epoch_resumes_to_the_same_weights(

@@ -49,6 +49,7 @@ def draw_curve(evaluation: Evaluation, path: Path, title: str = "") -> None:
     """Write a PNG: accuracy and settled images in percent over steps, messages for one image in each step."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     rows = curve_rows(evaluation)
     images = max(evaluation.images, 1)
@@ -58,10 +59,12 @@ def draw_curve(evaluation: Evaluation, path: Path, title: str = "") -> None:
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
     for entry in evaluation.topk:
         above.plot(steps, [100 * row[f"top{entry.k}"] for row in rows], label=f"top-{entry.k}", drawstyle="steps-post")
-    above.plot(steps, [100 * row["settled"] / images for row in rows], ":", color="grey", label="images settled")
+    settled = [100 * row["settled"] / images for row in rows]
+    above.plot(steps, settled, ":", color="grey", label="images settled", drawstyle="steps-post")
     above.set(ylabel="% of images", ylim=(0, 102), title=title)
     above.grid(alpha=0.3)
-    above.legend(loc="lower right")
+    above.legend(loc="upper left")
     below.bar(steps, [row["messages"] / images for row in rows])
+    below.xaxis.set_major_locator(MaxNLocator(integer=True))
     below.set(xlabel="steps", ylabel="messages an image")
     figure.savefig(path, format="png", dpi=150)

@@ -64,7 +64,7 @@ def ranks(scores: npt.NDArray[np.floating], labels: npt.NDArray[np.integer]) -> 
     own = np.take_along_axis(scores, labels[:, None], axis=1)
     lower = np.arange(scores.shape[1]) < labels[:, None]
     before = (scores > own) | ((scores == own) & lower)
-    return before.sum(axis=1, dtype=np.int64)
+    return np.asarray(before.sum(axis=1, dtype=np.int64))
 
 
 def _evaluation(

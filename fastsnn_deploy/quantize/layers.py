@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fastsnn_deploy.quantize.functional import weight_limit as weight_limit
 from fastsnn_deploy.quantize.quantisers import (
     ACTIVATION_QUANTISERS,
     WEIGHT_QUANTISERS,

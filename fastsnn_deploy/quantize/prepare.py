@@ -4,31 +4,32 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
 from fastsnn_deploy.errors import InputError, LoweringError, Problem
+from fastsnn_deploy.quantize.bit_plan import BitPlan
 from fastsnn_deploy.quantize.canonical import add_module, canonicalise, insert_after, problem_at
-from fastsnn_deploy.quantize.layers import (
-    PadChannels,
-    QuantActivation,
-    QuantConv2d,
-    QuantInput,
-    QuantLinear,
-    Subsample,
+from fastsnn_deploy.quantize.layers import QuantActivation, QuantConv2d, QuantInput, QuantLinear
+from fastsnn_deploy.quantize.quantisers import WEIGHT_QUANTISERS
+from fastsnn_deploy.quantize.structure import (
+    AVERAGE,
+    KEEPS_GRID,
+    MOVES,
+    RELU,
+    SPIKING_OUTPUT,
+    WEIGHTED,
+    behind,
+    first_layers,
+    grid_owners,
+    image_readers,
+    last_layers,
+    module_at,
+    modules,
 )
-
-_RELU = (nn.ReLU, nn.ReLU6)
-_WEIGHTED = (nn.Conv2d, nn.Linear)
-_AVERAGE = (nn.AvgPool2d, nn.AdaptiveAvgPool2d)
-_VANISHES = (nn.Flatten, nn.Identity, nn.Dropout, nn.Dropout2d)
-"""Modules that compute nothing in deployment."""
-_MOVES = (nn.MaxPool2d, nn.Upsample, Subsample, PadChannels)
-"""Modules that select or copy spikes: what they read must be on a grid."""
-_KEEPS_GRID = (*_VANISHES, *_MOVES)
 
 
 def prepare(
@@ -42,18 +43,44 @@ def prepare(
     std: Sequence[float] = (1.0,),
     input_step: float = 1 / 255,
     input_levels: tuple[int, int] = (0, 255),
+    activation: str = "lsq",
+    weight: str = "uniform",
+    levels: int | None = None,
+    bits_by_layer: Mapping[str, int] | None = None,
+    weight_bits_by_layer: Mapping[str, int] | None = None,
+    output_bits: int | None = None,
+    output_signed: bool = False,
 ) -> fx.GraphModule:
     """The quantised twin of a float network: same structure, weights copied, every activation quantised.
 
     bits: activation bits (1-8). weight_bits: weight bits (2-8) of inner layers; first_bits and last_bits those of
     the layers that read the image and that make the output. The output layer has one weight step, so that its
-    integers compare across classes; all others have one per channel.
+    integers compare across classes; all others have one per channel, if their quantiser can.
+    activation, weight: quantisers by name (`quantisers`); levels: L in place of 2**bits - 1. bits_by_layer,
+    weight_bits_by_layer: other bits for layers that match a pattern. output_bits, output_signed: the last layer
+    emits spikes of so many bits, so that the answer is a count. All as in `BitPlan`.
     mean, std: per channel, what the float network's images were normalised with. The twin takes *raw* images
     (floats in units of the data, [0, 1] for pixels) and normalises them itself, on the integer grid that the chip
     sees: step input_step, levels input_levels. Differences in std go into the first weights exactly.
     The float model is not changed. Raises LoweringError listing every unsupported place, InputError for options.
     """
-    _check_options(bits, weight_bits, first_bits, last_bits)
+    plan = BitPlan(
+        bits, weight_bits, first_bits, last_bits, levels, bits_by_layer or {}, weight_bits_by_layer or {}, output_bits,
+        output_signed, activation, weight,
+    )  # fmt: skip
+    return prepare_planned(model, plan, mean=mean, std=std, input_step=input_step, input_levels=input_levels)
+
+
+def prepare_planned(
+    model: nn.Module,
+    plan: BitPlan,
+    *,
+    mean: Sequence[float] = (0.0,),
+    std: Sequence[float] = (1.0,),
+    input_step: float = 1 / 255,
+    input_levels: tuple[int, int] = (0, 255),
+) -> fx.GraphModule:
+    """`prepare` with bits and quantisers in one value."""
     _check_input_options(mean, std, input_step, input_levels)
     parameter = next(model.parameters(), None)
     twin = canonicalise(copy.deepcopy(model).float().cpu())
@@ -61,34 +88,24 @@ def prepare(
     _require_own_weights(twin)
     _pull_relu_before_max_pool(twin)
     first, last = first_layers(twin), last_layers(twin)
-    for node, module in _modules(twin):
-        if type(module) in _WEIGHTED:
-            chosen = last_bits if node in last else first_bits if node in first else weight_bits
-            _replace(twin, node, _quantise_weighted(module, chosen, per_channel=node not in last))
-        elif isinstance(module, _RELU):
-            _replace(twin, node, QuantActivation(bits))
+    for node, module in modules(twin):
+        if type(module) in WEIGHTED:
+            default = plan.last_bits if node in last else plan.first_bits if node in first else plan.weight_bits
+            bits = plan.bits_of_weight(str(node.target), default)
+            quantiser = WEIGHT_QUANTISERS[plan.weight].ends if node in first | last else plan.weight
+            _replace(twin, node, _quantise_weighted(module, bits, quantiser, per_channel=node not in last))
+        elif isinstance(module, RELU):
+            _replace(twin, node, plan.make_activation(node.meta["module"]))
     _insert_input(twin, first, mean, std, input_step, input_levels)
-    _insert_missing_activations(twin, bits)
+    if plan.output_bits is not None:
+        _insert_output(twin, plan)
+    _insert_missing_activations(twin, plan)
+    _require_matches(twin, plan)
     _tie_concatenated_steps(twin)
     twin.graph.lint()
     twin.recompile()
     twin.delete_all_unused_submodules()
     return twin.to(parameter.device) if parameter is not None else twin
-
-
-def _check_options(bits: int, weight_bits: int, first_bits: int, last_bits: int) -> None:
-    problems = [
-        Problem(f"{name}={value!r}", f"must be a whole number from {low} to 8")
-        for name, value, low in (
-            ("bits", bits, 1),
-            ("weight_bits", weight_bits, 2),
-            ("first_bits", first_bits, 2),
-            ("last_bits", last_bits, 2),
-        )
-        if type(value) is not int or not low <= value <= 8
-    ]
-    if problems:
-        raise InputError("these bit widths cannot be used", problems)
 
 
 def _check_input_options(mean: Sequence[float], std: Sequence[float], step: float, levels: tuple[int, int]) -> None:
@@ -107,16 +124,6 @@ def _check_input_options(mean: Sequence[float], std: Sequence[float], step: floa
         raise InputError("these input options cannot be used", problems)
 
 
-def _modules(twin: fx.GraphModule) -> Iterator[tuple[fx.Node, nn.Module]]:
-    for node in list(twin.graph.nodes):
-        if node.op == "call_module":
-            yield node, twin.get_submodule(str(node.target))
-
-
-def _module(twin: fx.GraphModule, node: Any) -> nn.Module | None:
-    return twin.get_submodule(str(node.target)) if isinstance(node, fx.Node) and node.op == "call_module" else None
-
-
 def _replace(twin: fx.GraphModule, node: fx.Node, new: nn.Module) -> None:
     """Put a new module at a call site. A reused nn.ReLU has no state, but each of its calls gets its own step."""
     if isinstance(new, QuantActivation):
@@ -130,9 +137,9 @@ def _require_own_weights(twin: fx.GraphModule) -> None:
     """Layers with weights are called once each, and pad with zeros."""
     problems = []
     calls: dict[str, int] = {}
-    for node, module in _modules(twin):
+    for node, module in modules(twin):
         calls[str(node.target)] = calls.get(str(node.target), 0) + 1
-        if type(module) in _WEIGHTED and calls[str(node.target)] == 2:
+        if type(module) in WEIGHTED and calls[str(node.target)] == 2:
             what = f"layer '{node.target}' is called more than once"
             problems.append(problem_at(node, what, "Give each call its own layer"))
         if isinstance(module, nn.Conv2d) and module.padding_mode != "zeros" and calls[str(node.target)] == 1:
@@ -141,9 +148,10 @@ def _require_own_weights(twin: fx.GraphModule) -> None:
         raise LoweringError("layers with weights are used in a way that has no spiking form", problems)
 
 
-def _quantise_weighted(module: nn.Module, bits: int, per_channel: bool) -> nn.Module:
+def _quantise_weighted(module: nn.Module, bits: int, quantiser: str, per_channel: bool) -> nn.Module:
     new: QuantConv2d | QuantLinear
     options: dict[str, Any] = {"bias": module.bias is not None, "weight_bits": bits, "per_channel": per_channel}
+    options["quantiser"] = quantiser
     options["device"] = "meta"  # weights are copied, so none are drawn
     if isinstance(module, nn.Conv2d):
         new = QuantConv2d(
@@ -178,49 +186,18 @@ def _require_one_input(twin: fx.GraphModule) -> None:
 
 def _pull_relu_before_max_pool(twin: fx.GraphModule) -> None:
     """relu(maxpool(x)) = maxpool(relu(x)): the spiking max pool needs quantised inputs, so ReLU goes first."""
-    for node, module in _modules(twin):
+    for node, module in modules(twin):
         source = node.args[0]
-        if not isinstance(module, _RELU) or not isinstance(_module(twin, source), nn.MaxPool2d):
+        if not isinstance(module, RELU) or not isinstance(module_at(twin, source), nn.MaxPool2d):
             continue
         assert isinstance(source, fx.Node)
-        if len(source.users) > 1 or isinstance(_module(twin, source.args[0]), _RELU):
+        if len(source.users) > 1 or isinstance(module_at(twin, source.args[0]), RELU):
             continue
         before = source.args[0]
         source.replace_input_with(before, node)  # type: ignore[arg-type]
         node.replace_all_uses_with(source, delete_user_cb=lambda user, pool=source: user is not pool)  # type: ignore[misc]
         node.args = (before,)
         source.prepend(node)
-
-
-def _image_readers(twin: fx.GraphModule) -> list[fx.Node]:
-    """What computes with the image, looking through what only moves pixels."""
-    found, waiting = [], [node for node in twin.graph.nodes if node.op == "placeholder"]
-    while waiting:
-        for user in waiting.pop().users:
-            if isinstance(_module(twin, user), (*_KEEPS_GRID, QuantInput)):
-                waiting.append(user)
-            else:
-                found.append(user)
-    return found
-
-
-def first_layers(twin: fx.GraphModule) -> set[fx.Node]:
-    """Layers with weights that read the image."""
-    return {node for node in _image_readers(twin) if isinstance(_module(twin, node), _WEIGHTED)}
-
-
-def last_layers(twin: fx.GraphModule) -> set[fx.Node]:
-    """Layers with weights whose result reaches the output without an activation between."""
-    found: set[fx.Node] = set()
-    waiting = list(next(node for node in twin.graph.nodes if node.op == "output").all_input_nodes)
-    while waiting:
-        node = waiting.pop()
-        module = _module(twin, node)
-        if isinstance(module, _WEIGHTED):
-            found.add(node)
-        elif not isinstance(module, (*_RELU, QuantActivation)):
-            waiting += node.all_input_nodes
-    return found
 
 
 def _insert_input(
@@ -243,10 +220,10 @@ def _insert_input(
 
 def _fold_std(twin: fx.GraphModule, std: Tensor) -> None:
     """Divide the weights that read channel c by std[c] / mean(std)."""
-    readers = sorted(set(_image_readers(twin)))
+    readers = sorted(set(image_readers(twin)))
     problems = []
     for node in readers:
-        layer = _module(twin, node)
+        layer = module_at(twin, node)
         if not isinstance(layer, QuantConv2d) or layer.groups != 1 or layer.in_channels != len(std):
             fix = "Give one std for all channels, or read the image with an ordinary Conv2d only"
             what = "cannot take up a std that differs between channels"
@@ -254,7 +231,7 @@ def _fold_std(twin: fx.GraphModule, std: Tensor) -> None:
     if problems:
         raise LoweringError("the image's std cannot be folded into the first layer", problems)
     for node in readers:
-        layer = _module(twin, node)
+        layer = module_at(twin, node)
         assert isinstance(layer, QuantConv2d)
         with torch.no_grad():
             layer.weight.mul_((std.mean() / std).view(1, -1, 1, 1).to(layer.weight))
@@ -263,7 +240,7 @@ def _fold_std(twin: fx.GraphModule, std: Tensor) -> None:
 
 def _input_channels(twin: fx.GraphModule, first: set[fx.Node], given: int) -> int:
     for node in first:
-        layer = _module(twin, node)
+        layer = module_at(twin, node)
         if isinstance(layer, nn.Conv2d):
             return layer.in_channels
         if isinstance(layer, nn.Linear) and given == 1 and isinstance(node.args[0], fx.Node):
@@ -271,7 +248,30 @@ def _input_channels(twin: fx.GraphModule, first: set[fx.Node], given: int) -> in
     return given
 
 
-def _insert_missing_activations(twin: fx.GraphModule, bits: int) -> None:
+def _insert_output(twin: fx.GraphModule, plan: BitPlan) -> None:
+    """Put a quantised activation behind what makes the answer."""
+    answer = behind(twin, next(node for node in twin.graph.nodes if node.op == "output").all_input_nodes[0])
+    if any(isinstance(owner, QuantActivation) for owner in grid_owners(twin, answer)):
+        fix = "Leave out output_bits, and name that activation in bits_by_layer"
+        raise LoweringError("the output spikes already", [problem_at(answer, "is a quantised activation", fix)])
+    if hasattr(twin, SPIKING_OUTPUT):
+        raise LoweringError(
+            "the output cannot be made to spike", [Problem(SPIKING_OUTPUT, "is a name in use", "Rename that layer")]
+        )
+    insert_after(twin, answer, plan.make_output(), name=SPIKING_OUTPUT)
+
+
+def _require_matches(twin: fx.GraphModule, plan: BitPlan) -> None:
+    activations, weights = [], []
+    for node, module in modules(twin):
+        if isinstance(module, QuantActivation) and node.target != SPIKING_OUTPUT:
+            activations.append(node.meta["module"])
+        elif isinstance(module, (QuantConv2d, QuantLinear)):
+            weights.append(str(node.target))
+    plan.require_matches(activations, weights)
+
+
+def _insert_missing_activations(twin: fx.GraphModule, plan: BitPlan) -> None:
     """Spikes can only leave a quantised activation: insert one wherever a layer reads something else.
 
     Sums without a ReLU get a signed one. Average pools round where they stand, unless only a flatten and a linear
@@ -284,18 +284,18 @@ def _insert_missing_activations(twin: fx.GraphModule, bits: int) -> None:
             continue
         if node.op == "output":
             continue
-        module = _module(twin, node)
-        needs = isinstance(module, (QuantConv2d, QuantLinear, *_AVERAGE, *_MOVES))
+        module = module_at(twin, node)
+        needs = isinstance(module, (QuantConv2d, QuantLinear, *AVERAGE, *MOVES))
         for source in list(node.all_input_nodes):
             if needs and nonnegative[source] is None and not _folds_into_linear(twin, source, module):
-                pool = _behind(twin, source)
-                unsigned = isinstance(_module(twin, pool), _AVERAGE) and nonnegative[pool.all_input_nodes[0]] is True
-                activation = QuantActivation(bits if unsigned else max(bits, 2), signed=not unsigned)
+                pool = behind(twin, source)
+                unsigned = isinstance(module_at(twin, pool), AVERAGE) and nonnegative[pool.all_input_nodes[0]] is True
+                activation = plan.make_activation(source.meta["module"], signed=not unsigned)
                 nonnegative[insert_after(twin, source, activation)] = unsigned
         sources = [nonnegative[source] for source in node.all_input_nodes]
         if isinstance(module, (QuantInput, QuantActivation)):
             nonnegative[node] = isinstance(module, QuantActivation) and not module.signed
-        elif isinstance(module, _KEEPS_GRID):
+        elif isinstance(module, KEEPS_GRID):
             nonnegative[node] = sources[0]
         elif node.target is torch.cat:
             nonnegative[node] = None if None in sources else all(sources)
@@ -303,16 +303,9 @@ def _insert_missing_activations(twin: fx.GraphModule, bits: int) -> None:
             nonnegative[node] = None
 
 
-def _behind(twin: fx.GraphModule, node: fx.Node) -> fx.Node:
-    """The node whose values `node` hands on unchanged."""
-    while isinstance(_module(twin, node), _VANISHES):
-        node = node.all_input_nodes[0]
-    return node
-
-
 def _folds_into_linear(twin: fx.GraphModule, source: fx.Node, reader: nn.Module | None) -> bool:
     """True for average pool -> flatten -> linear, with dropout anywhere between."""
-    return isinstance(reader, QuantLinear) and isinstance(_module(twin, _behind(twin, source)), _AVERAGE)
+    return isinstance(reader, QuantLinear) and isinstance(module_at(twin, behind(twin, source)), AVERAGE)
 
 
 def _tie_concatenated_steps(twin: fx.GraphModule) -> None:
@@ -320,25 +313,15 @@ def _tie_concatenated_steps(twin: fx.GraphModule) -> None:
     for node in twin.graph.nodes:
         if node.target is not torch.cat:
             continue
-        owners = [owner for source in node.all_input_nodes for owner in _grid_owners(twin, source)]
+        owners = [owner for source in node.all_input_nodes for owner in grid_owners(twin, source)]
         activations = [m for m in owners if isinstance(m, QuantActivation)]
         if len(activations) < len(owners):
             continue  # an image among them: lowering says what to do
         for activation in activations[1:]:
             replaced = activation.learned
-            for _, other in _modules(twin):
+            for _, other in modules(twin):
                 if isinstance(other, QuantActivation) and other.learned is replaced:
                     other.share(activations[0])
-
-
-def _grid_owners(twin: fx.GraphModule, node: fx.Node) -> list[nn.Module]:
-    """The QuantActivation or QuantInput modules whose grids `node`'s values lie on."""
-    module = _module(twin, node)
-    if isinstance(module, (QuantActivation, QuantInput)):
-        return [module]
-    if isinstance(module, _KEEPS_GRID) or node.target is torch.cat:
-        return [owner for source in node.all_input_nodes for owner in _grid_owners(twin, source)]
-    return []
 
 
 def calibrate(twin: nn.Module, images: Tensor) -> None:

@@ -2,32 +2,53 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator, model_validator
 
 from fastsnn_deploy.errors import InputError, Problem
+from fastsnn_deploy.quantize.bit_plan import BitPlan
+from fastsnn_deploy.quantize.quantisers import ACTIVATION_QUANTISERS, WEIGHT_QUANTISERS
 
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
+Bits = Annotated[int, Field(ge=1, le=8)]
+WeightBits = Annotated[int, Field(ge=2, le=8)]
+
+
 class Stage(_Strict):
     """One stretch of training; each starts from the weights of the one before.
 
-    bits: activation bits, null for floating point (first stage only). epochs, learning_rate: cosine from
-    learning_rate to zero over the stage, after one epoch of linear warm-up if `warmup`.
+    bits: activation bits, null for floating point (first stage only). levels: greatest activation integer in place
+    of 2**bits - 1; bits then follows. epochs, learning_rate: cosine from learning_rate to zero over the stage, after
+    one epoch of linear warm-up if `warmup`. milestones: epochs after which the learning rate is a tenth, in place of
+    the cosine. weight_decay: in place of the recipe's.
     """
 
     epochs: int = Field(ge=1)
     learning_rate: float = Field(gt=0)
     bits: int | None = Field(default=None, ge=1, le=8)
+    levels: int | None = Field(default=None, ge=1, le=255)
     weight_bits: int = Field(default=4, ge=2, le=8)
     warmup: bool = False
+    milestones: tuple[PositiveInt, ...] = ()
+    weight_decay: float | None = Field(default=None, ge=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bits_of_levels(cls, given: Any) -> Any:
+        if isinstance(given, dict) and type(levels := given.get("levels")) is int:
+            if given.get("bits", levels.bit_length()) != levels.bit_length():
+                raise ValueError(f"{levels} levels are {levels.bit_length()} bits. Leave out bits")
+            return {**given, "bits": levels.bit_length()}
+        return given
 
 
 class Augment(_Strict):
@@ -62,7 +83,9 @@ class Recipe(_Strict):
     """A network, its data, and how it is trained.
 
     weights: float weights to start from (a state_dict), a path below the data root. normalisation: what those
-    weights and the teacher's were trained with, if not the data's own. compile: through torch.compile, which needs
+    weights and the teacher's were trained with, if not the data's own. activation, weight_quantiser: names of
+    quantisers. bits_by_layer, weight_bits_by_layer: bits of layers that match a pattern, in every stage; output_bits,
+    output_signed: the last layer emits spikes; all as in `BitPlan`. compile: through torch.compile, which needs
     a C++ compiler. test_every: epochs between two measurements of the test accuracy.
     """
 
@@ -74,6 +97,12 @@ class Recipe(_Strict):
     normalisation: Normalisation | None = None
     teacher: Teacher | None = None
     stages: tuple[Stage, ...] = Field(min_length=1)
+    activation: str = "lsq"
+    weight_quantiser: str = "uniform"
+    bits_by_layer: dict[str, Bits] = {}
+    weight_bits_by_layer: dict[str, WeightBits] = {}
+    output_bits: int | None = Field(default=None, ge=1, le=8)
+    output_signed: bool = False
     first_bits: int = Field(default=8, ge=2, le=8)
     last_bits: int = Field(default=8, ge=2, le=8)
     batch_size: int = Field(default=128, ge=2)  # batch norm needs two
@@ -92,6 +121,40 @@ class Recipe(_Strict):
         if {"channels", "classes"} & options.keys():
             raise ValueError("channels and classes follow from the data")
         return options
+
+    @field_validator("activation")
+    @classmethod
+    def _known_activation(cls, name: str) -> str:
+        return _known(name, ACTIVATION_QUANTISERS)
+
+    @field_validator("weight_quantiser")
+    @classmethod
+    def _known_weight(cls, name: str) -> str:
+        return _known(name, WEIGHT_QUANTISERS)
+
+    @model_validator(mode="after")
+    def _has_grids(self) -> Recipe:
+        for i, stage in enumerate(self.stages):
+            if stage.bits is not None:
+                try:
+                    self.plan(stage)
+                except InputError as error:
+                    raise ValueError(f"stage {i + 1}: {'; '.join(map(str, error.problems))}") from error
+        return self
+
+    def plan(self, stage: Stage) -> BitPlan:
+        """Bits and quantisers in a quantised stage. Raises InputError if there are no such grids."""
+        assert stage.bits is not None
+        return BitPlan(
+            stage.bits, stage.weight_bits, self.first_bits, self.last_bits, stage.levels, self.bits_by_layer,
+            self.weight_bits_by_layer, self.output_bits, self.output_signed, self.activation, self.weight_quantiser,
+        )  # fmt: skip
+
+
+def _known(name: str, quantisers: Mapping[str, object]) -> str:
+    if name not in quantisers:
+        raise ValueError(f"must be one of {', '.join(sorted(quantisers))}")
+    return name
 
 
 def recipe_names() -> list[str]:

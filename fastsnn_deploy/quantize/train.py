@@ -10,16 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from fastsnn_deploy.errors import InputError
+from fastsnn_deploy.quantize.bit_plan import apply_plan
 from fastsnn_deploy.quantize.checkpoint import Checkpoint, read_plain, save, write_plain
 from fastsnn_deploy.quantize.data import Images, load_images
 from fastsnn_deploy.quantize.float_weights import distillation_loss, load_float_weights
-from fastsnn_deploy.quantize.layers import QuantActivation, QuantConv2d, QuantLinear
+from fastsnn_deploy.quantize.layers import QuantActivation
 from fastsnn_deploy.quantize.models import build
-from fastsnn_deploy.quantize.prepare import calibrate, first_layers, last_layers, prepare
+from fastsnn_deploy.quantize.prepare import calibrate, prepare_planned
 from fastsnn_deploy.quantize.recipe import Recipe, Stage
 
 Progress = Callable[[int, int], None]
@@ -120,13 +122,13 @@ class Trainer:
             return model
         if any(isinstance(module, QuantActivation) for module in model.modules()):
             assert isinstance(model, fx.GraphModule)
-            set_bits(model, stage.bits, stage.weight_bits)
+            apply_plan(model, self.recipe.plan(stage))
             return model
         images = self.train_images
         model = _to(model, "cpu", torch.contiguous_format)
-        twin = prepare(
-            model, stage.bits, stage.weight_bits, first_bits=self.recipe.first_bits, last_bits=self.recipe.last_bits,
-            mean=images.mean, std=images.std, input_step=images.step, input_levels=(0, images.highest),
+        twin = prepare_planned(
+            model, self.recipe.plan(stage), mean=images.mean, std=images.std, input_step=images.step,
+            input_levels=(0, images.highest),
         )  # fmt: skip
         twin.eval()
         calibrate(twin, images.raw(slice(0, 256)))
@@ -134,7 +136,8 @@ class Trainer:
 
     def _train_stage(self, model: nn.Module, number: int, state: dict[str, Any] | None) -> None:
         stage = self.recipe.stages[number]
-        optimiser = torch.optim.SGD(_groups(model, self.recipe.weight_decay), lr=stage.learning_rate,
+        decay = self.recipe.weight_decay if stage.weight_decay is None else stage.weight_decay
+        optimiser = torch.optim.SGD(_groups(model, decay), lr=stage.learning_rate,
                                     momentum=self.recipe.momentum, nesterov=self.recipe.momentum > 0)  # fmt: skip
         first = 0
         if state is not None:
@@ -262,7 +265,7 @@ class Trainer:
         state = read_plain(self.resume_file, "training state", str(self.device))
         if not isinstance(state, dict) or state.get("format") != RESUME_FORMAT:
             raise InputError(f"{self.resume_file}: is not a training state of this program")
-        if state.get("recipe") != self.recipe.model_dump_json():
+        if _recipe_of(state) != self.recipe:
             raise InputError(f"{self.resume_file}: belongs to another recipe. Use the same recipe, or start anew")
         stages = self.recipe.stages
         stage, epoch = state.get("stage", -1), state.get("epoch", -1)
@@ -271,22 +274,12 @@ class Trainer:
         return state
 
 
-def set_bits(twin: fx.GraphModule, bits: int, weight_bits: int) -> None:
-    """Change the bits of hidden activations and weights in place; steps stretch so that ranges stay.
-
-    The weights of the first and last layers and signed activations' signs are kept.
-    """
-    shared: set[int] = set()
-    kept = {str(node.target) for node in first_layers(twin) | last_layers(twin)}
-    for name, module in twin.named_modules():
-        if isinstance(module, QuantActivation) and module.bits != bits:
-            before = module.high
-            module.set_levels(max(bits, 2) if module.signed else bits)
-            if id(module.learned) not in shared:
-                shared.add(id(module.learned))
-                module.keep_range(before)
-        elif isinstance(module, (QuantConv2d, QuantLinear)) and name not in kept and module.weight_bits != weight_bits:
-            module.set_weight_bits(weight_bits)
+def _recipe_of(state: dict[str, Any]) -> Recipe | None:
+    """The recipe of a training state, which an older program may have written with fewer fields; None if damaged."""
+    try:
+        return Recipe.model_validate_json(state["recipe"])
+    except (KeyError, ValidationError):
+        return None
 
 
 def augment(images: Tensor, shift: int, flip: bool, generator: torch.Generator) -> Tensor:
@@ -307,6 +300,8 @@ def augment(images: Tensor, shift: int, flip: bool, generator: torch.Generator) 
 
 def _learning_rate(stage: Stage, epoch: float) -> float:
     warm = min(1.0, epoch + 0.01) if stage.warmup else 1.0
+    if stage.milestones:
+        return warm * stage.learning_rate * 0.1 ** sum(epoch >= milestone for milestone in stage.milestones)
     return warm * stage.learning_rate * 0.5 * (1 + math.cos(math.pi * epoch / stage.epochs))
 
 

@@ -40,12 +40,14 @@ def fire_rows(code: str) -> Callable[..., None]:
     """The loop over the rows of a population for an emission rule.
 
     Arguments: charges, a tuple of float32 [B, R_k, neurons]; rows int64 [K, T], the row of each charge in each step
-    or -1; bias float32 [P, L], bias_row int64 [T] or -1; threshold, initial float32 [L], one block; floor, ceiling,
-    zero float32. Results: potential float32 [B, neurons], count float32 [B, neurons], out uint8 or float32
-    [B, T, neurons], positive, negative int32 [B, T], messages, payload int64 [neurons], potentials float32
-    [B, T, neurons] or [0, 0, 0] if they are not recorded.
+    or -1; bias float32 [P, L], bias_row int64 [T] or -1; threshold, initial float32 [L], whole positions one after
+    another (L is repeated as often as needed); floor, ceiling float32, zero of out's type. Results: potential float32
+    [B, neurons], count float32 [B, neurons], out uint8 or float32 [B, T, neurons], positive, negative int32 [B, T],
+    messages, payload int64 [neurons], potentials float32 [B, T, neurons] or [0, 0, 0] if they are not recorded.
     """
     rule = RULES[code]
+    graded_code = code != "unary"
+    size_v, size_c, size_sent, size_payload = 0, BLOCK, 2 * BLOCK, 3 * BLOCK
 
     def loop(  # type: ignore[no-untyped-def]
         charges, rows, bias, bias_row, threshold, initial, floor, ceiling, zero,
@@ -53,54 +55,64 @@ def fire_rows(code: str) -> Callable[..., None]:
     ):  # fmt: skip
         images, steps, neurons = out.shape
         length = len(threshold)
-        v = np.empty(length, np.float32)
-        c = np.empty(length, np.float32)
-        sent = np.empty(length, np.float32)
-        weight = np.empty(length, np.float32)
+        # one array at constant distances: the compiler need not check whether its parts overlap, and vectorises
+        state = np.empty(4 * BLOCK, np.float32)
+        last = 0  # the last step in which anything arrives
+        for t in range(steps):
+            if bias_row[t] >= 0 or (rows[:, t] >= 0).any():
+                last = t
         for image in range(images):
-            for begin in range(0, neurons, length):
-                size = min(length, neurons - begin)
-                v[:size] = initial[:size]
-                c[:size] = np.float32(0.0)
-                sent[:size] = np.float32(0.0)
-                weight[:size] = np.float32(0.0)
+            begin = 0
+            while begin < neurons:
+                first = begin % length
+                size = min(BLOCK, length - first, neurons - begin)
+                theta = threshold[first : first + size]
+                state[:] = np.float32(0.0)
+                state[:size] = initial[first : first + size]
                 for t in range(steps):
                     for k in range(len(charges)):
                         if rows[k, t] >= 0:
                             charge = charges[k][image, rows[k, t], begin : begin + size]
                             for j in range(size):
-                                v[j] += charge[j]
+                                state[j] += charge[j]
                     if bias_row[t] >= 0:
-                        part = bias[bias_row[t]]
+                        part = bias[bias_row[t], first : first + size]
                         for j in range(size):
-                            v[j] += part[j]
+                            state[j] += part[j]
                     emitted = out[image, t, begin : begin + size]
+                    sent = np.float32(0.0)
                     ups = np.float32(0.0)
                     for j in range(size):
-                        s = rule(v[j], c[j], threshold[j], floor, ceiling)
-                        v[j] -= threshold[j] * s
-                        c[j] += s
-                        emitted[j] = s + zero
+                        s = rule(state[size_v + j], state[size_c + j], theta[j], floor, ceiling)
+                        state[size_v + j] -= theta[j] * s
+                        state[size_c + j] += s
+                        emitted[j] = s + np.float32(zero)
                         some = np.float32(1.0) if s != np.float32(0.0) else np.float32(0.0)
-                        sent[j] += some
-                        weight[j] += abs(s)
-                    ups = 0
-                    downs = 0
-                    for j in range(size):
-                        ups += emitted[j] > zero
-                        downs += emitted[j] < zero
-                    positive[image, t] += ups
-                    negative[image, t] += downs
+                        state[size_sent + j] += some
+                        sent += some
+                        ups += np.float32(1.0) if s > np.float32(0.0) else np.float32(0.0)
+                        if graded_code:
+                            state[size_payload + j] += abs(s)
+                    positive[image, t] += np.int32(ups)
+                    negative[image, t] += np.int32(sent - ups)
                     if len(potentials):
-                        potentials[image, t, begin : begin + size] = v[:size]
-                potential[image, begin : begin + size] = v[:size]
-                count[image, begin : begin + size] = c[:size]
+                        potentials[image, t, begin : begin + size] = state[:size]
+                    if t >= last and sent == np.float32(0.0):  # nothing can happen any more
+                        out[image, t + 1 :, begin : begin + size] = zero
+                        if len(potentials):
+                            for later in range(t + 1, steps):
+                                potentials[image, later, begin : begin + size] = state[:size]
+                        break
+                potential[image, begin : begin + size] = state[:size]
+                count[image, begin : begin + size] = state[size_c : size_c + size]
                 for j in range(size):
-                    messages[begin + j] += np.int64(sent[j])
-                    payload[begin + j] += np.int64(weight[j])
+                    messages[begin + j] += np.int64(state[size_sent + j])
+                    payload[begin + j] += np.int64(state[(size_payload if graded_code else size_sent) + j])
+                begin += size
 
     loop.__name__ = loop.__qualname__ = f"fire_rows_{code}"
-    return njit(nogil=True, error_model="numpy")(loop)  # type: ignore[no-any-return]
+    # sums of small integers are exact in any order
+    return njit(nogil=True, error_model="numpy", fastmath={"reassoc"})(loop)  # type: ignore[no-any-return]
 
 
 @njit(**_OPTIONS)  # type: ignore[untyped-decorator]

@@ -40,7 +40,8 @@ def fire(tile: Tile, node: Population) -> Series:
     start = min([*starts, 0] if unsettled else starts, default=0)
     start = min(start, tile.limit)
     ends = [a.rows_end(tile.density) for a in arrivals] + [step + 1 for step, _ in bias]
-    end = min(max([*ends, start + unsettled]), tile.limit)
+    busy = node.ceiling - node.floor if node.code == "unary" and starts else 1  # a neuron needs a step for each spike
+    end = min(max([*ends, start + (busy if starts or unsettled else 0)]), tile.limit)
     shape = (tile.images, node.size)
     state = _State(np.empty(shape, dtype=np.float32), np.empty(shape, dtype=np.float32), [])
     rows = _rows(tile, node, arrivals, bias, start, end, state)

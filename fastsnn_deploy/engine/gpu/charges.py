@@ -174,4 +174,4 @@ def windows(
 def in_parts(rows: Tensor, total: Tensor, row_bytes: int) -> list[tuple[Tensor, Tensor]]:
     """Pieces of both along the first axis whose unrolled rows fit the workspace."""
     count = max(1, WORKSPACE[rows.device.type] // max(1, row_bytes))
-    return list(zip(rows.split(count), total.split(count), strict=True)) if len(rows) else []
+    return list(zip(torch.split(rows, count), torch.split(total, count), strict=True)) if len(rows) else []

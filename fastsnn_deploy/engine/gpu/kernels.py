@@ -28,6 +28,18 @@ NARROWEST_DOT = 32
 
 
 @dataclass(frozen=True)
+class Beside:
+    """An identity arm for the convolution kernel.
+
+    weight: int32 [O]. rows: int [S, B, *inner], arriving from row `first` on.
+    """
+
+    weight: Tensor
+    rows: Tensor
+    first: int
+
+
+@dataclass(frozen=True)
 class FusedConv:
     """A convolution or linear synapse as the convolution kernel reads it.
 
@@ -104,9 +116,17 @@ class Kernels:
         return bool(pending.item())
 
     def advance_conv(
-        self, conv: FusedConv, cell: Cell, state: State, arriving: Tensor, first: int, drive: Drive, spikes: Tensor
+        self,
+        conv: FusedConv,
+        cell: Cell,
+        state: State,
+        arriving: Tensor,
+        first: int,
+        drive: Drive,
+        spikes: Tensor,
+        beside: Beside | None = None,
     ) -> bool:
-        """Neurons from rest through the steps of `spikes`, driven by a convolution and by `drive`.
+        """Neurons from rest through the steps of `spikes`, driven by a convolution, by `drive`, and by an identity.
 
         arriving: int8 or int16 [S, B, *inner source], from row `first` on. state: overwritten. Returns whether a
         neuron would still fire.
@@ -121,14 +141,18 @@ class Kernels:
         pending = torch.zeros(1, dtype=torch.int32, device=spikes.device)
         self.source.advance_conv[grid](
             arriving.contiguous(), conv.weight, conv.shift,
-            state.count if drive.charge is None else drive.charge, drive.bias, cell.threshold, cell.initial,
+            state.count if drive.charge is None else drive.charge,
+            state.count if beside is None else beside.rows, cell.threshold if beside is None else beside.weight,
+            drive.bias, cell.threshold, cell.initial,
             spikes, state.potential, state.count, pending,
-            images, len(spikes), first, len(arriving), len(drive.bias), height, width, out_height, out_width,
+            images, len(spikes), first, len(arriving),
+            0 if beside is None else beside.first, 0 if beside is None else len(beside.rows), len(drive.bias), height, width, out_height, out_width,
             cell.floor, cell.ceiling,
             CHANNELS=conv.channels, OUTPUTS=outputs, TAPS=conv.taps, PADDED=conv.weight.shape[1],
             KERNEL_WIDTH=conv.kernel_width, STRIDE_H=conv.stride[0], STRIDE_W=conv.stride[1],
             PAD_H=conv.padding[0], PAD_W=conv.padding[1], DILATION_H=conv.dilation[0], DILATION_W=conv.dilation[1],
-            DIGITS=conv.digits, MORE=drive.charge is not None, EMIT=self.source.EMISSION_KERNELS[cell.code],
+            DIGITS=conv.digits, MORE=drive.charge is not None, SIDE=beside is not None,
+            EMIT=self.source.EMISSION_KERNELS[cell.code],
             BLOCK_M=BLOCK_M, BLOCK_N=across, BLOCK_K=conv.columns, num_warps=8 if across == WIDE else 4,
         )  # fmt: skip
         return bool(pending.item())

@@ -76,8 +76,8 @@ class Cell:
         rule = TORCH_EMISSIONS.get(self.code)
         if rule is not None:
             return rule(potential, count, self.threshold, self.floor, self.ceiling)
-        host = (x.cpu().numpy().astype(np.int64) for x in (potential, count, self.threshold))
-        spikes = EMISSIONS[self.code](*host, self.floor, self.ceiling)
+        v, c, theta = (x.cpu().numpy().astype(np.int64) for x in (potential, count, self.threshold))
+        spikes = EMISSIONS[self.code](v, c, theta, self.floor, self.ceiling)
         return torch.from_numpy(np.asarray(spikes, dtype=np.int32)).to(potential.device)
 
 
@@ -120,7 +120,7 @@ class Drive:
 
 
 Advance = Callable[[Cell, State, "Drive | None", Tensor], bool]
-"""advance(cell, state, drive, spikes) fills spikes [R, B, *inner] with R >= T steps; true if a neuron would still fire."""
+"""advance(cell, state, drive, spikes) fills spikes [R, B, *inner], R >= T; true if a neuron would still fire."""
 
 
 def torch_advance(cell: Cell, state: State, drive: Drive | None, spikes: Tensor) -> bool:
@@ -147,7 +147,9 @@ def settle(
     """
     state = rest(cell, batch)
     last = rows + SLACK + cell.ceiling - cell.floor if limit is None else limit
-    spikes = torch.empty((min(rows + cell.tail, last), batch, *cell.inner), dtype=cell.dtype, device=cell.initial.device)
+    spikes = torch.empty(
+        (min(rows + cell.tail, last), batch, *cell.inner), dtype=cell.dtype, device=cell.initial.device
+    )
     pending = first(state, spikes)
     pieces, done = [spikes], len(spikes)
     while pending and done < last:

@@ -10,7 +10,7 @@ import torch
 
 from fastsnn_deploy.engine.base import Int64
 from fastsnn_deploy.engine.gpu.charges import Charge, make_charge
-from fastsnn_deploy.engine.gpu.kernels import Kernels
+from fastsnn_deploy.engine.gpu.kernels import FusedConv, Kernels, fuse
 from fastsnn_deploy.engine.gpu.neurons import Cell, make_cell
 from fastsnn_deploy.engine.gpu.payloads import payloads
 from fastsnn_deploy.graph import Population, Readout, SpikingGraph, Synapse
@@ -34,7 +34,8 @@ class Bias:
 class Plan:
     """A graph on a device.
 
-    payloads: greatest |message| of each channel of each spike source. charges: by synapse; cells: by population;
+    payloads: greatest |message| of each channel of each spike source. charges: by
+    synapse; fused: the synapses that the convolution kernel takes; cells: by population;
     biases: by population and readout; released: by node, the sources that nobody reads after it. kernels: the
     Triton kernels, or None where they cannot run.
     """
@@ -44,6 +45,7 @@ class Plan:
     payloads: Mapping[str, Int64]
     charges: Mapping[str, Charge]
     cells: Mapping[str, Cell]
+    fused: Mapping[str, FusedConv]
     biases: Mapping[str, Bias]
     released: Mapping[str, tuple[str, ...]]
     kernels: Kernels | None
@@ -52,11 +54,14 @@ class Plan:
 def make_plan(graph: SpikingGraph, device: torch.device, kernels: Kernels | None) -> Plan:
     """Move a graph to a device."""
     sent = payloads(graph)
+    synapses = graph.synapses if kernels is not None else ()
+    forms = {s.name: fuse(s, sent[s.inputs[0]], device) for s in synapses}
     return Plan(
         graph=graph,
         device=device,
         payloads=sent,
         charges={s.name: make_charge(s, sent[s.inputs[0]], device) for s in graph.synapses},
+        fused={name: form for name, form in forms.items() if form is not None},
         cells={p.name: make_cell(p, sent[p.name], device) for p in graph.populations},
         biases={n.name: _bias(graph, n, device) for n in graph.nodes if isinstance(n, (Population, Readout))},
         released=_releases(graph),

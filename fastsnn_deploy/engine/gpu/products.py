@@ -112,7 +112,7 @@ def int8_products(device: torch.device) -> bool:
 @contextmanager
 def ieee_products() -> Iterator[None]:
     """No TF32 or bfloat16 in float32 products, no autocast, no gradients; the settings before are restored."""
-    backends = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)
+    backends = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)  # type: ignore[attr-defined]
     before = [backend.fp32_precision for backend in backends]
     try:
         for backend in backends:

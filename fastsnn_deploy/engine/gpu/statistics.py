@@ -29,7 +29,8 @@ class Sent:
         """As the engine reports it, the first row being global step `start` of a run of `steps` steps."""
         per_step = np.zeros(steps, dtype=np.int64)
         per_row = self.per_image.sum(1)
-        per_step[start : start + len(per_row)] = per_row
+        inside = per_row[: max(0, steps - start)]  # rows after the end are silent
+        per_step[start : start + len(inside)] = inside
         return Activity(
             messages=self.messages,
             payload=self.payload,
@@ -49,7 +50,7 @@ def count_sent(rows: Tensor, ternary: bool) -> Sent:
     per_image: list[Tensor] = []
     positive = torch.zeros((), dtype=torch.int64, device=rows.device)
     largest = torch.zeros((), dtype=torch.int32, device=rows.device)
-    for part in rows.split(max(1, PART // max(1, rows[:1].numel()))):
+    for part in torch.split(rows, max(1, PART // max(1, rows[:1].numel()))):
         sent = part != 0
         per_image.append(sent.flatten(2).sum(2))
         messages += sent.sum((0, 1))

@@ -1,17 +1,21 @@
-# mypy: disable-error-code="misc, no-untyped-def"
+# mypy: disable-error-code="untyped-decorator, no-untyped-def"
+# ruff: noqa: N803
 """The Triton kernels. Importing this module imports Triton; `kernels` does so only where they can run.
 
 All arithmetic is int32, in which no charge and no potential of a valid graph overflows (24-bit state). A kernel
 advances neurons through `rows` steps with potential and count in registers; steps beyond those of the input bring
-no charge. Afterwards it stores the state, and sets `pending` if one of its neurons would fire again.
+no charge. Afterwards it stores the state, and sets `pending` if one of its neurons would fire again. Offsets within
+one step are int32, the start of a step is int64.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import triton
 import triton.language as tl
 
-EMISSION_KERNELS = {}
+EMISSION_KERNELS: dict[str, Any] = {}
 """Emission rules (`graph.neurons`) as Triton functions of (potential, count, threshold, floor, ceiling), by code."""
 
 
@@ -55,21 +59,20 @@ def advance_neurons(
     [rows, size]; potential, count: in and out, int32 [size]; pending: out, int32 [1]. size: neurons times images,
     channels last.
     """
-    index = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    index = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     inside = index < size
-    channel = (index % channels).to(tl.int32)
+    channel = index % channels
     theta = tl.load(threshold + channel)
     v = tl.load(potential + index, mask=inside, other=0)
     c = tl.load(count + index, mask=inside, other=0)
-    place = index
     for row in range(rows):
-        v += tl.load(charge + place, mask=inside & (row < charge_rows), other=0)
+        before = row.to(tl.int64) * size
+        v += tl.load(charge + before + index, mask=inside & (row < charge_rows), other=0)
         v += tl.load(bias + row * channels + channel, mask=inside & (row < bias_rows), other=0)
         sent = EMIT(v, c, theta, floor, ceiling)
         v -= theta * sent
         c += sent
-        tl.store(spikes + place, sent, mask=inside)
-        place += size
+        tl.store(spikes + before + index, sent, mask=inside)
     tl.store(potential + index, v, mask=inside)
     tl.store(count + index, c, mask=inside)
     again = (EMIT(v, c, theta, floor, ceiling) != 0) & inside
@@ -78,17 +81,17 @@ def advance_neurons(
 
 @triton.jit(
     do_not_specialize=[
-        "images", "rows", "source_first", "source_rows", "bias_rows", "height", "width", "out_height", "out_width",
+        "images", "rows", "source_first", "source_rows", "side_first", "side_rows", "bias_rows", "height", "width", "out_height", "out_width",
         "floor", "ceiling",
     ]
 )  # fmt: skip
 def advance_conv(
-    source, weight, shift, charge, bias, threshold, initial, spikes, potential, count, pending,
-    images, rows, source_first, source_rows, bias_rows, height, width, out_height, out_width, floor, ceiling,
+    source, weight, shift, charge, side, side_weight, bias, threshold, initial, spikes, potential, count, pending,
+    images, rows, source_first, source_rows, side_first, side_rows, bias_rows, height, width, out_height, out_width, floor, ceiling,
     CHANNELS: tl.constexpr, OUTPUTS: tl.constexpr, TAPS: tl.constexpr, PADDED: tl.constexpr,
     KERNEL_WIDTH: tl.constexpr, STRIDE_H: tl.constexpr, STRIDE_W: tl.constexpr, PAD_H: tl.constexpr,
     PAD_W: tl.constexpr, DILATION_H: tl.constexpr, DILATION_W: tl.constexpr, DIGITS: tl.constexpr,
-    MORE: tl.constexpr, EMIT: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
+    MORE: tl.constexpr, SIDE: tl.constexpr, EMIT: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
 ):  # fmt: skip
     """Convolution and neurons in one: an implicit matrix product int8 x int8 -> int32 for each step.
 
@@ -97,7 +100,8 @@ def advance_conv(
     source: int8, or int16 of two 7-bit digits, [source_rows, images, height, width, CHANNELS], arriving from row
     `source_first` on. weight: int8 [OUTPUTS, PADDED], zero beyond TAPS. shift: int32 [OUTPUTS], exponent of each
     channel. charge: int32 [bias_rows, images, out_height, out_width, OUTPUTS] of other synapses, read if MORE.
-    bias: int32 [bias_rows, OUTPUTS]. threshold, initial: int32 [OUTPUTS]. spikes: out, [rows, images, out_height,
+    side: int [side_rows, images, out_height, out_width, OUTPUTS], spikes that arrive from row `side_first` on and
+    count side_weight, int32 [OUTPUTS], each: an identity, read if SIDE. bias: int32 [bias_rows, OUTPUTS]. threshold, initial: int32 [OUTPUTS]. spikes: out, [rows, images, out_height,
     out_width, OUTPUTS]; potential, count: out, int32 of one such row; pending: out, int32 [1].
     """
     m = tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M)
@@ -107,13 +111,14 @@ def advance_conv(
     inside = row_inside[:, None] & column_inside[None, :]
     y = (m // out_width) % out_height * STRIDE_H - PAD_H
     x = m % out_width * STRIDE_W - PAD_W
-    image = (m // (out_width * out_height)).to(tl.int64)
+    image = m // (out_width * out_height)
     corner = ((image * height + y) * width + x) * CHANNELS
     source_row = images.to(tl.int64) * height * width * CHANNELS
-    place = m.to(tl.int64)[:, None] * OUTPUTS + n[None, :]
+    place = m[:, None] * OUTPUTS + n[None, :]
     out_row = positions.to(tl.int64) * OUTPUTS
     theta = tl.load(threshold + n, mask=column_inside, other=1)[None, :]
     up = tl.load(shift + n, mask=column_inside, other=0)[None, :]
+    factor = tl.load(side_weight + n, mask=column_inside, other=0)[None, :]
     start = tl.load(initial + n, mask=column_inside, other=0)[None, :]
     v = tl.zeros((BLOCK_M, BLOCK_N), dtype=tl.int32) + start
     c = tl.zeros((BLOCK_M, BLOCK_N), dtype=tl.int32)
@@ -121,6 +126,7 @@ def advance_conv(
         step = row - source_first
         taps = tl.where((step >= 0) & (step < source_rows), TAPS, 0)
         now = source + step * source_row
+        before = row * out_row
         low = tl.zeros((BLOCK_M, BLOCK_N), dtype=tl.int32)
         high = tl.zeros((BLOCK_M, BLOCK_N), dtype=tl.int32)
         for first in range(0, taps, BLOCK_K):
@@ -144,14 +150,16 @@ def advance_conv(
         driven = inside & (row < bias_rows)
         v += tl.load(bias + row * OUTPUTS + n, mask=column_inside & (row < bias_rows), other=0)[None, :]
         if MORE:
-            v += tl.load(charge + place, mask=driven, other=0)
+            v += tl.load(charge + before + place, mask=driven, other=0)
+        if SIDE:
+            beside = row - side_first
+            seen = inside & (beside >= 0) & (beside < side_rows)
+            v += tl.load(side + beside * out_row + place, mask=seen, other=0).to(tl.int32) * factor
         sent = EMIT(v, c, theta, floor, ceiling)
         v -= theta * sent
         c += sent
-        tl.store(spikes + place, sent, mask=inside)
-        place += out_row
-    final = m.to(tl.int64)[:, None] * OUTPUTS + n[None, :]
-    tl.store(potential + final, v, mask=inside)
-    tl.store(count + final, c, mask=inside)
+        tl.store(spikes + before + place, sent, mask=inside)
+    tl.store(potential + place, v, mask=inside)
+    tl.store(count + place, c, mask=inside)
     again = ((EMIT(v, c, theta, floor, ceiling) != 0) & inside).to(tl.int32)
     tl.atomic_max(pending, tl.max(tl.max(again, axis=1), axis=0))

@@ -6,6 +6,7 @@ output channel (weights). Tracing sees only those, so a new quantiser needs no c
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import ClassVar, TypeVar
@@ -47,7 +48,7 @@ class ActivationQuantiser(ABC):
 
         2 * mean(|x|) / sqrt(high). Source: Esser et al., LSQ (arXiv 1902.08153), section 2.2.
         """
-        return (2 * x.abs().mean() / max(high, 1) ** 0.5).clamp_min(1e-4)
+        return (2 * x.abs().mean() / math.sqrt(max(high, 1))).clamp_min(1e-4)
 
 
 class WeightQuantiser(ABC):

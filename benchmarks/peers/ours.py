@@ -1,0 +1,47 @@
+"""Our engine: runs every image until it has settled, which gives the quantised network's integers."""
+
+from __future__ import annotations
+
+from peers.base import Contender, Int64, NotAvailableError, Options, Values, contender
+
+from fastsnn_deploy.engine import open_engine
+from fastsnn_deploy.errors import InputError
+from fastsnn_deploy.graph import Population, Readout, SpikingGraph
+
+
+@contender("ours")
+class Ours(Contender):
+    """fastsnn_deploy.engine, by default "cpu"."""
+
+    title = "fastsnn-deploy (settled)"
+    semantics = "integer network"
+
+    def __init__(self, graph: SpikingGraph, steps: int, options: Options) -> None:
+        super().__init__(graph, steps, options)
+        try:
+            self.engine = open_engine(graph, options.engine, options.threads)
+        except InputError as error:
+            raise NotAvailableError(str(error)) from error
+
+    def run(self, emitted: Int64) -> object:
+        return self.run_for(emitted, None)
+
+    def run_for(self, emitted: Int64, steps: int | None) -> list[int]:
+        """Steps that each batch took; `steps` fixes them, None runs until all images of a batch have settled."""
+        size = self.engine.batch_size
+        batches = (emitted[first : first + size] for first in range(0, len(emitted), size))
+        return [self.engine.run(batch, steps).steps for batch in batches]
+
+    def values(self, emitted: Int64) -> Values:
+        recorded = [node.name for node in self.graph.nodes if isinstance(node, (Population, Readout))]
+        run = self.engine.run(emitted, record=recorded)
+        last = {}
+        for name in recorded:
+            series = run.recorded[name]
+            kept = series.potentials if isinstance(self.graph[name], Readout) else series.counts
+            assert kept is not None
+            last[name] = kept[-1]
+        return last
+
+    def details(self) -> dict[str, object]:
+        return {"engine": self.options.engine, "threads": self.options.threads, "batch": self.engine.batch_size}
