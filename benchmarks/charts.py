@@ -23,6 +23,8 @@ def bars(results: Mapping[str, Mapping[str, object]], title: str, file: Path) ->
     drawn = axes.barh([str(ran[name]["title"]) for name in order], rates, color=colours, height=0.65)
     axes.bar_label(drawn, [_short(rate) for rate in rates], padding=4, fontsize=9)
     axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(lambda value, place: f"{value:,.10g}")
+    axes.xaxis.set_minor_formatter(lambda value, place: "")
     axes.set_xlim(min(rates) / 3, max(rates) * 3)
     axes.set_xlabel("images a second")
     axes.set_title(title, fontsize=10, loc="left")

@@ -59,9 +59,7 @@ def rate(sample: Sample, images: int) -> dict[str, object]:
     return {"seconds": sample.seconds, "images_per_second": images / sample.median}
 
 
-def _prepared(
-    network: str, steps: int, images: int, options: Options, data_root: Path | None
-) -> tuple[Ours, Int64]:
+def _prepared(network: str, steps: int, images: int, options: Options, data_root: Path | None) -> tuple[Ours, Int64]:
     graph = build_graph(network, steps, data_root)
     ours = Ours(graph, steps, options)
     emitted = graph.input.encode(images_for(network, images, data_root))

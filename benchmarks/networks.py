@@ -57,9 +57,7 @@ class BasicBlock(nn.Module):
         self.norm2 = nn.BatchNorm2d(outputs)
         self.shortcut = nn.Sequential()
         if stride > 1 or inputs != outputs:
-            self.shortcut = nn.Sequential(
-                nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs)
-            )
+            self.shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.norm2(self.conv2(F.relu(self.norm1(self.conv1(x)))))
@@ -138,7 +136,9 @@ def build_graph(name: str, steps: int, data_root: Path | None = None, seed: int 
     raw = torch.from_numpy(images_for(name, CALIBRATION_IMAGES, data_root)).float() / 255
     twin = prepare(_random_model(setting, seed), bits=BITS[steps], mean=setting.mean, std=setting.std)
     with torch.no_grad():
-        twin.train()(raw)  # sets batch norms and activation steps together, each on what the quantised layers before give
+        twin.train()(
+            raw
+        )  # sets batch norms and activation steps together, each on what the quantised layers before give
     return convert(Checkpoint(twin.eval(), setting.shape))
 
 

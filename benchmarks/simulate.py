@@ -156,9 +156,7 @@ def check(built: dict[str, Contender], emitted: Int64, results: dict[str, dict[s
             say(f"{name}: {agreement.verdict(result)}")
 
 
-def time_all(
-    built: dict[str, Contender], emitted: Int64, repeat: int, results: dict[str, dict[str, object]]
-) -> None:
+def time_all(built: dict[str, Contender], emitted: Int64, repeat: int, results: dict[str, dict[str, object]]) -> None:
     """Samples, images a second and ratios of every contender, into the results."""
 
     def timer(each: Contender) -> Callable[[], float]:

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from fastsnn_deploy.errors import InputError, LoweringError
 from fastsnn_deploy.quantize import Checkpoint, QuantActivation, calibrate, load, prepare, save
-from fastsnn_deploy.quantize.models import MODELS, build
+from fastsnn_deploy.quantize.models import build
 
 
 class Mixed(nn.Module):
@@ -74,7 +74,7 @@ def steps(twin: nn.Module) -> dict[str, int]:
 # --- round trip --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", [*MODELS, "mixed"])
+@pytest.mark.parametrize("name", ["digits-net", "lenet", "resnet20", "mixed"])
 def test_round_trip_is_bit_identical(name: str, tmp_path: Path) -> None:
     torch.manual_seed(1)
     shape = {"lenet": (1, 28, 28), "mixed": (3, 8, 8)}.get(name, (1, 8, 8))

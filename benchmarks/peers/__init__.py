@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-from peers import (  # noqa: F401  registers them, in this order
-    ours,
-    ceiling,  # isort: skip
-    fast_snn,  # isort: skip
-    spikingjelly,  # isort: skip
-    snntorch,  # isort: skip
-    sinabs,  # isort: skip
-    lava,  # isort: skip
-)
+import importlib
+
+for _name in ("ours", "ceiling", "fast_snn", "spikingjelly", "snntorch", "sinabs", "lava"):  # the order of tables
+    importlib.import_module(f"peers.{_name}")

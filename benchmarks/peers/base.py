@@ -70,6 +70,11 @@ class Contender(ABC):
 
     def values(self, emitted: Int64) -> Values | None:
         """Counts and potentials at the end of a run, to check what was computed."""
+        trains = self.trains(emitted)
+        return None if trains is None else {name: train.sum(0) for name, train in trains.items()}
+
+    def trains(self, emitted: Int64) -> Values | None:
+        """Spikes of every step, [T, B, *shape]; the charge of every step, or their sum, for readouts."""
         return None
 
     def details(self) -> dict[str, object]:

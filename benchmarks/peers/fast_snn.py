@@ -13,11 +13,11 @@ from types import ModuleType
 
 import numpy as np
 import torch
-from peers.base import NotAvailableError, Options, contender
-from peers.float_network import FloatContender, FloatNetwork, factor_of, layer
 from torch import Tensor, nn
 
 from fastsnn_deploy.graph import Population, Readout, SpikingGraph, Synapse
+from peers.base import NotAvailableError, Options, contender
+from peers.float_network import FloatContender, FloatNetwork, factor_of, layer
 
 HOW = "git clone https://github.com/yangfan-hu/Fast-SNN and pass --fast-snn FOLDER"
 MODELS = Path("image classification") / "CIFAR10_res"
@@ -85,7 +85,7 @@ class Network(FloatNetwork):
         return self.code.Spiking_Twoways(main, norm, self.code.IF(), shortcut, self.steps)
 
     def collect(self, node: Population | Readout, value: Tensor) -> None:
-        super().collect(node, value if isinstance(node, Readout) else value.sum(1))
+        self.keep(node, value.unsqueeze(0) if isinstance(node, Readout) else value.transpose(0, 1))
 
 
 @contender("fast-snn")

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from peers.base import Contender, Int64, NotAvailableError, Options, Values
 from torch import Tensor, nn
 
 from fastsnn_deploy.graph import (
@@ -28,6 +27,7 @@ from fastsnn_deploy.graph import (
     SumPool2d,
     Synapse,
 )
+from peers.base import Contender, Int64, NotAvailableError, Options, Values
 
 
 class Scale(nn.Module):
@@ -94,7 +94,7 @@ def charge_layers(graph: SpikingGraph, node: Population | Readout, steps: int) -
 class FloatNetwork(nn.Module, ABC):
     """Walks the graph with spikes of all T steps, or of one, at a time. Peers say how a population fires.
 
-    Tensors between nodes have whatever leading axes the peer uses; `flat` names how many there are.
+    leading: how many axes of a tensor come before those of a node's shape.
     """
 
     leading = 1
@@ -106,7 +106,7 @@ class FloatNetwork(nn.Module, ABC):
         for node in graph.nodes:
             if isinstance(node, (Population, Readout)):
                 self.layers[node.name.replace(".", "/")] = self.make(node)
-        self.collected: dict[str, Tensor] | None = None
+        self.collected: dict[str, list[Tensor]] | None = None
 
     @abstractmethod
     def make(self, node: Population | Readout) -> nn.Module:
@@ -142,9 +142,13 @@ class FloatNetwork(nn.Module, ABC):
         return pooled.reshape(*spikes.shape[: self.leading], *pooled.shape[1:])
 
     def collect(self, node: Population | Readout, value: Tensor) -> None:
-        """Add up what a node sends over time, [B, *shape]; peers with another layout override it."""
+        """Keep what a node sends; peers whose tensors hold all steps bring it into the form [T, B, *shape]."""
+        self.keep(node, value.unsqueeze(0))
+
+    def keep(self, node: Population | Readout, train: Tensor) -> None:
+        """Keep some steps of a node, [steps, B, *shape]."""
         assert self.collected is not None
-        self.collected[node.name] = self.collected.get(node.name, 0) + value
+        self.collected.setdefault(node.name, []).append(train)
 
 
 class FloatContender(Contender):
@@ -170,15 +174,15 @@ class FloatContender(Contender):
         with torch.no_grad():
             return [self.compute(batch) for batch in self._batches(emitted)]
 
-    def values(self, emitted: Int64) -> Values:
+    def trains(self, emitted: Int64) -> Values:
         parts: list[dict[str, Tensor]] = []
         with torch.no_grad():
             for batch in self._batches(emitted):
                 self.network.collected = {}
                 self.compute(batch)
-                parts.append(self.network.collected)
+                parts.append({name: torch.cat(steps) for name, steps in self.network.collected.items()})
         self.network.collected = None
-        return {name: torch.cat([part[name] for part in parts]).numpy() for name in parts[0]}
+        return {name: torch.cat([part[name] for part in parts], 1).numpy() for name in parts[0]}
 
     def _batches(self, emitted: Int64) -> Sequence[Tensor]:
         return [part / self.steps for part in torch.from_numpy(emitted).float().split(self.options.batch)]

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from peers.base import Contender, Int64, NotAvailableError, Options, Values, contender
-
 from fastsnn_deploy.engine import open_engine
 from fastsnn_deploy.errors import InputError
 from fastsnn_deploy.graph import Population, Readout, SpikingGraph
+from peers.base import Contender, Int64, NotAvailableError, Options, Values, contender
 
 
 @contender("ours")

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-from peers.base import contender, import_peer, version_of
-from peers.float_network import FloatContender, FloatNetwork, charge_layers
 from torch import Tensor, nn
 
 from fastsnn_deploy.graph import Population, Readout, SpikingGraph
+from peers.base import contender, import_peer, version_of
+from peers.float_network import FloatContender, FloatNetwork, charge_layers
 
 HOW = "pip install sinabs, or pass --sinabs FOLDER"
 
@@ -47,7 +46,7 @@ class Network(FloatNetwork):
         return Cell(layers, neuron, self.steps)
 
     def collect(self, node: Population | Readout, value: Tensor) -> None:
-        super().collect(node, value.unflatten(0, (-1, self.steps)).sum(1))
+        self.keep(node, value.unflatten(0, (-1, self.steps)).transpose(0, 1))
 
 
 @contender("sinabs")

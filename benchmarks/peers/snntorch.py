@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from peers.base import contender, import_peer, version_of
-from peers.float_network import FloatContender, FloatNetwork, charge_layers
 from torch import Tensor, nn
 
 from fastsnn_deploy.graph import Population, Readout, SpikingGraph
+from peers.base import contender, import_peer, version_of
+from peers.float_network import FloatContender, FloatNetwork, charge_layers
 
 HOW = "pip install snntorch"
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-from peers.base import contender, import_peer, version_of
-from peers.float_network import FloatContender, FloatNetwork, charge_layers
 from torch import Tensor, nn
 
 from fastsnn_deploy.graph import Population, Readout, SpikingGraph
+from peers.base import contender, import_peer, version_of
+from peers.float_network import FloatContender, FloatNetwork, charge_layers
 
 HOW = "pip install spikingjelly (2.0 needs Python 3.11), or pass --spikingjelly FOLDER"
 
@@ -46,10 +45,10 @@ class Network(FloatNetwork):
         steps = nn.ModuleList(self.layer.SeqToANNContainer(each) for each in layers)
         if isinstance(node, Readout):
             return Cell(steps, None)
-        return Cell(steps, self.neuron.IFNode(v_threshold=1.0, v_reset=None, step_mode="m", backend="torch"))
+        return Cell(steps, self.neuron.IFNode(v_threshold=1.0, v_reset=None, step_mode="m"))
 
     def collect(self, node: Population | Readout, value: Tensor) -> None:
-        super().collect(node, value.sum(0))
+        self.keep(node, value)
 
 
 @contender("spikingjelly")

@@ -13,7 +13,7 @@ from fastsnn_deploy.engine.base import Recording as Recording
 from fastsnn_deploy.errors import InputError
 from fastsnn_deploy.graph import SpikingGraph
 
-LATE = {"cpu": "fastsnn_deploy.engine.cpu"}
+LATE = {"cpu": "fastsnn_deploy.engine.cpu", "gpu": "fastsnn_deploy.engine.gpu"}
 """Engines whose module is imported when they are first asked for, because it needs large libraries."""
 
 

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from fastsnn_deploy.errors import InputError
 from fastsnn_deploy.graph import Input, MaxPool2d, Node, Population, Readout, SpikingGraph
+from fastsnn_deploy.graph.arithmetic import per_channel
 
 Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
@@ -55,7 +56,7 @@ class Activity:
 
 @dataclass(frozen=True)
 class Recording:
-    """Every step of one node: int32 [T, B, *shape] each; spikes empty for readouts, potentials for max pools and inputs.
+    """Every step of one node: int32 [T, B, *shape] each; None where a node has no such thing.
 
     The same series as `simulate.Run` holds: counts and potentials after each step.
     """
@@ -111,12 +112,16 @@ class Engine(ABC):
 
     def check(self, emitted: npt.NDArray[np.integer], steps: int | None, record: Collection[str]) -> None:
         """Raise InputError unless the arguments of `run` fit the graph."""
-        shape = self.graph.input.shape
+        shape, source = self.graph.input.shape, self.graph.input
+        low, high = (per_channel(level - source.offset, len(shape)) for level in (source.low, source.high))
         if emitted.ndim != len(shape) + 1 or emitted.shape[1:] != shape or emitted.dtype.kind not in "iu":
             raise InputError(
                 f"the emitted integers are {emitted.dtype} {emitted.shape}, input '{self.graph.input.name}' needs "
                 f"integers (B, {', '.join(map(str, shape))}). Use graph.input.encode(images)"
             )
+        bound = np.maximum(np.abs(low), np.abs(high))
+        if (np.abs(emitted.astype(np.int64)) > bound).any():  # sums are exact because nothing beyond can enter
+            raise InputError(f"emitted integers leave the range of input '{self.graph.input.name}'. Use encode(images)")
         if steps is not None and steps < 0:
             raise InputError(f"steps {steps} must not be negative")
         known = [node.name for node in self.graph.nodes if recordable(node)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
 
 import numpy as np
@@ -48,7 +49,7 @@ class ReferenceEngine(Engine):
 def _activity(run: Run, name: str, end: int) -> Activity:
     spikes = run.spikes[name][:end]
     shape = spikes.shape[2:]
-    per_image = np.count_nonzero(spikes.reshape(*spikes.shape[:2], -1), axis=2)
+    per_image = np.count_nonzero(spikes.reshape(*spikes.shape[:2], math.prod(shape)), axis=2)
     magnitude = np.abs(spikes.astype(np.int64))
     return Activity(
         messages=np.count_nonzero(spikes, axis=(0, 1)).astype(np.int64).reshape(shape),

@@ -22,11 +22,14 @@ class Schedule:
     input: "once" (one graded message in step 0) or "spread" (T0 even parts, one a step).
     bias: "wave" (all in the step in which the first charge can arrive), "spread" (T0 even parts from that step
     on), or "initial" (in step 0).
+    stop: "settled" (populations fire until nothing changes any more) or "window" (each fires only in the T0 steps
+    from its depth on, as published for Fast-SNN: such a network need not reach the integer network's answer).
     """
 
     window: int = 1
     input: Literal["once", "spread"] = "once"
     bias: Literal["wave", "spread", "initial"] = "wave"
+    stop: Literal["settled", "window"] = "settled"
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,10 @@ class SpikingGraph:
             arrivals = [depths[name] + delay for name, delay in zip(node.inputs, edge_delays(node), strict=True)]
             depths[node.name] = max(arrivals, default=0)
         return depths
+
+    def fires(self, node: Node, step: int) -> bool:
+        """Whether the schedule lets a population fire in a step."""
+        return self.schedule.stop == "settled" or 0 <= step - self.depths[node.name] < self.schedule.window
 
     @property
     def depth(self) -> int:

@@ -201,6 +201,8 @@ def schedule_known(graph: SpikingGraph) -> Iterator[Problem]:
         yield Problem("schedule", f"window {schedule.window} must be at least 1")
     if schedule.input not in ("once", "spread") or schedule.bias not in ("wave", "spread", "initial"):
         yield Problem("schedule", f"unknown mode input='{schedule.input}', bias='{schedule.bias}'")
+    if schedule.stop not in ("settled", "window"):
+        yield Problem("schedule", f"unknown mode stop='{schedule.stop}'")
 
 
 def state_fits(graph: SpikingGraph) -> Iterator[Problem]:

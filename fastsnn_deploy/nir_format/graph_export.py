@@ -15,6 +15,7 @@ import nir
 import numpy as np
 import numpy.typing as npt
 
+from fastsnn_deploy.errors import InputError
 from fastsnn_deploy.graph import (
     Concat,
     Conv2d,
@@ -30,6 +31,7 @@ from fastsnn_deploy.graph import (
     Synapse,
 )
 from fastsnn_deploy.graph.arithmetic import per_channel
+from fastsnn_deploy.graph.neurons import settles
 from fastsnn_deploy.nir_format.weights import dense_kernel, square_kernel
 
 Float32 = npt.NDArray[np.float32]
@@ -105,6 +107,10 @@ class _Builder:
             return sources
         if isinstance(node, Flatten):
             return [self._flatten(node, source) for source in sources]
+        if isinstance(node, Population) and not settles(node.code):
+            raise InputError(
+                f"population '{node.name}': the loss report does not describe code '{node.code}'. Use graph.with_code"
+            )
         if isinstance(node, (Population, Readout)):
             return [self._add(node.name, _neuron(node), *sources, shape=node.shape)]
         if isinstance(node, Synapse) and has_primitive(node):

@@ -175,19 +175,19 @@ class _QuantWeight(nn.Module):
         name = self._rule.parameter
         return self.weight.new_empty(0) if name is None else self.get_parameter(name)
 
-    def _column(self) -> Tensor:
-        """What is learned, shaped to broadcast over the weights."""
+    def _step(self) -> Tensor:
+        """What is learned (the step of uniform weights), shaped to broadcast over the weights."""
         return self._learned().view(-1, *[1] * (self.weight.dim() - 1))
 
     def quantised_weight(self) -> Tensor:
         """Weights on their grid, float32, differentiable."""
         elements = self.weight[0].numel() if self.per_channel else self.weight.numel()
-        return self._rule.quantise(self.weight, self._column(), self.weight_bits, elements)
+        return self._rule.quantise(self.weight, self._step(), self.weight_bits, elements)
 
     def integer_weight(self) -> tuple[Tensor, Tensor]:
         """(int8 weights of the layer's shape, float64 scale [output channels]): weight = integer * scale."""
         with torch.no_grad():
-            whole, step = self._rule.integers(self.weight, self._column(), self.weight_bits)
+            whole, step = self._rule.integers(self.weight, self._step(), self.weight_bits)
             return whole.to(torch.int8), step.double().reshape(-1).expand(self.weight.shape[0])
 
 

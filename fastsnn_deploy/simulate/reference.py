@@ -142,6 +142,8 @@ class Simulation:
         potential = np.asarray(state.potential) + self._charge(node)
         count = np.asarray(state.count)
         spikes = EMISSIONS[node.code](potential, count, threshold, node.floor, node.ceiling)
+        if not self.graph.fires(node, self.time):
+            spikes = np.zeros_like(spikes)
         state.potential = potential - threshold * spikes
         state.count = count + spikes
         state.potentials.append(state.potential)

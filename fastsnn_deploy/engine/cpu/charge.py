@@ -57,7 +57,7 @@ class Arrivals:
         return Events(events.image[chosen] - np.int32(images.start), events.neuron[chosen], events.value[chosen])
 
     def products(self, steps: list[int], images: slice) -> Float32:
-        """Charge of whole steps for a slice of images: float32 [images, steps, neurons]."""
+        """Charge of whole steps for a slice of images, plus `shift`: float32 [images, steps, neurons]."""
         series = self.series
         rows = [series.row(step - self.delay) for step in steps]
         count = images.stop - images.start
@@ -73,8 +73,13 @@ class Arrivals:
                 else:
                     events = self.events(step, images)
                     chosen[events.image, at, events.neuron] = (events.value + series.zero).astype(chosen.dtype)
-        charge = self.plan.product(chosen.reshape(count * len(rows), -1), series.zero)
+        charge = self.plan.product.call(chosen.reshape(count * len(rows), -1), series.zero)
         return charge.reshape(count, len(rows), -1)
+
+    @property
+    def shift(self) -> Float32:
+        """What every row of `products` is too large by: float32 [neurons], or [0] for nothing."""
+        return self.plan.product.shift(self.series.rows.dtype, self.series.zero)
 
     def follow(self, events: Events, image: npt.NDArray[np.integer], target: Float32) -> None:
         """Add the charge of events to target [rows, neurons]; image: the row of each event."""
@@ -102,7 +107,8 @@ def add_charge(arrivals: Arrivals, charge: Float32, density: float) -> None:
     steps = range(arrivals.start, min(arrivals.end, charge.shape[1]))
     dense = [step for step in steps if arrivals.dense(step, density)]
     if dense:
-        charge[:, dense] += arrivals.products(dense, images)
+        whole = arrivals.products(dense, images)
+        charge[:, dense] += whole - arrivals.shift if len(arrivals.shift) else whole
     flat = charge.reshape(-1, charge.shape[2])
     for step in sorted(set(steps) - set(dense)):
         events = arrivals.events(step, images)

@@ -63,6 +63,7 @@ class CpuEngine(Engine):
         settle = np.concatenate([tile.last_change for tile in tiles]) + 1
         end = int(settle.max(initial=0)) if steps is None else steps
         graph = self.graph
+        sums = {name: [tile.sums[name] for tile in tiles] for name in tiles[0].sums}
         recordings = {name: [tile.recording(graph[name], end) for tile in tiles] for name in record}
         return BatchRun(
             steps=end,
@@ -71,7 +72,7 @@ class CpuEngine(Engine):
                 name: np.concatenate([tile.output(graph[name], end) for tile in tiles], axis=1)
                 for name in graph.outputs
             },
-            activity={name: self._activity(graph[name], [tile.sums[name] for tile in tiles], end) for name in tiles[0].sums},
+            activity={name: self._activity(graph[name], each, end) for name, each in sums.items()},
             recorded={name: _joined(parts) for name, parts in recordings.items()},
         )
 

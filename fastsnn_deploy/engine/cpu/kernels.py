@@ -1,3 +1,4 @@
+# mypy: disable-error-code="untyped-decorator, no-untyped-def, no-untyped-call"
 """Compiled loops of the CPU engine. All arithmetic is in float32 on integers below 2**24, hence exact.
 
 Every kernel releases the interpreter lock, so that tiles of images run side by side in threads.
@@ -17,16 +18,19 @@ _OPTIONS: dict[str, Any] = {"nogil": True, "cache": True, "error_model": "numpy"
 BLOCK = 1024
 """Neurons whose state stays in the first-level cache over all steps."""
 
+APART = BLOCK + 80
+"""Distance of the parts of that state: not a multiple of 4 KiB, where a load would wait for an unrelated store."""
 
-@njit(inline="always", **_OPTIONS)  # type: ignore[untyped-decorator]
-def unary(potential, count, threshold, floor, ceiling):  # type: ignore[no-untyped-def]  # noqa: D103
+
+@njit(inline="always", **_OPTIONS)
+def unary(potential, count, threshold, floor, ceiling):  # noqa: D103
     up = np.float32(1.0) if (potential >= threshold) & (count < ceiling) else np.float32(0.0)
     down = np.float32(1.0) if (potential < np.float32(0.0)) & (count > floor) else np.float32(0.0)
     return up - down
 
 
-@njit(inline="always", **_OPTIONS)  # type: ignore[untyped-decorator]
-def graded(potential, count, threshold, floor, ceiling):  # type: ignore[no-untyped-def]  # noqa: D103
+@njit(inline="always", **_OPTIONS)
+def graded(potential, count, threshold, floor, ceiling):  # noqa: D103
     settled = np.float32(np.floor(np.float64(potential) / np.float64(threshold))) + count
     return min(max(settled, floor), ceiling) - count
 
@@ -39,27 +43,28 @@ RULES: dict[str, Callable[..., Any]] = {"unary": unary, "graded": graded}
 def fire_rows(code: str) -> Callable[..., None]:
     """The loop over the rows of a population for an emission rule.
 
-    Arguments: charges, a tuple of float32 [B, R_k, neurons]; rows int64 [K, T], the row of each charge in each step
-    or -1; bias float32 [P, L], bias_row int64 [T] or -1; threshold, initial float32 [L], whole positions one after
+    Arguments: charges, a tuple of float32 [B, R_k, neurons]; shifts, a tuple of float32 [neurons] or [0], what each
+    row is too large by; rows int64 [K, T], the row of each charge in each step or -1; gate bool [T], whether neurons
+    may fire; bias float32 [P, L], bias_row int64 [T] or -1; threshold, initial float32 [L], whole positions one after
     another (L is repeated as often as needed); floor, ceiling float32, zero of out's type. Results: potential float32
     [B, neurons], count float32 [B, neurons], out uint8 or float32 [B, T, neurons], positive, negative int32 [B, T],
     messages, payload int64 [neurons], potentials float32 [B, T, neurons] or [0, 0, 0] if they are not recorded.
     """
     rule = RULES[code]
     graded_code = code != "unary"
-    size_v, size_c, size_sent, size_payload = 0, BLOCK, 2 * BLOCK, 3 * BLOCK
+    at_v, at_c, at_sent, at_payload = 0, APART, 2 * APART, 3 * APART
 
-    def loop(  # type: ignore[no-untyped-def]
-        charges, rows, bias, bias_row, threshold, initial, floor, ceiling, zero,
+    def loop(
+        charges, shifts, rows, gate, bias, bias_row, threshold, initial, floor, ceiling, zero,
         potential, count, out, positive, negative, messages, payload, potentials,
     ):  # fmt: skip
         images, steps, neurons = out.shape
         length = len(threshold)
         # one array at constant distances: the compiler need not check whether its parts overlap, and vectorises
-        state = np.empty(4 * BLOCK, np.float32)
-        last = 0  # the last step in which anything arrives
+        state = np.empty(4 * APART, np.float32)
+        last = 0  # the last step in which anything arrives, or before which neurons are held
         for t in range(steps):
-            if bias_row[t] >= 0 or (rows[:, t] >= 0).any():
+            if bias_row[t] >= 0 or (rows[:, t] >= 0).any() or (t > 0 and gate[t] and not gate[t - 1]):
                 last = t
         for image in range(images):
             begin = 0
@@ -73,26 +78,36 @@ def fire_rows(code: str) -> Callable[..., None]:
                     for k in range(len(charges)):
                         if rows[k, t] >= 0:
                             charge = charges[k][image, rows[k, t], begin : begin + size]
-                            for j in range(size):
-                                state[j] += charge[j]
+                            if len(shifts[k]):
+                                shift = shifts[k][begin : begin + size]
+                                for j in range(size):
+                                    state[j] += charge[j] - shift[j]
+                            else:
+                                for j in range(size):
+                                    state[j] += charge[j]
                     if bias_row[t] >= 0:
                         part = bias[bias_row[t], first : first + size]
                         for j in range(size):
                             state[j] += part[j]
                     emitted = out[image, t, begin : begin + size]
+                    if not gate[t]:
+                        emitted[:] = zero
+                        if len(potentials):
+                            potentials[image, t, begin : begin + size] = state[:size]
+                        continue
                     sent = np.float32(0.0)
                     ups = np.float32(0.0)
                     for j in range(size):
-                        s = rule(state[size_v + j], state[size_c + j], theta[j], floor, ceiling)
-                        state[size_v + j] -= theta[j] * s
-                        state[size_c + j] += s
+                        s = rule(state[at_v + j], state[at_c + j], theta[j], floor, ceiling)
+                        state[at_v + j] -= theta[j] * s
+                        state[at_c + j] += s
                         emitted[j] = s + np.float32(zero)
                         some = np.float32(1.0) if s != np.float32(0.0) else np.float32(0.0)
-                        state[size_sent + j] += some
+                        state[at_sent + j] += some
                         sent += some
                         ups += np.float32(1.0) if s > np.float32(0.0) else np.float32(0.0)
                         if graded_code:
-                            state[size_payload + j] += abs(s)
+                            state[at_payload + j] += abs(s)
                     positive[image, t] += np.int32(ups)
                     negative[image, t] += np.int32(sent - ups)
                     if len(potentials):
@@ -104,19 +119,19 @@ def fire_rows(code: str) -> Callable[..., None]:
                                 potentials[image, later, begin : begin + size] = state[:size]
                         break
                 potential[image, begin : begin + size] = state[:size]
-                count[image, begin : begin + size] = state[size_c : size_c + size]
+                count[image, begin : begin + size] = state[at_c : at_c + size]
                 for j in range(size):
-                    messages[begin + j] += np.int64(state[size_sent + j])
-                    payload[begin + j] += np.int64(state[(size_payload if graded_code else size_sent) + j])
+                    messages[begin + j] += np.int64(state[at_sent + j])
+                    payload[begin + j] += np.int64(state[(at_payload if graded_code else at_sent) + j])
                 begin += size
 
     loop.__name__ = loop.__qualname__ = f"fire_rows_{code}"
     # sums of small integers are exact in any order
-    return njit(nogil=True, error_model="numpy", fastmath={"reassoc"})(loop)  # type: ignore[no-any-return]
+    return njit(nogil=True, error_model="numpy", fastmath={"reassoc"})(loop)
 
 
-@njit(**_OPTIONS)  # type: ignore[untyped-decorator]
-def mark_rows(rows, zero, channels, stamp, tick, where):  # type: ignore[no-untyped-def]
+@njit(**_OPTIONS)
+def mark_rows(rows, zero, channels, stamp, tick, where):
     """Positions with a message: rows [B, neurons] -> where int64 [n], image * positions + position."""
     images, neurons = rows.shape
     positions = neurons // channels
@@ -132,10 +147,8 @@ def mark_rows(rows, zero, channels, stamp, tick, where):  # type: ignore[no-unty
     return found
 
 
-@njit(**_OPTIONS)  # type: ignore[untyped-decorator]
-def scatter(  # type: ignore[no-untyped-def]
-    image, neuron, value, weight, geometry, target, marking, stamp, tick, where, found
-):
+@njit(**_OPTIONS)
+def scatter(image, neuron, value, weight, geometry, target, marking, stamp, tick, where, found):
     """Add the charge of events to target float32 [rows, neurons] and list the positions touched.
 
     image: row of each event. weight: float32 [kh, kw, inputs, outputs / groups]. geometry: int64 (source width,
@@ -174,10 +187,8 @@ def scatter(  # type: ignore[no-untyped-def]
     return found
 
 
-@njit(**_OPTIONS)  # type: ignore[untyped-decorator]
-def repeat(  # type: ignore[no-untyped-def]
-    image, neuron, value, weight, geometry, target, marking, stamp, tick, where, found
-):
+@njit(**_OPTIONS)
+def repeat(image, neuron, value, weight, geometry, target, marking, stamp, tick, where, found):
     """`scatter` for nearest upsampling. weight: float32 [C]; geometry: (source width, C, width, fy, fx, height)."""
     source_width, channels, width, factor_y, factor_x, height = geometry
     for e in range(len(image)):
@@ -206,7 +217,7 @@ def fire_places(code: str) -> Callable[..., tuple[int, int]]:
     """
     rule = RULES[code]
 
-    def loop(  # type: ignore[no-untyped-def]
+    def loop(
         where, found, potential, count, threshold, floor, ceiling, messages, payload, image, neuron, value, again,
     ):  # fmt: skip
         channels = len(threshold)
@@ -231,11 +242,23 @@ def fire_places(code: str) -> Callable[..., tuple[int, int]]:
         return events, repeated
 
     loop.__name__ = loop.__qualname__ = f"fire_places_{code}"
-    return njit(nogil=True, error_model="numpy")(loop)  # type: ignore[no-any-return]
+    return njit(nogil=True, error_model="numpy")(loop)
 
 
-@njit(**_OPTIONS)  # type: ignore[untyped-decorator]
-def list_events(rows, zero, room):  # type: ignore[no-untyped-def]
+@njit(**_OPTIONS)
+def scale_rows(rows, zero, weight, charge):
+    """charge float32 [n, neurons] = (rows - zero) * weight, float32 [C], channels innermost."""
+    channels = len(weight)
+    for row in range(rows.shape[0]):
+        for first in range(0, rows.shape[1], channels):
+            source = rows[row, first : first + channels]
+            target = charge[row, first : first + channels]
+            for j in range(channels):
+                target[j] = (np.float32(source[j]) - zero) * weight[j]
+
+
+@njit(**_OPTIONS)
+def list_events(rows, zero, room):
     """Messages of rows [B, neurons], `room` of them: (row, neuron, value), int32 [room] each."""
     image = np.empty(room, np.int32)
     neuron = np.empty(room, np.int32)
@@ -250,8 +273,8 @@ def list_events(rows, zero, room):  # type: ignore[no-untyped-def]
     return image, neuron, value
 
 
-@njit(**_OPTIONS)  # type: ignore[untyped-decorator]
-def pool_rows(  # type: ignore[no-untyped-def]
+@njit(**_OPTIONS)
+def pool_rows(
     rows, zero, which, windows, channels, counts, highest, out, out_zero, positive, negative, messages, payload
 ):
     """Event-based max pool over rows. which: int64 [T], the row that arrives in each step or -1.
@@ -288,10 +311,8 @@ def pool_rows(  # type: ignore[no-untyped-def]
             negative[image, t] = downs
 
 
-@njit(**_OPTIONS)  # type: ignore[untyped-decorator]
-def pool_events(  # type: ignore[no-untyped-def]
-    image, neuron, value, readers, reader_start, windows, channels, counts, highest, messages, payload
-):
+@njit(**_OPTIONS)
+def pool_events(image, neuron, value, readers, reader_start, windows, channels, counts, highest, messages, payload):
     """One step of a max pool for events; windows of source position p are readers[reader_start[p] : ...[p + 1]]."""
     room = 0
     for e in range(len(image)):

@@ -10,7 +10,6 @@ import numpy.typing as npt
 
 from fastsnn_deploy.engine.cpu.products import Product, Shape, as_convolution, make_product
 from fastsnn_deploy.graph import (
-    Concat,
     Flatten,
     Input,
     Linear,
@@ -86,9 +85,8 @@ class Plan:
         product = make_product(synapse, shape, self.largest[source.name], order, private)
         channels, height, width = shape.charge
         if isinstance(synapse, Upsample):
-            geometry = (shape.source[2], channels, width, *synapse.factor, height)
-            weight = synapse.effective_weight.astype(np.float32)
-            return SynapsePlan(synapse, product, weight, np.asarray(geometry, dtype=np.int64), True)
+            places = np.asarray((shape.source[2], channels, width, *synapse.factor, height), dtype=np.int64)
+            return SynapsePlan(synapse, product, synapse.effective_weight.astype(np.float32), places, True)
         conv = as_convolution(synapse, shape, order)
         geometry = (
             shape.source[2], shape.source[0], height, width, channels,

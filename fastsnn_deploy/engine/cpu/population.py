@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from fastsnn_deploy.engine.cpu.charge import Arrivals
 from fastsnn_deploy.engine.cpu.kernels import BLOCK, fire_places, fire_rows, mark_rows
+from fastsnn_deploy.engine.cpu.products import NO_SHIFT
 from fastsnn_deploy.engine.cpu.series import Events, Series
 from fastsnn_deploy.graph import Population
 from fastsnn_deploy.graph.arithmetic import spread
@@ -41,6 +42,9 @@ def fire(tile: Tile, node: Population) -> Series:
     start = min(start, tile.limit)
     ends = [a.rows_end(tile.density) for a in arrivals] + [step + 1 for step, _ in bias]
     busy = node.ceiling - node.floor if node.code == "unary" and starts else 1  # a neuron needs a step for each spike
+    if tile.graph.schedule.stop == "window":  # held before its window and silent after it
+        start, ends, busy = min(start, tile.graph.depths[node.name]), [a.end for a in arrivals], 0
+        ends.append(tile.graph.depths[node.name] + tile.graph.schedule.window)
     end = min(max([*ends, start + (busy if starts or unsettled else 0)]), tile.limit)
     shape = (tile.images, node.size)
     state = _State(np.empty(shape, dtype=np.float32), np.empty(shape, dtype=np.float32), [])
@@ -81,6 +85,7 @@ def _rows(
     for at, (step, _) in enumerate(bias):
         if start <= step < end:
             bias_row[step - start] = at
+    gate = np.asarray([tile.graph.fires(node, start + at) for at in range(steps)], dtype=np.bool_)
     out = np.empty((tile.images, steps, node.size), dtype=np.float32 if zero is None else np.uint8)
     positive = np.zeros((tile.images, steps), dtype=np.int32)
     negative = np.zeros_like(positive)
@@ -92,10 +97,10 @@ def _rows(
     together = max(1, tile.budget // max(1, 4 * node.size * max(steps, 1)))
     for first in range(0, tile.images, together):
         images = slice(first, min(first + together, tile.images))
-        charges, rows = sources.charge(images)
+        charges, shifts, rows = sources.charge(images)
         kernel(
-            charges, rows, shares, bias_row, block(node.threshold), block(node.initial), np.float32(node.floor),
-            np.float32(node.ceiling), out.dtype.type(zero or 0), state.potential[images], state.count[images],
+            charges, shifts, rows, gate, shares, bias_row, block(node.threshold), block(node.initial),
+            np.float32(node.floor), np.float32(node.ceiling), out.dtype.type(zero or 0), state.potential[images], state.count[images],
             out[images], positive[images], negative[images], sums.messages, sums.payload,
             trace[images] if recorded else trace,
         )  # fmt: skip
@@ -120,25 +125,27 @@ class _Sources:
         ]
         self.followed = sorted(set().union(*self.sparse))
 
-    def charge(self, images: slice) -> tuple[tuple[Float32, ...], Int64]:
-        """Charges float32 [images, rows, neurons] and the row of each in every step, -1 for none."""
+    def charge(self, images: slice) -> tuple[tuple[Float32, ...], tuple[Float32, ...], Int64]:
+        """Charges float32 [images, rows, neurons], their shifts, and the row of each in every step, -1 for none."""
         charges: list[Float32] = []
+        shifts: list[Float32] = []
         places: list[list[int]] = []
         for arrivals, dense in zip(self.arrivals, self.dense, strict=True):
             if dense:
                 charges.append(arrivals.products(dense, images))
+                shifts.append(arrivals.shift)
                 places.append(dense)
         if self.followed:
             charges.append(self._followed(images))
+            shifts.append(NO_SHIFT)
             places.append(self.followed)
         rows = np.full((len(charges), max(self.end - self.start, 0)), -1, dtype=np.int64)
         for row, steps in zip(rows, places, strict=True):
             row[np.asarray(steps) - self.start] = np.arange(len(steps))
         if not charges:  # the kernel wants at least one
-            return (np.zeros((images.stop - images.start, 0, 0), dtype=np.float32),), np.full(
-                (1, rows.shape[1]), -1, dtype=np.int64
-            )
-        return tuple(charges), rows
+            charges, shifts = [np.zeros((images.stop - images.start, 0, 0), dtype=np.float32)], [NO_SHIFT]
+            rows = np.full((1, rows.shape[1]), -1, dtype=np.int64)
+        return tuple(charges), tuple(shifts), rows
 
     def _followed(self, images: slice) -> Float32:
         count, rows = images.stop - images.start, len(self.followed)
@@ -152,9 +159,7 @@ class _Sources:
         return target
 
 
-def _tail(
-    tile: Tile, node: Population, arrivals: list[Arrivals], rows: Series, state: _State
-) -> tuple[Events, ...]:
+def _tail(tile: Tile, node: Population, arrivals: list[Arrivals], rows: Series, state: _State) -> tuple[Events, ...]:
     """Steps after the rows: only positions that charge reaches or that have just fired can change."""
     positions = node.size // node.channels
     stamp = np.full(tile.images * positions, -1, dtype=np.int64)
@@ -170,7 +175,7 @@ def _tail(
     tail: list[Events] = []
     images = slice(0, tile.images)
     step = rows.tail_start
-    while step < tile.limit and (found or step < last_input):
+    while step < tile.limit and (found or step < last_input) and tile.graph.schedule.stop == "settled":
         for arrival in arrivals:
             events = arrival.events(step, images)
             found = arrival.mark(events, events.image, state.potential, stamp, step, where, found)

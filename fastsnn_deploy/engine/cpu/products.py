@@ -8,6 +8,8 @@ analysis.
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -19,17 +21,33 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fastsnn_deploy.graph import Conv2d, Synapse, Upsample
+from fastsnn_deploy.engine.cpu.kernels import scale_rows
+from fastsnn_deploy.graph import Conv2d, Identity, Synapse, Upsample
 from fastsnn_deploy.graph.arithmetic import EXACT_FLOAT64
 
 EXACT_FLOAT32 = 2**24
 """Every integer up to this magnitude is a float32."""
 
-EXACT_INT32 = 2**31
+MATRIX_WEIGHTS = 2**25
+"""Most weights that a small convolution may have as a matrix."""
 
 Float32 = npt.NDArray[np.float32]
-Product = Callable[[npt.NDArray[np.generic], int], Float32]
-"""(rows uint8 or float32 [n, source neurons], zero) -> charge float32 [n, neurons], positions before channels."""
+Rows = npt.NDArray[np.generic]
+
+
+@dataclass(frozen=True)
+class Product:
+    """Charge of rows, uint8 or float32 [n, source neurons]: charge float32 [n, neurons], positions before channels.
+
+    What `call(rows, zero)` returns is too large by `shift(rows.dtype, zero)`, float32 [neurons] or [0] for nothing:
+    int8 convolutions are faster if zero counts as a number, and the neurons subtract what it adds.
+    """
+
+    call: Callable[[Rows, int], Float32]
+    shift: Callable[[npt.DTypeLike, int], Float32]
+
+
+NO_SHIFT = np.zeros(0, dtype=np.float32)
 
 
 @dataclass(frozen=True)
@@ -48,22 +66,39 @@ def make_product(synapse: Synapse, shape: Shape, largest: int, order: npt.NDArra
     private: whether operators that are not public may be used.
     """
     if isinstance(synapse, Upsample):
-        return _upsample(synapse, shape)
+        return _unshifted(_upsample(synapse, shape))
+    if isinstance(synapse, Identity):
+        return _unshifted(_identity(synapse))
     conv = as_convolution(synapse, shape, order)
     reach = int(np.abs(conv.weight.astype(np.int64)).reshape(conv.channels, -1).sum(1).max(initial=0))
-    sums = reach * largest
-    exact = torch.float32 if sums < EXACT_FLOAT32 else torch.float64
-    assert sums < EXACT_FLOAT64, f"{synapse.name}: sums of {sums} are not exact in float64"
+    exact = torch.float32 if reach * largest < EXACT_FLOAT32 else torch.float64
+    assert reach * largest < EXACT_FLOAT64, f"{synapse.name}: sums of {reach * largest} are not exact in float64"
     plain = _public(conv, shape, exact)
-    fits = exact is torch.float32 and reach * 255 < EXACT_INT32 and _windows_meet_the_map(conv, shape)
-    if not (private and fits and private_operator_works()):
-        return plain
-    fast = _private(conv, shape)
+    fits = reach * 2 * largest < EXACT_FLOAT32 and _windows_meet_the_map(conv, shape)
+    if not (private and fits and private_operators_work()):
+        return _unshifted(plain)
+    return _shifted(_private_matrix(conv, shape) if _is_small(conv, shape) else _private(conv, shape), plain)
 
-    def product(rows: npt.NDArray[np.generic], zero: int) -> Float32:
-        return fast(rows, zero) if rows.dtype == np.uint8 else plain(rows, zero)
 
-    return product
+def _unshifted(call: Callable[[Rows, int], Float32]) -> Product:
+    return Product(call, lambda dtype, zero: NO_SHIFT)
+
+
+def _shifted(fast: Callable[[Rows], Float32], plain: Callable[[Rows, int], Float32]) -> Product:
+    """`fast` for rows of uint8, which takes zero for a number; `plain` for the others."""
+    shifts: dict[int, Float32] = {}
+
+    def shift(dtype: npt.DTypeLike, zero: int) -> Float32:
+        return shifts.get(zero, NO_SHIFT) if dtype == np.uint8 else NO_SHIFT
+
+    def call(rows: Rows, zero: int) -> Float32:
+        if rows.dtype != np.uint8:
+            return plain(rows, zero)
+        if zero and zero not in shifts:
+            shifts[zero] = fast(np.full((1, rows.shape[1]), zero, dtype=np.uint8))[0].copy()
+        return fast(rows)
+
+    return Product(call, shift)
 
 
 def as_convolution(synapse: Synapse, shape: Shape, order: npt.NDArray[np.int64] | None) -> Conv2d:
@@ -77,15 +112,32 @@ def as_convolution(synapse: Synapse, shape: Shape, order: npt.NDArray[np.int64] 
     )
 
 
-def _upsample(synapse: Upsample, shape: Shape) -> Product:
+def _is_small(conv: Conv2d, shape: Shape) -> bool:
+    """As a matrix from all neurons to all neurons it takes fewer multiplications: most of its taps are padding."""
+    weights = math.prod(shape.source) * math.prod(shape.charge)
+    return weights <= MATRIX_WEIGHTS and weights <= 0.8 * conv.weight.size * math.prod(shape.charge[1:])
+
+
+def _identity(synapse: Identity) -> Callable[[Rows, int], Float32]:
+    weight = synapse.effective_weight.astype(np.float32)
+
+    def call(rows: Rows, zero: int) -> Float32:
+        charge = np.empty(rows.shape, dtype=np.float32)
+        scale_rows(rows, np.float32(zero), weight, charge)
+        return charge
+
+    return call
+
+
+def _upsample(synapse: Upsample, shape: Shape) -> Callable[[Rows, int], Float32]:
     channels, height, width = shape.source
     weight = synapse.effective_weight.astype(np.float32)
 
-    def product(rows: npt.NDArray[np.generic], zero: int) -> Float32:
+    def call(rows: Rows, zero: int) -> Float32:
         maps = (rows.astype(np.float32) - np.float32(zero)).reshape(-1, height, width, channels) * weight
         return maps.repeat(synapse.factor[0], axis=1).repeat(synapse.factor[1], axis=2).reshape(len(rows), -1)
 
-    return product
+    return call
 
 
 def _images(rows: npt.NDArray[np.generic], shape: Shape) -> Tensor:
@@ -97,16 +149,16 @@ def _images(rows: npt.NDArray[np.generic], shape: Shape) -> Tensor:
 def _rows(charge: Tensor) -> Float32:
     """[n, C, H, W] in channels-last layout -> float32 [n, neurons], without a copy."""
     flat = charge.permute(0, 2, 3, 1).contiguous()
-    return flat.reshape(len(flat), -1).numpy()  # type: ignore[no-any-return]
+    return flat.reshape(len(flat), -1).numpy()
 
 
-def _public(conv: Conv2d, shape: Shape, dtype: torch.dtype) -> Product:
+def _public(conv: Conv2d, shape: Shape, dtype: torch.dtype) -> Callable[[Rows, int], Float32]:
     weight = torch.from_numpy(conv.weight.astype(np.float64)).to(dtype)
     weight = weight.contiguous(memory_format=torch.channels_last)
     factor = torch.from_numpy(np.exp2(conv.exponent.astype(np.float64))).to(dtype).reshape(-1, 1, 1)
     scaled = bool((conv.exponent != 0).any())
 
-    def product(rows: npt.NDArray[np.generic], zero: int) -> Float32:
+    def call(rows: Rows, zero: int) -> Float32:
         images = _images(rows, shape).to(dtype)
         if zero:
             images = images - zero
@@ -115,11 +167,11 @@ def _public(conv: Conv2d, shape: Shape, dtype: torch.dtype) -> Product:
             charge = charge * factor
         return _rows(charge.float())
 
-    return product
+    return call
 
 
 def _windows_meet_the_map(conv: Conv2d, shape: Shape) -> bool:
-    """Every window holds a position of the map. oneDNN leaves the charge of the others undefined (seen in torch 2.13)."""
+    """Every window holds a position of the map: oneDNN leaves the charge of others undefined (seen in torch 2.13)."""
     for i in (0, 1):
         at = np.arange(shape.charge[1 + i])[:, None] * conv.stride[i] - conv.padding[i]
         taps = at + np.arange(conv.kernel[i]) * conv.dilation[i]
@@ -128,36 +180,59 @@ def _windows_meet_the_map(conv: Conv2d, shape: Shape) -> bool:
     return True
 
 
-def _private(conv: Conv2d, shape: Shape) -> Product:
+def _private(conv: Conv2d, shape: Shape) -> Callable[[Rows], Float32]:
+    """oneDNN's convolution of uint8 by int8; zero padding adds nothing."""
     weight = torch.from_numpy(conv.weight.copy())
     scales = torch.from_numpy(np.exp2(conv.exponent.astype(np.float32)))
     zeros = torch.zeros(conv.channels, dtype=torch.int32)
     geometry: list[Any] = [list(conv.stride), list(conv.padding), list(conv.dilation), conv.groups]
-    packed: dict[int, Tensor] = {}
+    packed = torch.ops.onednn.qconv_prepack(weight, scales, 1.0, 0, *geometry, [1, *shape.source])
+    end: tuple[Any, ...] = (1.0, 0, torch.float32, "none", [], "")
 
-    def product(rows: npt.NDArray[np.generic], zero: int) -> Float32:
+    def call(rows: Rows) -> Float32:
         images = _images(rows, shape)
-        if zero not in packed:
-            packed[zero] = torch.ops.onednn.qconv_prepack(weight, scales, 1.0, zero, *geometry, list(images.shape))
-        return _rows(
-            torch.ops.onednn.qconv2d_pointwise(
-                images, 1.0, zero, packed[zero], scales, zeros, None, *geometry, 1.0, 0, torch.float32, "none", [], ""
-            )
-        )
+        return _rows(torch.ops.onednn.qconv2d_pointwise(images, 1.0, 0, packed, scales, zeros, None, *geometry, *end))
 
-    return product
+    return call
+
+
+def _private_matrix(conv: Conv2d, shape: Shape) -> Callable[[Rows], Float32]:
+    """oneDNN's matrix product of uint8 by int8, for linear layers and for convolutions of a few positions."""
+    weight = torch.from_numpy(_matrix(conv, shape))
+    scales = torch.from_numpy(np.exp2(np.tile(conv.exponent, math.prod(shape.charge[1:])).astype(np.float32)))
+    zeros = torch.zeros(len(scales), dtype=torch.int32)
+    packed = torch.ops.onednn.qlinear_prepack(weight, [1, weight.shape[1]])
+    end: tuple[Any, ...] = (1.0, 0, torch.float32, "none", [], "")
+
+    def call(rows: Rows) -> Float32:
+        flat = torch.from_numpy(np.ascontiguousarray(rows))
+        charge = torch.ops.onednn.qlinear_pointwise(flat, 1.0, 0, packed, scales, zeros, None, *end)
+        return np.asarray(charge.numpy())
+
+    return call
+
+
+def _matrix(conv: Conv2d, shape: Shape) -> npt.NDArray[np.int8]:
+    """Weight between every neuron and every source neuron, both positions before channels: int8 [neurons, sources]."""
+    if math.prod(shape.source[1:]) == 1 and conv.kernel == (1, 1) and conv.groups == 1:
+        return conv.weight.reshape(conv.channels, -1).copy()
+    plain = dataclasses.replace(conv, exponent=np.zeros_like(conv.exponent), shape=shape.charge)
+    sources = np.eye(math.prod(shape.source), dtype=np.float32)
+    charge = _public(plain, shape, torch.float32)(sources, 0)
+    return np.ascontiguousarray(charge.T, dtype=np.int8)  # oneDNN reads no other layout
 
 
 @cache
-def private_operator_works() -> bool:
-    """The int8 operator exists, takes the arguments of this version, and gives exact sums on this processor."""
+def private_operators_work() -> bool:
+    """The int8 operators exist, take the arguments of this version, and give exact sums on this processor."""
     rng = np.random.default_rng(0)
     shape = Shape((32, 5, 5), (16, 3, 3))
     conv = Conv2d(name="probe", shape=shape.charge, weight=rng.integers(-128, 128, (16, 32, 3, 3)).astype(np.int8),
                   exponent=np.zeros(16, dtype=np.int64), stride=(2, 2), padding=(1, 1))  # fmt: skip
     rows = rng.integers(0, 256, (2, 800)).astype(np.uint8)  # large values: some processors saturate their sums
+    expected = _public(conv, shape, torch.float64)(rows, 0)
     try:
-        found = _private(conv, shape)(rows, 7)
+        found = [_private(conv, shape)(rows), _private_matrix(conv, shape)(rows)]
     except (AttributeError, RuntimeError, TypeError):
         return False
-    return bool(np.array_equal(found, _public(conv, shape, torch.float64)(rows, 7)))
+    return all(np.array_equal(each, expected) for each in found)

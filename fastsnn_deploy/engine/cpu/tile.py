@@ -124,9 +124,9 @@ class Tile:
         self.series[node.name] = series
         sums = self.sums_of(node)
         if not counted:
-            values = series.rows
+            values = series.rows.astype(np.int64)
             sums.messages += np.count_nonzero(values, axis=(0, 1))
-            sums.payload += np.abs(values).sum((0, 1), dtype=np.float64).astype(np.int64)
+            sums.payload += np.abs(values).sum((0, 1))
             sums.positive, sums.negative = int((values > 0).sum()), int((values < 0).sum())
             sums.largest = int(np.abs(values).max(initial=0))
         sums.per_image = series.per_image(series.end)
@@ -231,7 +231,9 @@ class Tile:
     def recording(self, node: Node, steps: int) -> Recording:
         """Series of a recorded node over `steps` steps, in canonical order."""
         if isinstance(node, Readout):
-            return Recording(potentials=self.canonical(node, _extended(self.potentials[node.name].swapaxes(0, 1), steps)))
+            return Recording(
+                potentials=self.canonical(node, _extended(self.potentials[node.name].swapaxes(0, 1), steps))
+            )
         spikes = np.zeros((steps, self.images, node.size), dtype=np.int32)
         values = self.values[node.name][:steps]
         spikes[: len(values)] = values

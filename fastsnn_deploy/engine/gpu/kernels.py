@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,7 @@ from fastsnn_deploy.engine.gpu.neurons import Cell, Drive, State, rest
 from fastsnn_deploy.graph import Conv2d, Linear, Synapse
 
 BLOCK = 1024
-BLOCK_M = 128
+BLOCK_M = 64
 WIDE = 64
 """Neurons of one program of the neuron kernel; positions, and most channels, of one of the convolution kernel."""
 
@@ -146,14 +147,15 @@ class Kernels:
             drive.bias, cell.threshold, cell.initial,
             spikes, state.potential, state.count, pending,
             images, len(spikes), first, len(arriving),
-            0 if beside is None else beside.first, 0 if beside is None else len(beside.rows), len(drive.bias), height, width, out_height, out_width,
+            0 if beside is None else beside.first, 0 if beside is None else len(beside.rows), len(drive.bias),
+            height, width, out_height, out_width,
             cell.floor, cell.ceiling,
             CHANNELS=conv.channels, OUTPUTS=outputs, TAPS=conv.taps, PADDED=conv.weight.shape[1],
             KERNEL_WIDTH=conv.kernel_width, STRIDE_H=conv.stride[0], STRIDE_W=conv.stride[1],
             PAD_H=conv.padding[0], PAD_W=conv.padding[1], DILATION_H=conv.dilation[0], DILATION_W=conv.dilation[1],
             DIGITS=conv.digits, MORE=drive.charge is not None, SIDE=beside is not None,
             EMIT=self.source.EMISSION_KERNELS[cell.code],
-            BLOCK_M=BLOCK_M, BLOCK_N=across, BLOCK_K=conv.columns, num_warps=8 if across == WIDE else 4,
+            BLOCK_M=BLOCK_M, BLOCK_N=across, BLOCK_K=conv.columns, num_warps=4,
         )  # fmt: skip
         return bool(pending.item())
 
@@ -167,9 +169,16 @@ def load_kernels(device: torch.device) -> Kernels | None:
         return None
     try:
         kernels = Kernels(importlib.import_module("fastsnn_deploy.engine.gpu.triton_source"))
-        return kernels if _works(kernels, device) else None
-    except Exception:  # no Triton, no driver, no C compiler for its launcher: PyTorch alone is as exact
+    except ImportError:
         return None
+    try:
+        if _works(kernels, device):
+            return kernels
+        reason = "they give wrong numbers"
+    except Exception as error:  # no C compiler for Triton's launcher, an unknown GPU: PyTorch alone is as exact
+        reason = f"{type(error).__name__}: {error}"
+    warnings.warn(f"Triton kernels do not run on {device}, which costs speed ({reason})", RuntimeWarning, stacklevel=2)
+    return None
 
 
 def _works(kernels: Kernels, device: torch.device) -> bool:

@@ -107,7 +107,7 @@ class State:
 
 def rest(cell: Cell, batch: int) -> State:
     """The state before the first step."""
-    potential = cell.initial.expand(batch, *cell.inner).contiguous()
+    potential = cell.initial.expand(batch, *cell.inner).clone(memory_format=torch.contiguous_format)
     return State(potential, torch.zeros_like(potential))
 
 
@@ -120,7 +120,7 @@ class Drive:
 
 
 Advance = Callable[[Cell, State, "Drive | None", Tensor], bool]
-"""advance(cell, state, drive, spikes) fills spikes [R, B, *inner], R >= T; true if a neuron would still fire."""
+"""advance(cell, state, drive, spikes) fills spikes [R, B, *inner], R >= T; true if a neuron would go on firing."""
 
 
 def torch_advance(cell: Cell, state: State, drive: Drive | None, spikes: Tensor) -> bool:

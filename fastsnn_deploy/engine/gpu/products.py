@@ -8,7 +8,7 @@ are written as such products, because library convolutions may transform their o
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cache
 
@@ -49,7 +49,7 @@ class Product:
             rows = torch.nn.functional.pad(rows, padding)
         total = torch.zeros((), dtype=torch.int32, device=rows.device)
         for place, digit in enumerate(split_digits(rows, self.digits)):
-            total = total + (torch._int_mm(digit, self.weight) << (DIGIT_BITS * place))
+            total = total + (torch._int_mm(digit.contiguous(), self.weight) << (DIGIT_BITS * place))
         return total[:height, : self.outputs]
 
 
@@ -110,14 +110,19 @@ def int8_products(device: torch.device) -> bool:
 
 
 @contextmanager
-def ieee_products() -> Iterator[None]:
-    """No TF32 or bfloat16 in float32 products, no autocast, no gradients; the settings before are restored."""
+def exact_on(device: torch.device) -> Iterator[None]:
+    """Make `device` the current one, without TF32 or bfloat16 in float32 products, autocast and gradients.
+
+    The settings before are restored.
+    """
     backends = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)  # type: ignore[attr-defined]
     before = [backend.fp32_precision for backend in backends]
     try:
         for backend in backends:
             backend.fp32_precision = "ieee"
-        with torch.inference_mode(), torch.autocast("cuda", enabled=False), torch.autocast("cpu", enabled=False):
+        current = torch.cuda.device(device) if device.type == "cuda" else nullcontext()
+        plain = torch.autocast("cuda", enabled=False), torch.autocast("cpu", enabled=False)
+        with current, plain[0], plain[1], torch.inference_mode():
             yield
     finally:
         for backend, precision in zip(backends, before, strict=True):

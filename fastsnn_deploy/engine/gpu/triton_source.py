@@ -65,8 +65,9 @@ def advance_neurons(
     theta = tl.load(threshold + channel)
     v = tl.load(potential + index, mask=inside, other=0)
     c = tl.load(count + index, mask=inside, other=0)
+    step_size = size.to(tl.int64)
     for row in range(rows):
-        before = row.to(tl.int64) * size
+        before = row * step_size
         v += tl.load(charge + before + index, mask=inside & (row < charge_rows), other=0)
         v += tl.load(bias + row * channels + channel, mask=inside & (row < bias_rows), other=0)
         sent = EMIT(v, c, theta, floor, ceiling)
@@ -81,17 +82,19 @@ def advance_neurons(
 
 @triton.jit(
     do_not_specialize=[
-        "images", "rows", "source_first", "source_rows", "side_first", "side_rows", "bias_rows", "height", "width", "out_height", "out_width",
-        "floor", "ceiling",
+        "images", "rows", "source_first", "source_rows", "side_first", "side_rows", "bias_rows", "height",
+        "width", "out_height", "out_width", "floor", "ceiling",
     ]
 )  # fmt: skip
 def advance_conv(
     source, weight, shift, charge, side, side_weight, bias, threshold, initial, spikes, potential, count, pending,
-    images, rows, source_first, source_rows, side_first, side_rows, bias_rows, height, width, out_height, out_width, floor, ceiling,
+    images, rows, source_first, source_rows, side_first, side_rows, bias_rows,
+    height, width, out_height, out_width, floor, ceiling,
     CHANNELS: tl.constexpr, OUTPUTS: tl.constexpr, TAPS: tl.constexpr, PADDED: tl.constexpr,
     KERNEL_WIDTH: tl.constexpr, STRIDE_H: tl.constexpr, STRIDE_W: tl.constexpr, PAD_H: tl.constexpr,
     PAD_W: tl.constexpr, DILATION_H: tl.constexpr, DILATION_W: tl.constexpr, DIGITS: tl.constexpr,
-    MORE: tl.constexpr, SIDE: tl.constexpr, EMIT: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
+    MORE: tl.constexpr, SIDE: tl.constexpr, EMIT: tl.constexpr,
+    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
 ):  # fmt: skip
     """Convolution and neurons in one: an implicit matrix product int8 x int8 -> int32 for each step.
 
@@ -100,9 +103,10 @@ def advance_conv(
     source: int8, or int16 of two 7-bit digits, [source_rows, images, height, width, CHANNELS], arriving from row
     `source_first` on. weight: int8 [OUTPUTS, PADDED], zero beyond TAPS. shift: int32 [OUTPUTS], exponent of each
     channel. charge: int32 [bias_rows, images, out_height, out_width, OUTPUTS] of other synapses, read if MORE.
-    side: int [side_rows, images, out_height, out_width, OUTPUTS], spikes that arrive from row `side_first` on and
-    count side_weight, int32 [OUTPUTS], each: an identity, read if SIDE. bias: int32 [bias_rows, OUTPUTS]. threshold, initial: int32 [OUTPUTS]. spikes: out, [rows, images, out_height,
-    out_width, OUTPUTS]; potential, count: out, int32 of one such row; pending: out, int32 [1].
+    side: int [side_rows, images, out_height, out_width, OUTPUTS], spikes that arrive from row `side_first` on, each
+    times side_weight, int32 [OUTPUTS]: an identity, read if SIDE. bias: int32 [bias_rows, OUTPUTS]. threshold,
+    initial: int32 [OUTPUTS]. spikes: out, [rows, images, out_height, out_width, OUTPUTS]; potential, count: out,
+    int32 of one such row; pending: out, int32 [1].
     """
     m = tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M)
     n = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)

@@ -12,6 +12,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from fastsnn_deploy.errors import InputError
 from fastsnn_deploy.graph import Linear, Node, Population, Readout, Synapse
 from fastsnn_deploy.graph.ranges import ranges
 from fastsnn_deploy.netx.fields import INT32_MAX, Fields, put_integers_as_float32, put_numbers, put_text
@@ -19,7 +20,11 @@ from fastsnn_deploy.netx.layers.base import LayerCodec, Numbering, Placed, commo
 from fastsnn_deploy.netx.synapses import read_synapse, write_synapse
 
 SIGNED_IF = "SIGNED_IF"
+
 ACCUMULATOR = "ACCUMULATOR"
+
+CODES = ("unary", "graded")
+"""Codes that version 1 of the extension knows."""
 
 STOCK_POTENTIAL = 2**17 - 1
 """Largest charge of stock Lava's LIF state: 24 bits in units of 1/64 of a weight (proc/lif/models.py)."""
@@ -34,6 +39,11 @@ class PopulationCodec(LayerCodec):
     node_type = Population
 
     def write(self, group: h5py.Group, node: Population, numbering: Numbering) -> None:
+        if node.code not in CODES:
+            raise InputError(
+                f"population '{node.name}': NetX has no code '{node.code}', only {' and '.join(CODES)}. "
+                "Use graph.with_code"
+            )
         ext = _write_layer(group, node, numbering)
         neuron = group.create_group("neuron")
         put_text(neuron, "type", SIGNED_IF)
@@ -95,6 +105,8 @@ def _population(ext: Fields, neuron: Fields, fields: dict[str, Any]) -> Populati
     code = neuron.text("code")
     if neuron.flag("gradedSpike") != (code != "unary"):
         raise neuron.wrong("gradedSpike", neuron.flag("gradedSpike"), f"in agreement with code '{code}'")
+    if code not in CODES:
+        raise neuron.wrong("code", code, " or ".join(CODES))
     return Population(
         **fields,
         floor=floor,

@@ -72,7 +72,7 @@ class Apot(WeightQuantiser):
         step = positive_step(learned) * std / grid[-1]
         marks = torch.tensor(grid, dtype=torch.float32, device=weight.device)
         between = (marks[1:] + marks[:-1]) / 2
-        return marks[torch.bucketize((weight - mean) / step, between, right=True)], step
+        return marks[torch.bucketize(((weight - mean) / step).contiguous(), between, right=True)], step
 
 
 def _moments(weight: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,198 @@
+"""The Triton kernels of the GPU engine without a GPU.
+
+In Triton's interpreter every integer must equal the reference simulator's. That the kernels compile to int8 tensor
+core instructions is checked with Triton's own compiler, which needs no GPU either.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import torch
+
+from fastsnn_deploy.engine.gpu import GpuEngine, engine, kernels, neurons
+from fastsnn_deploy.graph import (
+    Concat,
+    Conv2d,
+    Flatten,
+    Identity,
+    Input,
+    Linear,
+    MaxPool2d,
+    Population,
+    Readout,
+    Schedule,
+    SpikingGraph,
+)
+from fastsnn_deploy.graph.neurons import EMISSIONS
+from tests.random_graphs import random_graph, random_images
+from tests.test_engine_gpu import compare, names_of, random_states
+
+
+def test_kernels_in_the_interpreter():
+    """In a process of its own: Triton reads the variable when it is imported."""
+    assert in_process("check_kernels", {"TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}) == "equal\n"
+
+
+def check_kernels() -> None:
+    """Run by `test_kernels_in_the_interpreter`: graphs that use every path of both kernels, and random ones."""
+    used: Counter[str] = Counter()
+    advance, advance_conv = kernels.Kernels.advance, kernels.Kernels.advance_conv
+
+    def counted(self, cell, state, drive, spikes):
+        used["settling" if drive is None else f"charge {cell.code}"] += 1
+        return advance(self, cell, state, drive, spikes)
+
+    def counted_conv(self, conv, cell, state, arriving, first, drive, spikes, beside=None):
+        used.update([f"conv {cell.code}", f"{conv.digits} digits", f"spikes {spikes.dtype}"])
+        used.update(["more charge"] * (drive.charge is not None) + ["identity"] * (beside is not None))
+        return advance_conv(self, conv, cell, state, arriving, first, drive, spikes, beside)
+
+    kernels.Kernels.advance, kernels.Kernels.advance_conv = counted, counted_conv
+    for code in ("unary", "graded"):
+        for graph in (every_path(code, 15), every_path(code, 200)):
+            emitted = graph.input.encode(random_images(graph, 1, 3))
+            for steps in (None, 6):
+                compare(graph, emitted, steps, [])
+            compare(graph, emitted, None, names_of(graph))
+        for seed in range(5):
+            graph = random_graph(seed, blocks=3, max_size=5, code=code, balance=bool(seed % 2))
+            compare(graph, graph.input.encode(random_images(graph, seed)), None if seed % 2 else 7, [])
+    loaded = kernels.load_kernels(torch.device("cpu"))
+    assert loaded is not None
+    for code in loaded.source.EMISSION_KERNELS:
+        check_emission(loaded, code)
+    wanted = {f"{kind} {code}" for kind in ("conv", "charge") for code in ("unary", "graded")}
+    wanted |= {"settling", "1 digits", "2 digits", "more charge", "identity", "spikes torch.int8", "spikes torch.int16"}
+    assert wanted <= used.keys(), wanted - used.keys()
+    print("equal")
+
+
+def check_emission(loaded: kernels.Kernels, code: str) -> None:
+    """One step of the neuron kernel from random states against the rule's definition."""
+    v, c, theta = random_states()
+    tensors = [torch.from_numpy(x.copy()) for x in (v, c, theta)]
+    cell = neurons.Cell(code, tensors[2], tensors[2], -2, 15, (64,), 0, torch.int32, False)
+    sent = torch.empty((1, *v.shape), dtype=torch.int32)
+    pending = loaded.advance(cell, neurons.State(tensors[0], tensors[1]), None, sent)
+    expected = EMISSIONS[code](v, c, theta, -2, 15)
+    assert np.array_equal(sent[0].numpy(), expected), code
+    assert np.array_equal(tensors[0].numpy(), v - theta * expected), code
+    assert np.array_equal(tensors[1].numpy(), c + expected), code
+    assert pending == EMISSIONS[code](v - theta * expected, c + expected, theta, -2, 15).any(), code
+
+
+def every_path(code: str, ceiling: int) -> SpikingGraph:
+    """8-bit signed pixels; a strided convolution; a residual with identity and a second convolution; a readout."""
+    rng = np.random.default_rng(ceiling)
+    none = np.zeros(40, dtype=int)
+
+    def conv(name: str, source: str, outputs: int, inputs: int, shape: tuple, **options) -> Conv2d:
+        weight = rng.integers(-20, 21, (outputs, inputs, 3, 3))
+        exponent = rng.integers(0, 3, outputs)
+        return Conv2d(name=name, inputs=(source,), shape=shape, weight=weight, exponent=exponent, **options)
+
+    def population(name: str, inputs: tuple[str, ...], shape: tuple) -> Population:
+        threshold = rng.integers(30, 300, shape[0])
+        return Population(
+            name=name, inputs=inputs, shape=shape, threshold=threshold, bias=rng.integers(-99, 99, shape[0]),
+            initial=threshold // 2, charge_scale=np.ones(shape[0]), ceiling=ceiling, code=code, scale=1.0,
+        )  # fmt: skip
+
+    nodes = (
+        Input(name="image", shape=(3, 7, 6), step=1 / 255, low=0, high=255, offset=np.array([120, 0, 90]), scale=1.0),
+        conv("c1", "image", 4, 3, (4, 4, 3), stride=(2, 2), padding=(1, 1)),
+        population("p1", ("c1",), (4, 4, 3)),
+        conv("c2", "p1", 4, 4, (4, 4, 3), padding=(1, 2), dilation=(1, 2)),
+        conv("c3", "p1", 4, 4, (4, 4, 3), padding=(1, 1), delay=3),
+        Identity(name="i2", inputs=("p1",), shape=(4, 4, 3), weight=np.array([50, -9, 3, 80]), exponent=none[:4]),
+        population("p2", ("c2", "c3", "i2"), (4, 4, 3)),
+        Identity(name="i3", inputs=("p2",), shape=(4, 4, 3), weight=np.full(4, 70), exponent=none[:4]),
+        population("p3", ("i3",), (4, 4, 3)),
+        Concat(name="cat", inputs=("p2", "p3"), shape=(8, 4, 3), delays=(1, 0)),
+        MaxPool2d(name="max", inputs=("cat",), shape=(8, 2, 1), kernel=(2, 2), stride=(2, 2)),
+        Flatten(name="flat", inputs=("max",), shape=(16,)),
+        Linear(name="l4", inputs=("flat",), shape=(20,), weight=rng.integers(-9, 10, (20, 16)), exponent=none[:20]),
+        population("p4", ("l4",), (20,)),
+        Linear(name="l5", inputs=("p4",), shape=(3,), weight=rng.integers(-9, 10, (3, 20)), exponent=none[:3]),
+        Readout(name="out", inputs=("l5",), shape=(3,), bias=np.array([4, 0, -4]), scale=np.ones(3)),
+    )
+    return SpikingGraph(nodes, ("out", "p4"), Schedule(window=2, input="spread", bias="spread"))
+
+
+def test_kernels_compile_to_int8_tensor_core_instructions(tmp_path: Path):
+    """With the arguments of real launches, for an H100 or H200, in a process whose driver pretends to have one."""
+    assert in_process("check_compilation", {"TRITON_CACHE_DIR": str(tmp_path)}) == "compiled\n"
+
+
+def in_process(function: str, variables: dict[str, str]) -> str:
+    """What a function of this module prints in a process with these environment variables."""
+    code = f"from tests.test_engine_gpu_kernels import {function}; {function}()"
+    environment = {**os.environ, **variables}
+    root = Path(__file__).parent.parent
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+class Hopper:
+    """As much of a Triton driver as compilation asks for."""
+
+    def get_current_device(self) -> int:
+        return 0
+
+    def get_current_stream(self, device: int) -> int:
+        return 0
+
+    def get_current_target(self):
+        from triton.backends.compiler import GPUTarget
+
+        return GPUTarget("cuda", 90, 32)
+
+
+class CompiledOnly:
+    """A kernel that is compiled instead of launched; every neuron seems to fire once in every step."""
+
+    def __init__(self, kernel) -> None:
+        self.kernel = kernel
+        self.built: dict[int, str] = {}
+
+    def __getitem__(self, grid):
+        def launch(*arguments, **options):
+            built = self.kernel.warmup(*arguments, grid=grid, **options)
+            assert len(built.asm["cubin"]) > 1000
+            self.built[id(built)] = built.asm["ptx"]
+            arguments[self.kernel.arg_names.index("spikes")].fill_(1)
+
+        return launch
+
+
+def check_compilation() -> None:
+    """Run by `test_kernels_compile_to_int8_tensor_core_instructions`."""
+    from triton.runtime import driver
+
+    driver.set_active(Hopper())
+    from fastsnn_deploy.engine.gpu import triton_source
+
+    neuron, conv = CompiledOnly(triton_source.advance_neurons), CompiledOnly(triton_source.advance_conv)
+    source = SimpleNamespace(EMISSION_KERNELS=triton_source.EMISSION_KERNELS, advance_neurons=neuron, advance_conv=conv)
+    engine.load_kernels = lambda device: kernels.Kernels(source)
+    counts = []
+    for images in (1, 16, 17):
+        for code, ceiling in (("unary", 15), ("graded", 200)):
+            graph = every_path(code, ceiling)
+            GpuEngine(graph, device="cpu").run(graph.input.encode(random_images(graph, 1, images)), 6)
+        counts.append(len(conv.built))
+    assert counts[0] >= 6, counts
+    assert counts[-1] <= counts[0] + 6, f"compiled anew for every number of images: {counts}"
+    assert len(neuron.built) >= 2
+    instruction = re.compile(r"wgmma\.mma_async\.sync\.aligned\.m64n\d+k32\.s32\.s8\.s8")
+    assert all(instruction.search(text) for text in conv.built.values())
+    print("compiled")
