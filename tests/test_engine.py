@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastsnn_deploy.engine import BatchRun, Engine, open_engine
 from fastsnn_deploy.engine.base import recordable
 from fastsnn_deploy.engine.cpu import CpuEngine
+from fastsnn_deploy.engine.cpu.plan import Plan
+from fastsnn_deploy.engine.cpu.products import Shape, make_product
+from fastsnn_deploy.engine.cpu.tile import Tile
 from fastsnn_deploy.engine.reference import ReferenceEngine
-from fastsnn_deploy.graph import SpikingGraph
+from fastsnn_deploy.errors import GraphError, InputError
+from fastsnn_deploy.graph import Conv2d, Identity, Input, Linear, Population, Readout, SpikingGraph
 from tests.random_graphs import random_graph, random_images
 
 SEEDS = st.integers(0, 2**20)
-CODES = st.sampled_from(["unary", "graded"])
+CODES = st.sampled_from(["unary", "graded", "unsigned", "burst2"])
 DENSITIES = st.sampled_from([-1.0, 0.02, 0.3, 2.0])
 """Every step through products, a mixture, every message followed."""
 
@@ -54,11 +57,104 @@ def case(seed: int, images: int = 3, **options: Any) -> tuple[SpikingGraph, np.n
 
 
 @settings(max_examples=150, deadline=None)
-@given(SEEDS, CODES, st.booleans(), DENSITIES, st.booleans(), st.sampled_from([None, 0, 1, 3, 7, 30]))
+@given(
+    SEEDS, CODES, st.booleans(), DENSITIES, st.booleans(), st.sampled_from([None, 0, 1, 3, 7, 30]),
+    st.sampled_from(["settled", "settled", "window"]),
+)  # fmt: skip
 def test_cpu_equals_the_reference_in_every_integer(
-    seed: int, code: str, balance: bool, density: float, private: bool, steps: int | None
+    seed: int, code: str, balance: bool, density: float, private: bool, steps: int | None, stop: str
 ):
     graph, emitted = case(seed, code=code, balance=balance)
+    graph = replace(graph, schedule=replace(graph.schedule, stop=stop))
     names = recorded_nodes(graph)
     run = CpuEngine(graph, 1, private=private, density=density).run(emitted, steps, names)
     assert_equal_runs(run, ReferenceEngine(graph).run(emitted, steps, names))
+
+
+@settings(max_examples=30, deadline=None)
+@given(SEEDS, CODES, st.integers(1, 4), st.integers(1, 3))
+def test_results_do_not_depend_on_tile_batch_and_threads(seed: int, code: str, tile: int, threads: int):
+    graph, emitted = case(seed, images=7, code=code)
+    names = recorded_nodes(graph)
+    expected = CpuEngine(graph, 1, tile=7).run(emitted, None, names)
+    assert_equal_runs(CpuEngine(graph, threads, tile=tile, cache_bytes=tile).run(emitted, None, names), expected)
+
+
+@pytest.mark.parametrize("name", ["cpu", "reference"])
+@pytest.mark.parametrize("steps", [None, 0, 5])
+def test_empty_batches_and_no_steps(name: str, steps: int | None):
+    graph, emitted = case(3)
+    for images in (emitted[:0], emitted):
+        names = recorded_nodes(graph)
+        run = open_engine(graph, name).run(images, steps, names)
+        assert run.settle_steps.shape == (len(images),)
+        assert_equal_runs(run, ReferenceEngine(graph).run(images, steps, names))
+
+
+def heavy_graph(weight: int, inputs: int, positive: bool) -> SpikingGraph:
+    """One linear layer whose charge comes as close to 24 bits as its weights let it."""
+    signs = np.ones((4, inputs)) if positive else np.where(np.arange(inputs) % 2, 1, -1) * np.ones((4, 1))
+    image = Input(name="image", shape=(inputs,), step=1.0, low=0, high=255, offset=np.zeros(inputs), scale=1.0)
+    first = Identity(name="in", inputs=("image",), shape=(inputs,), weight=np.ones(inputs), exponent=np.zeros(inputs))
+    hidden = Population(
+        name="hidden", inputs=("in",), shape=(inputs,), threshold=np.full(inputs, 85), bias=np.zeros(inputs),
+        initial=np.full(inputs, 42), charge_scale=np.ones(inputs), ceiling=3, scale=1.0,
+    )  # fmt: skip
+    last = Linear(
+        name="out", inputs=("hidden",), shape=(4,), weight=weight * signs, exponent=np.full(4, 4)
+    )  # 3 * weight * 16 * inputs below 2**23
+    readout = Readout(name="readout", inputs=("out",), shape=(4,), bias=np.zeros(4), scale=np.ones(4))
+    return SpikingGraph(nodes=(image, first, hidden, last, readout), outputs=("readout",))
+
+
+@pytest.mark.parametrize("private", [True, False])
+@pytest.mark.parametrize("positive", [True, False])
+def test_sums_at_the_edge_of_24_bits_are_exact(private: bool, positive: bool):
+    graph = heavy_graph(127, 1376, positive)
+    emitted = np.stack([np.full(1376, 255), np.arange(1376) % 256, np.where(np.arange(1376) % 2, 255, 0)])
+    expected = ReferenceEngine(graph).run(emitted)
+    assert np.abs(expected.outputs["readout"]).max() > 0.99 * 2**23 or not positive
+    assert_equal_runs(CpuEngine(graph, 1, private=private, density=-1).run(emitted), expected)
+    assert_equal_runs(CpuEngine(graph, 1, private=private, density=2).run(emitted), expected)
+
+
+def test_one_more_bit_is_refused_when_the_graph_is_made():
+    with pytest.raises(GraphError, match="24 signed bits"):
+        heavy_graph(127, 1377, True)
+
+
+def test_convolutions_whose_windows_miss_the_map_take_the_public_path():
+    """oneDNN leaves such charges undefined; the engine must not ask it."""
+    weight = np.array([[[[3], [-2]]]])
+    for padding in ((2, 0), (3, 1)):
+        conv = Conv2d(name="conv", inputs=("image",), shape=(1, 1, 1), weight=weight, exponent=[0], padding=padding)
+        shape = conv.output_shape((1, 1, 3))
+        conv = replace(conv, shape=shape)
+        rows = np.random.default_rng(0).integers(0, 3, (5, 3)).astype(np.uint8)
+        product = make_product(conv, Shape((1, 1, 3), shape), 1, None, True)
+        charge = product.call(rows, 1)
+        expected = conv.apply(rows.reshape(5, 1, 1, 3).astype(np.int64) - 1).transpose(0, 2, 3, 1).reshape(5, -1)
+        shift = product.shift(rows.dtype, 1)
+        assert np.array_equal(charge - shift if len(shift) else charge, expected)
+
+
+def test_wrong_arguments_are_refused():
+    graph, emitted = case(3)
+    engine: Engine = open_engine(graph, "cpu")
+    for bad in (emitted[:, :0], emitted.astype(float), emitted * 1000 + 1000):
+        with pytest.raises(InputError, match="image"):
+            engine.run(bad)
+    with pytest.raises(InputError, match="negative"):
+        engine.run(emitted, -1)
+    with pytest.raises(InputError, match="nowhere"):
+        engine.run(emitted, record=["nowhere"])
+    with pytest.raises(InputError, match="not known"):
+        open_engine(graph, "abacus")
+
+
+def test_memory_of_a_run_grows_with_the_tile_only():
+    """Spikes of a source are dropped as soon as its last reader has seen them."""
+    graph, emitted = case(11, blocks=8)
+    tile = Tile(Plan(graph), emitted, None, (), 0.02, 2**20)
+    tile.run()
+    assert not [name for name in tile.series if tile.plan.readers[name]]

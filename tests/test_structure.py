@@ -13,7 +13,7 @@ PACKAGE = Path(fastsnn_deploy.__file__).parent
 
 STAGES = [
     "errors", "files", "graph", "quantize", "trace", "lower", "simulate", "engine", "stock", "population", "sigma_delta", "netx",
-    "nir_format", "targets", "lava", "loihi", "verify", "profile", "evaluate", "demo",
+    "nir_format", "targets", "lava", "loihi", "verify", "profile", "evaluate", "finetune", "tasks", "demo",
     "cli", "__main__",
 ]  # fmt: skip
 """Left to right; a stage may import from itself and from those before it."""
@@ -23,8 +23,9 @@ FOREIGN = {
     "h5py": {"netx", "nir_format"},
     "nir": {"nir_format", "cli"},
     "numba": {"engine"},
-    "torch": {"quantize", "trace", "engine", "evaluate", "cli"},
-    "torchvision": {"quantize"},
+    "torch": {"quantize", "trace", "engine", "evaluate", "finetune", "tasks", "cli"},
+    "torchmetrics": {"tasks"},
+    "torchvision": {"quantize", "tasks"},
     "triton": {"engine"},
     "typer": {"cli"},
     "yaml": {"quantize", "profile"},

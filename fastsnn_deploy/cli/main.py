@@ -13,6 +13,7 @@ from fastsnn_deploy.cli.demo import demo
 from fastsnn_deploy.cli.doctor import doctor
 from fastsnn_deploy.cli.evaluate import evaluate
 from fastsnn_deploy.cli.export import export
+from fastsnn_deploy.cli.finetune import finetune
 from fastsnn_deploy.cli.profile import profile
 from fastsnn_deploy.cli.run import run
 from fastsnn_deploy.cli.train import train
@@ -29,7 +30,7 @@ app = typer.Typer(
 INTERRUPTED = 130
 """Exit code after Ctrl-C."""
 
-for command in (demo, train, export, verify, run, profile, evaluate, doctor):
+for command in (demo, train, finetune, export, verify, run, profile, evaluate, doctor):
     app.command()(command)
 
 

@@ -81,6 +81,8 @@ class Network:
 
     def _input(self, node: Input) -> dict[str, Any]:
         schedule = self.graph.schedule
+        if schedule.stop != "settled":
+            raise BackendError(f"the Lava backend has no schedule that stops at the {schedule.stop}: use 'settled'")
         self.root = ImageSource(
             shape=_lava(node.shape),
             images=str(self.folder / "images.npy"),

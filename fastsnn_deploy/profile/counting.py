@@ -89,6 +89,22 @@ def has_multipliers(connection: Connection) -> bool:
     return isinstance(connection, Synapse) and connection.weight.ndim > 1
 
 
+def effective_operations(graph: SpikingGraph, connection: Connection, number: Int64) -> int:
+    """Operations with non-zero weights: binary weights applied to the number of messages, by linearity.
+
+    number: int64, messages of each element of the spikes that the connection reads, flat or of their shape.
+    """
+    if not (isinstance(connection, Synapse) and has_multipliers(connection)):
+        return 0
+    binary = dataclasses.replace(
+        connection,
+        weight=(connection.weight != 0).astype(np.int8),
+        exponent=zero_exponent(connection.channels),
+    )
+    source = graph[connection.inputs[0]].shape
+    return int(binary.apply(number.reshape(1, *source)).sum())
+
+
 def taps(graph: SpikingGraph, name: str, delay: int = 0) -> tuple[tuple[str, int], ...]:
     """Sources behind routing nodes, each with its whole delay in steps.
 
@@ -164,21 +180,9 @@ class _Counter:
             payload_operations=int(np.concatenate([events.payload for events in arrived]) @ fan),
             undelivered_operations=int(emitted @ fan) - operations,
             ternary=all(events.ternary for events in arrived),
-            effective_operations=self.effective(connection, number),
+            effective_operations=effective_operations(self.graph, connection, number),
             dense_operations=int(fan.sum()) * self.steps if weighted else 0,
         )
-
-    def effective(self, connection: Connection, number: Int64) -> int:
-        """Operations with non-zero weights: binary weights applied to the number of messages, by linearity."""
-        if not (isinstance(connection, Synapse) and has_multipliers(connection)):
-            return 0
-        binary = dataclasses.replace(
-            connection,
-            weight=(connection.weight != 0).astype(np.int8),
-            exponent=zero_exponent(connection.channels),
-        )
-        source = self.graph[connection.inputs[0]].shape
-        return int(binary.apply(number.reshape(1, *source)).sum())
 
     def until(self, name: str, end: int) -> _Events:
         """Messages that `name` emitted before step `end`."""

@@ -1,4 +1,4 @@
-"""Detection and segmentation: what comes before and after the network, and training. Docs: `docs/detection_segmentation.md`."""
+"""Detection and segmentation: data, loss, figures and training. Docs: `docs/detection_segmentation.md`."""
 
 from fastsnn_deploy.tasks.augment import Augmentation as Augmentation
 from fastsnn_deploy.tasks.base import Task as Task

@@ -60,7 +60,9 @@ def table(rows: Sequence[Sequence[Image.Image]], headings: Sequence[str], classe
     gap, line = 6, 16
     width, height = rows[0][0].size
     columns = len(headings)
-    page = Image.new("RGB", (columns * (width + gap) + gap, line + len(rows) * (height + gap) + gap + 2 * line), "white")
+    page = Image.new(
+        "RGB", (columns * (width + gap) + gap, line + len(rows) * (height + gap) + gap + 2 * line), "white"
+    )
     pen = ImageDraw.Draw(page)
     for column, heading in enumerate(headings):
         pen.text((gap + column * (width + gap), 2), heading, fill="black")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import zipfile
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -61,9 +61,9 @@ class Scenes:
         return self.levels[index].float() / 255
 
     def statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Mean and standard deviation of raw values per channel."""
+        """Mean and standard deviation of raw values per channel; the latter at least one level."""
         pixels = self.levels.double() / 255
-        return tuple(pixels.mean((0, 2, 3)).tolist()), tuple(pixels.std((0, 2, 3)).tolist())
+        return tuple(pixels.mean((0, 2, 3)).tolist()), tuple(pixels.std((0, 2, 3)).clamp(min=1 / 255).tolist())
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class BoxScenes(Scenes):
 class MaskScenes(Scenes):
     """Scenes for segmentation. masks: uint8 [N, H, W], class of each pixel; ignore: a class that does not count."""
 
-    masks: Tensor = torch.empty(0)
+    masks: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.uint8))
     ignore: int = 255
 
 
@@ -99,7 +99,7 @@ def load_bccd(root: str | Path, split: Split, size: tuple[int, int] = (120, 160)
     try:
         names = (folder / ("trainval.txt" if split == "train" else "test.txt")).read_text(encoding="utf-8").split()
         with (folder / "boxes.csv").open(encoding="utf-8", newline="") as file:
-            rows = [row for row in csv.DictReader(file)]
+            rows = list(csv.DictReader(file))
         by_file: dict[str, list[tuple[int, list[float]]]] = {f"{name}.jpg": [] for name in names}
         for row in rows:
             corners = [float(row[key]) for key in ("xmin", "ymin", "xmax", "ymax")]

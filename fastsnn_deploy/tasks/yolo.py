@@ -102,8 +102,8 @@ def yolo_loss(output: Tensor, truth: Sequence[Boxes], grid: Grid, known: float =
         overlap = box_iou(corners[image].reshape(-1, 4), boxes.corners.to(corners)).view(*target.shape[1:], -1)
         weight[image][overlap.amax(-1) > known] = 0.0
         taken: set[tuple[int, ...]] = set()
-        for number, (place, values) in enumerate(_assigned(boxes, grid, cells.shape[2], cells.shape[3])):
-            free = next((spot for spot in place if spot not in taken), None)
+        for number, (spots, values) in enumerate(_assigned(boxes, grid, cells.shape[2], cells.shape[3])):
+            free = next((spot for spot in spots if spot not in taken), None)
             if free is None:
                 continue  # more boxes in one cell than anchors
             taken.add(free)
@@ -143,9 +143,7 @@ def _assigned(boxes: Boxes, grid: Grid, height: int, width: int) -> list[Assigne
     return found
 
 
-def decode(
-    output: Tensor, grid: Grid, *, least: float = 0.005, overlap: float = 0.45, most: int = 100
-) -> list[Boxes]:
+def decode(output: Tensor, grid: Grid, *, least: float = 0.005, overlap: float = 0.45, most: int = 100) -> list[Boxes]:
     """Boxes of each image, best first, by the usual non-maximum suppression within a class (`torchvision.ops`).
 
     A box's score is confidence times class probability; a place may answer with several classes. least: scores below

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from fastsnn_deploy.graph.neurons import PAYLOADS
+
 _OPTIONS: dict[str, Any] = {"nogil": True, "cache": True, "error_model": "numpy"}
 
 BLOCK = 1024
@@ -35,7 +37,24 @@ def graded(potential, count, threshold, floor, ceiling):  # noqa: D103
     return min(max(settled, floor), ceiling) - count
 
 
-RULES: dict[str, Callable[..., Any]] = {"unary": unary, "graded": graded}
+@njit(inline="always", **_OPTIONS)
+def unsigned(potential, count, threshold, floor, ceiling):  # noqa: D103
+    return np.float32(1.0) if (potential >= threshold) & (count < ceiling) else np.float32(0.0)
+
+
+def _burst(bound: int) -> Callable[..., Any]:
+    most = np.float32(bound)
+
+    @njit(inline="always", **_OPTIONS)
+    def burst(potential, count, threshold, floor, ceiling):
+        return min(max(graded(potential, count, threshold, floor, ceiling), -most), most)
+
+    return burst
+
+
+RULES: dict[str, Callable[..., Any]] = {
+    "unary": unary, "graded": graded, "unsigned": unsigned, **{f"burst{bound}": _burst(bound) for bound in PAYLOADS},
+}  # fmt: skip
 """Compiled form of each emission rule of `graph.neurons`: float32 scalars, same arguments, same integers."""
 
 
@@ -43,19 +62,18 @@ RULES: dict[str, Callable[..., Any]] = {"unary": unary, "graded": graded}
 def fire_rows(code: str) -> Callable[..., None]:
     """The loop over the rows of a population for an emission rule.
 
-    Arguments: charges, a tuple of float32 [B, R_k, neurons]; shifts, a tuple of float32 [neurons] or [0], what each
-    row is too large by; rows int64 [K, T], the row of each charge in each step or -1; gate bool [T], whether neurons
-    may fire; bias float32 [P, L], bias_row int64 [T] or -1; threshold, initial float32 [L], whole positions one after
+    Arguments: charge float32 [B, R, neurons]; shift float32 [neurons] or [0], what each row is too large by; rows
+    int64 [T], the row of each step or -1; gate bool [T], whether neurons may fire; bias float32 [P, L], bias_row int64 [T] or -1; threshold, initial float32 [L], whole positions one after
     another (L is repeated as often as needed); floor, ceiling float32, zero of out's type. Results: potential float32
     [B, neurons], count float32 [B, neurons], out uint8 or float32 [B, T, neurons], positive, negative int32 [B, T],
     messages, payload int64 [neurons], potentials float32 [B, T, neurons] or [0, 0, 0] if they are not recorded.
     """
     rule = RULES[code]
-    graded_code = code != "unary"
+    graded_code = code not in ("unary", "unsigned")
     at_v, at_c, at_sent, at_payload = 0, APART, 2 * APART, 3 * APART
 
     def loop(
-        charges, shifts, rows, gate, bias, bias_row, threshold, initial, floor, ceiling, zero,
+        charge, shift, rows, gate, bias, bias_row, threshold, initial, floor, ceiling, zero,
         potential, count, out, positive, negative, messages, payload, potentials,
     ):  # fmt: skip
         images, steps, neurons = out.shape
@@ -64,7 +82,7 @@ def fire_rows(code: str) -> Callable[..., None]:
         state = np.empty(4 * APART, np.float32)
         last = 0  # the last step in which anything arrives, or before which neurons are held
         for t in range(steps):
-            if bias_row[t] >= 0 or (rows[:, t] >= 0).any() or (t > 0 and gate[t] and not gate[t - 1]):
+            if bias_row[t] >= 0 or rows[t] >= 0 or (t > 0 and gate[t] and not gate[t - 1]):
                 last = t
         for image in range(images):
             begin = 0
@@ -75,16 +93,15 @@ def fire_rows(code: str) -> Callable[..., None]:
                 state[:] = np.float32(0.0)
                 state[:size] = initial[first : first + size]
                 for t in range(steps):
-                    for k in range(len(charges)):
-                        if rows[k, t] >= 0:
-                            charge = charges[k][image, rows[k, t], begin : begin + size]
-                            if len(shifts[k]):
-                                shift = shifts[k][begin : begin + size]
-                                for j in range(size):
-                                    state[j] += charge[j] - shift[j]
-                            else:
-                                for j in range(size):
-                                    state[j] += charge[j]
+                    if rows[t] >= 0:
+                        arriving = charge[image, rows[t], begin : begin + size]
+                        if len(shift):
+                            surplus = shift[begin : begin + size]
+                            for j in range(size):
+                                state[j] += arriving[j] - surplus[j]
+                        else:
+                            for j in range(size):
+                                state[j] += arriving[j]
                     if bias_row[t] >= 0:
                         part = bias[bias_row[t], first : first + size]
                         for j in range(size):
@@ -127,7 +144,7 @@ def fire_rows(code: str) -> Callable[..., None]:
 
     loop.__name__ = loop.__qualname__ = f"fire_rows_{code}"
     # sums of small integers are exact in any order
-    return njit(nogil=True, error_model="numpy", fastmath={"reassoc"})(loop)
+    return njit(fastmath={"reassoc"}, **_OPTIONS)(loop)
 
 
 @njit(**_OPTIONS)
@@ -242,7 +259,7 @@ def fire_places(code: str) -> Callable[..., tuple[int, int]]:
         return events, repeated
 
     loop.__name__ = loop.__qualname__ = f"fire_places_{code}"
-    return njit(nogil=True, error_model="numpy")(loop)
+    return njit(**_OPTIONS)(loop)
 
 
 @njit(**_OPTIONS)

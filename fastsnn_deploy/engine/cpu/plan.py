@@ -8,7 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from fastsnn_deploy.engine.cpu.kernels import RULES
 from fastsnn_deploy.engine.cpu.products import Product, Shape, as_convolution, make_product
+from fastsnn_deploy.errors import InputError
 from fastsnn_deploy.graph import (
     Flatten,
     Input,
@@ -54,6 +56,9 @@ class Plan:
     """Everything that depends on the graph only."""
 
     def __init__(self, graph: SpikingGraph, private: bool = True) -> None:
+        unknown = sorted({node.code for node in graph.populations} - RULES.keys())
+        if unknown:
+            raise InputError(f"engine 'cpu' has no neuron of code {', '.join(unknown)}. Use the engine 'reference'")
         self.graph = graph
         self.readers = {
             node.name: [other for other in graph.nodes if node.name in other.inputs] for node in graph.nodes
@@ -108,10 +113,18 @@ def largest_payloads(graph: SpikingGraph) -> Mapping[str, int]:
         if isinstance(node, Input):
             found[node.name] = int(max(np.abs(node.low - node.offset).max(), np.abs(node.high - node.offset).max()))
         elif isinstance(node, Population):
-            found[node.name] = 1 if node.code == "unary" else node.ceiling - node.floor
+            found[node.name] = largest_payload(node)
         elif node.emits == "spikes":
             found[node.name] = max(found[name] for name in node.inputs)
     return found
+
+
+def largest_payload(node: Population) -> int:
+    """Greatest |payload| of one message of a population."""
+    if node.code in ("unary", "unsigned"):
+        return 1
+    bound = int(node.code.removeprefix("burst")) if node.code.startswith("burst") else node.ceiling - node.floor
+    return min(bound, node.ceiling - node.floor)
 
 
 def _taps(weight: Int64, groups: int) -> Float32:

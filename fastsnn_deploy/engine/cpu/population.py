@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from fastsnn_deploy.engine.cpu.charge import Arrivals
 from fastsnn_deploy.engine.cpu.kernels import BLOCK, fire_places, fire_rows, mark_rows
+from fastsnn_deploy.engine.cpu.plan import largest_payload
 from fastsnn_deploy.engine.cpu.products import NO_SHIFT
 from fastsnn_deploy.engine.cpu.series import Events, Series
 from fastsnn_deploy.graph import Population
@@ -41,7 +42,9 @@ def fire(tile: Tile, node: Population) -> Series:
     start = min([*starts, 0] if unsettled else starts, default=0)
     start = min(start, tile.limit)
     ends = [a.rows_end(tile.density) for a in arrivals] + [step + 1 for step, _ in bias]
-    busy = node.ceiling - node.floor if node.code == "unary" and starts else 1  # a neuron needs a step for each spike
+    busy = (
+        -(-(node.ceiling - node.floor) // largest_payload(node)) if starts else 1
+    )  # steps a neuron needs to send it all
     if tile.graph.schedule.stop == "window":  # held before its window and silent after it
         start, ends, busy = min(start, tile.graph.depths[node.name]), [a.end for a in arrivals], 0
         ends.append(tile.graph.depths[node.name] + tile.graph.schedule.window)
@@ -97,11 +100,11 @@ def _rows(
     together = max(1, tile.budget // max(1, 4 * node.size * max(steps, 1)))
     for first in range(0, tile.images, together):
         images = slice(first, min(first + together, tile.images))
-        charges, shifts, rows = sources.charge(images)
+        charge, shift, rows = sources.charge(images)
         kernel(
-            charges, shifts, rows, gate, shares, bias_row, block(node.threshold), block(node.initial),
-            np.float32(node.floor), np.float32(node.ceiling), out.dtype.type(zero or 0), state.potential[images], state.count[images],
-            out[images], positive[images], negative[images], sums.messages, sums.payload,
+            charge, shift, rows, gate, shares, bias_row, block(node.threshold), block(node.initial),
+            np.float32(node.floor), np.float32(node.ceiling), out.dtype.type(zero or 0),
+            state.potential[images], state.count[images], out[images], positive[images], negative[images], sums.messages, sums.payload,
             trace[images] if recorded else trace,
         )  # fmt: skip
     state.trace += list(trace.swapaxes(0, 1)) if recorded else []
@@ -125,38 +128,34 @@ class _Sources:
         ]
         self.followed = sorted(set().union(*self.sparse))
 
-    def charge(self, images: slice) -> tuple[tuple[Float32, ...], tuple[Float32, ...], Int64]:
-        """Charges float32 [images, rows, neurons], their shifts, and the row of each in every step, -1 for none."""
-        charges: list[Float32] = []
-        shifts: list[Float32] = []
-        places: list[list[int]] = []
-        for arrivals, dense in zip(self.arrivals, self.dense, strict=True):
-            if dense:
-                charges.append(arrivals.products(dense, images))
-                shifts.append(arrivals.shift)
-                places.append(dense)
-        if self.followed:
-            charges.append(self._followed(images))
-            shifts.append(NO_SHIFT)
-            places.append(self.followed)
-        rows = np.full((len(charges), max(self.end - self.start, 0)), -1, dtype=np.int64)
-        for row, steps in zip(rows, places, strict=True):
-            row[np.asarray(steps) - self.start] = np.arange(len(steps))
-        if not charges:  # the kernel wants at least one
-            charges, shifts = [np.zeros((images.stop - images.start, 0, 0), dtype=np.float32)], [NO_SHIFT]
-            rows = np.full((1, rows.shape[1]), -1, dtype=np.int64)
-        return tuple(charges), tuple(shifts), rows
+    def charge(self, images: slice) -> tuple[Float32, Float32, Int64]:
+        """Charge float32 [images, rows, neurons], its shift (see `Arrivals`), and the row of each step, -1 for none."""
+        rows = np.full(max(self.end - self.start, 0), -1, dtype=np.int64)
+        steps = sorted(set(self.followed).union(*self.dense))
+        rows[np.asarray(steps, dtype=np.int64) - self.start] = np.arange(len(steps))
+        products = [(a, dense) for a, dense in zip(self.arrivals, self.dense, strict=True) if dense]
+        if len(products) == 1 and products[0][1] == steps and not self.followed:
+            return products[0][0].products(steps, images), products[0][0].shift, rows
+        neurons = self.arrivals[0].plan.synapse.size if self.arrivals else 0
+        total = np.zeros((images.stop - images.start, len(steps), neurons), dtype=np.float32)
+        for at, (arrivals, dense) in enumerate(products):
+            charge = arrivals.products(dense, images)
+            if at == 0 and dense == steps:
+                total = charge
+            else:
+                total[:, np.searchsorted(steps, dense)] += charge
+            if len(arrivals.shift):
+                total[:, np.searchsorted(steps, dense)] -= arrivals.shift
+        self._follow(images, steps, total)
+        return total, NO_SHIFT, rows
 
-    def _followed(self, images: slice) -> Float32:
-        count, rows = images.stop - images.start, len(self.followed)
-        neurons = self.arrivals[0].plan.synapse.size
-        target = np.zeros((count, rows, neurons), dtype=np.float32)
-        for arrivals, steps in zip(self.arrivals, self.sparse, strict=True):
-            for step in steps:
+    def _follow(self, images: slice, steps: list[int], total: Float32) -> None:
+        count, rows, neurons = total.shape
+        for arrivals, followed in zip(self.arrivals, self.sparse, strict=True):
+            for step in followed:
                 events = arrivals.events(step, images)
-                at = events.image.astype(np.int64) * rows + self.followed.index(step)
-                arrivals.follow(events, at, target.reshape(count * rows, neurons))
-        return target
+                at = events.image.astype(np.int64) * rows + steps.index(step)
+                arrivals.follow(events, at, total.reshape(count * rows, neurons))
 
 
 def _tail(tile: Tile, node: Population, arrivals: list[Arrivals], rows: Series, state: _State) -> tuple[Events, ...]:
