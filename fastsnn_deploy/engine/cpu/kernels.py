@@ -1,4 +1,4 @@
-# mypy: disable-error-code="untyped-decorator, no-untyped-def, no-untyped-call"
+# mypy: disable-error-code="untyped-decorator, no-untyped-def, no-untyped-call, no-any-return"
 """Compiled loops of the CPU engine. All arithmetic is in float32 on integers below 2**24, hence exact.
 
 Every kernel releases the interpreter lock, so that tiles of images run side by side in threads.
@@ -12,10 +12,24 @@ from typing import Any
 
 import numpy as np
 from numba import njit
+from numba.extending import register_jitable
 
 from fastsnn_deploy.graph.neurons import PAYLOADS
 
-_OPTIONS: dict[str, Any] = {"nogil": True, "cache": True, "error_model": "numpy"}
+
+def _can_be_kept() -> bool:
+    """Whether compiled code can be stored: not where neither the package nor the user has a writable folder."""
+    try:
+        njit(cache=True)(_can_be_kept)
+    except RuntimeError:
+        return False
+    return True
+
+
+_OPTIONS: dict[str, Any] = {"nogil": True, "cache": _can_be_kept(), "error_model": "numpy"}
+
+_RULE = register_jitable(inline="always")
+"""Rules stay plain functions: numba finds stored code by what a loop closes over, and a compiled rule is always new."""
 
 BLOCK = 1024
 """Neurons whose state stays in the first-level cache over all steps."""
@@ -24,20 +38,20 @@ APART = BLOCK + 80
 """Distance of the parts of that state: not a multiple of 4 KiB, where a load would wait for an unrelated store."""
 
 
-@njit(inline="always", **_OPTIONS)
+@_RULE
 def unary(potential, count, threshold, floor, ceiling):  # noqa: D103
     up = np.float32(1.0) if (potential >= threshold) & (count < ceiling) else np.float32(0.0)
     down = np.float32(1.0) if (potential < np.float32(0.0)) & (count > floor) else np.float32(0.0)
     return up - down
 
 
-@njit(inline="always", **_OPTIONS)
+@_RULE
 def graded(potential, count, threshold, floor, ceiling):  # noqa: D103
     settled = np.float32(np.floor(np.float64(potential) / np.float64(threshold))) + count
     return min(max(settled, floor), ceiling) - count
 
 
-@njit(inline="always", **_OPTIONS)
+@_RULE
 def unsigned(potential, count, threshold, floor, ceiling):  # noqa: D103
     return np.float32(1.0) if (potential >= threshold) & (count < ceiling) else np.float32(0.0)
 
@@ -45,7 +59,7 @@ def unsigned(potential, count, threshold, floor, ceiling):  # noqa: D103
 def _burst(bound: int) -> Callable[..., Any]:
     most = np.float32(bound)
 
-    @njit(inline="always", **_OPTIONS)
+    @_RULE
     def burst(potential, count, threshold, floor, ceiling):
         return min(max(graded(potential, count, threshold, floor, ceiling), -most), most)
 
@@ -63,10 +77,11 @@ def fire_rows(code: str) -> Callable[..., None]:
     """The loop over the rows of a population for an emission rule.
 
     Arguments: charge float32 [B, R, neurons]; shift float32 [neurons] or [0], what each row is too large by; rows
-    int64 [T], the row of each step or -1; gate bool [T], whether neurons may fire; bias float32 [P, L], bias_row int64 [T] or -1; threshold, initial float32 [L], whole positions one after
-    another (L is repeated as often as needed); floor, ceiling float32, zero of out's type. Results: potential float32
-    [B, neurons], count float32 [B, neurons], out uint8 or float32 [B, T, neurons], positive, negative int32 [B, T],
-    messages, payload int64 [neurons], potentials float32 [B, T, neurons] or [0, 0, 0] if they are not recorded.
+    int64 [T], the row of each step or -1; gate bool [T], whether neurons may fire; bias float32 [P, L]; bias_row
+    int64 [T], the part of each step or -1; threshold, initial float32 [L], whole positions one after another (L is
+    repeated as often as needed); floor, ceiling float32; zero, of the type of out. Results: potential, count float32
+    [B, neurons]; out uint8 or float32 [B, T, neurons]; positive, negative int32 [B, T]; messages, payload int64
+    [neurons]; potentials float32 [B, T, neurons], or [0, 0, 0] if they are not recorded.
     """
     rule = RULES[code]
     graded_code = code not in ("unary", "unsigned")

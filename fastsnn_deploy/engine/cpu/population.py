@@ -104,8 +104,8 @@ def _rows(
         kernel(
             charge, shift, rows, gate, shares, bias_row, block(node.threshold), block(node.initial),
             np.float32(node.floor), np.float32(node.ceiling), out.dtype.type(zero or 0),
-            state.potential[images], state.count[images], out[images], positive[images], negative[images], sums.messages, sums.payload,
-            trace[images] if recorded else trace,
+            state.potential[images], state.count[images], out[images], positive[images], negative[images],
+            sums.messages, sums.payload, trace[images] if recorded else trace,
         )  # fmt: skip
     state.trace += list(trace.swapaxes(0, 1)) if recorded else []
     sums.positive += int(positive.sum())
