@@ -23,15 +23,19 @@ class Answers:
 
     integer: of the integer network, which knows no time; spiking: of the spiking network once it has settled.
     early: the spiking network's answer after so many steps, where asked for.
-    work: settle steps, messages and synaptic operations of the spiking network. neurons: of hidden populations
-    whose settled counts were compared too, on the first images.
+    work: settle steps, messages and synaptic operations of the spiking network. outputs: output integers compared;
+    neurons: settled counts of hidden populations compared as well, on the first images. different_outputs,
+    different_neurons: how many of them were not equal.
     """
 
     integer: Tensor
     spiking: Tensor
     early: dict[int, Tensor]
     work: Evaluation
+    outputs: int
     neurons: int
+    different_outputs: int
+    different_neurons: int
 
 
 def run_both(
@@ -43,21 +47,23 @@ def run_both(
     batch: int = 4,
     hidden: int = 2,
     early: Sequence[int] = (),
+    strict: bool = True,
     progress: Callable[[int, int], None] | None = None,
 ) -> Answers:
     """Run the integer network and the spiking network until it settles, and compare every output integer.
 
     levels: uint8 [N, *input shape], N at least 1. batch: images at a time, never changes a result. hidden: images,
     from the first, on which all counts of all populations are compared too. early: numbers of steps, at least 1, after
-    which the answer is wanted as well. progress: called with (images done, all).
-    Raises MismatchError naming the first images that differ, InputError if the graph has several outputs.
+    which the answer is wanted as well. strict: raise if an integer differs; otherwise the differences are only counted.
+    progress: called with (images done, all).
+    Raises MismatchError naming the images that differ, InputError if the graph has several outputs.
     """
     if len(graph.outputs) != 1:
         raise InputError(f"the network has {len(graph.outputs)} outputs, must have one")
     name = graph.outputs[0]
     runner = open_engine(graph, engine, threads)
     populations = [population.name for population in graph.populations]
-    total, neurons = nothing(graph), 0
+    total, outputs, neurons, wrong_outputs, wrong_neurons = nothing(graph), 0, 0, 0, 0
     integer, spiking, problems = [], [], []
     before: dict[int, list[Tensor]] = {steps: [] for steps in early}
     starts = [*range(0, min(hidden, len(levels))), *range(min(hidden, len(levels)), len(levels), batch)]
@@ -69,11 +75,14 @@ def run_both(
         for i in range(len(emitted)):
             if different := int(np.count_nonzero(run.final(name)[i] != values[name][i])):
                 problems.append(Problem(f"image {start + i}", f"{different} of {values[name][i].size} outputs differ"))
+                wrong_outputs += different
+        outputs += values[name].size
         for own in record:
             counts = run.recorded[own].counts
             assert counts is not None
             if different := int(np.count_nonzero(counts[-1] != values[own])):
                 problems.append(Problem(f"image {start}", f"{different} counts of '{own}' differ"))
+                wrong_neurons += different
             neurons += values[own].size
         integer.append(_real(graph, name, values[name]))
         spiking.append(_real(graph, name, run.final(name)))
@@ -83,9 +92,12 @@ def run_both(
         total += Evaluation(graph, len(emitted), None, settled, (), run.activity)
         if progress is not None:
             progress(end, len(levels))
-    if problems:
+    if problems and strict:
         raise MismatchError("the settled spiking network is not the integer network", problems)
-    return Answers(torch.cat(integer), torch.cat(spiking), {t: torch.cat(p) for t, p in before.items()}, total, neurons)
+    answered = {steps: torch.cat(parts) for steps, parts in before.items()}
+    return Answers(
+        torch.cat(integer), torch.cat(spiking), answered, total, outputs, neurons, wrong_outputs, wrong_neurons
+    )
 
 
 def _real(graph: SpikingGraph, name: str, integers: np.ndarray) -> Tensor:

@@ -11,12 +11,12 @@ from torch import Tensor
 from fastsnn_deploy.errors import InputError
 from fastsnn_deploy.tasks.augment import Augmentation, random_views
 from fastsnn_deploy.tasks.base import Task
-from fastsnn_deploy.tasks.draw import draw_boxes, table
+from fastsnn_deploy.tasks.draw import draw_boxes, legend_of, table
 from fastsnn_deploy.tasks.metrics import mean_average_precision
 from fastsnn_deploy.tasks.scenes import Boxes, BoxScenes
 from fastsnn_deploy.tasks.yolo import Grid, decode, find_anchors, yolo_loss
 
-SHOWN = 0.3
+SHOWN = 0.4
 """Boxes with a lower score are not drawn; all from 0.005 count for mAP."""
 
 
@@ -66,4 +66,5 @@ class Detection(Task):
         for i, found in zip(chosen, decode(output, self.grid, least=SHOWN), strict=True):
             levels = self.test.levels[i]
             rows.append([draw_boxes(levels, self.test_boxes[i]), draw_boxes(levels, found)])
-        return table(rows, ("truth", "settled spiking network"), self.test.classes)
+        headings = ("drawn by a person", f"settled spiking network, scores from {100 * SHOWN:.0f} %")
+        return table(rows, headings, legend_of(self.test.classes))

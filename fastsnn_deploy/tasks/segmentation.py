@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from fastsnn_deploy.tasks.augment import Augmentation, random_views
 from fastsnn_deploy.tasks.base import Task
-from fastsnn_deploy.tasks.draw import draw_mask, enlarged_image, table
+from fastsnn_deploy.tasks.draw import UNKNOWN, draw_mask, enlarged_image, legend_of, table
 from fastsnn_deploy.tasks.metrics import confusion, mean_iou
 from fastsnn_deploy.tasks.scenes import MaskScenes
 
@@ -87,4 +87,5 @@ class Segmentation(Task):
             rows.append(
                 [enlarged_image(self.test.levels[i]), draw_mask(truth, self.ignore), draw_mask(found, self.ignore)]
             )
-        return table(rows, ("image", "truth", "settled spiking network"), self.test.classes)
+        legend = [*legend_of(self.test.classes), ("does not count", UNKNOWN)]
+        return table(rows, ("image", "drawn by a person", "settled spiking network"), legend)

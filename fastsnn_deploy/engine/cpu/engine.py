@@ -14,6 +14,7 @@ import torch
 from fastsnn_deploy.engine.base import Activity, BatchRun, Engine, Recording, engine
 from fastsnn_deploy.engine.cpu.plan import Plan
 from fastsnn_deploy.engine.cpu.tile import Sums, Tile
+from fastsnn_deploy.engine.reference import ReferenceEngine
 from fastsnn_deploy.graph import Node, SpikingGraph
 
 TILE_BYTES = 64 * 2**20
@@ -47,7 +48,9 @@ class CpuEngine(Engine):
     def run(self, emitted: npt.NDArray[np.integer], steps: int | None = None, record: Collection[str] = ()) -> BatchRun:
         emitted = np.asarray(emitted)
         self.check(emitted, steps, record)
-        parts = [emitted[first : first + self.tile] for first in range(0, len(emitted), self.tile)] or [emitted]
+        if not len(emitted):
+            return ReferenceEngine(self.graph).run(emitted, steps, record)
+        parts = [emitted[first : first + self.tile] for first in range(0, len(emitted), self.tile)]
 
         def one(part: npt.NDArray[np.integer]) -> Tile:
             tile = Tile(self.plan, part, steps, record, self.density, self.cache_bytes)

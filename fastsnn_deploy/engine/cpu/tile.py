@@ -111,7 +111,7 @@ class Tile:
         schedule = self.graph.schedule
         window = min(schedule.window if schedule.input == "spread" else 1, self.limit)
         order = self.plan.order[self.graph.input.name]
-        flat = self.emitted.reshape(self.images, self.graph.input.size).astype(np.int64)
+        flat = self.emitted.reshape(self.images, -1).astype(np.int64)
         flat = flat if order is None else flat[:, order]
         rows = np.empty((self.images, window, flat.shape[1]), dtype=np.float32)
         for step in range(window):
