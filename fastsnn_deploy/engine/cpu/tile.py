@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -259,7 +260,10 @@ class Tile:
         values = np.zeros((steps, self.images, node.size), dtype=np.int32)
         found = self.values[node.name][:steps]
         values[: len(found)] = found
-        return np.cumsum(self.canonical(node, values), axis=0, dtype=np.int32)
+        values = self.canonical(node, values)
+        for before, now in pairwise(values):  # np.cumsum along the first axis takes several times as long
+            now += before
+        return values
 
     def canonical(self, node: Node, series: Int32) -> Int32:
         """[T, B, neurons in memory order] -> [T, B, *shape]."""
