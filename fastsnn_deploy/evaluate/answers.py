@@ -92,14 +92,18 @@ def _value(node: Node, inputs: list[Tensor]) -> Tensor:
     if isinstance(node, Concat):
         return torch.cat(inputs, 1)
     assert isinstance(node, (Population, Readout))
-    shape = (-1,) + (1,) * (len(node.shape) - 1)
-    total = torch.stack(inputs).sum(0) + torch.from_numpy(node.bias.reshape(shape))
+    total = torch.stack(inputs).sum(0) + _per_channel(node.bias, node)
     if isinstance(node, Readout):
         return total
     # integers from here: a quotient in floating point could round up to the next count
-    potential = total.to(torch.int64) + torch.from_numpy(node.initial.reshape(shape))
-    count = torch.div(potential, torch.from_numpy(node.threshold.reshape(shape)), rounding_mode="floor")
+    potential = total.to(torch.int64) + _per_channel(node.initial, node)
+    count = torch.div(potential, _per_channel(node.threshold, node), rounding_mode="floor")
     return count.clamp(node.floor, node.ceiling).double()
+
+
+def _per_channel(values: npt.NDArray[np.int64], node: Node) -> Tensor:
+    """One integer a channel, int64 [C, 1, ...], to go with batches of the node's shape."""
+    return torch.tensor(values).view(-1, *(1,) * (len(node.shape) - 1))
 
 
 def _charge(synapse: Synapse, spikes: Tensor) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -79,7 +78,7 @@ def proxy(
         module = _module(twin, node)
         if module is None:
             terms = [value(source) for source in _operands(node)]
-            return torch.cat(terms, 1) if node.target is torch.cat else operator.add(*terms)
+            return torch.cat(terms, 1) if node.target is torch.cat else terms[0] + terms[1]
         relay = _relay(graph, node)
         x = value(_operands(node)[0]) if relay is None else rates[relay]
         if relay is not None and isinstance(module, QuantLinear):
