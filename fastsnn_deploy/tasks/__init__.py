@@ -5,6 +5,8 @@ from fastsnn_deploy.tasks.base import Task as Task
 from fastsnn_deploy.tasks.compare import Answers as Answers
 from fastsnn_deploy.tasks.compare import run_both as run_both
 from fastsnn_deploy.tasks.detection import Detection as Detection
+from fastsnn_deploy.tasks.folders import load_box_folder as load_box_folder
+from fastsnn_deploy.tasks.folders import load_mask_folder as load_mask_folder
 from fastsnn_deploy.tasks.metrics import confusion as confusion
 from fastsnn_deploy.tasks.metrics import mean_average_precision as mean_average_precision
 from fastsnn_deploy.tasks.metrics import mean_iou as mean_iou

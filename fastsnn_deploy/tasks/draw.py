@@ -42,10 +42,14 @@ def draw_boxes(levels: Tensor, boxes: Boxes) -> Image.Image:
     """uint8 [3, H, W] with its boxes, the best on top; a score below 1 stands in the corner, in percent."""
     image = enlarged_image(levels)
     pen, font = ImageDraw.Draw(image), ImageFont.load_default(LABEL)
-    for i in boxes.scores.argsort().tolist():
-        kind, score = int(boxes.classes[i]), float(boxes.scores[i])
+    order = boxes.scores.argsort().tolist()
+    for i in order:
         left, top, right, bottom = (boxes.corners[i] * SCALE).tolist()
-        pen.rectangle((left, top, max(right - 1, left), max(bottom - 1, top)), outline=colour(kind), width=3)
+        place = (left, top, max(right - 1, left), max(bottom - 1, top))
+        pen.rectangle(place, outline=colour(int(boxes.classes[i])), width=3)
+    for i in order:  # after all boxes, so that no line runs through a number
+        kind, score = int(boxes.classes[i]), float(boxes.scores[i])
+        left, top = (boxes.corners[i, :2] * SCALE).tolist()
         if score < 1:
             text = f"{100 * score:.0f}"
             pen.rectangle((left, top, left + pen.textlength(text, font) + 8, top + LABEL + 4), fill=colour(kind))

@@ -15,7 +15,7 @@ def mean_average_precision(found: Sequence[Boxes], truth: Sequence[Boxes], class
     """Average precision at IoU 0.5, from 0 to 1: "mAP50", the mean over classes that occur, and "AP50 NAME" of each.
 
     COCO's rule with at most 100 boxes an image (torchmetrics with pycocotools). A class without any box in `truth`
-    has NaN. Raises InputError if torchmetrics is not installed.
+    has NaN, and so has the mean without any box at all. Raises InputError if torchmetrics is not installed.
     """
     try:
         from torchmetrics.detection import MeanAveragePrecision
@@ -31,7 +31,8 @@ def mean_average_precision(found: Sequence[Boxes], truth: Sequence[Boxes], class
     own = dict(zip(seen, result["map_per_class"].reshape(-1).tolist(), strict=True))
     per_class = {i: own.get(i, -1.0) for i in range(len(classes))}
     figures = {f"AP50 {name}": per_class[i] if per_class[i] >= 0 else float("nan") for i, name in enumerate(classes)}
-    return {"mAP50": float(result["map_50"]), **figures}
+    mean = float(result["map_50"])
+    return {"mAP50": mean if mean >= 0 else float("nan"), **figures}
 
 
 def confusion(predicted: Tensor, truth: Tensor, classes: int, ignore: int) -> Tensor:

@@ -1,13 +1,14 @@
 """Images with boxes or with a class for every pixel: blood cells (BCCD), streets (CamVid), and torchvision's VOC.
 
-Everything is held in memory, resized once; images stay integers, which is what the chip receives.
+Folders of one's own: `tasks.folders`. Everything is held in memory, resized once; images stay integers, which is what
+the chip receives.
 """
 
 from __future__ import annotations
 
 import csv
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -18,7 +19,7 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from fastsnn_deploy.errors import InputError
+from fastsnn_deploy.errors import InputError, Problem
 
 Split = Literal["train", "test"]
 
@@ -105,14 +106,40 @@ def load_bccd(root: str | Path, split: Split, size: tuple[int, int] = (120, 160)
             corners = [float(row[key]) for key in ("xmin", "ymin", "xmax", "ymax")]
             if row["file"] in by_file and corners[2] > corners[0] and corners[3] > corners[1]:
                 by_file[row["file"]].append((BLOOD_CELLS.index(row["class"]), corners))
-        images, boxes = [], []
-        for name, found in by_file.items():
-            pixels, scale = _resized(Image.open(folder / "images" / name), size)
-            images.append(pixels)
-            boxes.append(drawn_boxes([np.multiply(c, scale) for _, c in found], [kind for kind, _ in found]))
-    except (OSError, KeyError, ValueError, UnidentifiedImageError) as error:
+    except (OSError, KeyError, TypeError, ValueError) as error:  # TypeError: a row with too few columns
         raise _unreadable("bccd", root, "images/, boxes.csv, trainval.txt and test.txt of BCCD", error) from error
-    return BoxScenes("bccd", _stacked(images), BLOOD_CELLS, tuple(boxes))
+    images, scales = read_images("bccd", [folder / "images" / name for name in by_file], size)
+    boxes = [
+        drawn_boxes([np.multiply(corners, scale) for _, corners in found], [kind for kind, _ in found])
+        for found, scale in zip(by_file.values(), scales, strict=True)
+    ]
+    return BoxScenes("bccd", images, BLOOD_CELLS, tuple(boxes))
+
+
+def read_images(name: str, files: Sequence[Path], size: tuple[int, int]) -> tuple[Tensor, list[tuple[float, ...]]]:
+    """Image files resized to (height, width): uint8 [N, 3, height, width], and of each the factors of its box corners.
+
+    Raises InputError naming every file that is missing or damaged, or if there are none.
+    """
+    images, scales, problems = [], [], []
+    for file in files:
+        try:
+            with Image.open(file) as image:
+                pixels, scale = _resized(image, size)
+        except (OSError, ValueError, SyntaxError) as error:  # Pillow calls a broken PNG a SyntaxError
+            problems.append(Problem(str(file), _reason(error) if file.exists() else "is missing"))
+        else:
+            images.append(pixels)
+            scales.append(scale)
+    if problems:
+        raise InputError(f"data set '{name}': {len(problems)} of {len(files)} images cannot be read", shown(problems))
+    return _stacked(images), scales
+
+
+def shown(problems: Sequence[Problem], most: int = 10) -> list[Problem]:
+    """The first few, and how many more there are."""
+    more = len(problems) - most
+    return [*problems[:most], *([Problem("", f"and {more} more")] if more > 0 else [])]
 
 
 def load_camvid(root: str | Path, split: Split) -> MaskScenes:
@@ -187,5 +214,10 @@ def _stacked(images: Iterable[npt.NDArray[np.uint8]]) -> Tensor:
 
 
 def _unreadable(name: str, root: str | Path, wanted: str, error: Exception) -> InputError:
-    reason = (str(error) or type(error).__name__).splitlines()[0]
-    return InputError(f"data set '{name}' cannot be read from '{root}' ({reason}). Put there {wanted}")
+    return InputError(f"data set '{name}' cannot be read from '{root}' ({_reason(error)}). Put there {wanted}")
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, UnidentifiedImageError):  # its text repeats the whole path
+        return "is not an image that Pillow can read"
+    return (str(error) or type(error).__name__).splitlines()[0]

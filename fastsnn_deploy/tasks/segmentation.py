@@ -9,6 +9,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+from fastsnn_deploy.errors import InputError
 from fastsnn_deploy.tasks.augment import Augmentation, random_views
 from fastsnn_deploy.tasks.base import Task
 from fastsnn_deploy.tasks.draw import UNKNOWN, draw_mask, enlarged_image, legend_of, table
@@ -24,8 +25,10 @@ def enlarge(output: Tensor, size: tuple[int, int]) -> Tensor:
 def class_weights(masks: Tensor, classes: int, ignore: int) -> Tensor:
     """1 / sqrt(share of pixels) with mean 1: float32 [classes]. Rare classes count more, but not as much as rare.
 
-    masks: integers of any shape. A class that does not occur gets weight 0.
+    masks: integers of any shape. A class that does not occur gets weight 0. Raises InputError if no pixel counts.
     """
+    if not (masks != ignore).any():
+        raise InputError(f"every pixel of the masks is {ignore}, the class that does not count. Draw other masks")
     counts = torch.bincount(masks[masks != ignore].reshape(-1).long(), minlength=classes).double()
     weights = torch.where(counts > 0, counts.clamp(min=1).rsqrt(), 0.0)
     return (weights / weights[counts > 0].mean()).float()
