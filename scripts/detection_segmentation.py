@@ -73,6 +73,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except OSError as error:
         print(f"{error.filename}: {error.strerror}. Choose another --out", file=sys.stderr)
         raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        raise SystemExit(130) from None
     if options.json:
         print(written(record), end="")
 
@@ -155,9 +158,9 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     """Everything that `main` promises; returns the record."""
     settings = chosen_settings(options)
     task = make_task(options, settings)
-    options.out.mkdir(parents=True, exist_ok=True)
     trained = options.out / "training.json"
     if not options.evaluate_only:
+        options.out.mkdir(parents=True, exist_ok=True)  # before hours of training, not after
         stages = train(task, settings, options.bits, log)
         for stage in stages:
             if stage.bits is not None:
@@ -234,12 +237,14 @@ def make_task(options: argparse.Namespace, settings: Settings) -> Task:
 
 def checked(checkpoint: Checkpoint, task: Task, file: Path) -> Checkpoint:
     """A checkpoint that was trained for the task at hand. Anchors follow from the training boxes, classes from data."""
-    stored = {key: checkpoint.metadata.get(key) for key in task.description}
-    if stored != task.description or tuple(checkpoint.input_shape) != task.train.shape:
-        raise InputError(
-            f"{file}: was trained for {stored} and images of {tuple(checkpoint.input_shape)}, but the data and the "
-            f"options ask for {task.description} and {task.train.shape}. Use those it was trained with"
-        )
+    wanted = {"image": list(task.train.shape), **task.description}
+    stored = {**checkpoint.metadata, "image": list(checkpoint.input_shape)}
+    for key, value in wanted.items():
+        if stored.get(key) != value:
+            raise InputError(
+                f"{file}: was trained for {key} {stored.get(key)}, but data and options ask for {value}. "
+                "Use those it was trained with"
+            )
     return checkpoint
 
 

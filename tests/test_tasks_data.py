@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,8 @@ from fastsnn_deploy.tasks import (
     load_voc_masks,
 )  # fmt: skip
 from tests.small_scenes import write_data_sets, write_voc_folder
+
+DOCS = Path(__file__).parents[1] / "docs"
 
 
 @pytest.fixture
@@ -108,3 +111,24 @@ def test_voc_is_read_as_torchvision_stores_it(tmp_path: Path) -> None:
     assert found.classes[int(found.boxes[0].classes)] == "cat"
     masked = load_voc_masks(tmp_path, "train", (5, 10), year="2007")
     assert masked.masks.unique().tolist() == [masked.ignore] == [255]
+
+
+@pytest.mark.parametrize(("name", "metric"), [("bccd", "mAP50"), ("camvid", "mIoU")])
+def test_the_page_quotes_the_records(name: str, metric: str) -> None:
+    page = (DOCS / "detection_segmentation.md").read_text(encoding="utf-8")
+    record = json.loads((DOCS / "records" / f"{name}.json").read_text(encoding="utf-8"))
+    assert [stage["bits"] for stage in record["training"]] == [None, 4, 3]
+    for network in record["networks"]:
+        bits, (last,) = network["activation bits"], [key for key in network if key.startswith("spiking network after")]
+        forms = [record["training"][0]["test"], *(network[key] for key in ("twin", "integer network"))]
+        figures = " | ".join(f"{100 * form[metric]:.2f}" for form in [*forms, network["spiking network"]])
+        early = f"{100 * network[last][metric]:.2f} {last.removeprefix('spiking network ')}"
+        assert f"| {bits}-bit activations | {figures} | {early} |" in page
+        settled, outputs = network["settle steps"], network["output integers"]
+        work = [network[f"{key} of an image"] for key in ("spikes", "negative spikes", "synaptic operations")]
+        row = [f"{settled['mean']:.1f}, {settled['max']} steps", *(f"{value:,.0f}" for value in work)]
+        row += [f"{network['multiply-accumulates of the integer network']:,}", f"{outputs['compared']:,}, 0"]
+        assert f"{bits} bits | {' | '.join(row)} |" in page
+        assert outputs["different"] == network["hidden counts"]["different"] == 0
+        assert network["integer network"] == network["spiking network"]
+        assert f"{network['hidden counts']['compared']:,}" in page

@@ -154,7 +154,10 @@ def test_the_script_takes_folders_of_ones_own(
     shutil.copy(out / "masks-2bit.pt", out / "boxes-2bit.pt")
     with pytest.raises(SystemExit, match="2"):
         script.main(["--task", "boxes", *common, "--anchors", "1", "--evaluate-only"])
-    assert "boxes-2bit.pt: was trained for" in capsys.readouterr().err
+    assert (
+        "boxes-2bit.pt: was trained for task segmentation, but data and options ask for detection"
+        in capsys.readouterr().err
+    )
 
 
 def test_the_script_ends_with_code_1_if_an_integer_differs(

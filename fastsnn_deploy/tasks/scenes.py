@@ -220,4 +220,6 @@ def _unreadable(name: str, root: str | Path, wanted: str, error: Exception) -> I
 def _reason(error: BaseException) -> str:
     if isinstance(error, UnidentifiedImageError):  # its text repeats the whole path
         return "is not an image that Pillow can read"
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}"
     return (str(error) or type(error).__name__).splitlines()[0]
