@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -23,12 +24,27 @@ from fastsnn_deploy import netx
 from fastsnn_deploy.cli.main import main
 from fastsnn_deploy.engine import ENGINES, open_engine
 from fastsnn_deploy.errors import BackendError, InputError
-from fastsnn_deploy.evaluate import Evaluation, Processes, curve_csv, curve_rows, evaluate, gather, nothing, ranks
+from fastsnn_deploy.evaluate import (
+    Evaluation,
+    Processes,
+    counts_of,
+    curve_csv,
+    curve_rows,
+    evaluate,
+    gather,
+    integer_logits,
+    integer_outputs,
+    nothing,
+    ranks,
+    twin_logits,
+)
 from fastsnn_deploy.evaluate.evaluation import sources_of
 from fastsnn_deploy.evaluate.wire import pack, unpack
 from fastsnn_deploy.graph import Input, Linear, MaxPool2d, Readout, SpikingGraph, with_code
 from fastsnn_deploy.profile import count
+from fastsnn_deploy.quantize import load
 from fastsnn_deploy.quantize.data import load_images
+from fastsnn_deploy.simulate import evaluate as integer_network
 from fastsnn_deploy.simulate import logits, simulate
 from tests.random_graphs import random_graph, random_images
 
@@ -127,6 +143,55 @@ def test_operations_equal_the_profile(seed: int, code: str, fixed: int | None):
     assert found.messages == counts.total("messages")
     assert found.neuron_updates == counts.total("neuron_updates")
     assert found.charged_steps == counts.steps
+
+
+@settings(max_examples=25)
+@given(seed=seeds, code=codes)
+def test_counts_are_those_of_the_profile(seed: int, code: str):
+    graph = drawn(seed, code)
+    levels, labels = drawn_data(graph, seed)
+    expected = count(graph, simulate(graph, graph.input.encode(levels)))
+    assert counts_of(run_it(graph, levels, labels, batch=2)) == expected
+    assert counts_of(evaluate(graph, levels, labels, engine=open_engine(graph, "cpu", 1))) == expected
+
+
+def test_runs_of_fixed_length_cannot_be_counted():
+    graph = drawn(1)
+    levels, labels = drawn_data(graph, 1)
+    with pytest.raises(InputError, match="Evaluate without a number of steps"):
+        counts_of(run_it(graph, levels, labels, steps=4))
+
+
+@settings(max_examples=40)
+@given(seed=st.integers(0, 10_000))
+def test_integer_outputs_are_those_of_the_integer_network(seed: int):
+    graph = random_graph(seed, blocks=4)
+    levels = random_images(graph, seed, 5)
+    name = graph.outputs[0]
+    expected = integer_network(graph, graph.input.encode(levels))
+    for batch in (1, 2, 50):
+        found = integer_outputs(graph, levels, batch)
+        assert found.dtype == np.int64
+        np.testing.assert_array_equal(found, expected[name])
+    np.testing.assert_array_equal(integer_logits(graph, levels), logits(graph, expected))
+    assert integer_outputs(graph, levels[:0]).shape == (0, *graph[name].shape)
+
+
+def test_answers_of_the_twin(checkpoint_file: Path):
+    twin, images = load(checkpoint_file).twin, load_images("digits", "test")
+    seen: list[tuple[int, int]] = []
+    found = twin_logits(twin.train(), images, batch=200, progress=lambda done, total: seen.append((done, total)))
+    assert seen == [(200, 360), (360, 360)]
+    assert found.shape == (360, 10)
+    assert found.dtype == np.float32
+    with torch.no_grad():
+        np.testing.assert_allclose(found, twin.eval()(images.raw(slice(0, 360))).numpy(), rtol=1e-4, atol=1e-5)
+    assert (
+        float((found.argmax(1) == images.labels.numpy()).mean()) == load(checkpoint_file).metadata["quantised_accuracy"]
+    )
+    again: list[tuple[int, int]] = []
+    integer_logits(netx.read(NET), images.levels[:3].numpy(), 2, lambda done, total: again.append((done, total)))
+    assert again == [(2, 3), (3, 3)]
 
 
 @settings(max_examples=15)
