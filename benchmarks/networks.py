@@ -15,7 +15,7 @@ from fastsnn_deploy.graph import Population, SpikingGraph
 from fastsnn_deploy.lower import convert
 from fastsnn_deploy.quantize import Checkpoint, prepare
 from fastsnn_deploy.quantize.data import load_images
-from fastsnn_deploy.quantize.models import LeNet
+from fastsnn_deploy.quantize.models.lenet import LeNet
 from fastsnn_deploy.simulate import evaluate
 
 BITS = {3: 2, 7: 3, 15: 4, 31: 5}

@@ -28,7 +28,7 @@ from fastsnn_deploy import graph as graphs
 from fastsnn_deploy.graph import SpikingGraph
 from fastsnn_deploy.simulate import evaluate
 
-DEFAULT_PEERS = ("ours", "ceiling", "float", "fast-snn", "spikingjelly", "snntorch", "sinabs")
+DEFAULT_PEERS = ("ours", "ours-window", "ceiling", "float", "fast-snn", "spikingjelly", "snntorch", "sinabs")
 FAILURES = (NotAvailableError, RuntimeError, MemoryError)
 FULL_IMAGES = 10_000
 
@@ -136,12 +136,13 @@ def build(
 
 
 def check_ours(built: dict[str, Contender], emitted: Int64) -> None:
-    """Our engine must settle to the integers of the quantised network."""
-    if "ours" in built:
-        found, right = built["ours"].values(emitted), evaluate(built["ours"].graph, emitted)
-        assert found is not None
-        wrong = [name for name, values in found.items() if not np.array_equal(values, right[name])]
-        assert not wrong, f"our engine differs from the integer network in {', '.join(wrong)}"
+    """Our engine must settle to the integers of the quantised network, and after T steps agree with the reference."""
+    for name, ours in built.items():
+        if isinstance(ours, Ours):
+            found = ours.values(emitted)
+            right = evaluate(ours.graph, emitted) if name == "ours" else ours.on("reference").values(emitted)
+            wrong = [node for node, values in found.items() if not np.array_equal(values, right[node])]
+            assert not wrong, f"{name} differs in {', '.join(wrong)}"
 
 
 def check(built: dict[str, Contender], emitted: Int64, results: dict[str, dict[str, object]]) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
+
 from fastsnn_deploy.engine import open_engine
 from fastsnn_deploy.errors import InputError
-from fastsnn_deploy.graph import Population, Readout, SpikingGraph
+from fastsnn_deploy.graph import Population, Readout, Schedule, SpikingGraph
 from peers.base import Contender, Int64, NotAvailableError, Options, Values, contender
 
 
@@ -21,6 +24,12 @@ class Ours(Contender):
             self.engine = open_engine(graph, options.engine, options.threads)
         except InputError as error:
             raise NotAvailableError(str(error)) from error
+
+    def on(self, engine: str) -> Ours:
+        """The same simulation on another engine."""
+        other = copy.copy(self)
+        other.engine = open_engine(self.graph, engine, self.options.threads)
+        return other
 
     def run(self, emitted: Int64) -> object:
         return self.run_for(emitted, None)
@@ -44,3 +53,15 @@ class Ours(Contender):
 
     def details(self) -> dict[str, object]:
         return {"engine": self.options.engine, "threads": self.options.threads, "batch": self.engine.batch_size}
+
+
+@contender("ours-window")
+class OursWindow(Ours):
+    """The same engine on the published schedule: every layer fires for T steps, as long as the peers simulate it."""
+
+    title = "fastsnn-deploy (T steps)"
+    semantics = None  # `simulate.check_ours` compares it with the reference, step by step the same rule
+
+    def __init__(self, graph: SpikingGraph, steps: int, options: Options) -> None:
+        schedule = Schedule(window=steps, input="spread", bias="spread", stop="window")
+        super().__init__(dataclasses.replace(graph, schedule=schedule), steps, options)

@@ -50,7 +50,10 @@ class CpuEngine(Engine):
         self.check(emitted, steps, record)
         if not len(emitted):
             return ReferenceEngine(self.graph).run(emitted, steps, record)
-        parts = [emitted[first : first + self.tile] for first in range(0, len(emitted), self.tile)]
+        count = -(-len(emitted) // self.tile)
+        if count < self.workers or count % self.workers:  # no worker waits for the others' last tile
+            count = min(len(emitted), -(-count // self.workers) * self.workers)
+        parts = np.array_split(emitted, count)
 
         def one(part: npt.NDArray[np.integer]) -> Tile:
             tile = Tile(self.plan, part, steps, record, self.density, self.cache_bytes)

@@ -77,7 +77,7 @@ def make_product(synapse: Synapse, shape: Shape, largest: int, order: npt.NDArra
     fits = reach * 2 * largest < EXACT_FLOAT32 and _windows_meet_the_map(conv, shape)
     if not (private and fits and private_operators_work()):
         return _unshifted(plain)
-    return _shifted(_private_matrix(conv, shape) if _is_small(conv, shape) else _private(conv, shape), plain)
+    return _shifted(_private_matrix(conv, shape) if _is_matrix(conv, shape) else _private(conv, shape), plain)
 
 
 def _unshifted(call: Callable[[Rows, int], Float32]) -> Product:
@@ -112,8 +112,10 @@ def as_convolution(synapse: Synapse, shape: Shape, order: npt.NDArray[np.int64] 
     )
 
 
-def _is_small(conv: Conv2d, shape: Shape) -> bool:
-    """As a matrix from all neurons to all neurons it takes fewer multiplications: most of its taps are padding."""
+def _is_matrix(conv: Conv2d, shape: Shape) -> bool:
+    """It is a matrix, or as one from all neurons to all neurons takes fewer multiplications: most taps are padding."""
+    if math.prod(shape.source[1:]) == math.prod(shape.charge[1:]) == math.prod(conv.kernel) == conv.groups == 1:
+        return True
     weights = math.prod(shape.source) * math.prod(shape.charge)
     return weights <= MATRIX_WEIGHTS and weights <= 0.8 * conv.weight.size * math.prod(shape.charge[1:])
 
