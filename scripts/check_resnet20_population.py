@@ -1,8 +1,8 @@
 """A 2-bit ResNet-20 of CIFAR shape in population code, loaded by unmodified lava-dl and run on Lava.
 
-    uv run python scripts/check_resnet20_population.py [--images 5] [--seed 0]
+    uv run python scripts/check_resnet20_population.py [--checkpoint MODEL.pt --data-root FOLDER]
 
-Weights are random: this checks equality, not accuracy. The images enter one in each step; the potentials of the last
+Without a checkpoint weights and images are random. The images enter one in each step; the potentials of the last
 layer must be the logits of the integer network. Lava's processes are its own; its convolution runs through our process
 model (the same integers, `lava.run_stock(models="fast")`), without which a run takes very long. Takes about a minute.
 """
@@ -19,27 +19,44 @@ import numpy as np
 import torch
 
 from fastsnn_deploy import lava, netx
-from fastsnn_deploy.lower import lower
+from fastsnn_deploy.graph import SpikingGraph
+from fastsnn_deploy.lower import convert, lower
 from fastsnn_deploy.population import to_population
-from fastsnn_deploy.quantize import calibrate, prepare
+from fastsnn_deploy.quantize import calibrate, load, prepare
+from fastsnn_deploy.quantize.data import load_images
 from fastsnn_deploy.quantize.models import build
 from fastsnn_deploy.simulate import evaluate
 from fastsnn_deploy.trace import trace
 
 
-def main() -> None:
-    """Exit code 0 if all logits are equal."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=5)
-    parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args()
+def random(options: argparse.Namespace) -> tuple[SpikingGraph, np.ndarray]:
+    """A network with random 2-bit weights, and random images, int64 [N, 3, 32, 32]."""
     torch.manual_seed(options.seed)
     twin = prepare(build("resnet20"), bits=2, weight_bits=2, mean=(0.49, 0.48, 0.45), std=(0.25, 0.24, 0.26))
     twin.eval()
     calibrate(twin, torch.rand(64, 3, 32, 32))
-    population = to_population(lower(trace(twin, (3, 32, 32))), replicas=1)
-    graph = population.graph
     levels = np.random.default_rng(options.seed).integers(0, 256, (options.images, 3, 32, 32))
+    return lower(trace(twin, (3, 32, 32))), levels
+
+
+def trained(options: argparse.Namespace) -> tuple[SpikingGraph, np.ndarray]:
+    """The network of a checkpoint, and the first of its test images."""
+    checkpoint = load(options.checkpoint)
+    images = load_images(str(checkpoint.metadata["data"]), "test", options.data_root)
+    return convert(checkpoint), images.levels[: options.images].numpy()
+
+
+def main() -> None:
+    """Exit code 0 if all logits are equal."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--checkpoint", type=Path, help="a trained network; its test images are used")
+    parser.add_argument("--data-root", default="data")
+    parser.add_argument("--images", type=int, default=5)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    source, levels = trained(options) if options.checkpoint else random(options)
+    population = to_population(source, replicas=8 if options.checkpoint else 1)
+    graph = population.graph
     emitted = graph.input.encode(levels)
     print(f"{population.neurons:,} LIF neurons, {population.weights[0]:,} weights, {population.depth} steps")
     start = time.monotonic()
