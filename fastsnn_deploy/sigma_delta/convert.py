@@ -1,5 +1,8 @@
 """From a spiking graph to a sigma-delta network: power-of-two units, 8-bit weights, and a bound on the error.
 
+Layers. A layer holds what is computed in it and relays of what later layers still read (`merge.py`). Relays are
+channels like all others, with the real weight 1.
+
 Units. Layer l works in units of 2**-k_l counts. A message is 64 units, a state 4096 (spike_exp and state_exp of NetX),
 so a weight W of NetX carries W / 64 units for one unit of its source: the real weight w (counts for a count) becomes
 W = round(64 * 2**(k_l - k_(l-1)) * w), the bias b becomes round(2**k_l * b).
@@ -10,9 +13,13 @@ activation. The sum is off by at most
     sum |W| / 64 * e  +  sum |W - 64 * 2**(k_l - k_(l-1)) * w| / 64 * p  +  |rounding of the bias|
 
 and ReLU does not enlarge it. The neuron then sends every change of its activation with the low 6 bits of the state
-cut off (sdn/models.py:339, a floor), which loses at most 63 / 4096 units each time. Under a constant input, layer l
-changes at most l + 1 times: at the start for its own bias, then once for each layer before it. Delta sends its input
-without a loss.
+cut off (sdn/models.py:339, a floor). The state is a multiple of g, the greatest common divisor of 64 and the channel's
+weights, so this loses at most (64 - g) / 4096 units each time, nothing in a relay of weight 64. Under a constant
+input, layer l changes at most l + 1 times: at the start for its own bias, then once for each layer before it. Delta
+sends its input without a loss.
+
+All weights of a layer have one exponent in stock NetX. Where a relay's 1 or a shortcut stands beside small weights,
+these keep fewer bits; the middle term of the bound says what that costs.
 """
 
 from __future__ import annotations
@@ -24,8 +31,9 @@ import numpy as np
 import numpy.typing as npt
 
 from fastsnn_deploy.errors import LoweringError
-from fastsnn_deploy.graph import Linear, SpikingGraph
-from fastsnn_deploy.sigma_delta.stages import Float64, Stage, stages_of
+from fastsnn_deploy.graph import SpikingGraph
+from fastsnn_deploy.sigma_delta.merge import stages_of
+from fastsnn_deploy.sigma_delta.stages import Float64, Stage
 from fastsnn_deploy.stock import Sdnn, StockConv, StockDense, StockFlatten, StockInput, StockLayer, StockNetwork, check
 
 Int64 = npt.NDArray[np.int64]
@@ -40,7 +48,6 @@ SUM_UNITS = 2**23 // STATE_ONE
 """Sums below this many units fit the 24 bits of Lava's convolution."""
 
 MAX_EXPONENT = 18
-LOST_PER_MESSAGE = (MESSAGE_ONE - 1) / STATE_ONE
 FLOAT_SLACK = 2.0**-40
 """Relative and absolute allowance for float64 rounding of the real-valued reference."""
 
@@ -49,8 +56,9 @@ FLOAT_SLACK = 2.0**-40
 class LayerBound:
     """Largest possible error of one layer, for inputs whose activations stay within those of the calibration.
 
-    name: of the population or readout. activation: float64 [C], of the activation against the real-valued network,
-    in counts (readout: charge). sent: what the next layer receives. peak: float64 [C], largest real activation.
+    name: of the stage. activation: float64 [C] for all channels of the layer, relays included, of the activation
+    against the real-valued network, in counts (readout: charge). sent: what the next layer receives. peak: float64
+    [C], largest real activation.
     """
 
     name: str
@@ -87,35 +95,35 @@ class SigmaDeltaNetwork:
         return np.broadcast_to(emitted << self.exponents[0], (self.steps, *emitted.shape))
 
     def readout(self, sigma: npt.NDArray[np.integer]) -> Float64:
-        """Charge of the readout, float64, from the integers that the last layer sends, [..., C]."""
-        return np.asarray(sigma / (STATE_ONE * 2.0 ** self.exponents[-1]) + self.stages[-1].bias)
+        """Charge of the last layer, float64, from the integers that it sends, [..., *shape]."""
+        last = self.stages[-1]
+        return np.asarray(sigma / (STATE_ONE * 2.0 ** self.exponents[-1]) + last.along(last.bias))
 
 
 def convert(graph: SpikingGraph, calibration: Int64, *, headroom: float = 2.0) -> SigmaDeltaNetwork:
-    """Convert a sequential graph.
+    """Convert a graph with one readout.
 
     calibration: int64 [N, *input shape], emitted integers of typical images (`graph.input.encode(images)`); their
     activations choose the units, with a factor of `headroom` to the end of the message's 16 bits. Raises
-    LoweringError for graphs that are no chain of convolutions and dense layers, and for inputs beyond the messages;
-    InputError where stock Lava has no exact form of the integers.
+    LoweringError for max pools, for counts below 0 and for inputs beyond the messages; GraphError where the graph
+    cannot become a chain; InputError where stock Lava has no exact form of the integers.
     """
     stages = stages_of(graph)
-    values = [calibration.astype(np.float64)]
-    sums = [0.0]
-    for stage in stages:
-        sums.append(float(np.abs(stage.apply(np.abs(stage.weight), np.abs(values[-1]))).max(initial=0.0)))
-        values.append(stage.real(values[-1]))
-    exponents = [_input_exponent(graph, values[0], headroom)]
+    values = calibration.astype(np.float64)
+    peak = _channel_peaks(values)
+    exponents = [_input_exponent(graph, values, headroom)]
     layers: list[StockLayer] = [StockInput(shape=graph.input.shape, neuron=Sdnn(), name=graph.input.name)]
     bounds: list[LayerBound] = []
     error = np.zeros(graph.input.shape[0])
     for depth, stage in enumerate(stages, start=1):
-        limits = [(SUM_UNITS, sums[depth])]
+        limits = [(SUM_UNITS, float(np.abs(stage.apply(np.abs(stage.weight), np.abs(values))).max(initial=0.0)))]
+        values = stage.real(values)
         if not stage.is_readout:
-            limits.append((MESSAGE_UNITS, float(np.abs(values[depth]).max(initial=0.0))))
+            limits.append((MESSAGE_UNITS, float(np.abs(values).max(initial=0.0))))
         exponents.append(_exponent(stage, exponents[-1], limits, headroom))
         weight, bias = _integers(stage, exponents[-2], exponents[-1])
-        bounds.append(_bound(stage, depth, values, weight, bias, exponents[-2:], error))
+        before, peak = peak, _channel_peaks(values)
+        bounds.append(_bound(stage, depth, (before, peak), (weight, bias), exponents[-2:], error))
         error = bounds[-1].sent
         layers += _layers(stage, weight, bias)
     network = StockNetwork(tuple(layers), metadata=_metadata(stages, exponents))
@@ -144,7 +152,7 @@ def _exponent(stage: Stage, source: int, limits: list[tuple[int, float]], headro
     """The finest unit whose weights fit 8 bits and whose values fit their registers."""
     largest = float(np.abs(stage.weight).max(initial=0.0))
     if largest == 0:
-        raise LoweringError(f"all weights into '{stage.node.name}' are 0")
+        raise LoweringError(f"all weights into '{stage.name}' are 0")
     return min(source + int(np.floor(np.log2(WEIGHT_MAX / (MESSAGE_ONE * largest)))), _fitting(limits, headroom))
 
 
@@ -154,20 +162,31 @@ def _integers(stage: Stage, source: int, own: int) -> tuple[Int64, Int64]:
 
 
 def _bound(
-    stage: Stage, depth: int, values: list[Float64], weight: Int64, bias: Int64, exponents: list[int], error: Float64
+    stage: Stage,
+    depth: int,
+    peaks: tuple[Float64, Float64],
+    integers: tuple[Int64, Int64],
+    exponents: list[int],
+    error: Float64,
 ) -> LayerBound:
-    source, own = exponents
-    before, after = values[depth - 1], values[depth]
+    """peaks: before and after the layer, float64 [I] and [O]. integers: weight, bias. error: of what arrives, [I]."""
+    (source, own), (weight, bias) = exponents, integers
     # to units of the source, one number for each of its channels, or for each neuron after a flatten
-    incoming = _spread(stage, error * 2.0**source, before)
-    peak = _spread(stage, _channel_peaks(before) * 2.0**source, before)
+    incoming = _spread(stage, error * 2.0**source)
+    peak = _spread(stage, peaks[0] * 2.0**source)
     rounding = np.abs(weight - stage.weight * MESSAGE_ONE * 2.0 ** (own - source))
     total = _weighted(stage, np.abs(weight) / MESSAGE_ONE, incoming) + _weighted(stage, rounding / MESSAGE_ONE, peak)
     if not stage.is_readout:  # the readout's bias stays a real number
         total += np.abs(bias - stage.bias * 2.0**own)
     total = total * (1 + FLOAT_SLACK) + FLOAT_SLACK
-    sent = total + (0.0 if stage.is_readout else LOST_PER_MESSAGE * (depth + 1))
-    return LayerBound(stage.node.name, total / 2.0**own, sent / 2.0**own, _channel_peaks(after))
+    sent = total + (0.0 if stage.is_readout else _lost(weight) * (depth + 1))
+    return LayerBound(stage.name, total / 2.0**own, sent / 2.0**own, peaks[1])
+
+
+def _lost(weight: Int64) -> Float64:
+    """Most that a message of each channel cuts off, in units: float64 [O]."""
+    divisor = np.gcd.reduce(weight.reshape(len(weight), -1), axis=1, initial=MESSAGE_ONE)
+    return np.asarray((MESSAGE_ONE - divisor) / STATE_ONE)
 
 
 def _channel_peaks(values: Float64) -> Float64:
@@ -175,39 +194,44 @@ def _channel_peaks(values: Float64) -> Float64:
     return np.asarray(np.abs(values).max(axis=(0, *range(2, values.ndim)), initial=0.0))
 
 
-def _spread(stage: Stage, channels: Float64, source: Float64) -> Float64:
-    return np.repeat(channels, int(np.prod(source.shape[2:]))) if stage.flatten else channels
+def _spread(stage: Stage, channels: Float64) -> Float64:
+    return np.repeat(channels, int(np.prod(stage.source[1:]))) if stage.flatten else channels
 
 
 def _weighted(stage: Stage, weight: Float64, channels: Float64) -> Float64:
     """Sum over the taps of |weight| times one number for each source channel: float64 [C]."""
-    if isinstance(stage.synapse, Linear):
+    if weight.ndim == 2:
         return np.asarray(weight @ channels)
     outputs, per_group = weight.shape[:2]
-    group = np.repeat(np.arange(stage.synapse.groups), outputs // stage.synapse.groups)
+    group = np.repeat(np.arange(stage.groups), outputs // stage.groups)
     source = channels[group[:, None] * per_group + np.arange(per_group)]
     return np.asarray((weight * source[:, :, None, None]).sum((1, 2, 3)))
 
 
 def _layers(stage: Stage, weight: Int64, bias: Int64) -> list[StockLayer]:
-    name, shape = stage.node.name, stage.node.shape
     neuron = Sdnn(sigma_output=stage.is_readout)
     own_bias = None if stage.is_readout else bias
-    synapse = stage.synapse
-    if isinstance(synapse, Linear):
-        dense = StockDense(shape=shape, weight=weight, bias=own_bias, neuron=neuron, name=name)
+    if weight.ndim == 2:
+        dense = StockDense(shape=stage.shape, weight=weight, bias=own_bias, neuron=neuron, name=stage.name)
         return [StockFlatten(shape=(weight.shape[1],)), dense] if stage.flatten else [dense]
-    geometry = {key: getattr(synapse, key) for key in ("stride", "padding", "dilation", "groups")}
-    return [StockConv(shape=shape, weight=weight, bias=own_bias, neuron=neuron, name=name, **geometry)]
+    geometry = {key: getattr(stage, key) for key in ("stride", "padding", "dilation", "groups")}
+    return [StockConv(shape=stage.shape, weight=weight, bias=own_bias, neuron=neuron, name=stage.name, **geometry)]
 
 
 def _metadata(stages: tuple[Stage, ...], exponents: list[int]) -> dict[str, str]:
-    """How to feed the network and read its answer: logits = (output / (4096 * 2**k) + bias) * scale."""
-    last = stages[-1].node
+    """How to feed the network and read its answer: logits = (output / (4096 * 2**k) + bias) * scale.
+
+    bias: of each row of the output. scale: of each channel of the readout, or one for all. pieces: only of a feature
+    map that is spread over rows, for each piece its first row, offset and stride.
+    """
+    last = stages[-1]
+    pieces = last.units[0].pieces
     values = {
         "input_exponent": exponents[0],
         "output_exponent": exponents[-1],
-        "bias": stages[-1].bias.tolist(),
-        "scale": np.atleast_1d(last.scale).tolist(),
+        "bias": last.bias.tolist(),
+        "scale": np.atleast_1d(last.node.scale).tolist(),
     }
+    if len(pieces) > 1:
+        values["pieces"] = [[piece.rows.start, piece.offset, piece.stride] for piece in pieces]
     return {"sigma_delta": json.dumps(values)}

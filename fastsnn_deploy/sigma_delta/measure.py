@@ -7,22 +7,26 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from fastsnn_deploy.graph import SpikingGraph
+from fastsnn_deploy.graph import Population, Readout, SpikingGraph
 from fastsnn_deploy.sigma_delta.convert import STATE_ONE, SigmaDeltaNetwork
+from fastsnn_deploy.sigma_delta.stages import Unit
 from fastsnn_deploy.simulate import evaluate
-from fastsnn_deploy.stock import run
+from fastsnn_deploy.stock import StockConv, StockDense, run
 
 Int64 = npt.NDArray[np.int64]
 Float64 = npt.NDArray[np.float64]
 
+BATCH_VALUES = 2**26
+"""Neurons x steps x images that are recorded at a time: 512 MiB of messages and states."""
+
 
 @dataclass(frozen=True)
 class LayerError:
-    """Errors of one layer's activation in counts (readout: charge), over all images and neurons.
+    """Errors of one unit's activation in counts (readout: charge), over all images and neurons.
 
-    largest, mean: against the real-valued ReLU network. bound: what `largest` cannot exceed on the calibration images.
-    quantised_largest, quantised_mean: against the integers of the quantised network, whose rounding and ceiling the
-    sigma-delta network does not have.
+    name: of the population or readout; relays are not compared. largest, mean: against the real-valued ReLU network.
+    bound: what `largest` cannot exceed on the calibration images. quantised_largest, quantised_mean: against the
+    integers of the quantised network, whose rounding and ceiling the sigma-delta network does not have.
     """
 
     name: str
@@ -35,7 +39,7 @@ class LayerError:
 
 @dataclass(frozen=True)
 class Comparison:
-    """layers: one for each stage. Predictions are the arg max of the logits.
+    """layers: one for each population and the readout. Predictions are the arg max of the logits.
 
     images: compared. different: predictions that differ from those of the quantised network. accuracy,
     quantised_accuracy: fraction of predictions that equal the labels, None without labels.
@@ -66,42 +70,87 @@ def compare(
 
     emitted: int64 [N, *input shape], as for `convert`. labels: int64 [N].
     """
-    activations = activations_of(converted, emitted)
-    quantised = evaluate(graph, emitted)
-    real = emitted.astype(np.float64)
-    layers = []
-    for stage, bound, value in zip(converted.stages, converted.bounds, activations, strict=True):
-        real = stage.real(real)
-        error, other = np.abs(value - real), np.abs(value - quantised[stage.node.name])
-        worst = float(bound.activation.max())
-        layers.append(LayerError(stage.node.name, _max(error), _mean(error), worst, _max(other), _mean(other)))
-    last = converted.stages[-1].node
-    predictions = (activations[-1] * last.scale).argmax(1)
-    expected = (quantised[last.name] * last.scale).argmax(1)
+    errors: dict[str, tuple[_Errors, _Errors]] = {unit.node.name: (_Errors(), _Errors()) for unit in _units(converted)}
+    answers: list[tuple[Int64, Int64]] = []
+    for start in range(0, len(emitted), _batch(converted)):
+        batch = emitted[start : start + _batch(converted)]
+        found, quantised = activations_of(converted, batch), evaluate(graph, batch)
+        real = batch.astype(np.float64)
+        for stage, values in zip(converted.stages, found, strict=True):
+            real = stage.real(real)
+            for unit in stage.units:
+                value = unit.read(values)
+                errors[unit.node.name][0].add(value - unit.read(real))
+                errors[unit.node.name][1].add(value - quantised[unit.node.name])
+        last = converted.stages[-1].units[0]
+        answers.append((_classes(last.node, last.read(found[-1])), _classes(last.node, quantised[last.node.name])))
+    empty = np.zeros(0, dtype=np.int64)
+    predictions, expected = (np.concatenate([empty, *(answer[i] for answer in answers)]) for i in (0, 1))
+    layers = tuple(
+        LayerError(unit.node.name, *errors[unit.node.name][0].figures, worst, *errors[unit.node.name][1].figures)
+        for unit, worst in zip(_units(converted), _worst(converted), strict=True)
+    )
     accuracies = (None, None) if labels is None else (_mean(predictions == labels), _mean(expected == labels))
-    return Comparison(tuple(layers), len(emitted), int((predictions != expected).sum()), *accuracies)
+    return Comparison(layers, len(emitted), int((predictions != expected).sum()), *accuracies)
+
+
+def _units(converted: SigmaDeltaNetwork) -> list[Unit]:
+    return [unit for stage in converted.stages for unit in stage.units]
+
+
+def _worst(converted: SigmaDeltaNetwork) -> list[float]:
+    """Bound of each unit."""
+    both = zip(converted.stages, converted.bounds, strict=True)
+    return [unit.largest(bound.activation) for stage, bound in both for unit in stage.units]
+
+
+@dataclass
+class _Errors:
+    """Largest, sum and number of absolute errors so far."""
+
+    largest: float = 0.0
+    total: float = 0.0
+    count: int = 0
+
+    def add(self, error: Float64) -> None:
+        self.largest = max(self.largest, float(np.abs(error).max(initial=0.0)))
+        self.total += float(np.abs(error).sum())
+        self.count += error.size
+
+    @property
+    def figures(self) -> tuple[float, float]:
+        """Largest and mean."""
+        return self.largest, self.total / max(self.count, 1)
+
+
+def _classes(node: Population | Readout, values: npt.NDArray[np.generic]) -> Int64:
+    scale = np.atleast_1d(node.scale)
+    return np.asarray((values * scale.reshape(-1, *(1,) * (len(node.shape) - 1))).argmax(1))
+
+
+def _batch(converted: SigmaDeltaNetwork) -> int:
+    """Images that are run at a time."""
+    neurons = sum(int(np.prod(layer.shape)) for layer in converted.network.layers)
+    return max(1, BATCH_VALUES // (neurons * converted.steps))
 
 
 def activations_of(converted: SigmaDeltaNetwork, emitted: Int64) -> list[Float64]:
     """Settled activation of each stage, float64 [N, *shape], in counts; charge with its bias for the readout."""
     result = run(converted.network, converted.frames(emitted), converted.steps)
     values = []
-    for index, layer, stage in zip(converted.layers, converted.stages, converted.exponents[1:], strict=True):
+    for index, stage, exponent in zip(converted.layers, converted.stages, converted.exponents[1:], strict=True):
         sigma = result.potentials[index]
         assert sigma is not None
-        bias = getattr(converted.network.layers[index], "bias", None)
-        state = sigma[-1].astype(np.float64) / STATE_ONE
-        if layer.is_readout:
+        if stage.is_readout:
             values.append(converted.readout(sigma[-1]))
             continue
-        state = state + (0 if bias is None else bias.reshape(-1, *(1,) * (state.ndim - 2)))
-        values.append(np.maximum(state, 0) / 2.0**stage)
+        layer = converted.network.layers[index]
+        assert isinstance(layer, (StockConv, StockDense))
+        assert layer.bias is not None
+        state = sigma[-1].astype(np.float64) / STATE_ONE + stage.along(layer.bias)
+        values.append(np.maximum(state, 0) / 2.0**exponent)
     return values
 
 
-def _max(values: npt.NDArray[np.floating]) -> float:
-    return float(values.max(initial=0.0))
-
-
-def _mean(values: npt.NDArray[np.floating | np.bool_]) -> float:
+def _mean(values: npt.NDArray[np.bool_]) -> float:
     return float(np.mean(values)) if values.size else 0.0

@@ -1,102 +1,120 @@
-"""A sequential spiking graph as a chain of real-valued ReLU layers, in counts."""
+"""The layers of a sigma-delta network as real-valued ReLU layers, in counts."""
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from fastsnn_deploy.errors import LoweringError, Problem
-from fastsnn_deploy.graph import Conv2d, Flatten, Input, Linear, Node, Population, Readout, SpikingGraph, Synapse
+from fastsnn_deploy.graph import Population, Readout
 from fastsnn_deploy.graph.synapses.conv2d import windows
 
 Float64 = npt.NDArray[np.float64]
+Pair = tuple[int, int]
+Scalar = TypeVar("Scalar", np.float64, np.int64)
+
+CHUNK_VALUES = 2**24
+"""Window elements of a convolution that are held at a time, 128 MiB."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Rows of a layer that hold the positions `offset + k * stride` of a node's feature map, or a whole vector."""
+
+    rows: slice
+    offset: Pair = (0, 0)
+    stride: Pair = (1, 1)
+
+
+@dataclass(frozen=True, eq=False)
+class Unit:
+    """A population or readout that a stage computes. pieces: together all of its neurons."""
+
+    node: Population | Readout
+    pieces: tuple[Piece, ...]
+
+    def read(self, layer: Float64) -> Float64:
+        """The unit's values, float64 [N, *node shape], out of those of its layer, [N, *stage shape]."""
+        if layer.ndim == 2:
+            return layer[:, self.pieces[0].rows].reshape(len(layer), *self.node.shape)
+        values = np.empty((len(layer), *self.node.shape))
+        for piece in self.pieces:
+            (y, x), (down, right) = piece.offset, piece.stride
+            values[:, :, y::down, x::right] = layer[:, piece.rows]
+        return values
+
+    def largest(self, rows: Float64) -> float:
+        """The largest of some numbers, float64 [C] for the rows of the layer, over the unit's rows."""
+        return max(float(rows[piece.rows].max(initial=0.0)) for piece in self.pieces)
 
 
 @dataclass(frozen=True, eq=False)
 class Stage:
-    """One synapse with the population or readout it feeds.
+    """One layer: the units computed in it, and relays of what later layers still read.
 
-    synapse: as Conv2d or Linear, for its geometry. weight: float64, shaped like the synapse's, counts (or for the
-    readout charge) for one count of the source. bias: float64 [C], in the same unit. flatten: whether the source is
-    flattened first. node: the population or readout.
+    source, shape: of the layer before and of this one. weight: float64 [O, I / groups, kh, kw] or [O, I], counts (or
+    for the readout charge) for one count of the source; 1 for a relay. bias: float64 [O], in the same unit. stride,
+    padding, dilation, groups: of a convolution.
     """
 
-    node: Population | Readout
-    synapse: Conv2d | Linear
+    units: tuple[Unit, ...]
+    source: tuple[int, ...]
+    shape: tuple[int, ...]
     weight: Float64
     bias: Float64
-    flatten: bool
+    stride: Pair = (1, 1)
+    padding: Pair = (0, 0)
+    dilation: Pair = (1, 1)
+    groups: int = 1
+
+    @property
+    def node(self) -> Population | Readout:
+        """The first of the units."""
+        return self.units[0].node
+
+    @property
+    def name(self) -> str:
+        """Names of all units."""
+        return "+".join(unit.node.name for unit in self.units)
 
     @property
     def is_readout(self) -> bool:
         """Whether this is the last stage, which has no ReLU."""
         return isinstance(self.node, Readout)
 
+    @property
+    def flatten(self) -> bool:
+        """Whether the source is flattened first."""
+        return self.weight.ndim == 2 and len(self.source) == 3
+
     def apply(self, weight: Float64, x: Float64) -> Float64:
-        """The synapse's linear map with other weights: float64 [N, *source shape] -> [N, *node shape]."""
-        if self.flatten:
-            x = x.reshape(len(x), -1)
-        synapse = self.synapse
-        if isinstance(synapse, Linear):
-            return np.asarray(x @ weight.T)
-        view = windows(x, synapse.kernel, synapse.stride, synapse.padding, synapse.dilation)  # type: ignore[arg-type]
-        outputs, per_group, kh, kw = weight.shape
-        batch, (_, height, width) = len(x), synapse.shape
-        columns = view.transpose(0, 2, 3, 1, 4, 5).reshape(batch, height * width, synapse.groups, per_group * kh * kw)
-        kernels = weight.reshape(synapse.groups, outputs // synapse.groups, -1)
+        """The layer's linear map with other weights: float64 [N, *source] -> [N, *shape]."""
+        if weight.ndim == 2:
+            return np.asarray(x.reshape(len(x), -1) @ weight.T)
+        result = np.empty((len(x), *self.shape))
+        size = max(1, CHUNK_VALUES // (weight[0].size * self.groups * self.shape[1] * self.shape[2]))
+        for start in range(0, len(x), size):
+            result[start : start + size] = self._convolved(weight, x[start : start + size])
+        return result
+
+    def _convolved(self, weight: Float64, x: Float64) -> Float64:
+        outputs, per_group, *kernel = weight.shape
+        size = (kernel[0], kernel[1])
+        view = windows(x, size, self.stride, self.padding, self.dilation)  # type: ignore[arg-type]
+        batch, (_, height, width) = len(x), self.shape
+        taps = per_group * kernel[0] * kernel[1]
+        columns = view.transpose(0, 2, 3, 1, 4, 5).reshape(batch, height * width, self.groups, taps)
+        kernels = weight.reshape(self.groups, outputs // self.groups, -1)
         charge = np.matmul(columns.transpose(0, 2, 1, 3), kernels.transpose(0, 2, 1))
-        return np.asarray(charge.transpose(0, 1, 3, 2).reshape(batch, *synapse.shape))
+        return np.asarray(charge.transpose(0, 1, 3, 2).reshape(batch, *self.shape))
 
     def real(self, x: Float64) -> Float64:
         """The real-valued layer: ReLU of weights and bias, without rounding and without a ceiling."""
-        value = self.apply(self.weight, x) + self.bias.reshape(-1, *(1,) * (len(self.node.shape) - 1))
+        value = self.apply(self.weight, x) + self.along(self.bias)
         return value if self.is_readout else np.maximum(value, 0.0)
 
-
-def stages_of(graph: SpikingGraph) -> tuple[Stage, ...]:
-    """The chain of stages from the input to the readout. Raises LoweringError with every node that does not fit."""
-    problems = [problem for node in graph.nodes for problem in _problems(graph, node)]
-    readers = Counter(name for node in graph.nodes for name in node.inputs)
-    problems += [
-        Problem(f"'{name}'", f"is read by {count} nodes; only chains can be sigma-delta networks")
-        for name, count in readers.items()
-        if count > 1
-    ]
-    if len(graph.outputs) != 1 or not isinstance(graph[graph.outputs[0]], Readout):
-        problems.append(Problem("graph", f"has the outputs {list(graph.outputs)}, must have one readout"))
-    if problems:
-        raise LoweringError("the graph has no sigma-delta form", problems)
-    return tuple(_stage(graph, node) for node in graph.nodes if isinstance(node, (Population, Readout)))
-
-
-def _problems(graph: SpikingGraph, node: Node) -> list[Problem]:
-    at = f"{type(node).__name__} '{node.name}'" + (f" (module {node.module})" if node.module else "")
-    if isinstance(node, (Population, Readout)) and len(node.inputs) != 1:
-        return [Problem(at, f"adds {len(node.inputs)} synapses; stock NetX has no residual connections")]
-    if isinstance(node, Population) and node.floor < 0:
-        return [Problem(at, f"has counts down to {node.floor}; the sigma-delta neuron has a ReLU")]
-    if isinstance(node, Synapse):
-        primitive = node.as_primitive()
-        if not isinstance(primitive, (Conv2d, Linear)) or primitive.shape != node.shape:
-            return [Problem(at, "is neither a convolution nor a dense layer for stock NetX")]
-    elif not isinstance(node, (Input, Flatten, Population, Readout)):
-        return [Problem(at, "has no sigma-delta form in stock NetX", "Use strided convolutions or average pooling")]
-    return []
-
-
-def _stage(graph: SpikingGraph, node: Population | Readout) -> Stage:
-    synapse = graph[node.inputs[0]]
-    assert isinstance(synapse, Synapse)
-    primitive = synapse.as_primitive()
-    assert isinstance(primitive, (Conv2d, Linear))
-    threshold, bias = np.ones(node.channels), node.bias.astype(np.float64)
-    if isinstance(node, Population):
-        threshold = node.threshold.astype(np.float64)
-        # initial = threshold // 2 only rounds; what it holds beyond that is a bias
-        bias += node.initial - node.threshold // 2
-    weight = primitive.effective_weight / threshold.reshape(-1, *(1,) * (primitive.weight.ndim - 1))
-    flatten = isinstance(graph[synapse.inputs[0]], Flatten)
-    return Stage(node, primitive, weight, bias / threshold, flatten)
+    def along(self, rows: npt.NDArray[Scalar]) -> npt.NDArray[Scalar]:
+        """One number for each row, [O], with axes so that it broadcasts over [N, *shape]."""
+        return rows.reshape(-1, *(1,) * (len(self.shape) - 1))

@@ -1,4 +1,4 @@
-"""Random chains of convolutions, average pooling and dense layers as spiking graphs."""
+"""Random chains of convolutions, average pooling and dense layers as spiking graphs, and one with branches."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from fastsnn_deploy.graph import (
     SumPool2d,
     Synapse,
 )
+from tests.random_graphs import random_graph
 
 
 def population(rng: np.random.Generator, source: Synapse, low: int, high: int) -> Population:
@@ -69,6 +70,11 @@ def chain(seed: int, levels: int = 31) -> SpikingGraph:
         Readout(name="out", inputs=("last",), shape=(5,), bias=rng.integers(-900, 900, 5), scale=np.full(5, 0.01)),
     ]
     return SpikingGraph(nodes=tuple(nodes), outputs=("out",))
+
+
+def residual() -> SpikingGraph:
+    """A residual sum and a concat on a 2x2x4 image: 4 of the 6 hidden layers hold relays as well."""
+    return random_graph(294, max_size=6, max_channels=3)
 
 
 def images(graph: SpikingGraph, seed: int, count: int) -> np.ndarray:

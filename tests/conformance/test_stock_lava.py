@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from fastsnn_deploy.graph import SpikingGraph
 from fastsnn_deploy.sigma_delta import convert
-from tests.conformance.chains import chain, images
+from tests.conformance.chains import chain, images, residual
 from tests.conformance.networks import random_case
 from tests.conformance.stock import EXTRA_CASES, Case, assert_same, run_stock
 
@@ -21,14 +22,15 @@ SECONDS_PER_CASE = 20
 def test_random_networks_equal_stock_lava(tmp_path: Path) -> None:
     cases = [random_case(seed, sigma_delta=sigma_delta) for seed, sigma_delta in CASES]
     cases += [converted_case(seed) for seed in range(1 + EXTRA_CASES // 4)]
+    cases.append(converted_case(0, residual()))
     results = run_stock(cases, tmp_path, timeout=60 + SECONDS_PER_CASE * len(cases))
     for case, stock in zip(cases, results, strict=True):
         assert_same(case, stock)
 
 
-def converted_case(seed: int) -> Case:
-    """A spiking graph's sigma-delta network, fed as the conversion says."""
-    graph = chain(seed)
+def converted_case(seed: int, graph: SpikingGraph | None = None) -> Case:
+    """The sigma-delta network of a spiking graph (default: a chain), fed as the conversion says."""
+    graph = graph or chain(seed)
     emitted = images(graph, seed, 1)
     converted = convert(graph, emitted)
     return Case(converted.network, converted.frames(emitted)[:, 0])
