@@ -47,7 +47,7 @@ def evaluate(
     samples: Annotated[int | None, typer.Option(min=1, help="Number of test images. Default: all.")] = None,
     batch: Annotated[int | None, typer.Option(min=1, help="Images at a time. Never changes a result.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Steps for each image. Default: until settled.")] = None,
-    engine: Annotated[str, typer.Option(help="Simulator: cpu, reference, or triton (needs a GPU).")] = "cpu",
+    engine: Annotated[str, typer.Option(help="Simulator: cpu, reference, or gpu.")] = "cpu",
     threads: Annotated[int | None, typer.Option(min=1, help="Processor cores for each process. Default: all.")] = None,
     curve: Annotated[Path | None, typer.Option(help="Also write accuracy at each step to this .csv or .png.")] = None,
     as_json: Json = False,
