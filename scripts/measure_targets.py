@@ -15,14 +15,19 @@ from importlib.metadata import version
 import numpy as np
 
 from fastsnn_deploy import quantize
+from fastsnn_deploy.errors import InputError
 from fastsnn_deploy.graph import SpikingGraph, with_code
 from fastsnn_deploy.lower import convert
 from fastsnn_deploy.population import to_population
 from fastsnn_deploy.profile import count
 from fastsnn_deploy.profile.stock import count_stock
 from fastsnn_deploy.quantize.data import load_images
+from fastsnn_deploy.sigma_delta import convert as to_sigma_delta
 from fastsnn_deploy.simulate import evaluate, logits, simulate
 from fastsnn_deploy.stock import run as run_stock
+
+SIGMA_DELTA_BATCH = 5
+"""Images that are run at a time: every layer of every step is recorded."""
 
 HEADINGS = ("target", "same integers?", "stock?", "neurons", "synapses", "steps", "messages", "synaptic operations")
 
@@ -46,6 +51,7 @@ def main() -> None:
         for row in (
             extension(graph, emitted, "unary"),
             extension(graph, emitted, "graded"),
+            sigma_delta(graph, emitted),
             population(graph, emitted),
         ):
             print("| " + " | ".join(row) + " |")
@@ -62,6 +68,28 @@ def extension(graph: SpikingGraph, emitted: np.ndarray, code: str) -> tuple[str,
     name = "signed-if" if code == "unary" else code
     exact = all(np.array_equal(run.final(p.name), evaluate(graph, emitted)[p.name]) for p in graph.populations)
     return name, "yes" if exact else "NO", "no", *(f"{n:,}" for n in figures), steps, *(f"{n:,.0f}" for n in sums)
+
+
+def sigma_delta(graph: SpikingGraph, emitted: np.ndarray) -> tuple[str, ...]:
+    """Row of `sigma-delta`, its units chosen on the same images; the reason where the graph has no such form."""
+    try:
+        network = to_sigma_delta(graph, emitted)
+    except InputError as error:
+        reason = str(error.problems[0] if error.problems else error)
+        return "sigma-delta", f"refused: {reason}", "yes", *("",) * (len(HEADINGS) - 3)
+    counted, predictions = [], []
+    for start in range(0, len(emitted), SIGMA_DELTA_BATCH):
+        frames = network.frames(emitted[start : start + SIGMA_DELTA_BATCH])
+        run = run_stock(network.network, frames, network.steps)
+        counted.append(count_stock(network.network, frames, run))
+        unit, sigma = network.stages[-1].units[0], run.potentials[-1]
+        predictions.append(logits(graph, {unit.node.name: unit.read(network.readout(sigma[-1]))}).argmax(1))
+    before = logits(graph, evaluate(graph, emitted)).argmax(1)
+    same = int((np.concatenate(predictions) == before).sum())
+    sums = (sum(getattr(each, key) for each in counted) / len(emitted) for key in ("messages", "synaptic_operations"))
+    sizes = f"{counted[0].neurons:,}", f"{counted[0].synapses:,}"
+    note = f"no ({same} of {before.size} predictions as before)"
+    return "sigma-delta", note, "yes", *sizes, f"{network.steps}", *(f"{n:,.0f}" for n in sums)
 
 
 def population(graph: SpikingGraph, emitted: np.ndarray) -> tuple[str, ...]:

@@ -150,7 +150,6 @@ def test_branches_stay_within_their_bounds_and_are_the_real_valued_network() -> 
     assert found["phases"]
 
 
-
 def test_comparison_names_the_units_of_a_residual_graph() -> None:
     graph = residual()
     emitted = graph.input.encode(random_images(graph, 0, 30))

@@ -18,7 +18,7 @@ from fastsnn_deploy.population import to_population
 from fastsnn_deploy.profile.stock import count_stock, fan_out
 from fastsnn_deploy.quantize import load
 from fastsnn_deploy.quantize.data import load_images
-from fastsnn_deploy.stock import Lif, StockConv, StockDense, StockInput, StockNetwork
+from fastsnn_deploy.stock import Lif, Sdnn, StockConv, StockDense, StockInput, StockNetwork
 from fastsnn_deploy.stock import run as run_stock
 from fastsnn_deploy.verify import verify_population
 
@@ -109,6 +109,19 @@ def test_stock_counts_of_a_tiny_stream():
     assert (counts.neurons, counts.synapses, counts.parameters) == (3, 5, 5)
     assert counts.messages == 2 + 2 + 1
     assert counts.synaptic_operations == (2 + 1) + (2 + 1)
+
+
+def test_stock_counts_of_a_tiny_sigma_delta_network():
+    """A constant input is sent once; a hidden neuron sends its bias, then its change; the output sends no message."""
+    hidden = StockDense(shape=(2,), weight=np.array([[64, 0], [64, 64]]), bias=np.array([0, 3]), neuron=Sdnn())
+    output = StockDense(shape=(1,), weight=np.array([[64, 32]]), bias=None, neuron=Sdnn(sigma_output=True))
+    network = StockNetwork((StockInput(shape=(2,), neuron=Sdnn()), hidden, output))
+    frames = np.array([[[5, 0]]] * 4)
+    counts = count_stock(network, frames, run_stock(network, frames, 4))
+    assert (counts.neurons, counts.synapses, counts.parameters) == (3, 5, 5)
+    # input 0 once; hidden 0 once; hidden 1 twice: 3, then 5 more
+    assert counts.messages == 1 + 1 + 2
+    assert counts.synaptic_operations == 2 + 3
 
 
 def test_population_needs_one_step_a_frame(checkpoint_file: Path):

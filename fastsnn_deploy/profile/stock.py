@@ -7,7 +7,16 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from fastsnn_deploy.stock import StockConv, StockDense, StockFlatten, StockNetwork, StockRun
+from fastsnn_deploy.stock import (
+    Sdnn,
+    StockConv,
+    StockDense,
+    StockFlatten,
+    StockInput,
+    StockLayer,
+    StockNetwork,
+    StockRun,
+)
 
 Int64 = npt.NDArray[np.int64]
 
@@ -28,13 +37,14 @@ class StockCounts:
 
 
 def count_stock(network: StockNetwork, frames: Int64, run: StockRun) -> StockCounts:
-    """Count what F frames that enter in successive steps cause in a network of memoryless neurons.
+    """Count what F frames that enter in successive steps cause in a network of memoryless or sigma-delta neurons.
 
     frames: int [F, N, *input shape]; run: `stock.run(network, frames, F + number of layers with weights)`. A frame is
     in layer k in step frame + k, and only that counts: neurons that fire without input do so in every step, and each
-    step is an inference of its own.
+    step is an inference of its own. Sigma-delta neurons send changes, so there all steps of the run count, of the
+    input as well; the sum that a Sigma output reports in every step is no message.
     """
-    messages = np.asarray(frames, dtype=np.int64)
+    messages = _entering(network, frames, run)
     neurons = synapses = parameters = sent = operations = 0
     sent += int(np.count_nonzero(messages))
     number = 0
@@ -50,10 +60,23 @@ def count_stock(network: StockNetwork, frames: Int64, run: StockRun) -> StockCou
         neurons += int(np.prod(layer.shape))
         operations += int(((messages != 0).sum((0, 1)) * fan).sum())
         series = run.spikes[index]
-        if series is not None:
-            messages = series[number : number + len(frames)].astype(np.int64)
+        if series is not None and not _reports(layer):
+            messages = series if isinstance(layer.neuron, Sdnn) else series[number : number + len(frames)]
             sent += int(np.count_nonzero(messages))
     return StockCounts(neurons, synapses, parameters, sent, operations)
+
+
+def _entering(network: StockNetwork, frames: Int64, run: StockRun) -> npt.NDArray[np.integer]:
+    """What the first layer with weights receives: the frames, or what a Delta sends of them."""
+    first, series = network.layers[0], run.spikes[0]
+    if isinstance(first, StockInput) and isinstance(first.neuron, Sdnn) and series is not None:
+        return series
+    return np.asarray(frames)
+
+
+def _reports(layer: StockLayer) -> bool:
+    neuron = getattr(layer, "neuron", None)
+    return isinstance(neuron, Sdnn) and neuron.sigma_output
 
 
 def fan_out(layer: StockConv | StockDense, source: tuple[int, ...]) -> Int64:
