@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from fastsnn_deploy.errors import InputError
+from fastsnn_deploy.quantize.image_files import ImageFiles
 
 Split = Literal["train", "test"]
 
@@ -25,11 +26,13 @@ Split = Literal["train", "test"]
 class Images:
     """levels: uint8 [N, C, H, W]; labels: int64 [N]. A level times `step` is the raw value, `highest` the top level.
 
+    Levels of a data set too large for memory are an `ImageFiles`, which reads what an index asks for.
+
     mean, std: per channel, of raw values over the training images; what networks are normalised with.
     """
 
     name: str
-    levels: Tensor
+    levels: Tensor | ImageFiles
     labels: Tensor
     classes: int
     mean: tuple[float, ...]
@@ -51,6 +54,9 @@ Loader = Callable[[Path, Split, bool], Images]
 
 DATASETS: dict[str, Loader] = {}
 """Every data set by name."""
+
+IN_MEMORY = 2**30
+"""Bytes of a folder of images beyond which they stay in their files."""
 
 DOWNLOADED = ("mnist", "cifar10", "cifar100")
 """Data sets that torchvision can fetch."""
@@ -160,16 +166,20 @@ def _cifar100(root: Path, split: Split, download: bool) -> Images:
 
 @dataset("folder")
 def _folder(root: Path, split: Split, download: bool) -> Images:
-    """`root/train/<class>/*.png` and `root/test/<class>/*.png`; all images of one size."""
+    """`root/train/<class>/*.png` and `root/test/<class>/*.png`; all images of one size. Streamed if there are many."""
     from torchvision.datasets import ImageFolder
 
     stored = ImageFolder(str(root / split))
     trained = sorted(path.name for path in (root / "train").iterdir() if path.is_dir())
     if stored.classes != trained:
         raise InputError(f"'{root / split}' and '{root / 'train'}' hold different classes. Give both the same folders")
+    labels = np.asarray([label for _, label in stored.samples])
+    files = ImageFiles([file for file, _ in stored.samples])
+    if np.prod(files.shape) > IN_MEMORY:
+        few = _colour_images("folder", np.zeros((0, 1, 1, 3), dtype=np.uint8), labels, len(stored.classes))
+        return replace(few, levels=files)
     arrays = [np.asarray(image, dtype=np.uint8) for image, _ in stored]
     sizes = {array.shape for array in arrays}
     if len(sizes) != 1:
         raise InputError(f"images in '{root / split}' differ in size: {sorted(sizes)[:3]}. Resize them to one size")
-    labels = np.asarray([label for _, label in stored.samples])
     return _colour_images("folder", np.stack(arrays), labels, len(stored.classes))
