@@ -1,8 +1,10 @@
 """Make the example exports in `netx_exports/` and their manifest: train, export, verify on Lava, record.
 
     uv run python scripts/make_examples.py [--data-root FOLDER] [NAME ...]
+    uv run python scripts/make_examples.py --trained resnet20-2bit=MODEL.pt --data-root FOLDER
 
-Each entry of `manifest.json` says what made the file, when and with what, and what was measured.
+The second form takes a network that `fastsnn-deploy train` has made, keeps its checkpoint beside the exports, and adds
+its population form. Each entry of `manifest.json` says what made the file, when and with what, and what was measured.
 """
 
 from __future__ import annotations
@@ -19,61 +21,75 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from fastsnn_deploy import __version__, netx
+from fastsnn_deploy.evaluate import integer_logits
 from fastsnn_deploy.files import atomic_write_text
 from fastsnn_deploy.graph import with_code
 from fastsnn_deploy.lower import convert
-from fastsnn_deploy.quantize import Checkpoint
+from fastsnn_deploy.population import to_stock_range
+from fastsnn_deploy.quantize import Checkpoint, load, save
 from fastsnn_deploy.quantize.data import load_images
 from fastsnn_deploy.quantize.recipe import load_recipe
 from fastsnn_deploy.quantize.train import Trainer
-from fastsnn_deploy.simulate import evaluate, logits
-from fastsnn_deploy.verify import verify
+from fastsnn_deploy.targets import TARGETS
+from fastsnn_deploy.verify import verify, verify_population
 
 FOLDER = Path(__file__).resolve().parent.parent / "netx_exports"
 RECIPES = ("digits-2bit", "mnist-lenet-2bit")
 CODES = ("unary", "graded")
 VERIFIED_IMAGES = 100
+VERIFIED_TRAINED = 5
 
 
 def main() -> None:
     """Make the named examples, all by default."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", default=list(RECIPES), help=f"recipes among {', '.join(RECIPES)}")
+    parser.add_argument("names", nargs="*", help=f"recipes among {', '.join(RECIPES)}; default all")
+    parser.add_argument("--trained", action="append", default=[], metavar="NAME=MODEL.pt")
     parser.add_argument("--data-root", default="data", help="folder that holds the data sets")
     options = parser.parse_args()
     manifest_file = FOLDER / "manifest.json"
     manifest = json.loads(manifest_file.read_text()) if manifest_file.exists() else {}
-    for name in options.names:
+    for name in options.names or (() if options.trained else RECIPES):
         start = time.monotonic()
         with tempfile.TemporaryDirectory() as folder:
             trainer = Trainer(load_recipe(name), Path(folder) / "model.pt", data_root=options.data_root, log=print)
             checkpoint = trainer.run()
         seconds = round(time.monotonic() - start)
+        command = f"uv run python scripts/make_examples.py {name}"
         for code in CODES:
             file = FOLDER / f"{name}-{code}.net"
-            manifest[file.name] = make(checkpoint, name, code, file, options.data_root) | {"training_seconds": seconds}
-            print(json.dumps(manifest[file.name], indent=2))
+            entry = make(checkpoint, code, file, options.data_root, VERIFIED_IMAGES)
+            manifest[file.name] = {"command": command, **entry, "training_seconds": seconds}
+    for name, _, model in (each.partition("=") for each in options.trained):
+        checkpoint = load(model)
+        save(checkpoint, FOLDER / f"{name}.pt")
+        command = f"uv run python scripts/make_examples.py --trained {name}=MODEL.pt"
+        for code in (*CODES, "population"):
+            file = FOLDER / f"{name}-{code}.net"
+            entry = make(checkpoint, code, file, options.data_root, VERIFIED_TRAINED)
+            manifest[file.name] = {"command": command, **entry, "checkpoint": f"{name}.pt"}
+            print(json.dumps(manifest[file.name], indent=2), flush=True)
     atomic_write_text(manifest_file, json.dumps(dict(sorted(manifest.items())), indent=2) + "\n")
 
 
-def make(checkpoint: Checkpoint, name: str, code: str, file: Path, data_root: str) -> dict[str, Any]:
-    """Export one file; return its entry of the manifest."""
-    graph = with_code(convert(checkpoint), code)
-    netx.write(graph, file)
+def make(checkpoint: Checkpoint, code: str, file: Path, data_root: str, images: int) -> dict[str, Any]:
+    """Export one file, verify it on Lava with some images; return its entry of the manifest."""
+    graph = convert(checkpoint)
     test = load_images(str(checkpoint.metadata["data"]), "test", data_root)
     levels, labels = test.levels.numpy(), test.labels.numpy()
-    answers = [
-        logits(graph, evaluate(graph, graph.input.encode(part))).argmax(1)
-        for part in np.array_split(levels, max(1, len(levels) // 500))
-    ]
-    result = verify(netx.read(file), levels[:VERIFIED_IMAGES], truth=graph, backend="lava", net=file)
+    if code == "population":
+        TARGETS["population"](graph, file, "netx", None)
+        result = verify_population(netx.read_stock(file), graph, levels[:images], backend="lava")
+        graph = to_stock_range(graph)
+    else:
+        graph = with_code(graph, code)
+        netx.write(graph, file)
+        result = verify(netx.read(file), levels[:images], truth=graph, backend="lava", net=file)
+    answers = integer_logits(graph, levels).argmax(1)
     return {
-        "recipe": name,
+        "recipe": graph.metadata["recipe"],
         "code": code,
-        "command": f"uv run python scripts/make_examples.py {name}",
         "sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
         "date": datetime.date.today().isoformat(),
         "versions": {"fastsnn-deploy": __version__, "python": platform.python_version()}
@@ -81,7 +97,7 @@ def make(checkpoint: Checkpoint, name: str, code: str, file: Path, data_root: st
         "cores": os.cpu_count(),
         "test_images": len(labels),
         "twin_accuracy": checkpoint.metadata["quantised_accuracy"],
-        "integer_accuracy": float((np.concatenate(answers) == labels).mean()),
+        "integer_accuracy": float((answers == labels).mean()),
         "verified_on_lava": {
             "images": result.images,
             "integers_compared": result.total.compared,

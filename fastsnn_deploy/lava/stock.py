@@ -63,16 +63,16 @@ def run_stock(
 
 
 def _require_stock_conv(network: StockNetwork) -> None:
-    """Lava's Conv model takes channels modulo an int8 (conv/utils.py:274), which NumPy 2 refuses beyond 127."""
+    """Lava's Conv model takes channels modulo an int8 (conv/utils.py:274, 279), which NumPy 2 refuses beyond 127."""
     convs = [layer for layer in network.layers if isinstance(layer, StockConv)]
-    wide = [layer for layer in convs if layer.weight.shape[1] * layer.groups > 127]
+    wide = [layer for layer in convs if max(layer.weight.shape[1] * layer.groups, layer.shape[0]) > 127]
     if wide and int(np.__version__.split(".")[0]) >= 2:
         raise InputError(
             "Lava's own convolution model stops under NumPy 2",
             [
                 Problem(
                     layer.name or "conv",
-                    f"reads {layer.weight.shape[1] * layer.groups} channels, more than 127",
+                    f"reads {layer.weight.shape[1] * layer.groups} channels and has {layer.shape[0]}; 127 are the most",
                     "Use models='fast'",
                 )
                 for layer in wide
