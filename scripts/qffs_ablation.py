@@ -10,6 +10,7 @@ Trains four narrow VGG-11 networks with 2-bit activations on CIFAR-10: max or av
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import hashlib
 import sys
 import tempfile
@@ -25,8 +26,9 @@ from results_page import RECORDS, stamp, store
 from fastsnn_deploy.engine import open_engine
 from fastsnn_deploy.errors import InputError
 from fastsnn_deploy.evaluate import evaluate, integer_outputs, twin_logits
-from fastsnn_deploy.graph import SpikingGraph, with_code
+from fastsnn_deploy.graph import Schedule, SpikingGraph, with_code
 from fastsnn_deploy.lower import convert
+from fastsnn_deploy.quantize import load
 from fastsnn_deploy.quantize.data import Images, load_images
 from fastsnn_deploy.quantize.recipe import Augment, Recipe, Stage
 from fastsnn_deploy.quantize.train import Trainer
@@ -65,7 +67,12 @@ def recipe(name: str, epochs: tuple[int, int], width: int, data: str) -> Recipe:
 
 
 def spiking(graph: SpikingGraph, images: Images, integers: np.ndarray, threads: int | None) -> dict[str, Any]:
-    """Until settled, and stopped as many steps after the first wave as the paper's T: window, window + 1 and so on."""
+    """Until settled, and stopped as many steps after the first wave as the paper's T: window, window + 1 and so on.
+
+    Input and bias come in equal parts over the window, as in the paper. All at once, unsigned neurons fire far too
+    often.
+    """
+    graph = dataclasses.replace(graph, schedule=Schedule(graph.schedule.window, input="spread", bias="spread"))
     engine = Keeping(open_engine(graph, "cpu", threads))
     result = evaluate(graph, images.levels.numpy(), images.labels.numpy(), engine=engine, topk=(1,))
     finals = np.concatenate(engine.finals)
@@ -87,7 +94,9 @@ def measure(name: str, options: argparse.Namespace, work: Path) -> dict[str, Any
     """Train one variant and run it."""
     made = recipe(name, options.epochs, options.width, options.data)
     file = work / f"{name}.pt"
-    checkpoint = Trainer(made, file, data_root=options.data_root, log=lambda line: print(line, flush=True)).run()
+    checkpoint = load(file) if file.exists() else None
+    if checkpoint is None or checkpoint.metadata.get("recipe") != made.model_dump(mode="json"):
+        checkpoint = Trainer(made, file, data_root=options.data_root, log=lambda line: print(line, flush=True)).run()
     images = load_images(made.data, "test", options.data_root)
     graph = convert(checkpoint)
     integers = integer_outputs(graph, images.levels.numpy())
@@ -120,7 +129,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--width", type=int, default=8)
     parser.add_argument("--threads", type=int)
     parser.add_argument("--only", choices=sorted(VARIANTS), action="append")
-    parser.add_argument("--work", type=Path, help="keep the trained networks here")
+    parser.add_argument("--work", type=Path, help="keep the trained networks here, and use those that are")
     parser.add_argument("--records", type=Path, default=RECORDS)
     options = parser.parse_args(arguments)
     command = f"python scripts/qffs_ablation.py --data-root DATA --epochs {options.epochs[0]},{options.epochs[1]}"

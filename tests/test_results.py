@@ -12,7 +12,11 @@ from typing import Any
 import pytest
 
 from fastsnn_deploy.errors import InputError
+from fastsnn_deploy.evaluate import integer_outputs
+from fastsnn_deploy.graph import with_code
+from fastsnn_deploy.lower import convert
 from fastsnn_deploy.quantize import load
+from fastsnn_deploy.quantize.data import load_images
 
 SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
 
@@ -144,6 +148,22 @@ def test_records_are_replaced_one_by_one(pages: ModuleType, records: list[dict[s
         file.write_text(content)
         with pytest.raises(InputError, match="records"):
             pages.read_records(file)
+
+
+def test_the_parts_of_qffs(checkpoint_file: Path):
+    ablation, images = script("qffs_ablation"), load_images("digits", "test")
+    graph = convert(load(checkpoint_file))
+    integers = integer_outputs(graph, images.levels.numpy())
+    right = int((integers.argmax(1) == images.labels.numpy()).sum())
+    signed = ablation.spiking(graph, images, integers, 1)
+    assert (signed["correct"], signed["answers_differing"]) == (right, 0)
+    assert signed["correct_after"]["16"] == right >= signed["correct_after"]["3"]
+    unsigned = ablation.spiking(with_code(graph, "unsigned"), images, integers, 1)
+    assert unsigned["answers_differing"] > 0
+    assert unsigned["messages"] < signed["messages"]
+    recipes = [ablation.recipe(name, (1, 1), 8, "cifar10") for name in ablation.VARIANTS]
+    assert len({recipe.name for recipe in recipes}) == len(recipes) == 4
+    assert {recipe.output_bits for recipe in recipes} == {2, 3, None}
 
 
 def test_measuring_a_network(checkpoint_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
