@@ -49,6 +49,11 @@ class Images:
         """Chosen images as float32 in units of the data, [n, C, H, W]."""
         return self.levels[index].float() * self.step
 
+    def to(self, device: torch.device) -> Images:
+        """The same images with levels and labels in the memory of a device; images in files stay there."""
+        levels = self.levels if isinstance(self.levels, ImageFiles) else self.levels.to(device)
+        return replace(self, levels=levels, labels=self.labels.to(device))
+
 
 Loader = Callable[[Path, Split, bool], Images]
 

@@ -52,8 +52,9 @@ class Trainer:
         self.progress = progress or (lambda done, total: None)
         self.log = log or (lambda line: None)
         self.data_root = Path(data_root)
-        self.train_images = self._normalisation(load_images(recipe.data, "train", data_root, download))
-        self.test_images = self._normalisation(load_images(recipe.data, "test", data_root, download))
+        # a GPU holds the whole data set, and moves and mirrors the images itself
+        self.train_images = self._normalisation(load_images(recipe.data, "train", data_root, download)).to(self.device)
+        self.test_images = self._normalisation(load_images(recipe.data, "test", data_root, download)).to(self.device)
         self.teacher = self._teacher()
         self.epochs = sum(stage.epochs for stage in recipe.stages)
 
@@ -106,7 +107,7 @@ class Trainer:
         images = self.train_images
         try:
             with torch.no_grad():
-                shape = tuple(model.eval()(images.raw(slice(0, 2))).shape[1:])
+                shape = tuple(model.eval()(images.raw(slice(0, 2)).cpu()).shape[1:])
         except (RuntimeError, ValueError) as error:
             reason = str(error).splitlines()[0]
             raise InputError(
@@ -131,7 +132,7 @@ class Trainer:
             input_levels=(0, images.highest),
         )  # fmt: skip
         twin.eval()
-        calibrate(twin, images.raw(slice(0, 256)))
+        calibrate(twin, images.raw(slice(0, 256)).cpu())
         return twin
 
     def _train_stage(self, model: nn.Module, number: int, state: dict[str, Any] | None) -> None:
@@ -228,8 +229,8 @@ class Trainer:
         with torch.no_grad():
             for index in torch.split(torch.arange(len(data.labels)), 500):
                 images = data.raw(index).to(self.device, memory_format=torch.channels_last)
-                predicted = model(self._normalised(model, images)).flatten(1).argmax(1).cpu()
-                right += int((predicted == data.labels[index]).sum())
+                predicted = model(self._normalised(model, images)).flatten(1).argmax(1)
+                right += int((predicted == data.labels[index].to(self.device)).sum())
         return right / len(data.labels)
 
     def _save(self, trained: nn.Module, path: Path) -> Checkpoint:
@@ -285,15 +286,15 @@ def _recipe_of(state: dict[str, Any]) -> Recipe | None:
 def augment(images: Tensor, shift: int, flip: bool, generator: torch.Generator) -> Tensor:
     """Each image moved by up to `shift` pixels (zeros come in) and mirrored with probability 1/2 if `flip`."""
     if flip:
-        mirrored = torch.rand(len(images), generator=generator) < 0.5
+        mirrored = (torch.rand(len(images), generator=generator) < 0.5).to(images.device)
         images = torch.where(mirrored.view(-1, 1, 1, 1), images.flip(3), images)
     if shift:
         height, width = images.shape[2:]
         padded = F.pad(images, (shift,) * 4)
-        offsets = torch.randint(2 * shift + 1, (2, len(images)), generator=generator)
-        rows = offsets[0].view(-1, 1) + torch.arange(height)
-        columns = offsets[1].view(-1, 1) + torch.arange(width)
-        batch = torch.arange(len(images)).view(-1, 1, 1)
+        offsets = torch.randint(2 * shift + 1, (2, len(images)), generator=generator).to(images.device)
+        rows = offsets[0].view(-1, 1) + torch.arange(height, device=images.device)
+        columns = offsets[1].view(-1, 1) + torch.arange(width, device=images.device)
+        batch = torch.arange(len(images), device=images.device).view(-1, 1, 1)
         images = padded.permute(0, 2, 3, 1)[batch, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
     return images
 
