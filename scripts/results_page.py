@@ -173,8 +173,8 @@ def _made(found: Mapping[str, Record]) -> str:
     teacher = f", teacher {values['teacher']}" if values["teacher"] else ""
     return (
         f"{values['model']} on {twin['data']}, {int(window).bit_length()}-bit activations, {weight_bits}-bit weights "
-        f"(8 in the first and last layer), {found['settled']['values']['depth']} steps deep. Recipe "
-        f"`{values['recipe']}`{start}: {', '.join(stages)}{teacher}. {twin['images']:,} test images."
+        f"(8 in the first and last layer), {found['settled']['values']['depth']} steps deep.\nRecipe "
+        f"`{values['recipe']}`{start}:\n{', '.join(stages)}{teacher}. {twin['images']:,} test images."
     )
 
 
@@ -231,7 +231,7 @@ def _tuning(found: Mapping[str, Record]) -> str:
     before, after = (100 * values[f"held_out_{when}"] / settings["held_out"] for when in ("before", "after"))
     return (
         f"Layer-wise fine-tuning: {settings['images']:,} training images, {settings['epochs']} pass, learning rate "
-        f"{settings['learning_rate']:g}; {values['layers_kept']} of {values['layers']} layers kept their change. "
+        f"{settings['learning_rate']:g}; {values['layers_kept']} of {values['layers']} layers kept their change.\n"
         f"{settings['held_out']:,} other training images: {before:.2f} % before, {after:.2f} % after. Without time the "
         f"fine-tuned twin has {percent(record, values['twin_correct'])}."
     )

@@ -96,12 +96,19 @@ def test_the_page_says_what_was_measured(pages: ModuleType, records: list[dict[s
     assert "| SNN, signed, fine-tuned, T = 3 | 87.00 % | 9 | 26.5 / 28 / 29 | 3.5 / 5 / 6 |" in lines
     work = "157,000 | 20,000 | 28,300,000 | 2.0 (1.0 to 3.0) | 0.0 (0.0 to 0.0) |"
     assert f"| SNN, signed, until settled | {work}" in lines
-    assert "7 of 18 layers kept their change. 500 other training images: 80.00 % before, 90.00 % after." in text
-    assert "from the float weights `weights/float.th`: 3 epochs float, 5 epochs at 2 bits, teacher resnet32" in text
+    assert "7 of 18 layers kept their change.\n500 other training images: 80.00 % before, 90.00 % after." in text
+    assert "from the float weights `weights/float.th`:\n3 epochs float, 5 epochs at 2 bits, teacher resnet32" in text
     assert "2-bit activations, 4-bit weights" in text
     ablation = "| average | 2 bits | 70.00 % | 70.00 % (1) | 60.00 / 65.00 / 70.00 | 55.00 % (1) |"
     assert any(line.startswith(ablation) for line in lines)
     assert "| some-2bit | 2026-01-01 | 0.1.0 | 2.9 | `python it.py` |" in lines
+
+
+def test_the_page_is_made_from_the_records(pages: ModuleType):
+    records = pages.read_records(pages.RECORDS)
+    assert pages.PAGE.read_text(encoding="utf-8") == pages.page(records)
+    # commands name files by what they are: nobody else has the same folders
+    assert not any(before + "/" in json.dumps(each) for each in records for before in ('"', " ", "="))
 
 
 def test_without_what_is_optional(pages: ModuleType, records: list[dict[str, Any]]):
