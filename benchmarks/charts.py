@@ -18,7 +18,7 @@ def bars(results: Mapping[str, Mapping[str, object]], title: str, file: Path) ->
     ran = {name: each for name, each in results.items() if "images_per_second" in each}
     order = sorted(ran, key=lambda name: ran[name]["images_per_second"])
     rates = [ran[name]["images_per_second"] for name in order]
-    colours = [OURS if name == "ours" else LIMIT if name in ("ceiling", "float") else PEER for name in order]
+    colours = [OURS if name.startswith("ours") else LIMIT if name in ("ceiling", "float") else PEER for name in order]
     figure, axes = plt.subplots(figsize=(8, 0.5 * len(order) + 1.4), layout="constrained")
     drawn = axes.barh([str(ran[name]["title"]) for name in order], rates, color=colours, height=0.65)
     axes.bar_label(drawn, [_short(rate) for rate in rates], padding=4, fontsize=9)

@@ -80,7 +80,7 @@ def main() -> None:
     say(f"{given.network}, T = {given.steps}: building")
     graph = build_graph(given.network, given.steps, given.data_root)
     emitted = graph.input.encode(images_for(given.network, given.images, given.data_root))
-    report: dict[str, object] = {"machine": machine.describe(), "settings": _plain(vars(given))}
+    report: dict[str, object] = {"machine": machine.describe(), "settings": _settings(given)}
     report["network"] = describe(graph, emitted)
 
     built, results = build(given.peers.split(","), graph, given.steps, options)
@@ -228,6 +228,11 @@ def finish(report: dict[str, object], given: argparse.Namespace) -> None:
         given.plot.parent.mkdir(parents=True, exist_ok=True)
         title = f"{given.network}, T = {given.steps}, {given.images} images, {given.threads} threads"
         charts.bars(results, title, given.plot)
+
+
+def _settings(given: argparse.Namespace) -> dict[str, object]:
+    """The options that decide the figures; folders of this machine do not."""
+    return {name: value for name, value in vars(given).items() if not isinstance(value, Path)}
 
 
 def _plain(values: dict[str, object]) -> dict[str, object]:
