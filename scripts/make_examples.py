@@ -3,8 +3,8 @@
     uv run python scripts/make_examples.py [--data-root FOLDER] [NAME ...]
     uv run python scripts/make_examples.py --trained resnet20-2bit=MODEL.pt --data-root FOLDER
 
-The second form takes a network that `fastsnn-deploy train` has made, keeps its checkpoint beside the exports, and adds
-its population form. Each entry of `manifest.json` says what made the file, when and with what, and what was measured.
+The second form takes a network that `fastsnn-deploy train` has made, keeps its checkpoint beside the exports, and
+prints what its population form gives, which is too large to keep. Each entry of `manifest.json` says what made the file, when and with what, and what was measured.
 """
 
 from __future__ import annotations
@@ -68,8 +68,11 @@ def main() -> None:
         for code in (*CODES, "population"):
             file = FOLDER / f"{name}-{code}.net"
             entry = make(checkpoint, code, file, options.data_root, VERIFIED_TRAINED)
-            manifest[file.name] = {"command": command, **entry, "checkpoint": f"{name}.pt"}
-            print(json.dumps(manifest[file.name], indent=2), flush=True)
+            print(json.dumps(entry, indent=2), flush=True)
+            if code == "population":
+                file.unlink()
+            else:
+                manifest[file.name] = {"command": command, **entry, "checkpoint": f"{name}.pt"}
     atomic_write_text(manifest_file, json.dumps(dict(sorted(manifest.items())), indent=2) + "\n")
 
 

@@ -26,12 +26,9 @@ def test_the_manifest_lists_every_example():
 def test_examples_are_those_of_the_manifest(name: str):
     path = ROOT / "netx_exports" / name
     assert hashlib.sha256(path.read_bytes()).hexdigest() == MANIFEST[name]["sha256"]
-    if MANIFEST[name]["code"] == "population":
-        assert netx.read_stock(path).metadata["recipe"] == MANIFEST[name]["recipe"]
-    else:
-        graph = netx.read(path)
-        assert graph.metadata["recipe"] == MANIFEST[name]["recipe"]
-        assert {population.code for population in graph.populations} == {MANIFEST[name]["code"]}
+    graph = netx.read(path)
+    assert graph.metadata["recipe"] == MANIFEST[name]["recipe"]
+    assert {population.code for population in graph.populations} == {MANIFEST[name]["code"]}
     assert MANIFEST[name]["verified_on_lava"]["integers_differing"] == 0
 
 
