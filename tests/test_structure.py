@@ -12,7 +12,8 @@ import fastsnn_deploy
 PACKAGE = Path(fastsnn_deploy.__file__).parent
 
 STAGES = [
-    "errors", "files", "graph", "quantize", "trace", "lower", "simulate", "engine", "stock", "population", "sigma_delta", "netx",
+    "errors", "files", "graph", "quantize", "trace", "lower", "simulate", "engine", "stock", "population",
+    "sigma_delta", "netx",
     "nir_format", "targets", "lava", "loihi", "verify", "profile", "evaluate", "finetune", "tasks", "demo",
     "cli", "__main__",
 ]  # fmt: skip

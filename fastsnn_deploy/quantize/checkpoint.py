@@ -169,12 +169,17 @@ def _architecture(twin: fx.GraphModule) -> dict[str, Any]:
                 # x + x has one input node but two operands
                 "operands": _operands(node),
                 "module": node.meta.get("module", ""),
-                "line": node.meta.get("line", ""),
+                "line": _without_folders(node.meta.get("line", "")),
             }
         )
     if problems:
         raise LoweringError("only quantised networks can be saved", problems)
     return {"nodes": nodes, "modules": modules, "tied": _tied(twin)}
+
+
+def _without_folders(line: str) -> str:
+    """A source line with the file's last folder only: a checkpoint is passed on, and says nothing of its machine."""
+    return "/".join(line.replace("\\", "/").rsplit("/", 2)[-2:])
 
 
 def _operands(node: fx.Node) -> list[str]:
