@@ -3,14 +3,15 @@
 The fast way is oneDNN's int8 convolution, reached through an operator of PyTorch that is not public; it sums in
 int32 and gives float32, exact below 2**24. Wherever it is missing or does not fit, PyTorch's public convolution on
 float32 or float64 takes its place, with the same integers. Which one is decided for each synapse from the range
-analysis.
+analysis, and by a trial: convolutions of PyTorch 2.13 leave parts of some maps undefined (one input channel, an
+output one position wide and a stride beyond one along it, for instance).
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -58,26 +59,28 @@ class Shape:
     charge: tuple[int, int, int]
 
 
-def make_product(synapse: Synapse, shape: Shape, largest: int, order: npt.NDArray[np.int64] | None,
-                 private: bool) -> Product:  # fmt: skip
-    """How to compute the charge of a synapse.
+def products(synapse: Synapse, shape: Shape, largest: int, order: npt.NDArray[np.int64] | None,
+             private: bool) -> Iterator[Product]:  # fmt: skip
+    """Ways to compute the charge of a synapse, the fastest first; all should agree.
 
     largest: greatest |payload| of one message. order: canonical index of each source neuron, None if they agree.
     private: whether operators that are not public may be used.
     """
     if isinstance(synapse, Upsample):
-        return _unshifted(_upsample(synapse, shape))
+        yield _unshifted(_upsample(synapse, shape))
+        return
     if isinstance(synapse, Identity):
-        return _unshifted(_identity(synapse))
+        yield _unshifted(_identity(synapse))
+        return
     conv = as_convolution(synapse, shape, order)
     reach = int(np.abs(conv.weight.astype(np.int64)).reshape(conv.channels, -1).sum(1).max(initial=0))
-    exact = torch.float32 if reach * largest < EXACT_FLOAT32 else torch.float64
     assert reach * largest < EXACT_FLOAT64, f"{synapse.name}: sums of {reach * largest} are not exact in float64"
-    plain = _public(conv, shape, exact)
+    kinds = (torch.float32, torch.float64) if reach * largest < EXACT_FLOAT32 else (torch.float64,)
+    plain = [_public(conv, shape, kind) for kind in kinds]
     fits = reach * 2 * largest < EXACT_FLOAT32 and _windows_meet_the_map(conv, shape)
-    if not (private and fits and private_operators_work()):
-        return _unshifted(plain)
-    return _shifted(_private_matrix(conv, shape) if _is_matrix(conv, shape) else _private(conv, shape), plain)
+    if private and fits and private_operators_work():
+        yield _shifted(_private_matrix(conv, shape) if _is_matrix(conv, shape) else _private(conv, shape), plain[0])
+    yield from map(_unshifted, plain)
 
 
 def _unshifted(call: Callable[[Rows, int], Float32]) -> Product:
@@ -220,7 +223,7 @@ def _matrix(conv: Conv2d, shape: Shape) -> npt.NDArray[np.int8]:
         return conv.weight.reshape(conv.channels, -1).copy()
     plain = dataclasses.replace(conv, exponent=np.zeros_like(conv.exponent), shape=shape.charge)
     sources = np.eye(math.prod(shape.source), dtype=np.float32)
-    charge = _public(plain, shape, torch.float32)(sources, 0)
+    charge = _public(plain, shape, torch.float64)(sources, 0)
     return np.ascontiguousarray(charge.T, dtype=np.int8)  # oneDNN reads no other layout
 
 
