@@ -27,7 +27,9 @@ def to_stock_range(graph: SpikingGraph, *, replicas: int = 8) -> SpikingGraph:
 
     A channel's weights are rounded to multiples of a power of two, just coarse enough that, in units of their common
     divisor, weights fit 8 bits (times `replicas`, how many copies of a neuron may share a weight), charges fit 17
-    bits and all cutoffs of the population fit one window of 13-bit biases. Thresholds and biases of populations stay
+    bits and all cutoffs of the population fit one window of 13-bit biases. Where a sum needs copies, its other weights
+    are first rounded to the unit of the largest synapse: a finer shortcut would cost copies of every neuron it reads.
+    Thresholds and biases of populations stay
     as they are: dividing them by the unit is exact for integers. Readouts are divided altogether, by one power of
     two that goes into their scale. A graph that fits is returned as it is. Raises GraphError with every channel
     that cannot be brought into range.
@@ -79,7 +81,7 @@ class _Unit:
 
     def fitted(self) -> list[Node]:
         """The nodes that replace this unit and its synapses."""
-        exponent = np.zeros(self.unit.channels, dtype=np.int64)
+        exponent = self._first_exponent()
         while True:
             arms = [_rounded(arm, exponent) for arm in self.arms]
             too_fine = self._readout(arms, exponent) if isinstance(self.unit, Readout) else self._population(arms)
@@ -94,6 +96,15 @@ class _Unit:
         if isinstance(self.unit, Readout):
             return _divided(self.unit, arms, int(exponent[0])) if exponent[0] else []
         return [new for new, old in zip(arms, self.arms, strict=True) if not _same_weights(new, old)]
+
+    def _first_exponent(self) -> Int64:
+        """Zero, and the exponent of the arm with the most weights where several need copies: int64 [C]."""
+        zero = np.zeros(self.unit.channels, dtype=np.int64)
+        if isinstance(self.unit, Readout) or len(self.arms) < 2:
+            return zero
+        unit = common_unit([arm.effective_weight for arm in self.arms])
+        most = max(self.arms, key=lambda arm: arm.weight[0].size)
+        return np.where(self._too_heavy(self.arms, unit, copies=False), most.exponent, zero)
 
     def _population(self, arms: list[Synapse]) -> Bools:
         """Channels whose integers are out of range."""
@@ -141,11 +152,11 @@ class _Unit:
         # signed counts are carried as levels above their floor, which shifts the range of the charge
         return high - low if self.signed else np.maximum(high, -low)
 
-    def _too_heavy(self, arms: list[Synapse], unit: Int64) -> Bools:
+    def _too_heavy(self, arms: list[Synapse], unit: Int64, copies: bool = True) -> Bools:
         heavy = np.zeros(self.unit.channels, dtype=np.bool_)
         for arm, limit in zip(arms, self.limits, strict=True):
             largest = np.abs(arm.effective_weight).reshape(self.unit.channels, -1).max(1)
-            heavy |= largest // unit > limit
+            heavy |= largest // unit > (limit if copies else WEIGHT_MAX)
         return heavy
 
     def _problem(self, channel: int) -> Problem:
