@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from fastsnn_deploy.graph.ranges import STATE_MAX, ranges
+from fastsnn_deploy.lower.fit import MAX_THRESHOLD
 from fastsnn_deploy.quantize.layers import QuantInput
 from fastsnn_deploy.simulate import evaluate, logits
 from tests.random_networks import reference
@@ -37,7 +38,7 @@ def test_dead_channels_are_floored(gain: float):
     network = nn.Sequential(image(), conv(2, 3), norm([gain, -gain, 1.0], [3.3, -2.0, 0.0]), activation(1.0))
     graph = lowered(network)
     population = graph["_3"]
-    assert population.threshold.max() <= 65_536
+    assert population.threshold.max() <= MAX_THRESHOLD
     values = evaluate(graph, graph.input.encode(pixels()))
     _, run = reference(network.eval(), pixels())
     assert np.array_equal(values["_3"], run.counts("_3"))
@@ -136,10 +137,21 @@ def test_shortcuts_of_any_ratio(ratio: float, bits: int):
     expected, found = compared_alone(graph, run, images)["act"]
     off = np.abs(expected - found)
     assert len(np.unique(expected)) > 1
-    # 8-bit mantissas of shortcuts err by up to 1/256: one count of 255, and one for what else is rounded
-    assert off.max() <= (1 if bits == 2 else 2)
-    assert off.mean() <= (0.01 if bits == 2 else 0.25)
+    assert off.max() <= 1
+    assert off.mean() <= 0.01
     assert graph["add.from.skip"].exponent.min() >= 0
+
+
+def test_a_shortcut_that_8_bits_cannot_hold_has_a_second_synapse():
+    graph = lowered(Residual(1.0))
+    coarse, fine = graph["add.from.skip"], graph["add.from.skip.fine"]
+    assert coarse.inputs == fine.inputs == ("skip",)
+    assert {coarse.name, fine.name} < set(graph["act"].inputs)
+    assert coarse.delay == fine.delay
+    weight = (coarse.effective_weight + fine.effective_weight).astype(np.float64)
+    wanted = graph["skip"].scale / graph["act"].charge_scale
+    assert np.abs(weight / wanted - 1).max() < 2**-16
+    assert np.abs(coarse.effective_weight / wanted - 1).max() > 2**-12
 
 
 def test_a_readout_resolves_its_weaker_arm():

@@ -28,6 +28,9 @@ MIN_THRESHOLD = 131_072
 twin's, which later layers amplify: a trained 2-bit ResNet-20 answers 3.5 % of CIFAR-10's images differently with
 8,192 and 0.3 % with 131,072. Wide populations have less, so that their potential fits 24 bits."""
 
+ENOUGH_THRESHOLD = 8192
+"""A threshold that must do where a larger one would take more bits for the trained weights."""
+
 MAX_THRESHOLD = 262_144
 """Dead batch norm channels would need thresholds beyond 24 bits; their unit is floored so that this one holds.
 A channel whose weights can reach half a threshold is not dead and keeps its trained integers while they fit."""
@@ -117,8 +120,10 @@ def _base_unit(main: Arm, reference: float, fallback: float) -> Float64:
 
 
 def _population_exponent(arms: tuple[Arm, ...], main: int, base: Float64, step: float, reach: Float64) -> Int64:
-    """Smallest e >= 0 with threshold >= MIN_THRESHOLD and well-resolved arms; negative only for dead channels."""
-    wanted = np.maximum(_ceil_log2(MIN_THRESHOLD * base / step), _mantissa_exponent(arms, main, base))
+    """Smallest e >= 0 that gives the threshold and resolves the arms; negative only for dead channels."""
+    enough = np.maximum(_ceil_log2(ENOUGH_THRESHOLD * base / step), MAX_EXPONENT)
+    wanted = np.minimum(_ceil_log2(MIN_THRESHOLD * base / step), enough)
+    wanted = np.maximum(wanted, _mantissa_exponent(arms, main, base))
     allowed = _floor_log2(MAX_THRESHOLD * base / step)
     dead = np.abs(arms[main].scale) * reach < step / 2
     return np.asarray(np.minimum(wanted, np.where(dead, allowed, np.maximum(allowed, 0))))
