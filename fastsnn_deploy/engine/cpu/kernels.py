@@ -72,6 +72,10 @@ RULES: dict[str, Callable[..., Any]] = {
 """Compiled form of each emission rule of `graph.neurons`: float32 scalars, same arguments, same integers."""
 
 
+SINGLE = ("unary", "unsigned")
+"""Codes whose messages all carry 1 or -1."""
+
+
 @cache
 def fire_rows(code: str) -> Callable[..., None]:
     """The loop over the rows of a population for an emission rule.
@@ -80,12 +84,13 @@ def fire_rows(code: str) -> Callable[..., None]:
     int64 [T], the row of each step or -1; gate bool [T], whether neurons may fire; bias float32 [P, L]; bias_row
     int64 [T], the part of each step or -1; threshold, initial float32 [L], whole positions one after another (L is
     repeated as often as needed); floor, ceiling float32; zero, of the type of out. Results: potential, count float32
-    [B, neurons]; out uint8 or float32 [B, T, neurons]; positive, negative int32 [B, T]; messages, payload int64
-    [neurons]; potentials float32 [B, T, neurons], or [0, 0, 0] if they are not recorded.
+    [B, neurons], or [0, neurons] if nobody needs them; out uint8 or float32 [B, T, neurons]; positive, negative int32
+    [B, T]; messages int32 [neurons]; payload int64 [neurons], of codes other than unary and unsigned, whose payload is
+    the number of messages; potentials float32 [B, T, neurons], or [0, 0, 0] if they are not recorded.
     """
     rule = RULES[code]
-    graded_code = code not in ("unary", "unsigned")
-    at_v, at_c, at_sent, at_payload = 0, APART, 2 * APART, 3 * APART
+    graded_code = code not in SINGLE
+    at_v, at_c, at_sent, at_payload, at_nothing = 0, APART, 2 * APART, 3 * APART, 4 * APART
 
     def loop(
         charge, shift, rows, gate, bias, bias_row, threshold, initial, floor, ceiling, zero,
@@ -94,72 +99,74 @@ def fire_rows(code: str) -> Callable[..., None]:
         images, steps, neurons = out.shape
         length = len(threshold)
         # one array at constant distances: the compiler need not check whether its parts overlap, and vectorises
-        state = np.empty(4 * APART, np.float32)
+        state = np.empty(5 * APART, np.float32)
+        nothing = state[at_nothing : at_nothing + BLOCK]
+        nothing[:] = np.float32(0.0)
         last = 0  # the last step in which anything arrives, or before which neurons are held
         for t in range(steps):
             if bias_row[t] >= 0 or rows[t] >= 0 or (t > 0 and gate[t] and not gate[t - 1]):
                 last = t
-        for image in range(images):
-            begin = 0
-            while begin < neurons:
-                first = begin % length
-                size = min(BLOCK, length - first, neurons - begin)
-                theta = threshold[first : first + size]
-                state[:] = np.float32(0.0)
+        begin = 0
+        while begin < neurons:
+            first = begin % length
+            size = min(BLOCK, length - first, neurons - begin)
+            theta = threshold[first : first + size]
+            state[at_sent : at_sent + size] = np.float32(0.0)
+            state[at_payload : at_payload + size] = np.float32(0.0)
+            for image in range(images):
                 state[:size] = initial[first : first + size]
+                state[at_c : at_c + size] = np.float32(0.0)
                 for t in range(steps):
+                    arriving, surplus, part = nothing, nothing, nothing
                     if rows[t] >= 0:
                         arriving = charge[image, rows[t], begin : begin + size]
                         if len(shift):
                             surplus = shift[begin : begin + size]
-                            for j in range(size):
-                                state[j] += arriving[j] - surplus[j]
-                        else:
-                            for j in range(size):
-                                state[j] += arriving[j]
                     if bias_row[t] >= 0:
                         part = bias[bias_row[t], first : first + size]
-                        for j in range(size):
-                            state[j] += part[j]
                     emitted = out[image, t, begin : begin + size]
                     if not gate[t]:
+                        for j in range(size):
+                            state[j] += (arriving[j] - surplus[j]) + part[j]
                         emitted[:] = zero
                         if len(potentials):
                             potentials[image, t, begin : begin + size] = state[:size]
                         continue
-                    sent = np.float32(0.0)
-                    ups = np.float32(0.0)
+                    sent, ups = np.int32(0), np.int32(0)
                     for j in range(size):
-                        s = rule(state[at_v + j], state[at_c + j], theta[j], floor, ceiling)
-                        state[at_v + j] -= theta[j] * s
+                        v = state[at_v + j] + ((arriving[j] - surplus[j]) + part[j])
+                        s = rule(v, state[at_c + j], theta[j], floor, ceiling)
+                        state[at_v + j] = v - theta[j] * s
                         state[at_c + j] += s
                         emitted[j] = s + np.float32(zero)
-                        some = np.float32(1.0) if s != np.float32(0.0) else np.float32(0.0)
-                        state[at_sent + j] += some
-                        sent += some
-                        ups += np.float32(1.0) if s > np.float32(0.0) else np.float32(0.0)
+                        state[at_sent + j] += np.float32(1.0) if s != np.float32(0.0) else np.float32(0.0)
+                        # cut back to 32 bits at once, or the whole loop takes as few neurons at a time as 64 bits allow
+                        sent = np.int32(sent + (np.int32(1) if s != np.float32(0.0) else np.int32(0)))
+                        ups = np.int32(ups + (np.int32(1) if s > np.float32(0.0) else np.int32(0)))
                         if graded_code:
                             state[at_payload + j] += abs(s)
-                    positive[image, t] += np.int32(ups)
-                    negative[image, t] += np.int32(sent - ups)
+                    positive[image, t] += ups
+                    negative[image, t] += sent - ups
                     if len(potentials):
                         potentials[image, t, begin : begin + size] = state[:size]
-                    if t >= last and sent == np.float32(0.0):  # nothing can happen any more
+                    if t >= last and sent == 0:  # nothing can happen any more
                         out[image, t + 1 :, begin : begin + size] = zero
                         if len(potentials):
                             for later in range(t + 1, steps):
                                 potentials[image, later, begin : begin + size] = state[:size]
                         break
-                potential[image, begin : begin + size] = state[:size]
-                count[image, begin : begin + size] = state[at_c : at_c + size]
+                if len(potential):
+                    potential[image, begin : begin + size] = state[:size]
+                    count[image, begin : begin + size] = state[at_c : at_c + size]
+            for j in range(size):
+                messages[begin + j] += np.int32(state[at_sent + j])
+            if graded_code:
                 for j in range(size):
-                    messages[begin + j] += np.int64(state[at_sent + j])
-                    payload[begin + j] += np.int64(state[(at_payload if graded_code else at_sent) + j])
-                begin += size
+                    payload[begin + j] += np.int64(state[at_payload + j])
+            begin += size
 
     loop.__name__ = loop.__qualname__ = f"fire_rows_{code}"
-    # sums of small integers are exact in any order
-    return njit(fastmath={"reassoc"}, **_OPTIONS)(loop)
+    return njit(**_OPTIONS)(loop)
 
 
 @njit(**_OPTIONS)
@@ -275,6 +282,23 @@ def fire_places(code: str) -> Callable[..., tuple[int, int]]:
 
     loop.__name__ = loop.__qualname__ = f"fire_places_{code}"
     return njit(**_OPTIONS)(loop)
+
+
+@njit(**_OPTIONS)
+def add_rows(total, at, charge, shift):
+    """total[:, at] += charge - shift; float32 [B, R, neurons], int64 [r], float32 [B, r, neurons], [neurons] or [0].
+
+    The difference comes first: charge may be too large to be added exactly, its difference from the shift is not.
+    """
+    for image in range(charge.shape[0]):
+        for row in range(len(at)):
+            target, source = total[image, at[row]], charge[image, row]
+            if len(shift):
+                for j in range(len(source)):
+                    target[j] += source[j] - shift[j]
+            else:
+                for j in range(len(source)):
+                    target[j] += source[j]
 
 
 @njit(**_OPTIONS)

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastsnn_deploy.engine.cpu.charge import Arrivals
-from fastsnn_deploy.engine.cpu.kernels import BLOCK, fire_places, fire_rows, mark_rows
+from fastsnn_deploy.engine.cpu.kernels import BLOCK, SINGLE, add_rows, fire_places, fire_rows, mark_rows
 from fastsnn_deploy.engine.cpu.plan import largest_payload
 from fastsnn_deploy.engine.cpu.products import NO_SHIFT
 from fastsnn_deploy.engine.cpu.series import Events, Series
@@ -26,7 +26,7 @@ Int64 = npt.NDArray[np.int64]
 
 @dataclass
 class _State:
-    """potential, count: float32 [B, neurons]; trace: recorded potentials, one [B, neurons] a step."""
+    """potential, count: float32 [B, neurons], or [0, neurons]; trace: recorded potentials, one [B, neurons] a step."""
 
     potential: Float32
     count: Float32
@@ -50,7 +50,9 @@ def fire(tile: Tile, node: Population) -> Series:
         ends.append(tile.graph.depths[node.name] + tile.graph.schedule.window)
     end = min(max([*ends, start + (busy if starts or unsettled else 0)]), tile.limit)
     shape = (tile.images, node.size)
-    state = _State(np.empty(shape, dtype=np.float32), np.empty(shape, dtype=np.float32), [])
+    # nobody looks at the neurons after a window
+    kept = shape if tile.graph.schedule.stop == "settled" else (0, node.size)
+    state = _State(np.empty(kept, dtype=np.float32), np.empty(kept, dtype=np.float32), [])
     rows = _rows(tile, node, arrivals, bias, start, end, state)
     tail = _tail(tile, node, arrivals, rows, state)
     series = Series(rows.start, rows.rows, rows.zero, rows.messages, tail)
@@ -95,6 +97,7 @@ def _rows(
     recorded = node.name in tile.record
     trace = np.empty((tile.images, steps, node.size) if recorded else (0, 0, 0), dtype=np.float32)
     sums = tile.sums_of(node)
+    messages = np.zeros(node.size, dtype=np.int32)
     kernel = fire_rows(node.code)
     sources = _Sources(arrivals, start, end, tile.density)
     together = max(1, tile.budget // max(1, 4 * node.size * max(steps, 1)))
@@ -105,12 +108,16 @@ def _rows(
             charge, shift, rows, gate, shares, bias_row, block(node.threshold), block(node.initial),
             np.float32(node.floor), np.float32(node.ceiling), out.dtype.type(zero or 0),
             state.potential[images], state.count[images], out[images], positive[images], negative[images],
-            sums.messages, sums.payload, trace[images] if recorded else trace,
+            messages, sums.payload, trace[images] if recorded else trace,
         )  # fmt: skip
     state.trace += list(trace.swapaxes(0, 1)) if recorded else []
+    sums.messages += messages
     sums.positive += int(positive.sum())
     sums.negative += int(negative.sum())
-    if out.size:
+    if node.code in SINGLE:
+        sums.payload += messages
+        sums.largest = int(messages.any())
+    elif out.size:
         sums.largest = max(sums.largest, int(out.max()) - (zero or 0), (zero or 0) - int(out.min()))
     return Series(start, out, zero or 0, positive + negative)
 
@@ -137,15 +144,20 @@ class _Sources:
         if len(products) == 1 and products[0][1] == steps and not self.followed:
             return products[0][0].products(steps, images), products[0][0].shift, rows
         neurons = self.arrivals[0].plan.synapse.size if self.arrivals else 0
-        total = np.zeros((images.stop - images.start, len(steps), neurons), dtype=np.float32)
-        for at, (arrivals, dense) in enumerate(products):
+        total: Float32 | None = None
+        # one whose charge can start the sum as it is, then the others
+        products.sort(key=lambda each: each[1] != steps or bool(len(each[0].shift)))
+        for arrivals, dense in products:
             charge = arrivals.products(dense, images)
-            if at == 0 and dense == steps:
+            if total is None and dense == steps and not len(arrivals.shift):
                 total = charge
-            else:
-                total[:, np.searchsorted(steps, dense)] += charge
-            if len(arrivals.shift):
-                total[:, np.searchsorted(steps, dense)] -= arrivals.shift
+                continue
+            if total is None:
+                total = np.zeros((images.stop - images.start, len(steps), neurons), dtype=np.float32)
+            at = np.asarray(np.searchsorted(steps, dense), dtype=np.int64)
+            add_rows(total, at, charge, arrivals.shift)
+        if total is None:
+            total = np.zeros((images.stop - images.start, len(steps), neurons), dtype=np.float32)
         self._follow(images, steps, total)
         return total, NO_SHIFT, rows
 
