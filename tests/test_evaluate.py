@@ -26,7 +26,6 @@ from fastsnn_deploy.engine import ENGINES, open_engine
 from fastsnn_deploy.errors import BackendError, InputError
 from fastsnn_deploy.evaluate import (
     Evaluation,
-    Processes,
     counts_of,
     curve_csv,
     curve_rows,
@@ -41,6 +40,7 @@ from fastsnn_deploy.evaluate import (
 from fastsnn_deploy.evaluate.evaluation import sources_of
 from fastsnn_deploy.evaluate.wire import pack, unpack
 from fastsnn_deploy.graph import Input, Linear, MaxPool2d, Readout, SpikingGraph, with_code
+from fastsnn_deploy.processes import Processes
 from fastsnn_deploy.profile import count
 from fastsnn_deploy.quantize import load
 from fastsnn_deploy.quantize.data import load_images

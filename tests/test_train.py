@@ -27,7 +27,7 @@ from fastsnn_deploy.quantize.bit_plan import set_bits
 from fastsnn_deploy.quantize.data import DATASETS, Images, Split, dataset, load_images
 from fastsnn_deploy.quantize.models import MODELS, build
 from fastsnn_deploy.quantize.recipe import Recipe, Stage, load_recipe, recipe_names
-from fastsnn_deploy.quantize.train import Trainer, _learning_rate, augment
+from fastsnn_deploy.quantize.train import Trainer, _learning_rate
 
 STAGES = [
     {"epochs": 2, "learning_rate": 0.1},
@@ -257,25 +257,6 @@ def test_divergence_is_said_and_nothing_is_saved(rate: float, tmp_path: Path) ->
     with pytest.raises(InputError, match=r"training diverged in epoch 1 of stage 1.*Lower the learning rate"):
         run(recipe, tmp_path)
     assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize("shift", [0, 1, 3])
-@pytest.mark.parametrize("flip", [False, True])
-def test_augmentation_equals_a_slow_loop(shift: int, flip: bool) -> None:
-    images = torch.arange(6 * 2 * 5 * 4).float().view(6, 2, 5, 4) + 1
-    fast = augment(images, shift, flip, torch.Generator().manual_seed(2))
-    generator = torch.Generator().manual_seed(2)
-    mirrored = (torch.rand(6, generator=generator) < 0.5).tolist() if flip else [False] * 6
-    offsets = torch.randint(2 * shift + 1, (2, 6), generator=generator) if shift else torch.zeros(2, 6, dtype=int)
-    expected = torch.zeros_like(images)
-    for i in range(6):
-        for y in range(5):
-            for x in range(4):
-                row, column = y + int(offsets[0, i]) - shift, x + int(offsets[1, i]) - shift
-                if 0 <= row < 5 and 0 <= column < 4:
-                    expected[i, :, y, x] = images[i, :, row, 3 - column if mirrored[i] else column]
-    assert torch.equal(fast, expected)
-    assert not flip or 0 < sum(mirrored) < 6
 
 
 # --- recipes and models ------------------------------------------------------------------------------------------

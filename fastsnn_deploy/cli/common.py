@@ -50,11 +50,11 @@ def print_json(value: Any) -> None:
 
 
 @contextmanager
-def progress_bar(text: str) -> Iterator[Callable[[int, int], None]]:
+def progress_bar(text: str, shown: bool = True) -> Iterator[Callable[[int, int], None]]:
     """A progress bar on stderr, silent when stderr is not a terminal. Yields update(done, total)."""
     console = messages()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+    with Progress(*columns, console=console, transient=True, disable=not (shown and console.is_terminal)) as bar:
         task = bar.add_task(text, total=None)
 
         def update(done: int, total: int) -> None:

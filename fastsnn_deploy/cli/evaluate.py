@@ -29,8 +29,9 @@ from fastsnn_deploy.cli.common import (
 from fastsnn_deploy.errors import InputError
 
 if TYPE_CHECKING:
-    from fastsnn_deploy.evaluate import Evaluation, Processes, TopK
+    from fastsnn_deploy.evaluate import Evaluation, TopK
     from fastsnn_deploy.graph import SpikingGraph
+    from fastsnn_deploy.processes import Processes
 
 RANDOM_IMAGES = 100
 """Random images where the user names no number: there is no whole data set of them."""
@@ -58,8 +59,9 @@ def evaluate(
     """
     from fastsnn_deploy import netx
     from fastsnn_deploy.engine import open_engine
-    from fastsnn_deploy.evaluate import Processes, gather
     from fastsnn_deploy.evaluate import evaluate as run_evaluation
+    from fastsnn_deploy.evaluate import gather
+    from fastsnn_deploy.processes import Processes
 
     processes = Processes.from_environment()
     if download and processes.size > 1:

@@ -24,7 +24,9 @@ def train(
     """Train a quantised network from a recipe and save it as a checkpoint.
 
     The state after every epoch is kept beside the checkpoint until training ends; --resume continues from it.
+    Under torchrun each process takes a share of every batch: torchrun --nproc-per-node 2 -m fastsnn_deploy train ...
     """
+    from fastsnn_deploy.processes import Processes
     from fastsnn_deploy.quantize.recipe import load_recipe
     from fastsnn_deploy.quantize.train import Trainer
 
@@ -33,8 +35,16 @@ def train(
         chosen = chosen.model_copy(update={"seed": seed})
     if out.is_dir():
         raise InputError(f"{out}: is a folder. Name a file with --out")
+    processes = Processes.from_environment()
+    if download and processes.size > 1:
+        raise InputError("--download would fetch the data once in each process. Run once with one process first")
     console = messages()
-    with progress_bar(f"training {chosen.name}") as update:
+
+    def say(line: str) -> None:
+        if processes.first:
+            console.print(line, highlight=False)
+
+    with progress_bar(f"training {chosen.name}", shown=processes.first) as update:
         trainer = Trainer(
             chosen,
             out,
@@ -42,14 +52,17 @@ def train(
             download=download,
             device=device,
             progress=update,
-            log=lambda line: console.print(line, highlight=False),
+            log=say,
+            processes=processes,
         )
         try:
             checkpoint = trainer.run(resume=resume)
         except KeyboardInterrupt:
             if trainer.resume_file.exists():
-                console.print(f"interrupted; the last finished epoch is in {trainer.resume_file}: go on with --resume")
+                say(f"interrupted; the last finished epoch is in {trainer.resume_file}: go on with --resume")
             raise
+    if not processes.first:
+        return
     accuracy = checkpoint.metadata["quantised_accuracy"]
     if as_json:
         print_json({"checkpoint": str(out), "recipe": chosen.name, "quantised_accuracy": accuracy})

@@ -10,7 +10,6 @@ from fastsnn_deploy.evaluate.curve import draw_curve as draw_curve
 from fastsnn_deploy.evaluate.evaluation import Evaluation as Evaluation
 from fastsnn_deploy.evaluate.evaluation import TopK as TopK
 from fastsnn_deploy.evaluate.evaluation import nothing as nothing
-from fastsnn_deploy.evaluate.processes import Processes as Processes
-from fastsnn_deploy.evaluate.processes import gather as gather
+from fastsnn_deploy.evaluate.gathering import gather as gather
 from fastsnn_deploy.evaluate.run import evaluate as evaluate
 from fastsnn_deploy.evaluate.run import ranks as ranks

@@ -52,10 +52,15 @@ class Stage(_Strict):
 
 
 class Augment(_Strict):
-    """shift: random translation by up to so many pixels, zero-level padding. flip: random mirror image."""
+    """shift: random translation by up to so many pixels, zero-level padding. flip: random mirror image.
+
+    autoaugment: the policy that was learned for CIFAR-10. cutout: side of a square hole, 0 for none.
+    """
 
     shift: int = Field(default=0, ge=0)
     flip: bool = False
+    autoaugment: bool = False
+    cutout: int = Field(default=0, ge=0)
 
 
 class Normalisation(_Strict):

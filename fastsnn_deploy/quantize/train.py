@@ -15,9 +15,12 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from fastsnn_deploy.errors import InputError
+from fastsnn_deploy.processes import Processes, connected
+from fastsnn_deploy.quantize.augmentation import augment, draw
 from fastsnn_deploy.quantize.bit_plan import apply_plan
 from fastsnn_deploy.quantize.checkpoint import Checkpoint, read_plain, save, write_plain
 from fastsnn_deploy.quantize.data import Images, load_images
+from fastsnn_deploy.quantize.distributed import Team
 from fastsnn_deploy.quantize.float_weights import distillation_loss, load_float_weights
 from fastsnn_deploy.quantize.layers import QuantActivation
 from fastsnn_deploy.quantize.models import build
@@ -46,15 +49,21 @@ class Trainer:
         device: str = "cpu",
         progress: Progress | None = None,
         log: Log | None = None,
+        processes: Processes | None = None,
     ) -> None:
         self.recipe, self.output = recipe, Path(output)
+        processes = processes or Processes()
+        if processes.size > 1 and device == "cuda":
+            device = f"cuda:{processes.rank % processes.local_size}"
         self.device = _device(device)
+        self.team = Team(processes, self.device)
         self.progress = progress or (lambda done, total: None)
         self.log = log or (lambda line: None)
         self.data_root = Path(data_root)
         # a GPU holds the whole data set, and moves and mirrors the images itself
         self.train_images = self._normalisation(load_images(recipe.data, "train", data_root, download)).to(self.device)
         self.test_images = self._normalisation(load_images(recipe.data, "test", data_root, download)).to(self.device)
+        self._check_augmentation()
         self.teacher = self._teacher()
         self.epochs = sum(stage.epochs for stage in recipe.stages)
 
@@ -64,8 +73,16 @@ class Trainer:
         return self.output.with_name(self.output.name + ".resume")
 
     def run(self, resume: bool = False) -> Checkpoint:
-        """Train all stages, save the twin to `output`, delete the resume file, return the checkpoint."""
+        """Train all stages, save the twin to `output`, delete the resume file, return the checkpoint.
+
+        With several processes each must call it once; the first one writes the files.
+        """
+        with connected(self.team.processes, "nccl" if self.device.type == "cuda" else "gloo"):
+            return self._run(resume)
+
+    def _run(self, resume: bool) -> Checkpoint:
         state = self._read_resume() if resume else None
+        self.team.wait()  # the first process deletes that file in the end
         torch.manual_seed(self.recipe.seed)
         model = self._float_network(self.recipe.model, self.recipe.model_options, self.recipe.weights)
         self._check_fit(model)
@@ -73,13 +90,22 @@ class Trainer:
             model = _to(self._enter(model, stage), self.device, torch.channels_last)
             if state is not None and number < state["stage"]:
                 continue  # structure only: the weights come with the state
+            self.team.agree(model)
             self._train_stage(model, number, state)
             state = None
             if stage.bits is not None and number + 1 < len(self.recipe.stages):
                 self._save(model, self.output.with_name(f"{self.output.stem}-{stage.bits}bit{self.output.suffix}"))
         checkpoint = self._save(model, self.output)
-        self.resume_file.unlink(missing_ok=True)
+        if self.team.first:
+            self.resume_file.unlink(missing_ok=True)
         return checkpoint
+
+    def _check_augmentation(self) -> None:
+        if self.recipe.augment.autoaugment and self.train_images.highest != 255:
+            raise InputError(
+                f"recipe '{self.recipe.name}' augments by autoaugment, which is for images of 256 levels; those of "
+                f"'{self.recipe.data}' have {self.train_images.highest + 1}"
+            )
 
     def _normalisation(self, images: Images) -> Images:
         chosen = self.recipe.normalisation
@@ -170,9 +196,9 @@ class Trainer:
         torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
         model.train()
         full, rest = divmod(len(self.train_images.labels), self.recipe.batch_size)
-        batches = full + (rest > 1)
+        batches = full + (self.team.smallest(rest) > 1)
         total = 0.0
-        for i, (images, labels) in enumerate(self._batches(generator)):
+        for i, (images, labels, whole) in enumerate(self._batches(generator)):
             rate = _learning_rate(self.recipe.stages[stage], epoch + i / batches)
             for group in optimiser.param_groups:
                 group["lr"] = rate
@@ -180,11 +206,15 @@ class Trainer:
                 logits = forward(self._normalised(model, images)).float()
             loss = self._loss(logits, images, labels)
             optimiser.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
+            part = loss if len(labels) == whole else loss * (len(labels) / whole)
+            part.backward()  # type: ignore[no-untyped-call]
+            self.team.sum_gradients(model.parameters())
             nn.utils.clip_grad_norm_(model.parameters(), 5.0)
             optimiser.step()
             total += float(loss.detach()) * len(labels)
             self.progress(done * batches + i + 1, self.epochs * batches)
+        self.team.average_statistics(model)
+        total = float(self.team.sum(torch.tensor(total, dtype=torch.float64)))
         if not math.isfinite(total) or not all(torch.isfinite(p).all() for p in model.parameters()):
             raise InputError(
                 f"training diverged in epoch {epoch + 1} of stage {stage + 1}: the loss is {total}. Lower the learning "
@@ -202,14 +232,19 @@ class Trainer:
             taught = self.teacher(self._on_data_scale(images)).float()
         return (1 - chosen.share) * loss + chosen.share * distillation_loss(logits, taught, chosen.temperature)
 
-    def _batches(self, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-        data = self.train_images
+    def _batches(self, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor, int]]:
+        """This process's part of every batch: images, labels, and the images of the whole batch."""
+        data, chosen = self.train_images, self.recipe.augment
+        height, width = data.shape[1:]
+        mean = (torch.tensor(data.mean) / data.step).round().to(torch.uint8)
         order = torch.randperm(len(data.labels), generator=generator)
         for index in torch.split(order, self.recipe.batch_size):
-            if len(index) > 1:  # batch norm needs two
-                images = augment(data.raw(index), self.recipe.augment.shift, self.recipe.augment.flip, generator)
-                images = images.to(self.device, memory_format=torch.channels_last)
-                yield images, data.labels[index].to(self.device)
+            if self.team.smallest(len(index)) > 1:  # batch norm needs two
+                draws = draw(chosen, len(index), (height, width), generator)
+                share = self.team.share(len(index))
+                levels = augment(data.levels[index[share]], chosen, draws.of(share), mean)
+                images = (levels.float() * data.step).to(self.device, memory_format=torch.channels_last)
+                yield images, data.labels[index[share]].to(self.device), len(index)
 
     def _normalised(self, model: nn.Module, images: Tensor) -> Tensor:
         """A twin normalises raw images itself; a float network gets them normalised."""
@@ -226,12 +261,13 @@ class Trainer:
         """Fraction of images whose largest logit is the label's, evaluated in float32."""
         model.eval()
         right = 0
+        count = len(data.labels)
         with torch.no_grad():
-            for index in torch.split(torch.arange(len(data.labels)), 500):
+            for index in torch.split(torch.arange(count)[self.team.share(count)], 500):
                 images = data.raw(index).to(self.device, memory_format=torch.channels_last)
                 predicted = model(self._normalised(model, images)).flatten(1).argmax(1)
                 right += int((predicted == data.labels[index].to(self.device)).sum())
-        return right / len(data.labels)
+        return int(self.team.sum(torch.tensor(right))) / count
 
     def _save(self, trained: nn.Module, path: Path) -> Checkpoint:
         model = _to(copy.deepcopy(trained), "cpu", torch.contiguous_format).eval()
@@ -241,7 +277,8 @@ class Trainer:
             "quantised_accuracy": self._cpu_accuracy(model),
         }
         checkpoint = Checkpoint(model, self.train_images.shape, metadata)  # type: ignore[arg-type]
-        save(checkpoint, path)
+        if self.team.first:
+            save(checkpoint, path)
         return checkpoint
 
     def _cpu_accuracy(self, model: nn.Module) -> float:
@@ -252,11 +289,14 @@ class Trainer:
             self.device = device
 
     def _write_resume(self, model: nn.Module, optimiser: torch.optim.Optimizer, stage: int, epoch: int) -> None:
+        if not self.team.first:
+            return
         state = {
             "format": RESUME_FORMAT,
             "recipe": self.recipe.model_dump_json(),
             "stage": stage,
             "epoch": epoch,
+            "processes": self.team.processes.size,
             "model": model.state_dict(),
             "optimiser": optimiser.state_dict(),
         }
@@ -272,6 +312,11 @@ class Trainer:
         stage, epoch = state.get("stage", -1), state.get("epoch", -1)
         if stage not in range(len(stages)) or epoch not in range(1, stages[stage].epochs + 1):
             raise InputError(f"{self.resume_file}: is damaged: there is no epoch {epoch} of stage {stage}. Start anew")
+        if state.get("processes", 1) != self.team.processes.size:
+            self.log(
+                f"{self.resume_file} comes from {state.get('processes', 1)} processes: with {self.team.processes.size} "
+                "the weights will differ from those of an uninterrupted training"
+            )
         return state
 
 
@@ -281,22 +326,6 @@ def _recipe_of(state: dict[str, Any]) -> Recipe | None:
         return Recipe.model_validate_json(state["recipe"])
     except (KeyError, ValidationError):
         return None
-
-
-def augment(images: Tensor, shift: int, flip: bool, generator: torch.Generator) -> Tensor:
-    """Each image moved by up to `shift` pixels (zeros come in) and mirrored with probability 1/2 if `flip`."""
-    if flip:
-        mirrored = (torch.rand(len(images), generator=generator) < 0.5).to(images.device)
-        images = torch.where(mirrored.view(-1, 1, 1, 1), images.flip(3), images)
-    if shift:
-        height, width = images.shape[2:]
-        padded = F.pad(images, (shift,) * 4)
-        offsets = torch.randint(2 * shift + 1, (2, len(images)), generator=generator).to(images.device)
-        rows = offsets[0].view(-1, 1) + torch.arange(height, device=images.device)
-        columns = offsets[1].view(-1, 1) + torch.arange(width, device=images.device)
-        batch = torch.arange(len(images), device=images.device).view(-1, 1, 1)
-        images = padded.permute(0, 2, 3, 1)[batch, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
-    return images
 
 
 def _learning_rate(stage: Stage, epoch: float) -> float:

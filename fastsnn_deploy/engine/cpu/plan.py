@@ -115,9 +115,9 @@ def _agrees(product: Product, taps: Float32, geometry: Int64, shape: Shape, larg
     rng = np.random.default_rng(0)
     channels, height, width = shape.source
     sending = rng.permutation(channels)[:TRIED_CHANNELS]
-    messages = np.zeros((3, height * width, channels), dtype=np.int32)
-    messages[:, :, sending] = rng.integers(-largest, largest + 1, (3, height * width, len(sending)))
-    messages = messages.reshape(3, -1)
+    maps = np.zeros((3, height * width, channels), dtype=np.int32)
+    maps[:, :, sending] = rng.integers(-largest, largest + 1, (3, height * width, len(sending)))
+    messages = maps.reshape(3, -1)
     image, neuron = (at.astype(np.int32) for at in np.nonzero(messages))
     expected = np.zeros((3, int(np.prod(shape.charge))), dtype=np.float32)
     nowhere = np.zeros(0, dtype=np.int64)

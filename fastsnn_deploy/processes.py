@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import reduce
-from operator import add
-
-import numpy as np
 
 from fastsnn_deploy.errors import BackendError, InputError
-from fastsnn_deploy.evaluate.evaluation import Evaluation
-from fastsnn_deploy.evaluate.wire import pack, unpack
 
 PATIENCE = timedelta(days=1)
 """How long a process that is done waits for the others; one that fails ends the wait at once."""
@@ -62,42 +57,30 @@ class Processes:
         return max(1, (os.cpu_count() or 1) // self.local_size)
 
 
-def gather(evaluation: Evaluation, processes: Processes) -> Evaluation:
-    """The sum of the evaluations of all processes, the same in each. Every process must call it once.
-
-    Uses torch.distributed with gloo, and starts and ends it unless the caller has. Raises BackendError if another
-    process is gone.
-    """
+@contextmanager
+def connected(processes: Processes, backend: str = "gloo") -> Iterator[None]:
+    """torch.distributed between the processes, started and ended unless the caller has; nothing for one process."""
     if processes.size == 1:
-        return evaluation
+        yield
+        return
     import torch.distributed as dist
 
     begin = not dist.is_initialized()
     try:
         if begin:
-            dist.init_process_group("gloo", rank=processes.rank, world_size=processes.size, timeout=PATIENCE)
-        packed = _exchange(pack(evaluation))
-    except (RuntimeError, ValueError) as error:  # gloo's, and a missing MASTER_ADDR
-        reason = str(error).splitlines()[0]
-        raise BackendError(f"process {processes.rank} of {processes.size} lost the others ({reason})") from error
+            with talking(processes):
+                dist.init_process_group(backend, rank=processes.rank, world_size=processes.size, timeout=PATIENCE)
+        yield
     finally:
         if begin and dist.is_initialized():
             dist.destroy_process_group()
-    return reduce(add, (unpack(evaluation.graph, part) for part in packed))
 
 
-def _exchange(own: bytes) -> list[bytes]:
-    """The bytes of every process in the order of ranks. Tensors, since gathering objects would unpickle them."""
-    import torch
-    import torch.distributed as dist
-
-    group = dist.new_group(backend="gloo", timeout=PATIENCE)  # the caller's own group may only know GPUs
-    size = dist.get_world_size()
-    lengths = [torch.zeros(1, dtype=torch.int64) for _ in range(size)]
-    dist.all_gather(lengths, torch.tensor([len(own)]), group=group)
-    longest = max(int(length) for length in lengths)
-    sent = torch.zeros(longest, dtype=torch.uint8)
-    sent[: len(own)] = torch.from_numpy(np.frombuffer(own, dtype=np.uint8).copy())
-    received = [torch.zeros(longest, dtype=torch.uint8) for _ in range(size)]
-    dist.all_gather(received, sent, group=group)
-    return [part[: int(length)].numpy().tobytes() for part, length in zip(received, lengths, strict=True)]
+@contextmanager
+def talking(processes: Processes) -> Iterator[None]:
+    """Around messages between processes. Raises BackendError if another process is gone."""
+    try:
+        yield
+    except (RuntimeError, ValueError) as error:  # gloo's, and a missing MASTER_ADDR
+        reason = str(error).splitlines()[0]
+        raise BackendError(f"process {processes.rank} of {processes.size} lost the others ({reason})") from error
