@@ -1,14 +1,9 @@
-"""Evaluation against a plain one of each image alone, in parts of any size, in processes, and as a command."""
+"""Evaluation against a plain one of each image alone, in parts of any size."""
 
 from __future__ import annotations
 
-import csv
 import json
-import os
-import subprocess
-import sys
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import reduce
 from itertools import pairwise
 from operator import add
@@ -21,16 +16,13 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from fastsnn_deploy import netx
-from fastsnn_deploy.cli.main import main
-from fastsnn_deploy.engine import ENGINES, open_engine
-from fastsnn_deploy.errors import BackendError, InputError
+from fastsnn_deploy.engine import open_engine
+from fastsnn_deploy.errors import InputError
 from fastsnn_deploy.evaluate import (
     Evaluation,
     counts_of,
-    curve_csv,
     curve_rows,
     evaluate,
-    gather,
     integer_logits,
     integer_outputs,
     nothing,
@@ -40,7 +32,6 @@ from fastsnn_deploy.evaluate import (
 from fastsnn_deploy.evaluate.evaluation import sources_of
 from fastsnn_deploy.evaluate.wire import pack, unpack
 from fastsnn_deploy.graph import Input, Linear, MaxPool2d, Readout, SpikingGraph, with_code
-from fastsnn_deploy.processes import Processes
 from fastsnn_deploy.profile import count
 from fastsnn_deploy.quantize import load
 from fastsnn_deploy.quantize.data import load_images
@@ -294,168 +285,3 @@ def test_wrong_arguments():
     for other in (run_it(graph, levels, None), run_it(graph, levels, labels, steps=3)):
         with pytest.raises(ValueError, match="do not add up"):
             whole + other
-
-
-# --- processes
-
-
-def test_shares_of_processes_are_all_images_once():
-    for images in (0, 1, 7, 100):
-        for size in (1, 2, 3, 8):
-            parts = [np.arange(images)[Processes(rank, size).share(images)] for rank in range(size)]
-            assert np.concatenate(parts).tolist() == list(range(images))
-            assert max(map(len, parts)) - min(map(len, parts)) <= 1
-
-
-def test_processes_of_the_environment():
-    assert Processes.from_environment({}) == Processes(0, 1, 1)
-    assert Processes.from_environment({"RANK": "3", "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2"}) == Processes(3, 4, 2)
-    assert Processes().threads is None
-    assert Processes(0, 2, 2).threads == max(1, (os.cpu_count() or 1) // 2)
-    for wrong in ({"WORLD_SIZE": "two"}, {"RANK": "2", "WORLD_SIZE": "2"}, {"WORLD_SIZE": "0"}):
-        with pytest.raises(InputError, match="WORLD_SIZE"):
-            Processes.from_environment(wrong)
-
-
-def test_gather_alone_and_without_the_others(monkeypatch: pytest.MonkeyPatch):
-    whole = nothing(silent(), KS)
-    assert gather(whole, Processes()) is whole
-    for name in ("MASTER_ADDR", "MASTER_PORT", "RANK", "WORLD_SIZE"):
-        monkeypatch.delenv(name, raising=False)
-    with pytest.raises(BackendError, match="MASTER_ADDR"):
-        gather(whole, Processes(0, 2))
-
-
-@pytest.mark.parametrize(("processes", "samples"), [(2, 7), (2, 1)])
-def test_torchrun_gives_what_one_process_gives(run, processes: int, samples: int, tmp_path: Path):
-    arguments = ("evaluate", NET, "--samples", samples, "--engine", "reference", "--json", "--curve")
-    alone = json.loads(run(*arguments, "alone.csv").stdout)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-    command += ["-m", "fastsnn_deploy", *map(str, arguments), "together.csv", "--batch", "3"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=240)
-    assert done.returncode == 0, done.stderr
-    together = json.loads(done.stdout)
-    assert (alone.pop("processes"), together.pop("processes")) == (1, processes)
-    for report in (alone, together):
-        for changing in ("seconds", "images_per_second", "curve"):
-            del report[changing]
-    assert together == alone
-    assert (tmp_path / "together.csv").read_text() == (tmp_path / "alone.csv").read_text()
-
-
-# --- the command
-
-
-@dataclass(frozen=True)
-class Result:
-    """What a command printed and returned."""
-
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-@pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Result]:
-    """Run a command line in `tmp_path`, inside this process."""
-    monkeypatch.chdir(tmp_path)
-
-    def run_command(*arguments: object) -> Result:
-        monkeypatch.setattr(sys, "argv", ["fastsnn-deploy", *map(str, arguments)])
-        with pytest.raises(SystemExit) as exit_call:
-            main()
-        printed = capsys.readouterr()
-        return Result(exit_call.value.code, printed.out, printed.err)
-
-    return run_command
-
-
-def test_the_whole_test_set(run, tmp_path: Path):
-    result = run("evaluate", NET, "--engine", "reference", "--json", "--curve", "c.csv")
-    assert result.returncode == 0, result.stderr
-    report = json.loads(result.stdout)
-    assert report["images"] == MANIFEST["test_images"]
-    assert report["accuracy"]["top1"] == MANIFEST["integer_accuracy"]
-    assert report["settle_steps"]["mean"] == pytest.approx(MANIFEST["settle_steps"]["mean"], abs=0.005)
-    assert report["settle_steps"]["max"] == MANIFEST["settle_steps"]["max"]
-    assert report["correct_per_step"]["top1"][-1] == report["correct"]["top1"]
-    assert report["synaptic_operations"] == sum(report["connections"].values())
-    with (tmp_path / "c.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    assert [int(row["steps"]) for row in rows] == list(range(1, report["settle_steps"]["max"] + 1))
-    assert [int(row["top1_correct"]) for row in rows] == report["correct_per_step"]["top1"]
-    assert int(rows[-1]["settled"]) == report["images"]
-    graph, images = netx.read(NET), load_images("digits", "test")
-    found = evaluate(graph, images.levels.numpy(), images.labels.numpy(), engine="cpu", batch=64)
-    assert curve_csv(found) == (tmp_path / "c.csv").read_text()
-    assert found.to_json() == {key: report[key] for key in found.to_json()}
-
-
-def test_tables_and_drawing(run, tmp_path: Path):
-    result = run("evaluate", NET, "--samples", 5, "--engine", "reference", "--threads", 1, "--curve", "a/c.png")
-    assert result.returncode == 0, result.stderr
-    for text in ("top-1", "top-5", "100.00 % (5 right)", "settled after", "99 % by", "synaptic operations an image",
-                 "neuron updates an image", "images/s", "After each step"):  # fmt: skip
-        assert text in result.stdout
-    assert (tmp_path / "a" / "c.png").read_bytes().startswith(b"\x89PNG")
-    long = run("evaluate", NET, "--samples", 2, "--engine", "reference", "--steps", 100).stdout
-    assert "stopped after" in long
-    lines = [line for line in long.split("After each step")[1].splitlines() if "%" in line]
-    assert len(lines) == 40
-    assert lines[-1].split()[1] == "100"
-
-
-def test_random_images_have_no_accuracy(run, tmp_path: Path):
-    arguments = ("evaluate", NET, "--data", "random", "--samples", 3, "--engine", "reference")
-    result = run(*arguments)
-    assert result.returncode == 0, result.stderr
-    assert "top-1" not in result.stdout
-    assert json.loads(run(*arguments, "--json").stdout)["accuracy"] == {}
-    refused = run(*arguments, "--curve", "c.csv")
-    assert refused.returncode == 2
-    assert "needs labels" in refused.stderr
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_wrong_input(run, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch):
-    other = tmp_path_factory.mktemp("other")
-    (other / "bad.net").write_bytes(b"not hdf5")
-    (other / "file").write_text("in the way")
-    cases: list[tuple[tuple[object, ...], str]] = [
-        (("ghost.net",), "ghost.net: no such"),
-        ((other / "bad.net",), "bad.net"),
-        ((NET, "--engine", "abacus"), "engine 'abacus' is not known"),
-        ((NET, "--samples", 100_000), "360 test images"),
-        ((NET, "--samples", 0), "samples"),
-        ((NET, "--batch", 0), "batch"),
-        ((NET, "--steps", 0), "steps"),
-        ((NET, "--data", "imaginary"), "imaginary"),
-        ((NET, "--data", "cifar10"), "--data-root"),
-        ((NET, "--curve", "c.pdf"), ".csv or .png"),
-        ((NET, "--curve", other / "file" / "c.csv"), "cannot be written"),
-    ]
-    for arguments, message in cases:
-        result = run("evaluate", *arguments)
-        assert result.returncode == 2, arguments
-        assert "Traceback" not in result.stderr
-        assert message in " ".join(result.stderr.split())
-        assert list(tmp_path.iterdir()) == []
-    (other / "c.csv").mkdir()
-    assert "is a folder" in run("evaluate", NET, "--curve", other / "c.csv").stderr
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    assert "once in each process" in run("evaluate", NET, "--download").stderr
-    monkeypatch.setenv("WORLD_SIZE", "some")
-    assert "WORLD_SIZE=some" in run("evaluate", NET).stderr
-
-
-def test_interrupted(run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(ENGINES["reference"], "run", interrupt)
-    result = run("evaluate", NET, "--engine", "reference", "--json", "--curve", "c.csv")
-    assert result.returncode == 130
-    assert "interrupted" in result.stderr
-    assert "Traceback" not in result.stderr
-    assert result.stdout == ""
-    assert list(tmp_path.iterdir()) == []
