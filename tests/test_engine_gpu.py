@@ -27,12 +27,13 @@ from fastsnn_deploy.graph.neurons import EMISSIONS
 from tests.random_graphs import random_graph, random_images
 
 SEEDS = st.integers(0, 2**20)
-CODES = st.sampled_from(["unary", "graded"])
+CODES = st.sampled_from(["unary", "graded", "unsigned", "burst2"])
 SCHEDULES = st.builds(
     Schedule,
     window=st.integers(1, 4),
     input=st.sampled_from(["once", "spread"]),
     bias=st.sampled_from(["wave", "spread", "initial"]),
+    stop=st.sampled_from(["settled", "settled", "window"]),
 )
 
 

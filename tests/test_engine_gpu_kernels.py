@@ -11,6 +11,7 @@ import re
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -62,6 +63,7 @@ def check_kernels() -> None:
             for steps in (None, 6):
                 compare(graph, emitted, steps, [])
             compare(graph, emitted, None, names_of(graph))
+            compare(replace(graph, schedule=replace(graph.schedule, stop="window")), emitted, None, [])
         for seed in range(5):
             graph = random_graph(seed, blocks=3, max_size=5, code=code, balance=bool(seed % 2))
             compare(graph, graph.input.encode(random_images(graph, seed)), None if seed % 2 else 7, [])

@@ -47,8 +47,6 @@ class GpuEngine(Engine):
         super().__init__(graph, threads)
         if device is None and not torch.cuda.is_available():
             raise InputError("engine 'gpu' finds no GPU that PyTorch can use. Use the engine 'cpu'")
-        if graph.schedule.stop != "settled":
-            raise InputError("engine 'gpu' runs no schedule that stops at the window. Use the engine 'cpu'")
         self.device = torch.device(device or "cuda")
         with exact_on(self.device):
             self.plan: Plan = make_plan(graph, self.device, load_kernels(self.device))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from torch import Tensor
 from fastsnn_deploy.engine.base import Activity, Int64
 from fastsnn_deploy.engine.gpu.charges import IdentityCharge
 from fastsnn_deploy.engine.gpu.kernels import Beside
-from fastsnn_deploy.engine.gpu.neurons import Drive, State, settle, torch_advance
+from fastsnn_deploy.engine.gpu.neurons import Advance, Cell, Drive, State, settle, torch_advance
 from fastsnn_deploy.engine.gpu.plan import Plan
 from fastsnn_deploy.engine.gpu.pool import pool_spikes
 from fastsnn_deploy.engine.gpu.series import (
@@ -92,6 +93,9 @@ class Tile:
 
     def population(self, node: Population) -> None:
         """All neurons through all steps, from the first arrival until they have settled."""
+        if self.graph.schedule.stop == "window":
+            self._within_window(node)
+            return
         cell, bias = self.plan.cells[node.name], self.plan.biases[node.name]
         arms = self._arms(node)
         parts = [(arm.start, arm.end) for _, arm in arms] + [self._clip(bias.start, bias.end)]
@@ -102,11 +106,45 @@ class Tile:
             self._keep_potential(node, 0, torch.zeros((0, self.batch, *cell.inner), dtype=torch.int32))
             return
         limit = None if self.steps is None else self.steps - start
-        fused = self._fused(node, arms)
+        first, advance, drive = self._first(node, arms, start, end)
+        spikes = settle(cell, self.batch, rows, limit, first, advance)
+        self._send(node, Series(start, spikes))
+        if node.name in self.record:
+            self._keep_potential(node, start, self._potential(node, spikes, drive))
+
+    def _within_window(self, node: Population) -> None:
+        """All neurons through the steps of their window; what came before it counts in its first step."""
+        cell, bias, depth = self.plan.cells[node.name], self.plan.biases[node.name], self.graph.depths[node.name]
+        arms = self._arms(node)
+        begin, close = self._clip(depth, depth + self.graph.schedule.window)
+        parts = [(arm.start, arm.end) for _, arm in arms] + [self._clip(bias.start, bias.end), (begin, close)]
+        start, end = span(parts)
+        spikes = self._silence(node)
+        if begin < close:
+            first, advance, drive = self._first(node, arms, start, end, alone=start < begin)
+            if start < begin:
+                first = partial(_held, advance, cell, drive, begin - start)
+            spikes = settle(cell, self.batch, close - begin, close - begin, first, advance)
+        self._send(node, Series(begin if len(spikes) else 0, spikes))
+        if node.name in self.record:
+            drive = Drive(self._charge(node, arms, start, end), self._bias(node, start, end))
+            sent = torch.zeros((end - start, *spikes.shape[1:]), dtype=spikes.dtype, device=spikes.device)
+            if len(spikes):
+                sent[begin - start : close - start] = spikes
+            self._keep_potential(node, start, self._potential(node, sent, drive))
+
+    def _first(
+        self, node: Population, arms: list[tuple[str, Series]], start: int, end: int, alone: bool = False
+    ) -> tuple[Callable[[State, Tensor], bool], Advance, Drive]:
+        """How to advance neurons through the steps that bring charge, and later ones; what the neuron kernel reads.
+
+        alone: the neuron kernel gets all charge, none goes into the convolution kernel.
+        """
+        cell, kernels = self.plan.cells[node.name], self.plan.kernels
+        fused = None if alone else self._fused(node, arms)
         taken = () if fused is None else (fused.conv, fused.identity)
         others = [arm for i, arm in enumerate(arms) if i not in taken]
         drive = Drive(self._charge(node, others, start, end), self._bias(node, start, end))
-        kernels = self.plan.kernels
         advance = torch_advance if kernels is None or not kernels.knows(cell.code) else kernels.advance
 
         def first(state: State, spikes: Tensor) -> bool:
@@ -117,10 +155,7 @@ class Tile:
             beside = None if fused.identity is None else self._beside(*arms[fused.identity], start)
             return kernels.advance_conv(form, cell, state, arriving.rows, offset, drive, spikes, beside)
 
-        spikes = settle(cell, self.batch, rows, limit, first, advance)
-        self._send(node, Series(start, spikes))
-        if node.name in self.record:
-            self._keep_potential(node, start, self._potential(node, spikes, drive))
+        return first, advance, drive
 
     def readout(self, node: Readout) -> None:
         """The running sum of charge."""
@@ -256,6 +291,16 @@ class Tile:
             last = len(active) - 1 - active[::-1].argmax(0)
             change = np.where(active.any(0), start + last, -1)
             np.maximum(self.result.last_change, change, out=self.result.last_change)
+
+
+def _held(advance: Advance, cell: Cell, drive: Drive, steps: int, state: State, spikes: Tensor) -> bool:
+    """Neurons that may not fire in the first `steps` steps of `drive`, and do so through `spikes` afterwards."""
+    charge = drive.charge
+    state.potential += drive.bias[:steps].sum(0, dtype=torch.int32)
+    if charge is not None:
+        state.potential += charge[:steps].sum(0, dtype=torch.int32)
+    late = Drive(None if charge is None else charge[steps:].contiguous(), drive.bias[steps:].contiguous())
+    return advance(cell, state, late, spikes)
 
 
 def per_row(values: Tensor, like: Tensor) -> Tensor:
