@@ -138,6 +138,32 @@ def test_convolutions_whose_windows_miss_the_map_take_the_public_path():
         assert np.array_equal(charge - shift if len(shift) else charge, expected)
 
 
+@pytest.mark.parametrize("density", [-1.0, 0.02, 2.0])
+def test_parallel_identities_add_up(density: float):
+    """The two parts of a shortcut, one that comes later, and a convolution beside them."""
+    rng = np.random.default_rng(0)
+    image = Input(name="image", shape=(3, 4, 5), step=1.0, low=0, high=255, offset=np.zeros(3), scale=1.0)
+    parts = [
+        Identity(name=f"part{i}", inputs=("image",), shape=(3, 4, 5), weight=rng.integers(-127, 128, 3),
+                 exponent=np.full(3, exponent), delay=delay)
+        for i, (exponent, delay) in enumerate([(5, 1), (0, 1), (2, 3), (1, 3)])
+    ]  # fmt: skip
+    conv = Conv2d(name="conv", inputs=("image",), shape=(3, 4, 5), weight=rng.integers(-8, 8, (3, 3, 3, 3)),
+                  exponent=np.zeros(3), padding=(1, 1))  # fmt: skip
+    hidden = Population(
+        name="hidden", inputs=("part0", "conv", "part1", "part2", "part3"), shape=(3, 4, 5),
+        threshold=np.full(3, 30_000), bias=np.zeros(3), initial=np.full(3, 15_000), charge_scale=np.ones(3), ceiling=9,
+        scale=1.0,
+    )  # fmt: skip
+    last = [replace(part, name=f"last{i}", inputs=("hidden",)) for i, part in enumerate(parts)]
+    readout = Readout(name="readout", inputs=tuple(each.name for each in last), shape=(3, 4, 5), bias=np.zeros(3),
+                      scale=np.ones(3))  # fmt: skip
+    graph = SpikingGraph(nodes=(image, *parts, conv, hidden, *last, readout), outputs=("readout",))
+    emitted = graph.input.encode(rng.integers(0, 256, (9, 3, 4, 5)))
+    run = CpuEngine(graph, 1, density=density).run(emitted, None, ["hidden", "readout"])
+    assert_equal_runs(run, ReferenceEngine(graph).run(emitted, None, ["hidden", "readout"]))
+
+
 @pytest.mark.parametrize("private", [True, False])
 def test_narrow_maps_of_one_channel_are_exact(private: bool):
     """PyTorch 2.13 leaves the last position of this convolution in float32 undefined."""

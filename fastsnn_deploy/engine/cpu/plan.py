@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from fastsnn_deploy.engine.cpu.kernels import RULES, scatter
-from fastsnn_deploy.engine.cpu.products import Product, Shape, as_convolution, products
+from fastsnn_deploy.engine.cpu.products import Product, Shape, as_convolution, identity, products
 from fastsnn_deploy.errors import InputError
 from fastsnn_deploy.graph import (
     Flatten,
+    Identity,
     Input,
     Linear,
     MaxPool2d,
     Node,
     Population,
+    Readout,
     SpikingGraph,
     Synapse,
     Upsample,
@@ -66,6 +68,7 @@ class Plan:
         self.largest = largest_payloads(graph)
         self.order = {node.name: self._order(node) for node in graph.nodes if node.emits == "spikes"}
         self.synapses = {synapse.name: self._synapse(synapse, private) for synapse in graph.synapses}
+        self.arms = {node.name: self._arms(node) for node in graph.nodes if isinstance(node, (Population, Readout))}
         self.pools = {node.name: _pool(graph, node) for node in graph.nodes if isinstance(node, MaxPool2d)}
 
     def virtual(self, node: Node) -> bool:
@@ -82,6 +85,21 @@ class Plan:
         if self.virtual(node):
             return _positions_first(self.graph[node.inputs[0]].shape)
         return _positions_first(node.shape) if len(node.shape) == 3 else None
+
+    def _arms(self, node: Population | Readout) -> list[SynapsePlan]:
+        """The synapses of a node; identities from one source with one delay (the two parts of a shortcut) as one."""
+        arms: list[SynapsePlan] = []
+        identities: dict[tuple[str, int], list[SynapsePlan]] = {}
+        for arm in (self.synapses[name] for name in node.inputs):
+            if isinstance(arm.synapse, Identity):
+                identities.setdefault((arm.source, arm.synapse.delay), []).append(arm)
+            else:
+                arms.append(arm)
+        for same in identities.values():
+            weight = np.sum([arm.synapse.effective_weight for arm in same], axis=0)
+            taps = np.asarray(sum(arm.weight for arm in same), dtype=np.float32)
+            arms.append(replace(same[0], product=identity(weight), weight=taps) if len(same) > 1 else same[0])
+        return arms
 
     def _synapse(self, synapse: Synapse, private: bool) -> SynapsePlan:
         source = self.graph[synapse.inputs[0]]

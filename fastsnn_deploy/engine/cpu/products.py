@@ -70,7 +70,7 @@ def products(synapse: Synapse, shape: Shape, largest: int, order: npt.NDArray[np
         yield _unshifted(_upsample(synapse, shape))
         return
     if isinstance(synapse, Identity):
-        yield _unshifted(_identity(synapse))
+        yield identity(synapse.effective_weight)
         return
     conv = as_convolution(synapse, shape, order)
     reach = int(np.abs(conv.weight.astype(np.int64)).reshape(conv.channels, -1).sum(1).max(initial=0))
@@ -123,15 +123,16 @@ def _is_matrix(conv: Conv2d, shape: Shape) -> bool:
     return weights <= MATRIX_WEIGHTS and weights <= 0.8 * conv.weight.size * math.prod(shape.charge[1:])
 
 
-def _identity(synapse: Identity) -> Callable[[Rows, int], Float32]:
-    weight = synapse.effective_weight.astype(np.float32)
+def identity(effective_weight: npt.NDArray[np.integer]) -> Product:
+    """Product of each source neuron with the weight of its channel, int [C]."""
+    weight = effective_weight.astype(np.float32)
 
     def call(rows: Rows, zero: int) -> Float32:
         charge = np.empty(rows.shape, dtype=np.float32)
         scale_rows(rows, np.float32(zero), weight, charge)
         return charge
 
-    return call
+    return _unshifted(call)
 
 
 def _upsample(synapse: Upsample, shape: Shape) -> Callable[[Rows, int], Float32]:

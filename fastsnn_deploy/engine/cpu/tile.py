@@ -95,11 +95,7 @@ class Tile:
 
     def arrivals(self, node: Node) -> list[Arrivals]:
         """What reaches a population or readout through each of its synapses."""
-        found = []
-        for name in node.inputs:
-            plan = self.plan.synapses[name]
-            found.append(Arrivals(plan, self.series[plan.source], plan.synapse.delay))
-        return found
+        return [Arrivals(arm, self.series[arm.source], arm.synapse.delay) for arm in self.plan.arms[node.name]]
 
     def sums_of(self, node: Node) -> Sums:
         """Accumulators of a source that compiled loops add to."""
