@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
+import numpy as np
 import typer
 
 from fastsnn_deploy.cli.common import (
@@ -19,6 +21,10 @@ from fastsnn_deploy.cli.common import (
     sample_images,
 )
 
+if TYPE_CHECKING:
+    from fastsnn_deploy.graph import SpikingGraph
+    from fastsnn_deploy.profile import Hardware, Profile
+
 
 def profile(
     net: Annotated[Path, typer.Argument(help="Exported network (model.net).")],
@@ -27,6 +33,7 @@ def profile(
     data: Data = None,
     data_root: DataRoot = Path("data"),
     download: Download = False,
+    engine: Annotated[str, typer.Option(help="Simulator: cpu, reference, or gpu.")] = "cpu",
     csv: Annotated[Path | None, typer.Option(help="Also write the table of layers to this CSV file.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -37,16 +44,29 @@ def profile(
     from fastsnn_deploy import netx
     from fastsnn_deploy.files import atomic_write_text
     from fastsnn_deploy.profile import load_hardware
-    from fastsnn_deploy.profile import profile as run_profile
 
     chosen = load_hardware(hardware)
     graph = netx.read(net)
     images, _, _ = sample_images(graph, data, data_root, samples, download)
     with progress_bar("profiling") as update:
-        result = run_profile(graph, graph.input.encode(images), chosen, progress=update)
+        result = _profile(graph, images, chosen, engine, update)
     if csv is not None:
         atomic_write_text(csv, result.to_csv())
     if as_json:
         print_json(result.to_json())
     else:
         result.render(output())
+
+
+def _profile(
+    graph: SpikingGraph, images: np.ndarray, hardware: Hardware, engine: str, progress: Callable[[int, int], None]
+) -> Profile:
+    """Counts of a batched engine, or of the reference simulator for a network that is no classifier."""
+    from fastsnn_deploy.evaluate import counts_of, evaluate
+    from fastsnn_deploy.profile import ann_counts, priced, profile
+
+    emitted = graph.input.encode(images)
+    if len(graph.outputs) > 1 or len(graph[graph.outputs[0]].shape) > 1:
+        return profile(graph, emitted, hardware, progress=progress)
+    counts = counts_of(evaluate(graph, images, None, engine=engine, progress=progress))
+    return priced(counts, ann_counts(graph, emitted), hardware)

@@ -19,4 +19,5 @@ from fastsnn_deploy.profile.hardware import Hardware as Hardware
 from fastsnn_deploy.profile.hardware import available as available
 from fastsnn_deploy.profile.hardware import load_hardware as load_hardware
 from fastsnn_deploy.profile.result import Profile as Profile
+from fastsnn_deploy.profile.result import priced as priced
 from fastsnn_deploy.profile.result import profile as profile

@@ -95,14 +95,25 @@ def profile(
         dense.append(ann_counts(graph, part))
         if progress is not None:
             progress(start + len(part), len(emitted))
-    total, ann = reduce(add, counts), reduce(add, dense)
+    return priced(reduce(add, counts), reduce(add, dense), hardware, step_time_us=step_time_us, traffic=traffic)
+
+
+def priced(
+    counts: Counts,
+    ann: AnnCounts,
+    hardware: Hardware,
+    *,
+    step_time_us: float | None = None,
+    traffic: Traffic | None = None,
+) -> Profile:
+    """The profile of what has been counted. step_time_us, traffic: see `estimate`."""
     integer, floating = load_hardware("horowitz45-int8"), load_hardware("horowitz45-fp32")
     return Profile(
         hardware=hardware,
-        counts=total,
+        counts=counts,
         ann=ann,
-        energy=estimate(total, hardware, step_time_us=step_time_us, traffic=traffic),
-        arithmetic=estimate(total, integer),
+        energy=estimate(counts, hardware, step_time_us=step_time_us, traffic=traffic),
+        arithmetic=estimate(counts, integer),
         ann_energy=(estimate_ann(ann, integer), estimate_ann(ann, floating)),
     )
 
