@@ -16,6 +16,7 @@ from fastsnn_deploy.engine.cpu import CpuEngine
 from fastsnn_deploy.engine.cpu.plan import Plan
 from fastsnn_deploy.engine.cpu.products import Shape, products
 from fastsnn_deploy.engine.cpu.tile import Tile
+from fastsnn_deploy.engine.gpu import GpuEngine
 from fastsnn_deploy.engine.reference import ReferenceEngine
 from fastsnn_deploy.errors import GraphError, InputError
 from fastsnn_deploy.graph import Conv2d, Identity, Input, Linear, Population, Readout, SpikingGraph, SumPool2d
@@ -160,8 +161,9 @@ def test_parallel_identities_add_up(density: float):
                       scale=np.ones(3))  # fmt: skip
     graph = SpikingGraph(nodes=(image, *parts, conv, hidden, *last, readout), outputs=("readout",))
     emitted = graph.input.encode(rng.integers(0, 256, (9, 3, 4, 5)))
-    run = CpuEngine(graph, 1, density=density).run(emitted, None, ["hidden", "readout"])
-    assert_equal_runs(run, ReferenceEngine(graph).run(emitted, None, ["hidden", "readout"]))
+    for engine in (CpuEngine(graph, 1, density=density), GpuEngine(graph, device="cpu")):
+        run = engine.run(emitted, None, ["hidden", "readout"])
+        assert_equal_runs(run, ReferenceEngine(graph).run(emitted, None, ["hidden", "readout"]))
 
 
 @pytest.mark.parametrize("private", [True, False])

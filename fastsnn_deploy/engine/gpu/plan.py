@@ -9,11 +9,11 @@ import numpy as np
 import torch
 
 from fastsnn_deploy.engine.base import Int64
-from fastsnn_deploy.engine.gpu.charges import Charge, make_charge
+from fastsnn_deploy.engine.gpu.charges import Charge, IdentityCharge, make_charge
 from fastsnn_deploy.engine.gpu.kernels import FusedConv, Kernels, fuse
 from fastsnn_deploy.engine.gpu.neurons import Cell, make_cell
 from fastsnn_deploy.engine.gpu.payloads import payloads
-from fastsnn_deploy.graph import Population, Readout, SpikingGraph, Synapse
+from fastsnn_deploy.graph import Identity, Population, Readout, SpikingGraph, Synapse
 from fastsnn_deploy.graph.arithmetic import spread
 
 
@@ -34,16 +34,17 @@ class Bias:
 class Plan:
     """A graph on a device.
 
-    payloads: greatest |message| of each channel of each spike source. charges: by
-    synapse; fused: the synapses that the convolution kernel takes; cells: by population;
-    biases: by population and readout; released: by node, the sources that nobody reads after it. kernels: the
-    Triton kernels, or None where they cannot run.
+    payloads: greatest |message| of each channel of each spike source. charges: by synapse; joined: synapses whose
+    charge is in that of another; fused: the synapses that the convolution kernel takes; cells: by population; biases:
+    by population and readout; released: by node, the sources that nobody reads after it. kernels: the Triton kernels,
+    or None where they cannot run.
     """
 
     graph: SpikingGraph
     device: torch.device
     payloads: Mapping[str, Int64]
     charges: Mapping[str, Charge]
+    joined: frozenset[str]
     cells: Mapping[str, Cell]
     fused: Mapping[str, FusedConv]
     biases: Mapping[str, Bias]
@@ -56,17 +57,41 @@ def make_plan(graph: SpikingGraph, device: torch.device, kernels: Kernels | None
     sent = payloads(graph)
     synapses = graph.synapses if kernels is not None else ()
     forms = {s.name: fuse(s, sent[s.inputs[0]], device) for s in synapses}
+    charges = {s.name: make_charge(s, sent[s.inputs[0]], device) for s in graph.synapses}
+    joined = _join_identities(graph, charges)
     return Plan(
         graph=graph,
         device=device,
         payloads=sent,
-        charges={s.name: make_charge(s, sent[s.inputs[0]], device) for s in graph.synapses},
+        charges=charges,
+        joined=joined,
         fused={name: form for name, form in forms.items() if form is not None},
         cells={p.name: make_cell(p, sent[p.name], device) for p in graph.populations},
         biases={n.name: _bias(graph, n, device) for n in graph.nodes if isinstance(n, (Population, Readout))},
         released=_releases(graph),
         kernels=kernels,
     )
+
+
+def _join_identities(graph: SpikingGraph, charges: Mapping[str, Charge]) -> frozenset[str]:
+    """Let the first of several identities from one source with one delay into one node bring the charge of all.
+
+    The two parts of a shortcut are such. Returns the others, which then have nothing to bring.
+    """
+    first: dict[tuple[str, str, int], IdentityCharge] = {}
+    joined: set[str] = set()
+    for node in graph.nodes:
+        for name in node.inputs if isinstance(node, (Population, Readout)) else ():
+            arm, form = graph[name], charges[name]
+            if not (isinstance(arm, Identity) and isinstance(form, IdentityCharge)):
+                continue
+            if sum(name in other.inputs for other in graph.nodes) > 1:
+                continue
+            one = first.setdefault((node.name, arm.inputs[0], arm.delay), form)
+            if one is not form:
+                one.weight = one.weight + form.weight
+                joined.add(name)
+    return frozenset(joined)
 
 
 def _bias(graph: SpikingGraph, node: Population | Readout, device: torch.device) -> Bias:

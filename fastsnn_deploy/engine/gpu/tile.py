@@ -207,7 +207,8 @@ class Tile:
 
     def _arms(self, node: Population | Readout) -> list[tuple[str, Series]]:
         """What arrives over each synapse of a node, by synapse name; silent ones left out."""
-        synapses = [s for s in map(self.graph.by_name.get, node.inputs) if isinstance(s, Synapse)]
+        names = [name for name in node.inputs if name not in self.plan.joined]
+        synapses = [s for s in map(self.graph.by_name.get, names) if isinstance(s, Synapse)]
         arms = [(s.name, arrive(self.series[s.inputs[0]], s.delay, self.steps)) for s in synapses]
         return [(name, arm) for name, arm in arms if len(arm.rows)]
 
