@@ -238,6 +238,17 @@ def test_set_bits_keeps_ranges_signs_ties_and_learned_steps() -> None:
     assert layers == {"a": 4, "b": 4, "c": 2, "d": 4}
 
 
+def test_a_stage_can_leave_the_statistics_of_batch_norm_as_they_are(tmp_path: Path) -> None:
+    frozen = {"epochs": 1, "learning_rate": 0.02, "bits": 4, "weight_bits": 8, "freeze_batch_norm": True}
+    after = run(small(stages=[*STAGES[:2], frozen]), tmp_path)
+    before = load(tmp_path / "model-4bit.pt").twin.state_dict()
+    statistics = {name for name in after if "running" in name}
+    assert statistics
+    assert all(torch.equal(after[name], before[name]) for name in statistics)
+    changed = {name for name in after if not torch.equal(after[name], before[name])}
+    assert any(name.endswith("weight") for name in changed)
+
+
 def test_bfloat16_on_the_cpu(tmp_path: Path) -> None:
     state = run(small(precision="bfloat16", stages=[{"epochs": 1, "learning_rate": 0.1, "bits": 4}]), tmp_path)
     assert {tensor.dtype for tensor in state.values() if tensor.is_floating_point()} == {torch.float32}

@@ -29,7 +29,8 @@ class Stage(_Strict):
     bits: activation bits, null for floating point (first stage only). levels: greatest activation integer in place
     of 2**bits - 1; bits then follows. epochs, learning_rate: cosine from learning_rate to zero over the stage, after
     one epoch of linear warm-up if `warmup`. milestones: epochs after which the learning rate is a tenth, in place of
-    the cosine. weight_decay: in place of the recipe's.
+    the cosine. weight_decay: in place of the recipe's. freeze_batch_norm: normalise by the running statistics, as in
+    use, and leave them as they are; with few bits the mismatch to those of a batch costs accuracy.
     """
 
     epochs: int = Field(ge=1)
@@ -40,6 +41,7 @@ class Stage(_Strict):
     warmup: bool = False
     milestones: tuple[PositiveInt, ...] = ()
     weight_decay: float | None = Field(default=None, ge=0)
+    freeze_batch_norm: bool = False
 
     @model_validator(mode="before")
     @classmethod

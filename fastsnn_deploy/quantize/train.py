@@ -195,6 +195,10 @@ class Trainer:
         generator = torch.Generator().manual_seed(self.recipe.seed * 1_000_003 + stage * 10_007 + epoch)
         torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
         model.train()
+        if self.recipe.stages[stage].freeze_batch_norm:
+            for module in model.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
         full, rest = divmod(len(self.train_images.labels), self.recipe.batch_size)
         batches = full + (self.team.smallest(rest) > 1)
         total = 0.0
