@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -139,7 +139,18 @@ def build_graph(name: str, steps: int, data_root: Path | None = None, seed: int 
         twin.train()(
             raw
         )  # sets batch norms and activation steps together, each on what the quantised layers before give
-    return convert(Checkpoint(twin.eval(), setting.shape))
+    return _one_weight_a_shortcut(convert(Checkpoint(twin.eval(), setting.shape)))
+
+
+def _one_weight_a_shortcut(graph: SpikingGraph) -> SpikingGraph:
+    """Without the second, finer parts of shortcuts: peers know one synapse for an arm of a sum."""
+    second = {node.name for node in graph.synapses if node.name.endswith(".fine")}
+    nodes = (
+        replace(node, inputs=tuple(name for name in node.inputs if name not in second))
+        for node in graph.nodes
+        if node.name not in second
+    )
+    return SpikingGraph(tuple(nodes), graph.outputs, graph.schedule, graph.metadata)
 
 
 def _random_model(setting: Setting, seed: int) -> nn.Module:
