@@ -111,8 +111,6 @@ def test_the_whole_test_set(run, tmp_path: Path):
     report = json.loads(result.stdout)
     assert report["images"] == MANIFEST["test_images"]
     assert report["accuracy"]["top1"] == MANIFEST["integer_accuracy"]
-    assert report["settle_steps"]["mean"] == pytest.approx(MANIFEST["settle_steps"]["mean"], abs=0.005)
-    assert report["settle_steps"]["max"] == MANIFEST["settle_steps"]["max"]
     assert report["correct_per_step"]["top1"][-1] == report["correct"]["top1"]
     assert report["synaptic_operations"] == sum(report["connections"].values())
     with (tmp_path / "c.csv").open() as file:
@@ -121,6 +119,9 @@ def test_the_whole_test_set(run, tmp_path: Path):
     assert [int(row["top1_correct"]) for row in rows] == report["correct_per_step"]["top1"]
     assert int(rows[-1]["settled"]) == report["images"]
     graph, images = netx.read(NET), load_images("digits", "test")
+    verified = evaluate(graph, images.levels[: MANIFEST["verified_on_lava"]["images"]].numpy(), None, engine="cpu")
+    assert verified.mean_settle_steps == pytest.approx(MANIFEST["settle_steps"]["mean"])
+    assert verified.max_settle_steps == MANIFEST["settle_steps"]["max"]
     found = evaluate(graph, images.levels.numpy(), images.labels.numpy(), engine="cpu", batch=64)
     assert curve_csv(found) == (tmp_path / "c.csv").read_text()
     assert found.to_json() == {key: report[key] for key in found.to_json()}

@@ -12,7 +12,7 @@ import fastsnn_deploy
 PACKAGE = Path(fastsnn_deploy.__file__).parent
 
 STAGES = [
-    "errors", "files", "graph", "quantize", "trace", "lower", "simulate", "engine", "stock", "population",
+    "errors", "files", "processes", "graph", "quantize", "trace", "lower", "simulate", "engine", "stock", "population",
     "sigma_delta", "netx",
     "nir_format", "targets", "lava", "loihi", "verify", "profile", "evaluate", "finetune", "tasks", "demo",
     "cli", "__main__",
@@ -24,7 +24,7 @@ FOREIGN = {
     "h5py": {"netx", "nir_format"},
     "nir": {"nir_format", "cli"},
     "numba": {"engine"},
-    "torch": {"quantize", "trace", "engine", "evaluate", "finetune", "tasks", "cli"},
+    "torch": {"processes", "quantize", "trace", "engine", "evaluate", "finetune", "tasks", "cli"},
     "torchmetrics": {"tasks"},
     "torchvision": {"quantize", "tasks"},
     "triton": {"engine"},
