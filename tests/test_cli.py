@@ -11,7 +11,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,34 +19,17 @@ import torch
 from torch import nn
 
 from fastsnn_deploy import netx
-from fastsnn_deploy.cli.main import main
 from fastsnn_deploy.quantize.layers import QuantActivation
+from tests.commands import Result, runner
 
 MAIN = "from fastsnn_deploy.cli.main import main; main()"
 
 
-@dataclass(frozen=True)
-class Result:
-    """What a command printed and returned."""
-
-    returncode: int
-    stdout: str
-    stderr: str
-
-
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Result]:
-    """Run a command line in `tmp_path`, inside this process: starting a new one for each takes seconds."""
+    """Run a command line in `tmp_path`."""
     monkeypatch.chdir(tmp_path)
-
-    def run_command(*arguments: object) -> Result:
-        monkeypatch.setattr(sys, "argv", ["fastsnn-deploy", *map(str, arguments)])
-        with pytest.raises(SystemExit) as exit_call:
-            main()
-        printed = capsys.readouterr()
-        return Result(exit_call.value.code, printed.out, printed.err)
-
-    return run_command
+    return runner(monkeypatch, capsys)
 
 
 def assert_refused(result: Result, folder: Path, *messages: str, code: int = 2) -> None:

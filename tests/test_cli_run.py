@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,42 +12,25 @@ import pytest
 
 from fastsnn_deploy import netx
 from fastsnn_deploy.cli import doctor
-from fastsnn_deploy.cli.main import main
 from fastsnn_deploy.graph import SpikingGraph, with_code
 from fastsnn_deploy.loihi import Board, Detection, detection
 from fastsnn_deploy.population import to_population
 from fastsnn_deploy.quantize.data import load_images
 from fastsnn_deploy.simulate import evaluate, logits, simulate, stream
+from tests.commands import Result, runner
 from tests.test_stream import compiled_once as compiled_once
 from tests.test_stream import stock_network
 
 SAMPLES = 6
 
 
-@dataclass(frozen=True)
-class Result:
-    """What a command printed and returned."""
-
-    returncode: int
-    stdout: str
-    stderr: str
-
-
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Result]:
-    """Run a command line in `tmp_path`, inside this process."""
+    """Run a command line in `tmp_path`."""
     monkeypatch.chdir(tmp_path)
     for name in detection.VARIABLES:
         monkeypatch.delenv(name, raising=False)
-
-    def run_command(*arguments: object) -> Result:
-        monkeypatch.setattr(sys, "argv", ["fastsnn-deploy", *map(str, arguments)])
-        with pytest.raises(SystemExit) as exit_call:
-            main()
-        printed = capsys.readouterr()
-        return Result(exit_call.value.code or 0, printed.out, printed.err)
-
-    return run_command
+    return runner(monkeypatch, capsys)
 
 
 @pytest.fixture(scope="module")

@@ -8,14 +8,12 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from fastsnn_deploy import netx
-from fastsnn_deploy.cli.main import main
 from fastsnn_deploy.engine import ENGINES
 from fastsnn_deploy.errors import BackendError, InputError
 from fastsnn_deploy.evaluate import (
@@ -26,6 +24,7 @@ from fastsnn_deploy.evaluate import (
 )
 from fastsnn_deploy.processes import Processes
 from fastsnn_deploy.quantize.data import load_images
+from tests.commands import Result, runner
 from tests.test_evaluate import KS, silent
 
 NET = Path(__file__).parents[1] / "netx_exports" / "digits-2bit-unary.net"
@@ -81,28 +80,11 @@ def test_torchrun_gives_what_one_process_gives(run, processes: int, samples: int
 # --- the command
 
 
-@dataclass(frozen=True)
-class Result:
-    """What a command printed and returned."""
-
-    returncode: int
-    stdout: str
-    stderr: str
-
-
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Result]:
-    """Run a command line in `tmp_path`, inside this process."""
+    """Run a command line in `tmp_path`."""
     monkeypatch.chdir(tmp_path)
-
-    def run_command(*arguments: object) -> Result:
-        monkeypatch.setattr(sys, "argv", ["fastsnn-deploy", *map(str, arguments)])
-        with pytest.raises(SystemExit) as exit_call:
-            main()
-        printed = capsys.readouterr()
-        return Result(exit_call.value.code, printed.out, printed.err)
-
-    return run_command
+    return runner(monkeypatch, capsys)
 
 
 def test_the_whole_test_set(run, tmp_path: Path):

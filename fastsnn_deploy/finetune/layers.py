@@ -12,9 +12,7 @@ from torch import Tensor, fx, nn
 
 from fastsnn_deploy.engine import open_engine
 from fastsnn_deploy.graph import Concat, Population, SpikingGraph
-from fastsnn_deploy.quantize.layers import QuantActivation, QuantConv2d, QuantLinear
-
-BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
+from fastsnn_deploy.quantize.layers import BATCH_NORMS, QuantActivation, QuantConv2d, QuantLinear
 
 
 @dataclass(frozen=True)

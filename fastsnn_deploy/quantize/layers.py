@@ -18,6 +18,9 @@ from fastsnn_deploy.quantize.quantisers import (
     WeightQuantiser,
 )
 
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
+"""Batch norms that a network may hold."""
+
 
 class QuantInput(nn.Module):
     """Turns raw images into the signed integers that the spiking network receives, times their scale.

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from fastsnn_deploy.engine.cpu.kernels import RULES, scatter
+from fastsnn_deploy.engine.cpu.kernels import RULES, SINGLE, scatter
 from fastsnn_deploy.engine.cpu.products import Product, Shape, as_convolution, identity, products
 from fastsnn_deploy.errors import InputError
 from fastsnn_deploy.graph import (
@@ -166,7 +166,7 @@ def largest_payloads(graph: SpikingGraph) -> Mapping[str, int]:
 
 def largest_payload(node: Population) -> int:
     """Greatest |payload| of one message of a population."""
-    if node.code in ("unary", "unsigned"):
+    if node.code in SINGLE:
         return 1
     bound = int(node.code.removeprefix("burst")) if node.code.startswith("burst") else node.ceiling - node.floor
     return min(bound, node.ceiling - node.floor)
