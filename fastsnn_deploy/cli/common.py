@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from fastsnn_deploy.errors import InputError
+from fastsnn_deploy.processes import Processes
 
 if TYPE_CHECKING:
     from fastsnn_deploy.graph import SpikingGraph
@@ -61,6 +62,14 @@ def progress_bar(text: str, shown: bool = True) -> Iterator[Callable[[int, int],
             bar.update(task, completed=done, total=total)
 
         yield update
+
+
+def this_process(download: bool) -> Processes:
+    """This process among those that torchrun has started. Raises InputError if several would download."""
+    processes = Processes.from_environment()
+    if download and processes.size > 1:
+        raise InputError("--download would fetch the data once in each process. Run once with one process first")
+    return processes
 
 
 def sample_images(

@@ -25,6 +25,7 @@ from fastsnn_deploy.cli.common import (
     percent,
     print_json,
     sample_images,
+    this_process,
 )
 from fastsnn_deploy.errors import InputError
 
@@ -61,11 +62,8 @@ def evaluate(
     from fastsnn_deploy.engine import open_engine
     from fastsnn_deploy.evaluate import evaluate as run_evaluation
     from fastsnn_deploy.evaluate import gather
-    from fastsnn_deploy.processes import Processes
 
-    processes = Processes.from_environment()
-    if download and processes.size > 1:
-        raise InputError("--download would fetch the data once in each process. Run once with one process first")
+    processes = this_process(download)
     graph = netx.read(net)
     images, labels, name = chosen_images(graph, data, data_root, samples, download)
     if curve is not None:

@@ -7,7 +7,16 @@ from typing import Annotated
 
 import typer
 
-from fastsnn_deploy.cli.common import DataRoot, Download, Json, messages, percent, print_json, progress_bar
+from fastsnn_deploy.cli.common import (
+    DataRoot,
+    Download,
+    Json,
+    messages,
+    percent,
+    print_json,
+    progress_bar,
+    this_process,
+)
 from fastsnn_deploy.errors import InputError
 
 
@@ -26,7 +35,6 @@ def train(
     The state after every epoch is kept beside the checkpoint until training ends; --resume continues from it.
     Under torchrun each process takes a share of every batch: torchrun --nproc-per-node 2 -m fastsnn_deploy train ...
     """
-    from fastsnn_deploy.processes import Processes
     from fastsnn_deploy.quantize.recipe import load_recipe
     from fastsnn_deploy.quantize.train import Trainer
 
@@ -35,9 +43,7 @@ def train(
         chosen = chosen.model_copy(update={"seed": seed})
     if out.is_dir():
         raise InputError(f"{out}: is a folder. Name a file with --out")
-    processes = Processes.from_environment()
-    if download and processes.size > 1:
-        raise InputError("--download would fetch the data once in each process. Run once with one process first")
+    processes = this_process(download)
     console = messages()
 
     def say(line: str) -> None:

@@ -9,6 +9,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from fastsnn_deploy.processes import Processes, talking
+from fastsnn_deploy.quantize.layers import BATCH_NORMS
 
 
 class Team:
@@ -60,7 +61,7 @@ class Team:
         """The running statistics of every batch norm become their mean over the processes."""
         if self.processes.size > 1:
             for module in model.modules():
-                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                if isinstance(module, BATCH_NORMS):
                     for statistic in (module.running_mean, module.running_var):
                         if statistic is not None:
                             statistic.copy_(self.sum(statistic.clone()) / self.processes.size)

@@ -22,7 +22,7 @@ from fastsnn_deploy.quantize.checkpoint import Checkpoint, read_plain, save, wri
 from fastsnn_deploy.quantize.data import Images, load_images
 from fastsnn_deploy.quantize.distributed import Team
 from fastsnn_deploy.quantize.float_weights import distillation_loss, load_float_weights
-from fastsnn_deploy.quantize.layers import QuantActivation
+from fastsnn_deploy.quantize.layers import BATCH_NORMS, QuantActivation
 from fastsnn_deploy.quantize.models import build
 from fastsnn_deploy.quantize.prepare import calibrate, prepare_planned
 from fastsnn_deploy.quantize.recipe import Recipe, Stage
@@ -197,7 +197,7 @@ class Trainer:
         model.train()
         if self.recipe.stages[stage].freeze_batch_norm:
             for module in model.modules():
-                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                if isinstance(module, BATCH_NORMS):
                     module.eval()
         full, rest = divmod(len(self.train_images.labels), self.recipe.batch_size)
         batches = full + (self.team.smallest(rest) > 1)
