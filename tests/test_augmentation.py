@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 from pydantic import ValidationError
@@ -92,3 +94,27 @@ def test_wrong_augmentation_is_refused() -> None:
     })  # fmt: skip
     with pytest.raises(InputError, match=r"autoaugment.*256 levels; those of 'digits' have 17"):
         Trainer(recipe, "model.pt")
+
+
+def test_a_stage_may_have_its_own_augmentation() -> None:
+    stages = [{"epochs": 1, "learning_rate": 0.1, "bits": 2, "augment": own} for own in (None, {"cutout": 3}, {})]
+    recipe = Recipe.model_validate(
+        {"name": "digits", "data": "digits", "model": "digits-net", "augment": {"shift": 1}, "stages": stages}
+    )
+    assert [recipe.augmentation(stage) for stage in recipe.stages] == [Augment(shift=1), Augment(cutout=3), Augment()]
+    seen = [next(_batches(recipe, number)) for number in range(3)]
+    assert not torch.equal(seen[0], seen[2])
+    holes = seen[1] != seen[2]
+    assert holes.any()
+    assert (seen[1][holes] == 5 / 16).all()  # the mean, 0.305 in steps of 1/16
+    changed_stage = recipe.stages[1].model_copy(update={"augment": Augment(autoaugment=True)})
+    wrong = Recipe.model_validate({**recipe.model_dump(), "stages": [recipe.stages[0], changed_stage.model_dump()]})
+    with pytest.raises(InputError, match="augments by autoaugment"):
+        Trainer(wrong, "model.pt")
+
+
+def _batches(recipe: Recipe, number: int) -> Iterator[Tensor]:
+    """Images of a stage's batches, all drawn from one seed."""
+    chosen = recipe.augmentation(recipe.stages[number])
+    for images, _, _ in Trainer(recipe, "model.pt")._batches(chosen, torch.Generator().manual_seed(0)):
+        yield images

@@ -12,9 +12,11 @@ import pytest
 import torch
 import yaml
 
+from fastsnn_deploy.errors import InputError
 from fastsnn_deploy.processes import Processes
 from fastsnn_deploy.quantize import load
 from fastsnn_deploy.quantize.distributed import Team
+from fastsnn_deploy.quantize.train import Trainer
 from tests.test_train import same, small
 
 ROOT = Path(__file__).parents[1]
@@ -130,3 +132,10 @@ def test_a_batch_left_over_that_is_too_small_for_all(tmp_path: Path) -> None:
     team = Team(Processes(0, 4, 4), torch.device("cpu"))
     assert [team.smallest(count) for count in (3, 7, 8)] == [0, 1, 2]
     assert Team(Processes(), torch.device("cpu")).smallest(2) == 2
+
+
+def test_batches_too_small_for_all_are_refused(tmp_path: Path) -> None:
+    message = r"batches of 20 \(batch_size 20, \d+ training images\) are fewer than two images for each of 11 processes"
+    with pytest.raises(InputError, match=message):
+        Trainer(small(), tmp_path / "model.pt", processes=Processes(0, 11, 11))
+    Trainer(small(), tmp_path / "model.pt", processes=Processes(0, 10, 10))

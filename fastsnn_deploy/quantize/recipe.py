@@ -23,36 +23,6 @@ Bits = Annotated[int, Field(ge=1, le=8)]
 WeightBits = Annotated[int, Field(ge=2, le=8)]
 
 
-class Stage(_Strict):
-    """One stretch of training; each starts from the weights of the one before.
-
-    bits: activation bits, null for floating point (first stage only). levels: greatest activation integer in place
-    of 2**bits - 1; bits then follows. epochs, learning_rate: cosine from learning_rate to zero over the stage, after
-    one epoch of linear warm-up if `warmup`. milestones: epochs after which the learning rate is a tenth, in place of
-    the cosine. weight_decay: in place of the recipe's. freeze_batch_norm: normalise by the running statistics, as in
-    use, and leave them as they are; with few bits the mismatch to those of a batch costs accuracy.
-    """
-
-    epochs: int = Field(ge=1)
-    learning_rate: float = Field(gt=0)
-    bits: int | None = Field(default=None, ge=1, le=8)
-    levels: int | None = Field(default=None, ge=1, le=255)
-    weight_bits: int = Field(default=4, ge=2, le=8)
-    warmup: bool = False
-    milestones: tuple[PositiveInt, ...] = ()
-    weight_decay: float | None = Field(default=None, ge=0)
-    freeze_batch_norm: bool = False
-
-    @model_validator(mode="before")
-    @classmethod
-    def _bits_of_levels(cls, given: Any) -> Any:
-        if isinstance(given, dict) and type(levels := given.get("levels")) is int:
-            if given.get("bits", levels.bit_length()) != levels.bit_length():
-                raise ValueError(f"{levels} levels are {levels.bit_length()} bits. Leave out bits")
-            return {**given, "bits": levels.bit_length()}
-        return given
-
-
 class Augment(_Strict):
     """shift: random translation by up to so many pixels, zero-level padding. flip: random mirror image.
 
@@ -63,6 +33,37 @@ class Augment(_Strict):
     flip: bool = False
     autoaugment: bool = False
     cutout: int = Field(default=0, ge=0)
+
+
+class Stage(_Strict):
+    """One stretch of training; each starts from the weights of the one before.
+
+    bits: activation bits, null for floating point (first stage only). levels: greatest activation integer in place
+    of 2**bits - 1; bits then follows. epochs, learning_rate: cosine from learning_rate to zero over the stage, after
+    one epoch of linear warm-up if `warmup`. milestones: epochs after which the learning rate is a tenth, in place of
+    the cosine. weight_decay, augment: in place of the recipe's. freeze_batch_norm: normalise by the running
+    statistics, as in use, and leave them as they are; with few bits the mismatch to those of a batch costs accuracy.
+    """
+
+    epochs: int = Field(ge=1)
+    learning_rate: float = Field(gt=0)
+    bits: int | None = Field(default=None, ge=1, le=8)
+    levels: int | None = Field(default=None, ge=1, le=255)
+    weight_bits: int = Field(default=4, ge=2, le=8)
+    warmup: bool = False
+    milestones: tuple[PositiveInt, ...] = ()
+    weight_decay: float | None = Field(default=None, ge=0)
+    augment: Augment | None = None
+    freeze_batch_norm: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bits_of_levels(cls, given: Any) -> Any:
+        if isinstance(given, dict) and type(levels := given.get("levels")) is int:
+            if given.get("bits", levels.bit_length()) != levels.bit_length():
+                raise ValueError(f"{levels} levels are {levels.bit_length()} bits. Leave out bits")
+            return {**given, "bits": levels.bit_length()}
+        return given
 
 
 class Normalisation(_Strict):
@@ -148,6 +149,10 @@ class Recipe(_Strict):
                 except InputError as error:
                     raise ValueError(f"stage {i + 1}: {'; '.join(map(str, error.problems))}") from error
         return self
+
+    def augmentation(self, stage: Stage) -> Augment:
+        """What changes the training images of a stage."""
+        return self.augment if stage.augment is None else stage.augment
 
     def plan(self, stage: Stage) -> BitPlan:
         """Bits and quantisers in a quantised stage. Raises InputError if there are no such grids."""

@@ -25,7 +25,7 @@ from fastsnn_deploy.quantize.float_weights import distillation_loss, load_float_
 from fastsnn_deploy.quantize.layers import BATCH_NORMS, QuantActivation
 from fastsnn_deploy.quantize.models import build
 from fastsnn_deploy.quantize.prepare import calibrate, prepare_planned
-from fastsnn_deploy.quantize.recipe import Recipe, Stage
+from fastsnn_deploy.quantize.recipe import Augment, Recipe, Stage
 
 Progress = Callable[[int, int], None]
 Log = Callable[[str], None]
@@ -64,6 +64,7 @@ class Trainer:
         self.train_images = self._normalisation(load_images(recipe.data, "train", data_root, download)).to(self.device)
         self.test_images = self._normalisation(load_images(recipe.data, "test", data_root, download)).to(self.device)
         self._check_augmentation()
+        self._check_batches()
         self.teacher = self._teacher()
         self.epochs = sum(stage.epochs for stage in recipe.stages)
 
@@ -101,10 +102,21 @@ class Trainer:
         return checkpoint
 
     def _check_augmentation(self) -> None:
-        if self.recipe.augment.autoaugment and self.train_images.highest != 255:
+        asked = any(self.recipe.augmentation(stage).autoaugment for stage in self.recipe.stages)
+        if asked and self.train_images.highest != 255:
             raise InputError(
                 f"recipe '{self.recipe.name}' augments by autoaugment, which is for images of 256 levels; those of "
                 f"'{self.recipe.data}' have {self.train_images.highest + 1}"
+            )
+
+    def _check_batches(self) -> None:
+        images, processes = len(self.train_images.labels), self.team.processes.size
+        batch = min(images, self.recipe.batch_size)
+        if self.team.smallest(batch) < 2:  # batch norm needs two
+            raise InputError(
+                f"recipe '{self.recipe.name}': batches of {batch} (batch_size {self.recipe.batch_size}, {images} "
+                f"training images) are fewer than two images for each of {processes} processes. Use a greater "
+                "batch_size, more images, or fewer processes"
             )
 
     def _normalisation(self, images: Images) -> Images:
@@ -201,8 +213,9 @@ class Trainer:
                     module.eval()
         full, rest = divmod(len(self.train_images.labels), self.recipe.batch_size)
         batches = full + (self.team.smallest(rest) > 1)
+        chosen = self.recipe.augmentation(self.recipe.stages[stage])
         total = 0.0
-        for i, (images, labels, whole) in enumerate(self._batches(generator)):
+        for i, (images, labels, whole) in enumerate(self._batches(chosen, generator)):
             rate = _learning_rate(self.recipe.stages[stage], epoch + i / batches)
             for group in optimiser.param_groups:
                 group["lr"] = rate
@@ -236,9 +249,9 @@ class Trainer:
             taught = self.teacher(self._on_data_scale(images)).float()
         return (1 - chosen.share) * loss + chosen.share * distillation_loss(logits, taught, chosen.temperature)
 
-    def _batches(self, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor, int]]:
+    def _batches(self, chosen: Augment, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor, int]]:
         """This process's part of every batch: images, labels, and the images of the whole batch."""
-        data, chosen = self.train_images, self.recipe.augment
+        data = self.train_images
         height, width = data.shape[1:]
         mean = (torch.tensor(data.mean) / data.step).round().to(torch.uint8)
         order = torch.randperm(len(data.labels), generator=generator)

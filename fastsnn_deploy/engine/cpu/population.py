@@ -83,7 +83,7 @@ def _rows(
     repeats = length // node.channels
 
     def block(values: npt.NDArray[np.integer]) -> Float32:
-        return np.tile(values, repeats).astype(np.float32)
+        return np.tile(values.astype(np.float32), repeats)
 
     shares = np.asarray([block(share) for _, share in bias], dtype=np.float32).reshape(-1, length)
     bias_row = np.full(steps, -1, dtype=np.int64)
@@ -98,14 +98,14 @@ def _rows(
     trace = np.empty((tile.images, steps, node.size) if recorded else (0, 0, 0), dtype=np.float32)
     sums = tile.sums_of(node)
     messages = np.zeros(node.size, dtype=np.int32)
-    kernel = fire_rows(node.code)
+    kernel, threshold, initial = fire_rows(node.code), block(node.threshold), block(node.initial)
     sources = _Sources(arrivals, start, end, tile.density)
     together = max(1, tile.budget // max(1, 4 * node.size * max(steps, 1)))
     for first in range(0, tile.images, together):
         images = slice(first, min(first + together, tile.images))
         charge, shift, rows = sources.charge(images)
         kernel(
-            charge, shift, rows, gate, shares, bias_row, block(node.threshold), block(node.initial),
+            charge, shift, rows, gate, shares, bias_row, threshold, initial,
             np.float32(node.floor), np.float32(node.ceiling), out.dtype.type(zero or 0),
             state.potential[images], state.count[images], out[images], positive[images], negative[images],
             messages, sums.payload, trace[images] if recorded else trace,
@@ -172,6 +172,8 @@ class _Sources:
 
 def _tail(tile: Tile, node: Population, arrivals: list[Arrivals], rows: Series, state: _State) -> tuple[Events, ...]:
     """Steps after the rows: only positions that charge reaches or that have just fired can change."""
+    if tile.graph.schedule.stop == "window":
+        return ()
     positions = node.size // node.channels
     stamp = np.full(tile.images * positions, -1, dtype=np.int64)
     where, again = np.empty((2, tile.images * positions), dtype=np.int64)
@@ -186,7 +188,7 @@ def _tail(tile: Tile, node: Population, arrivals: list[Arrivals], rows: Series, 
     tail: list[Events] = []
     images = slice(0, tile.images)
     step = rows.tail_start
-    while step < tile.limit and (found or step < last_input) and tile.graph.schedule.stop == "settled":
+    while step < tile.limit and (found or step < last_input):
         for arrival in arrivals:
             events = arrival.events(step, images)
             found = arrival.mark(events, events.image, state.potential, stamp, step, where, found)

@@ -119,7 +119,7 @@ class Tile:
         begin, close = self._clip(depth, depth + self.graph.schedule.window)
         parts = [(arm.start, arm.end) for _, arm in arms] + [self._clip(bias.start, bias.end), (begin, close)]
         start, end = span(parts)
-        spikes = self._silence(node)
+        spikes, drive = self._silence(node), None
         if begin < close:
             first, advance, drive = self._first(node, arms, start, end, alone=start < begin)
             if start < begin:
@@ -127,7 +127,8 @@ class Tile:
             spikes = settle(cell, self.batch, close - begin, close - begin, first, advance)
         self._send(node, Series(begin if len(spikes) else 0, spikes))
         if node.name in self.record:
-            drive = Drive(self._charge(node, arms, start, end), self._bias(node, start, end))
+            if drive is None:
+                drive = Drive(self._charge(node, arms, start, end), self._bias(node, start, end))
             sent = torch.zeros((end - start, *spikes.shape[1:]), dtype=spikes.dtype, device=spikes.device)
             if len(spikes):
                 sent[begin - start : close - start] = spikes
