@@ -54,7 +54,12 @@ class Processes:
         """Processor cores for each process on this machine; None if it is alone and may use all."""
         if self.local_size == 1:
             return None
-        return max(1, (os.cpu_count() or 1) // self.local_size)
+        return max(1, available_cores() // self.local_size)
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager

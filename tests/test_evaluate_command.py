@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -22,7 +21,7 @@ from fastsnn_deploy.evaluate import (
     gather,
     nothing,
 )
-from fastsnn_deploy.processes import Processes
+from fastsnn_deploy.processes import Processes, available_cores
 from fastsnn_deploy.quantize.data import load_images
 from tests.commands import Result, runner
 from tests.test_evaluate import KS, silent
@@ -45,7 +44,7 @@ def test_processes_of_the_environment():
     assert Processes.from_environment({}) == Processes(0, 1, 1)
     assert Processes.from_environment({"RANK": "3", "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2"}) == Processes(3, 4, 2)
     assert Processes().threads is None
-    assert Processes(0, 2, 2).threads == max(1, (os.cpu_count() or 1) // 2)
+    assert Processes(0, 2, 2).threads == max(1, available_cores() // 2)
     for wrong in ({"WORLD_SIZE": "two"}, {"RANK": "2", "WORLD_SIZE": "2"}, {"WORLD_SIZE": "0"}):
         with pytest.raises(InputError, match="WORLD_SIZE"):
             Processes.from_environment(wrong)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from fastsnn_deploy.engine.cpu.plan import Plan
 from fastsnn_deploy.engine.cpu.tile import Sums, Tile
 from fastsnn_deploy.engine.reference import ReferenceEngine
 from fastsnn_deploy.graph import Node, SpikingGraph
+from fastsnn_deploy.processes import available_cores
 
 TILE_BYTES = 64 * 2**20
 """Memory that the spikes of one tile may take."""
@@ -105,11 +105,6 @@ class CpuEngine(Engine):
             most_in_step=max(int(each.per_image.max(initial=0)) for each in sums),
             largest=max(each.largest for each in sums),
         )
-
-
-def available_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _tile_images(graph: SpikingGraph) -> int:
