@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fastsnn_deploy import netx
 from fastsnn_deploy.graph import Population, SpikingGraph
 from fastsnn_deploy.lower import convert
 from fastsnn_deploy.quantize import Checkpoint, prepare
@@ -113,13 +114,22 @@ NETWORKS = {
 """Every network of the benchmark by name."""
 
 
+def known(name: str) -> bool:
+    """A name of `NETWORKS`, or the file of an exported network."""
+    return name in NETWORKS or (name.endswith(".net") and Path(name).is_file())
+
+
 def images_for(name: str, count: int, data_root: Path | None) -> np.ndarray:
     """Raw uint8 images [count, C, H, W]: of the network's data set where it has one, else smooth noise."""
-    setting = NETWORKS[name]
-    if data_root is not None and setting.data is not None:
-        levels = load_images(setting.data, "test", data_root).levels.numpy()
+    if name in NETWORKS:
+        data, shape = NETWORKS[name].data, NETWORKS[name].shape
+    else:
+        graph = netx.read(name)
+        data, shape = graph.metadata.get("data"), graph.input.shape
+    if data_root is not None and data is not None:
+        levels = load_images(data, "test", data_root).levels.numpy()
         return levels[np.arange(count) % len(levels)]
-    return smooth_images(count, setting.shape)
+    return smooth_images(count, shape)
 
 
 def smooth_images(count: int, shape: tuple[int, int, int], seed: int = 0) -> np.ndarray:
@@ -131,7 +141,15 @@ def smooth_images(count: int, shape: tuple[int, int, int], seed: int = 0) -> np.
 
 
 def build_graph(name: str, steps: int, data_root: Path | None = None, seed: int = 0) -> SpikingGraph:
-    """The integer spiking graph of a network with random weights, for T = `steps` (a key of `BITS`)."""
+    """The integer spiking graph of a network, for T = `steps` (a key of `BITS`).
+
+    One of `NETWORKS` gets random weights. A file must have that window: raises ValueError.
+    """
+    if name not in NETWORKS:
+        graph = netx.read(name)
+        if graph.schedule.window != steps:
+            raise ValueError(f"{name}: was exported for T = {graph.schedule.window}, not {steps}")
+        return _one_weight_a_shortcut(graph)
     setting = NETWORKS[name]
     raw = torch.from_numpy(images_for(name, CALIBRATION_IMAGES, data_root)).float() / 255
     twin = prepare(_random_model(setting, seed), bits=BITS[steps], mean=setting.mean, std=setting.std)

@@ -19,12 +19,13 @@ import machine
 import memory
 import numpy as np
 import peers  # noqa: F401  registers the contenders
-from networks import BITS, NETWORKS, active_fractions, build_graph, images_for
+from networks import BITS, NETWORKS, active_fractions, build_graph, images_for, known
 from peers.base import CONTENDERS, Contender, Int64, NotAvailableError, Options
 from peers.ours import Ours
 from rounds import Sample, in_turns, stopwatch
 
 from fastsnn_deploy import graph as graphs
+from fastsnn_deploy.errors import InputError
 from fastsnn_deploy.graph import SpikingGraph
 from fastsnn_deploy.simulate import evaluate
 
@@ -36,7 +37,7 @@ FULL_IMAGES = 10_000
 def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--network", choices=NETWORKS, default="vgg11")
+    parser.add_argument("--network", default="vgg11", help=f"of {','.join(NETWORKS)}, or an exported network.net")
     parser.add_argument("--steps", type=int, choices=BITS, default=7, help="T")
     parser.add_argument("--images", type=int, default=64)
     parser.add_argument("--repeat", type=int, default=5, help="rounds; in each every contender runs once")
@@ -60,6 +61,10 @@ def arguments() -> argparse.Namespace:
     unknown = sorted(set(given.peers.split(",")) - set(CONTENDERS))
     if unknown:
         parser.error(f"--peers: {', '.join(unknown)} not known. Known: {', '.join(CONTENDERS)}")
+    if not known(given.network):
+        parser.error(f"--network: {given.network} is neither one of {', '.join(NETWORKS)} nor the file of a network")
+    if given.scaling and given.network not in NETWORKS:
+        parser.error("--scaling: an exported network has one T")
     for name in ("images", "repeat", "threads", "batch", "lava_steps"):
         if getattr(given, name) < 1:
             parser.error(f"--{name.replace('_', '-')} must be at least 1")
@@ -78,7 +83,10 @@ def main() -> None:
     fast_snn = given.fast_snn.resolve() if given.fast_snn else None
     options = Options(given.threads, given.batch, given.engine, fast_snn, folders, given.lava_steps)
     say(f"{given.network}, T = {given.steps}: building")
-    graph = build_graph(given.network, given.steps, given.data_root)
+    try:
+        graph = build_graph(given.network, given.steps, given.data_root)
+    except (InputError, ValueError) as error:
+        raise SystemExit(str(error)) from error
     emitted = graph.input.encode(images_for(given.network, given.images, given.data_root))
     report: dict[str, object] = {"machine": machine.describe(), "settings": _settings(given)}
     report["network"] = describe(graph, emitted)
