@@ -7,8 +7,11 @@ import dataclasses
 
 from fastsnn_deploy.engine import open_engine
 from fastsnn_deploy.errors import InputError
-from fastsnn_deploy.graph import Population, Readout, Schedule, SpikingGraph
+from fastsnn_deploy.graph import Node, Population, Readout, Schedule, SpikingGraph
 from peers.base import Contender, Int64, NotAvailableError, Options, Values, contender
+
+RECORDED_NEURONS = 3_000_000
+"""Of all images together that are recorded in one run: a few GB for some tens of steps."""
 
 
 @contender("ours")
@@ -41,15 +44,25 @@ class Ours(Contender):
         return [self.engine.run(batch, steps).steps for batch in batches]
 
     def values(self, emitted: Int64) -> Values:
-        recorded = [node.name for node in self.graph.nodes if isinstance(node, (Population, Readout))]
-        run = self.engine.run(emitted, record=recorded)
         last = {}
-        for name in recorded:
-            series = run.recorded[name]
-            kept = series.potentials if isinstance(self.graph[name], Readout) else series.counts
-            assert kept is not None
-            last[name] = kept[-1]
+        for nodes in self._groups(len(emitted)):
+            run = self.engine.run(emitted, record=[node.name for node in nodes])
+            for node in nodes:
+                series = run.recorded[node.name]
+                kept = series.potentials if isinstance(node, Readout) else series.counts
+                assert kept is not None
+                last[node.name] = kept[-1].copy()
         return last
+
+    def _groups(self, images: int) -> list[list[Node]]:
+        """Populations and readouts, as many together as have room for the records of all their steps."""
+        groups: list[list[Node]] = [[]]
+        for node in self.graph.nodes:
+            if isinstance(node, (Population, Readout)):
+                if images * sum(other.size for other in (*groups[-1], node)) > RECORDED_NEURONS and groups[-1]:
+                    groups.append([])
+                groups[-1].append(node)
+        return groups
 
     def details(self) -> dict[str, object]:
         return {"engine": self.options.engine, "threads": self.options.threads, "batch": self.engine.batch_size}

@@ -26,7 +26,8 @@ def _can_be_kept() -> bool:
     return True
 
 
-_OPTIONS: dict[str, Any] = {"nogil": True, "cache": _can_be_kept(), "error_model": "numpy"}
+OPTIONS: dict[str, Any] = {"nogil": True, "cache": _can_be_kept(), "error_model": "numpy"}
+"""How every loop is compiled."""
 
 _RULE = register_jitable(inline="always")
 """Rules stay plain functions: numba finds stored code by what a loop closes over, and a compiled rule is always new."""
@@ -166,10 +167,10 @@ def fire_rows(code: str) -> Callable[..., None]:
             begin += size
 
     loop.__name__ = loop.__qualname__ = f"fire_rows_{code}"
-    return njit(**_OPTIONS)(loop)
+    return njit(**OPTIONS)(loop)
 
 
-@njit(**_OPTIONS)
+@njit(**OPTIONS)
 def mark_rows(rows, zero, channels, stamp, tick, where):
     """Positions with a message: rows [B, neurons] -> where int64 [n], image * positions + position."""
     images, neurons = rows.shape
@@ -186,7 +187,7 @@ def mark_rows(rows, zero, channels, stamp, tick, where):
     return found
 
 
-@njit(**_OPTIONS)
+@njit(**OPTIONS)
 def scatter(image, neuron, value, weight, geometry, target, marking, stamp, tick, where, found):
     """Add the charge of events to target float32 [rows, neurons] and list the positions touched.
 
@@ -226,7 +227,7 @@ def scatter(image, neuron, value, weight, geometry, target, marking, stamp, tick
     return found
 
 
-@njit(**_OPTIONS)
+@njit(**OPTIONS)
 def repeat(image, neuron, value, weight, geometry, target, marking, stamp, tick, where, found):
     """`scatter` for nearest upsampling. weight: float32 [C]; geometry: (source width, C, width, fy, fx, height)."""
     source_width, channels, width, factor_y, factor_x, height = geometry
@@ -261,30 +262,36 @@ def fire_places(code: str) -> Callable[..., tuple[int, int]]:
     ):  # fmt: skip
         channels = len(threshold)
         positions = potential.shape[1] // channels
+        sent = np.empty(channels, np.float32)
         events, repeated = 0, 0
         for i in range(found):
             b, p = where[i] // positions, where[i] % positions
-            before = events
+            v, c = potential[b, p * channels : (p + 1) * channels], count[b, p * channels : (p + 1) * channels]
+            active = np.int32(0)  # most positions stay silent: many neurons at a time to find that out
             for ch in range(channels):
-                j = p * channels + ch
-                s = rule(potential[b, j], count[b, j], threshold[ch], floor, ceiling)
-                if s != np.float32(0.0):
-                    potential[b, j] -= threshold[ch] * s
-                    count[b, j] += s
-                    image[events], neuron[events], value[events] = b, j, np.int32(s)
+                s = rule(v[ch], c[ch], threshold[ch], floor, ceiling)
+                v[ch] -= threshold[ch] * s
+                c[ch] += s
+                sent[ch] = s
+                active = np.int32(active | (np.int32(1) if s != np.float32(0.0) else np.int32(0)))
+            if not active:
+                continue
+            for ch in range(channels):
+                if sent[ch] != np.float32(0.0):
+                    j = p * channels + ch
+                    image[events], neuron[events], value[events] = b, j, np.int32(sent[ch])
                     messages[j] += 1
-                    payload[j] += np.int64(abs(s))
+                    payload[j] += np.int64(abs(sent[ch]))
                     events += 1
-            if events > before:
-                again[repeated] = where[i]
-                repeated += 1
+            again[repeated] = where[i]
+            repeated += 1
         return events, repeated
 
     loop.__name__ = loop.__qualname__ = f"fire_places_{code}"
-    return njit(**_OPTIONS)(loop)
+    return njit(**OPTIONS)(loop)
 
 
-@njit(**_OPTIONS)
+@njit(**OPTIONS)
 def add_rows(total, at, charge, shift):
     """total[:, at] += charge - shift; float32 [B, R, neurons], int64 [r], float32 [B, r, neurons], [neurons] or [0].
 
@@ -301,7 +308,7 @@ def add_rows(total, at, charge, shift):
                     target[j] += source[j]
 
 
-@njit(**_OPTIONS)
+@njit(**OPTIONS)
 def scale_rows(rows, zero, weight, charge):
     """charge float32 [n, neurons] = (rows - zero) * weight, float32 [C], channels innermost."""
     channels = len(weight)
@@ -313,7 +320,7 @@ def scale_rows(rows, zero, weight, charge):
                 target[j] = (np.float32(source[j]) - zero) * weight[j]
 
 
-@njit(**_OPTIONS)
+@njit(**OPTIONS)
 def list_events(rows, zero, room):
     """Messages of rows [B, neurons], `room` of them: (row, neuron, value), int32 [room] each."""
     image = np.empty(room, np.int32)
@@ -327,71 +334,3 @@ def list_events(rows, zero, room):
                 value[found] = np.int32(rows[b, j]) - np.int32(zero)
                 found += 1
     return image, neuron, value
-
-
-@njit(**_OPTIONS)
-def pool_rows(
-    rows, zero, which, windows, channels, counts, highest, out, out_zero, positive, negative, messages, payload
-):
-    """Event-based max pool over rows. which: int64 [T], the row that arrives in each step or -1.
-
-    windows: int64 [positions, taps], source positions of each window. counts: int32 [B, source neurons] and highest:
-    int32 [B, neurons], both changed in place.
-    """
-    images, steps, _ = out.shape
-    for image in range(images):
-        for t in range(steps):
-            emitted = out[image, t]
-            emitted[:] = out_zero
-            if which[t] < 0:
-                continue
-            arriving = rows[image, which[t]]
-            for j in range(len(arriving)):
-                counts[image, j] += np.int32(arriving[j]) - np.int32(zero)
-            ups, downs = 0, 0
-            for p in range(len(windows)):
-                for ch in range(channels):
-                    best = counts[image, windows[p, 0] * channels + ch]
-                    for k in range(1, windows.shape[1]):
-                        best = max(best, counts[image, windows[p, k] * channels + ch])
-                    j = p * channels + ch
-                    change = best - highest[image, j]
-                    if change != 0:
-                        highest[image, j] = best
-                        emitted[j] = change + out_zero
-                        messages[j] += 1
-                        payload[j] += abs(change)
-                        ups += change > 0
-                        downs += change < 0
-            positive[image, t] = ups
-            negative[image, t] = downs
-
-
-@njit(**_OPTIONS)
-def pool_events(image, neuron, value, readers, reader_start, windows, channels, counts, highest, messages, payload):
-    """One step of a max pool for events; windows of source position p are readers[reader_start[p] : ...[p + 1]]."""
-    room = 0
-    for e in range(len(image)):
-        p = neuron[e] // channels
-        counts[image[e], neuron[e]] += value[e]
-        room += reader_start[p + 1] - reader_start[p]
-    out_image = np.empty(room, np.int32)
-    out_neuron = np.empty(room, np.int32)
-    out_value = np.empty(room, np.int32)
-    found = 0
-    for e in range(len(image)):
-        p, ch = neuron[e] // channels, neuron[e] % channels
-        for r in range(reader_start[p], reader_start[p + 1]):
-            window = readers[r]
-            best = counts[image[e], windows[window, 0] * channels + ch]
-            for k in range(1, windows.shape[1]):
-                best = max(best, counts[image[e], windows[window, k] * channels + ch])
-            j = window * channels + ch
-            change = best - highest[image[e], j]
-            if change != 0:  # a second event of the window finds it done
-                highest[image[e], j] = best
-                out_image[found], out_neuron[found], out_value[found] = image[e], j, change
-                messages[j] += 1
-                payload[j] += abs(change)
-                found += 1
-    return out_image[:found], out_neuron[:found], out_value[:found]

@@ -17,8 +17,9 @@ import numpy.typing as npt
 from fastsnn_deploy.engine.base import Recording
 from fastsnn_deploy.engine.cpu import population as neurons
 from fastsnn_deploy.engine.cpu.charge import Arrivals, add_charge
-from fastsnn_deploy.engine.cpu.kernels import list_events, pool_events, pool_rows
+from fastsnn_deploy.engine.cpu.kernels import list_events
 from fastsnn_deploy.engine.cpu.plan import Plan
+from fastsnn_deploy.engine.cpu.pool_kernels import pool_events, pool_rows
 from fastsnn_deploy.engine.cpu.series import Events, Series, fill, no_events
 from fastsnn_deploy.graph import Concat, Flatten, Input, MaxPool2d, Node, Population, Readout, Synapse
 from fastsnn_deploy.graph.arithmetic import spread
