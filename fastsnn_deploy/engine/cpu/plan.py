@@ -130,18 +130,19 @@ TRIED_CHANNELS = 8
 
 def _agrees(product: Product, taps: Float32, geometry: Int64, shape: Shape, largest: int, zero: int | None) -> bool:
     """Whether the product of a few rows is what following their messages gives, at every neuron."""
-    rng = np.random.default_rng(0)
+    # never the same values: what is left unwritten may hold the right answer to the values of an earlier trial
+    rng = np.random.default_rng()
     channels, height, width = shape.source
     sending = rng.permutation(channels)[:TRIED_CHANNELS]
     maps = np.zeros((3, height * width, channels), dtype=np.int32)
-    maps[:, :, sending] = rng.integers(-largest, largest + 1, (3, height * width, len(sending)))
+    size = (3, height * width, len(sending))
+    maps[:, :, sending] = rng.integers(1, largest + 1, size) * rng.choice((-1, 1), size)
     messages = maps.reshape(3, -1)
     image, neuron = (at.astype(np.int32) for at in np.nonzero(messages))
     expected = np.zeros((3, int(np.prod(shape.charge))), dtype=np.float32)
     nowhere = np.zeros(0, dtype=np.int64)
     scatter(image, neuron, messages[image, neuron], taps, geometry, expected, False, nowhere, 0, nowhere, 0)
     rows = (messages + (zero or 0)).astype(np.float32 if zero is None else np.uint8)
-    np.full_like(expected, np.nan)  # whatever is left unwritten should not hold the right answer by chance
     charge, shift = product.call(rows, zero or 0), product.shift(rows.dtype, zero or 0)
     return np.array_equal(charge - shift if len(shift) else charge, expected)
 

@@ -3,8 +3,7 @@
 The fast way is oneDNN's int8 convolution, reached through an operator of PyTorch that is not public; it sums in
 int32 and gives float32, exact below 2**24. Wherever it is missing or does not fit, PyTorch's public convolution on
 float32 or float64 takes its place, with the same integers. Which one is decided for each synapse from the range
-analysis, and by a trial: convolutions of PyTorch 2.13 leave parts of some maps undefined (one input channel, an
-output one position wide and a stride beyond one along it, for instance).
+analysis, and by a trial: convolutions of PyTorch 2.13 leave parts of some maps undefined.
 """
 
 from __future__ import annotations
@@ -75,12 +74,22 @@ def products(synapse: Synapse, shape: Shape, largest: int, order: npt.NDArray[np
     conv = as_convolution(synapse, shape, order)
     reach = int(np.abs(conv.weight.astype(np.int64)).reshape(conv.channels, -1).sum(1).max(initial=0))
     assert reach * largest < EXACT_FLOAT64, f"{synapse.name}: sums of {reach * largest} are not exact in float64"
+    if _one_column_of_one_channel(shape):
+        yield _unshifted(_public(conv, shape, torch.float64))
+        return
     kinds = (torch.float32, torch.float64) if reach * largest < EXACT_FLOAT32 else (torch.float64,)
     plain = [_public(conv, shape, kind) for kind in kinds]
     fits = reach * 2 * largest < EXACT_FLOAT32 and _windows_meet_the_map(conv, shape)
     if private and fits and private_operators_work():
         yield _shifted(_private_matrix(conv, shape) if _is_matrix(conv, shape) else _private(conv, shape), plain[0])
     yield from map(_unshifted, plain)
+
+
+def _one_column_of_one_channel(shape: Shape) -> bool:
+    """One source channel and charge one position wide: with a stride beyond one along it, and from some number of rows
+    on, oneDNN leaves charge as it was in memory, in float32 and in int8 (seen in torch 2.13); float64 is not its own.
+    """
+    return shape.source[0] == 1 and shape.charge[2] == 1
 
 
 def _unshifted(call: Callable[[Rows, int], Float32]) -> Product:
