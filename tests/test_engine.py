@@ -185,22 +185,20 @@ def test_narrow_maps_of_one_channel_are_exact(private: bool):
 def test_products_of_narrow_maps_whatever_the_number_of_rows(private: bool, count: int):
     """From 7 or 14 rows on oneDNN leaves some of these undefined, and the trial of a product has fewer."""
     rng = np.random.default_rng(count)
-    for (height, width), kernel, stride, padding, outputs in product(
-        [(7, 2), (3, 3), (2, 7), (4, 1)],
-        [(1, 2), (2, 2), (3, 3)],
-        [(1, 2), (1, 3), (3, 1)],
-        [(0, 0), (1, 1)],
-        [1, 2, 4],
-    ):
+    sizes, kernels = [(7, 2), (3, 3), (2, 7), (4, 1)], [(1, 2), (2, 2), (3, 3)]
+    strides, paddings = [(1, 2), (1, 3), (3, 1)], [(0, 0), (1, 1)]
+    cases = product(sizes, kernels, strides, paddings, [1, 2, 4], [1, 2])
+    for (height, width), kernel, stride, padding, outputs, groups in cases:
         if any(size + 2 * pad < k or pad >= k for size, pad, k in zip((height, width), padding, kernel, strict=True)):
             continue
-        weight = rng.integers(-7, 8, (outputs, 1, *kernel))
-        conv = Conv2d(name="conv", shape=(outputs, 1, 1), weight=weight, exponent=np.zeros(outputs), stride=stride,
-                      padding=padding)  # fmt: skip
-        conv = replace(conv, shape=conv.output_shape((1, height, width)))
-        rows = rng.integers(0, 3, (count, height * width))
-        way = next(products(conv, Shape((1, height, width), as_map(conv.shape)), 1, None, private))
-        expected = conv.apply(rows.reshape(count, 1, height, width) - 1).transpose(0, 2, 3, 1).reshape(count, -1)
+        channels = outputs * groups
+        conv = Conv2d(name="conv", shape=(channels, 1, 1), weight=rng.integers(-7, 8, (channels, 1, *kernel)),
+                      exponent=np.zeros(channels), stride=stride, padding=padding, groups=groups)  # fmt: skip
+        conv = replace(conv, shape=conv.output_shape((groups, height, width)))
+        rows = rng.integers(0, 3, (count, height * width * groups))
+        way = next(products(conv, Shape((groups, height, width), as_map(conv.shape)), 1, None, private))
+        maps = (rows - 1).reshape(count, height, width, groups).transpose(0, 3, 1, 2)
+        expected = conv.apply(maps).transpose(0, 2, 3, 1).reshape(count, -1)
         for sent in (rows.astype(np.uint8), (rows - 1).astype(np.float32)):
             zero = 1 if sent.dtype == np.uint8 else 0
             charge, shift = way.call(sent, zero), way.shift(sent.dtype, zero)

@@ -74,7 +74,7 @@ def products(synapse: Synapse, shape: Shape, largest: int, order: npt.NDArray[np
     conv = as_convolution(synapse, shape, order)
     reach = int(np.abs(conv.weight.astype(np.int64)).reshape(conv.channels, -1).sum(1).max(initial=0))
     assert reach * largest < EXACT_FLOAT64, f"{synapse.name}: sums of {reach * largest} are not exact in float64"
-    if _one_column_of_one_channel(shape):
+    if _one_column_of_one_channel(conv, shape):
         yield _unshifted(_public(conv, shape, torch.float64))
         return
     kinds = (torch.float32, torch.float64) if reach * largest < EXACT_FLOAT32 else (torch.float64,)
@@ -85,11 +85,12 @@ def products(synapse: Synapse, shape: Shape, largest: int, order: npt.NDArray[np
     yield from map(_unshifted, plain)
 
 
-def _one_column_of_one_channel(shape: Shape) -> bool:
-    """One source channel and charge one position wide: with a stride beyond one along it, and from some number of rows
-    on, oneDNN leaves charge as it was in memory, in float32 and in int8 (seen in torch 2.13); float64 is not its own.
+def _one_column_of_one_channel(conv: Conv2d, shape: Shape) -> bool:
+    """Groups of one source channel and charge one position wide: with a stride beyond one along it, and from some
+    number of rows on, oneDNN leaves charge as it was in memory, in float32 and in int8 (seen in torch 2.13). PyTorch
+    computes float64 without it.
     """
-    return shape.source[0] == 1 and shape.charge[2] == 1
+    return conv.weight.shape[1] == 1 and shape.charge[2] == 1
 
 
 def _unshifted(call: Callable[[Rows, int], Float32]) -> Product:
