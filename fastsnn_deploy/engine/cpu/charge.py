@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from fastsnn_deploy.engine.cpu.kernels import list_events, repeat, scatter
+from fastsnn_deploy.engine.cpu.kernels import add_rows, list_events, repeat, scatter
 from fastsnn_deploy.engine.cpu.plan import SynapsePlan
+from fastsnn_deploy.engine.cpu.products import NO_SHIFT
 from fastsnn_deploy.engine.cpu.series import Events, Series
 
 Float32 = npt.NDArray[np.float32]
@@ -58,6 +60,12 @@ class Arrivals:
 
     def products(self, steps: list[int], images: slice) -> Float32:
         """Charge of whole steps for a slice of images, plus `shift`: float32 [images, steps, neurons]."""
+        chosen = self.rows(steps, images)
+        charge = self.plan.product.call(chosen.reshape(len(chosen) * len(steps), -1), self.series.zero)
+        return charge.reshape(len(chosen), len(steps), -1)
+
+    def rows(self, steps: list[int], images: slice) -> npt.NDArray[np.generic]:
+        """Messages that arrive in some steps for a slice of images, [images, steps, source neurons]."""
         series = self.series
         rows = [series.row(step - self.delay) for step in steps]
         count = images.stop - images.start
@@ -73,8 +81,7 @@ class Arrivals:
                 else:
                     events = self.events(step, images)
                     chosen[events.image, at, events.neuron] = (events.value + series.zero).astype(chosen.dtype)
-        charge = self.plan.product.call(chosen.reshape(count * len(rows), -1), series.zero)
-        return charge.reshape(count, len(rows), -1)
+        return chosen
 
     @property
     def shift(self) -> Float32:
@@ -99,6 +106,62 @@ class Arrivals:
                 where, found,
             )
         )  # fmt: skip
+
+
+class Sources:
+    """Which steps of which synapse go through products, and which are followed.
+
+    apart: steps that someone else takes care of, by the id of their arrivals.
+    """
+
+    def __init__(self, arrivals: list[Arrivals], start: int, end: int, density: float,
+                 apart: Mapping[int, set[int]] | None = None) -> None:  # fmt: skip
+        self.arrivals, self.start, self.end = arrivals, start, end
+        apart = apart or {}
+        steps = [
+            [t for t in range(max(a.start, start), min(a.end, end)) if t not in apart.get(id(a), ())] for a in arrivals
+        ]
+        self.dense = [[t for t in ts if a.dense(t, density)] for a, ts in zip(arrivals, steps, strict=True)]
+        self.sparse = [
+            [t for t in ts if t not in set(dense) and a.series.sent(t - a.delay)]
+            for a, ts, dense in zip(arrivals, steps, self.dense, strict=True)
+        ]
+        self.followed = sorted(set().union(*self.sparse))
+        self.steps = sorted(set(self.followed).union(*self.dense))
+
+    def charge(self, images: slice) -> tuple[Float32, Float32, Int64]:
+        """Charge float32 [images, rows, neurons], its shift (see `Arrivals`), and the row of each step, -1 for none."""
+        rows = np.full(max(self.end - self.start, 0), -1, dtype=np.int64)
+        steps = self.steps
+        rows[np.asarray(steps, dtype=np.int64) - self.start] = np.arange(len(steps))
+        products = [(a, dense) for a, dense in zip(self.arrivals, self.dense, strict=True) if dense]
+        if len(products) == 1 and products[0][1] == steps and not self.followed:
+            return products[0][0].products(steps, images), products[0][0].shift, rows
+        neurons = self.arrivals[0].plan.synapse.size if self.arrivals else 0
+        total: Float32 | None = None
+        # one whose charge can start the sum as it is, then the others
+        products.sort(key=lambda each: each[1] != steps or bool(len(each[0].shift)))
+        for arrivals, dense in products:
+            charge = arrivals.products(dense, images)
+            if total is None and dense == steps and not len(arrivals.shift):
+                total = charge
+                continue
+            if total is None:
+                total = np.zeros((images.stop - images.start, len(steps), neurons), dtype=np.float32)
+            at = np.asarray(np.searchsorted(steps, dense), dtype=np.int64)
+            add_rows(total, at, charge, arrivals.shift)
+        if total is None:
+            total = np.zeros((images.stop - images.start, len(steps), neurons), dtype=np.float32)
+        self._follow(images, steps, total)
+        return total, NO_SHIFT, rows
+
+    def _follow(self, images: slice, steps: list[int], total: Float32) -> None:
+        count, rows, neurons = total.shape
+        for arrivals, followed in zip(self.arrivals, self.sparse, strict=True):
+            for step in followed:
+                events = arrivals.events(step, images)
+                at = events.image.astype(np.int64) * rows + steps.index(step)
+                arrivals.follow(events, at, total.reshape(count * rows, neurons))
 
 
 def add_charge(arrivals: Arrivals, charge: Float32, density: float) -> None:

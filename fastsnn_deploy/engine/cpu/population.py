@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from fastsnn_deploy.engine.cpu.charge import Arrivals
-from fastsnn_deploy.engine.cpu.kernels import BLOCK, SINGLE, add_rows, fire_places, fire_rows, mark_rows
+from fastsnn_deploy.engine.cpu.charge import Arrivals, Sources
+from fastsnn_deploy.engine.cpu.fused import fusion
+from fastsnn_deploy.engine.cpu.kernels import BLOCK, SINGLE, fire_places, fire_rows, mark_rows
 from fastsnn_deploy.engine.cpu.plan import largest_payload
-from fastsnn_deploy.engine.cpu.products import NO_SHIFT
 from fastsnn_deploy.engine.cpu.series import Events, Series
+from fastsnn_deploy.engine.cpu.vnni import Fired
 from fastsnn_deploy.graph import Population
 from fastsnn_deploy.graph.arithmetic import spread
 
@@ -99,10 +100,15 @@ def _rows(
     sums = tile.sums_of(node)
     messages = np.zeros(node.size, dtype=np.int32)
     kernel, threshold, initial = fire_rows(node.code), block(node.threshold), block(node.initial)
-    sources = _Sources(arrivals, start, end, tile.density)
-    together = max(1, tile.budget // max(1, 4 * node.size * max(steps, 1)))
+    sources = Sources(arrivals, start, end, tile.density)
+    fused = None if recorded else fusion(node, arrivals, bias, gate, start, tile.density, zero)
+    together = max(1, tile.budget // max(1, 4 * node.size * max(steps, 1))) if fused is None else fused.together(tile.budget)
     for first in range(0, tile.images, together):
         images = slice(first, min(first + together, tile.images))
+        if fused is not None:
+            fused.run(images, Fired(out[images], positive[images], negative[images], messages,
+                                    state.potential[images], state.count[images]))
+            continue
         charge, shift, rows = sources.charge(images)
         kernel(
             charge, shift, rows, gate, shares, bias_row, threshold, initial,
@@ -120,54 +126,6 @@ def _rows(
     elif out.size:
         sums.largest = max(sums.largest, int(out.max()) - (zero or 0), (zero or 0) - int(out.min()))
     return Series(start, out, zero or 0, positive + negative)
-
-
-class _Sources:
-    """Which steps of which synapse go through products, and which are followed."""
-
-    def __init__(self, arrivals: list[Arrivals], start: int, end: int, density: float) -> None:
-        self.arrivals, self.start, self.end = arrivals, start, end
-        steps = [range(max(a.start, start), min(a.end, end)) for a in arrivals]
-        self.dense = [[t for t in ts if a.dense(t, density)] for a, ts in zip(arrivals, steps, strict=True)]
-        self.sparse = [
-            [t for t in ts if t not in set(dense) and a.series.sent(t - a.delay)]
-            for a, ts, dense in zip(arrivals, steps, self.dense, strict=True)
-        ]
-        self.followed = sorted(set().union(*self.sparse))
-
-    def charge(self, images: slice) -> tuple[Float32, Float32, Int64]:
-        """Charge float32 [images, rows, neurons], its shift (see `Arrivals`), and the row of each step, -1 for none."""
-        rows = np.full(max(self.end - self.start, 0), -1, dtype=np.int64)
-        steps = sorted(set(self.followed).union(*self.dense))
-        rows[np.asarray(steps, dtype=np.int64) - self.start] = np.arange(len(steps))
-        products = [(a, dense) for a, dense in zip(self.arrivals, self.dense, strict=True) if dense]
-        if len(products) == 1 and products[0][1] == steps and not self.followed:
-            return products[0][0].products(steps, images), products[0][0].shift, rows
-        neurons = self.arrivals[0].plan.synapse.size if self.arrivals else 0
-        total: Float32 | None = None
-        # one whose charge can start the sum as it is, then the others
-        products.sort(key=lambda each: each[1] != steps or bool(len(each[0].shift)))
-        for arrivals, dense in products:
-            charge = arrivals.products(dense, images)
-            if total is None and dense == steps and not len(arrivals.shift):
-                total = charge
-                continue
-            if total is None:
-                total = np.zeros((images.stop - images.start, len(steps), neurons), dtype=np.float32)
-            at = np.asarray(np.searchsorted(steps, dense), dtype=np.int64)
-            add_rows(total, at, charge, arrivals.shift)
-        if total is None:
-            total = np.zeros((images.stop - images.start, len(steps), neurons), dtype=np.float32)
-        self._follow(images, steps, total)
-        return total, NO_SHIFT, rows
-
-    def _follow(self, images: slice, steps: list[int], total: Float32) -> None:
-        count, rows, neurons = total.shape
-        for arrivals, followed in zip(self.arrivals, self.sparse, strict=True):
-            for step in followed:
-                events = arrivals.events(step, images)
-                at = events.image.astype(np.int64) * rows + steps.index(step)
-                arrivals.follow(events, at, total.reshape(count * rows, neurons))
 
 
 def _tail(tile: Tile, node: Population, arrivals: list[Arrivals], rows: Series, state: _State) -> tuple[Events, ...]:

@@ -1,17 +1,17 @@
 """Charge of many rows of spikes at once: exact integer convolutions and matrix products.
 
-The fast way is oneDNN's int8 convolution, reached through an operator of PyTorch that is not public; it sums in
-int32 and gives float32, exact below 2**24. Wherever it is missing or does not fit, PyTorch's public convolution on
+The fast ways are our own int8 convolution (`vnni`), where the processor has its instructions, and that of oneDNN,
+reached through an operator of PyTorch that is not public; both sum in int32 and give float32, exact below 2**24.
+Wherever they are missing or do not fit, PyTorch's public convolution on
 float32 or float64 takes its place, with the same integers. Which one is decided for each synapse from the range
 analysis, and by a trial: convolutions of PyTorch 2.13 leave parts of some maps undefined.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -21,7 +21,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from fastsnn_deploy.engine.cpu.assembly import available
 from fastsnn_deploy.engine.cpu.kernels import scale_rows
+from fastsnn_deploy.engine.cpu.vnni import Convolution, takes
 from fastsnn_deploy.graph import Conv2d, Identity, Synapse, Upsample
 from fastsnn_deploy.graph.arithmetic import EXACT_FLOAT64
 
@@ -45,6 +47,8 @@ class Product:
 
     call: Callable[[Rows, int], Float32]
     shift: Callable[[npt.DTypeLike, int], Float32]
+    convolution: Convolution | None = None
+    """What the neurons may be fused with."""
 
 
 NO_SHIFT = np.zeros(0, dtype=np.float32)
@@ -79,8 +83,11 @@ def products(synapse: Synapse, shape: Shape, largest: int, order: npt.NDArray[np
         return
     kinds = (torch.float32, torch.float64) if reach * largest < EXACT_FLOAT32 else (torch.float64,)
     plain = [_public(conv, shape, kind) for kind in kinds]
-    fits = reach * 2 * largest < EXACT_FLOAT32 and _windows_meet_the_map(conv, shape)
-    if private and fits and private_operators_work():
+    fits = reach * 2 * largest < EXACT_FLOAT32
+    if private and fits and takes(conv) and available():
+        convolution = Convolution(conv, shape.source, shape.charge)
+        yield replace(_shifted(convolution.charge, plain[0]), convolution=convolution)
+    if private and fits and _windows_meet_the_map(conv, shape) and private_operators_work():
         yield _shifted(_private_matrix(conv, shape) if _is_matrix(conv, shape) else _private(conv, shape), plain[0])
     yield from map(_unshifted, plain)
 
@@ -232,7 +239,7 @@ def _matrix(conv: Conv2d, shape: Shape) -> npt.NDArray[np.int8]:
     """Weight between every neuron and every source neuron, both positions before channels: int8 [neurons, sources]."""
     if math.prod(shape.source[1:]) == 1 and conv.kernel == (1, 1) and conv.groups == 1:
         return conv.weight.reshape(conv.channels, -1).copy()
-    plain = dataclasses.replace(conv, exponent=np.zeros_like(conv.exponent), shape=shape.charge)
+    plain = replace(conv, exponent=np.zeros_like(conv.exponent), shape=shape.charge)
     sources = np.eye(math.prod(shape.source), dtype=np.float32)
     charge = _public(plain, shape, torch.float64)(sources, 0)
     return np.ascontiguousarray(charge.T, dtype=np.int8)  # oneDNN reads no other layout

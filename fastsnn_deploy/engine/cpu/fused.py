@@ -1,0 +1,153 @@
+"""Rows of a population whose largest charge never leaves the registers: one synapse and the neurons in one loop."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from itertools import groupby, pairwise
+
+import numpy as np
+import numpy.typing as npt
+
+from fastsnn_deploy.engine.cpu.assembly import ROWS
+from fastsnn_deploy.engine.cpu.charge import Arrivals, Sources
+from fastsnn_deploy.engine.cpu.kernels import SINGLE
+from fastsnn_deploy.engine.cpu.products import EXACT_FLOAT32
+from fastsnn_deploy.engine.cpu.vnni import Convolution, Fired, Neurons
+from fastsnn_deploy.graph import Population
+
+Float32 = npt.NDArray[np.float32]
+Int32 = npt.NDArray[np.int32]
+Int64 = npt.NDArray[np.int64]
+Bias = list[tuple[int, Int64]]
+
+MESSAGE_BYTES = 384 * 2**10
+"""Messages of the slice of images that is computed at a time: with weights they fill a second-level cache."""
+
+MOST_BIAS = 2
+"""Steps in which bias arrives; more would cut the steps into too small chunks."""
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Steps first .. last - 1 of the rows, at most ROWS, that are alike; bias int32 [channels] arrives in the first.
+
+    fused: charge of the fused synapse arrives; extra: other charge arrives.
+    """
+
+    first: int
+    last: int
+    fused: bool
+    extra: bool
+    bias: Int32
+
+
+@dataclass(frozen=True)
+class Fusion:
+    """How the rows of a population are computed.
+
+    steps: of the fused synapse. sources: all other charge. silent: steps before the first chunk, in which neurons are
+    held.
+    """
+
+    neurons: Neurons
+    arrivals: Arrivals
+    convolution: Convolution
+    steps: list[int]
+    sources: Sources
+    silent: int
+    chunks: list[Chunk]
+
+    def together(self, budget: int) -> int:
+        """Images of a slice; budget: bytes of charge at a time."""
+        rows = max(1, ROWS // max(chunk.last - chunk.first for chunk in self.chunks))
+        size = MESSAGE_BYTES // max(len(self.steps) * self.convolution.sources, 1)
+        if self.sources.steps:
+            size = min(size, budget // (4 * self.convolution.neurons * len(self.sources.steps)))
+        return max(rows, size)
+
+    def run(self, images: slice, fired: Fired) -> None:
+        """All steps of a slice of images; the arrays of `fired` are those of the slice."""
+        rows = self.arrivals.rows(self.steps, images) if self.steps else None
+        extra, shift, at = self.sources.charge(images)
+        if len(shift):
+            extra -= shift
+        zero = self.arrivals.series.zero
+        start, nothing = self.convolution.start(zero), self.convolution.start(0)
+        fired.out[:, : self.silent] = self.neurons.limits[2]
+        if not len(fired.potential) and len(self.chunks) > 1:  # they continue where they stopped
+            state = np.empty((2, len(fired.out), self.convolution.neurons), dtype=np.float32)
+            fired = replace(fired, potential=state[0], count=state[1])
+        row = 0
+        for number, chunk in enumerate(self.chunks):
+            length = chunk.last - chunk.first
+            arriving = None
+            if chunk.fused:
+                assert rows is not None
+                arriving, row = rows[:, row : row + length], row + length
+            besides = extra[:, at[chunk.first] : at[chunk.first] + length] if chunk.extra else None
+            part = fired.steps(chunk.first, chunk.last)
+            self.convolution.fire(
+                self.neurons, arriving, start if chunk.fused else nothing, chunk.bias, besides, part, number > 0
+            )
+            if self._idle(number) and not (part.positive[:, -1].any() or part.negative[:, -1].any()):
+                fired.out[:, chunk.last :] = self.neurons.limits[2]
+                return
+
+    def _idle(self, number: int) -> bool:
+        """Nothing arrives after a chunk."""
+        return not any(chunk.fused or chunk.extra or chunk.bias.any() for chunk in self.chunks[number + 1 :])
+
+
+def fusion(node: Population, arrivals: list[Arrivals], bias: Bias, gate: npt.NDArray[np.bool_], start: int,
+           density: float, zero: int | None) -> Fusion | None:  # fmt: skip
+    """How to fuse the steps from `start` on, one for each entry of `gate`; None if they cannot be."""
+    values = (node.threshold, node.initial, *(share for _, share in bias))
+    if node.code not in SINGLE or zero is None or any((np.abs(value) >= EXACT_FLOAT32).any() for value in values):
+        return None
+    end = start + len(gate)
+    chosen = max((_candidate(a, start, end, density) for a in arrivals), key=lambda each: each[0], default=None)
+    if chosen is None or chosen[2] is None or sum(start <= step < end for step, _ in bias) > MOST_BIAS:
+        return None
+    _, main, convolution, steps = chosen
+    sources = Sources(arrivals, start, end, density, {id(main): set(steps)})
+    busy = set(steps).union(sources.steps)
+    silent = int(np.argmax(gate)) if gate.any() else len(gate)
+    if not gate[silent:].all() or not len(gate[silent:]) or any(step < start + silent for step in busy):
+        return None
+    chunks = _chunks(node, set(steps), set(sources.steps), bias, start, silent, end)
+    neurons = Neurons(
+        node.threshold.astype(np.int32), node.initial.astype(np.int32),
+        np.asarray((node.floor, node.ceiling, zero), dtype=np.int32), node.code == "unary",
+    )  # fmt: skip
+    return Fusion(neurons, main, convolution, steps, sources, silent, chunks)
+
+
+def _candidate(
+    arrivals: Arrivals, start: int, end: int, density: float
+) -> tuple[int, Arrivals, Convolution | None, list[int]]:
+    """Work that fusing a synapse would take in, the synapse, and its longest run of steps with many messages."""
+    convolution = arrivals.plan.product.convolution
+    if convolution is None or arrivals.series.rows.dtype != np.uint8:
+        return 0, arrivals, None, []
+    dense = [t for t in range(max(arrivals.start, start), min(arrivals.end, end)) if arrivals.dense(t, density)]
+    runs = [[t for _, t in run] for _, run in groupby(enumerate(dense), lambda each: each[1] - each[0])]
+    longest = max(runs, key=len, default=[])
+    return len(longest) * len(convolution.run_start) * convolution.weights.size, arrivals, convolution, longest
+
+
+def _chunks(node: Population, fused: set[int], extra: set[int], bias: Bias, start: int, silent: int,
+            end: int) -> list[Chunk]:  # fmt: skip
+    """Cut steps start + silent .. end - 1 where what arrives changes; held neurons keep the bias of earlier steps."""
+    shares = {step - start: share for step, share in bias if start + silent < step < end}
+    begin = np.zeros(node.channels, dtype=np.int64)
+    for step, share in bias:
+        begin += share if start <= step <= start + silent else 0
+    kinds = [(step in fused, step in extra) for step in range(start, end)]
+    cuts = [t for t in range(silent + 1, end - start) if kinds[t] != kinds[t - 1] or t in shares]
+    chunks = []
+    for first, last in pairwise([silent, *cuts, end - start]):
+        parts = -(-(last - first) // ROWS)
+        for part, following in pairwise([first + (last - first) * i // parts for i in range(parts + 1)]):
+            share = begin if part == silent else shares.get(part, np.zeros_like(begin))
+            chunks.append(Chunk(part, following, *kinds[part], share.astype(np.int32)))
+    return chunks

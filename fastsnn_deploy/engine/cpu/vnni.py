@@ -1,0 +1,262 @@
+# mypy: disable-error-code="untyped-decorator, no-untyped-def, no-untyped-call, no-any-return"
+"""int8 convolutions of spikes, with or without the neurons they feed, in the loops of `assembly`.
+
+The rows of a block are steps and images, at one position of the map. Taps are then the same for all of them: those
+that lie in the padding are left out, and nothing is copied beforehand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+from llvmlite import ir
+from numba import njit, types
+from numba.extending import intrinsic
+
+from fastsnn_deploy.engine.cpu.assembly import LANES, PAIR, ROWS, Word, charge_loop, neuron_loop
+from fastsnn_deploy.engine.cpu.kernels import OPTIONS
+from fastsnn_deploy.graph import Conv2d
+
+Float32 = npt.NDArray[np.float32]
+Int32 = npt.NDArray[np.int32]
+Int64 = npt.NDArray[np.int64]
+UInt8 = npt.NDArray[np.uint8]
+
+BLOCK = LANES * PAIR
+MESSAGES, WEIGHTS, RUNS, RUN_COUNT, CHANNELS = map(
+    int, (Word.MESSAGES, Word.WEIGHTS, Word.RUNS, Word.RUN_COUNT, Word.CHANNELS)
+)
+
+
+@intrinsic
+def _call(typingctx, address, argument):
+    """Call the loop at an address."""
+
+    def generate(context, builder, signature, values):
+        function = ir.FunctionType(ir.VoidType(), [ir.IntType(64)]).as_pointer()
+        builder.call(builder.inttoptr(values[0], function), [values[1]])
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), generate
+
+
+@njit(**OPTIONS)
+def _walk(loops, first, word, by_row, by_position, by_block, runs, run_start, channels, channels_first):
+    """Call a loop for each block of rows, each position and each block of channels.
+
+    loops int64 [rows + 1, PAIR + 1], the loop for a number of rows and of registers. first int64 [tiles + 1], where
+    each block of rows begins. word, by_*: int64 [words], the argument at row, position and channel 0, and what each
+    of them adds. runs: address of the runs, those of position p from run_start[p] on. channels_first: take all rows
+    for one block of channels before the next block.
+    """
+    positions = len(run_start) - 1
+    blocks = (channels + BLOCK - 1) // BLOCK
+    tiles = len(first) - 1
+    argument = np.empty(len(word), np.int64)
+    address = np.int64(argument.ctypes.data)
+    for outer in range(blocks if channels_first else tiles):
+        for inner in range(tiles if channels_first else positions):
+            for innermost in range(positions if channels_first else blocks):
+                if channels_first:
+                    block, tile, position = outer, inner, innermost
+                    step = by_position
+                else:
+                    tile, position, block = outer, inner, innermost
+                    step = by_block
+                if innermost == 0:
+                    for w in range(len(word)):
+                        argument[w] = word[w] + first[tile] * by_row[w] + position * by_position[w] + block * by_block[w]
+                else:
+                    for w in range(len(word)):
+                        argument[w] += step[w]
+                channel = block * BLOCK
+                pair = min(PAIR, (channels - channel + LANES - 1) // LANES)
+                rest = min(LANES, channels - channel - LANES * (pair - 1))
+                argument[RUNS] = runs + 24 * run_start[position]
+                argument[RUN_COUNT] = run_start[position + 1] - run_start[position]
+                argument[CHANNELS] = (1 << rest) - 1
+                _call(loops[first[tile + 1] - first[tile], pair], address)
+
+
+class _Argument:
+    """The words of an argument, and how they grow with rows, positions and channels."""
+
+    def __init__(self) -> None:
+        self.word, self.by_row, self.by_position, self.by_channel = np.zeros((4, len(Word)), dtype=np.int64)
+
+    def set(self, word: Word, value: npt.NDArray[np.generic] | int, row: int = 0, position: int = 0,
+            channel: int = 0) -> None:  # fmt: skip
+        """Address of an array or a number, and the bytes from row to row, position to position, channel to channel."""
+        self.word[word] = value if isinstance(value, int) else value.ctypes.data
+        self.by_row[word], self.by_position[word], self.by_channel[word] = row, position, channel
+
+
+class Convolution:
+    """Charge of rows of uint8, positions before channels; padding adds nothing. All sums must be below 2**24."""
+
+    def __init__(self, conv: Conv2d, source: tuple[int, int, int], charge: tuple[int, int, int]) -> None:
+        self.channels, self.exponent = conv.channels, conv.exponent
+        self.sources, self.neurons = int(np.prod(source)), int(np.prod(charge))
+        self.weights = _packed(conv.weight)
+        self.runs, self.run_start = _runs(conv, source, charge)
+        self._start: dict[int, Int32] = {}
+
+    def charge(self, rows: UInt8) -> Float32:
+        """Rows uint8 [n, sources] -> float32 [n, neurons]."""
+        rows = np.ascontiguousarray(rows)
+        charge = np.empty((len(rows), self.neurons), dtype=np.float32)
+        scales = np.exp2(self.exponent.astype(np.float32))
+        argument = _Argument()
+        self._read(argument, rows, 1)
+        argument.set(Word.RESULT, charge, 4 * self.neurons, 4 * self.channels, 4)
+        argument.set(Word.RESULT_ROW, 4 * self.neurons)
+        argument.set(Word.SCALES, scales, channel=4)
+        self._walk(argument, charge_loop, len(rows), ROWS, self.run_start)
+        return charge
+
+    def _read(self, argument: _Argument, rows: UInt8, together: int) -> None:
+        """Where messages and weights are, `together` rows for one of the argument."""
+        argument.set(Word.MESSAGES, rows, together * self.sources)
+        argument.set(Word.ROW, self.sources)
+        argument.set(Word.WEIGHTS, self.weights, channel=self.weights.size // (-(-self.channels // LANES) * LANES))
+
+    def _walk(self, argument: _Argument, loop: Callable[[int, int], int], rows: int, most: int,
+              run_start: Int64) -> None:  # fmt: skip
+        tiles = -(-rows // most)
+        first = np.arange(tiles + 1, dtype=np.int64) * rows // max(tiles, 1)
+        loops = np.zeros((most + 1, PAIR + 1), dtype=np.int64)
+        for size in set(np.diff(first).tolist()):
+            for pair in range(1, PAIR + 1):
+                loops[size, pair] = loop(size, pair)
+        # what is read again and again should be the smaller of the two
+        messages = int(argument.by_row[Word.MESSAGES]) * rows * -(-self.channels // BLOCK)
+        _walk(
+            loops, first, argument.word, argument.by_row, argument.by_position, BLOCK * argument.by_channel,
+            self.runs.ctypes.data, run_start, self.channels, messages < tiles * self.weights.size,
+        )  # fmt: skip
+
+    def start(self, zero: int) -> Int32:
+        """What sums must begin with if messages are too large by `zero`: int32 [neurons]."""
+        if zero not in self._start:
+            charge = self.charge(np.full((1, self.sources), zero, dtype=np.uint8)).reshape(-1, self.channels)
+            self._start[zero] = -(charge / np.exp2(self.exponent.astype(np.float32))).astype(np.int32).reshape(-1)
+        return self._start[zero]
+
+    def fire(self, neurons: Neurons, rows: UInt8 | None, start: Int32, bias: Int32, extra: Float32 | None,
+             result: Fired, resumed: bool) -> None:  # fmt: skip
+        """Some steps of a population, at most ROWS.
+
+        rows: messages, uint8 [B, steps, sources], contiguous if B is more than 1, or None. start: int32 [neurons],
+        what sums begin with. bias: int32 [channels], arrives in the first step. extra: float32 [B, steps, neurons],
+        contiguous in steps, or None. resumed: neurons continue from result.potential and result.count.
+        """
+        images, steps, _ = result.out.shape
+        most = max(1, ROWS // steps)
+        argument = _Argument()
+        run_start = self.run_start
+        if rows is None:
+            run_start = np.zeros_like(run_start)
+        else:
+            most = most if rows.strides[0] == steps * self.sources else 1
+            self._read(argument, rows, steps)
+            argument.by_row[Word.MESSAGES] = rows.strides[0]
+        neuron = {"position": self.channels, "channel": 1}
+        wide = {"position": 4 * self.channels, "channel": 4}
+        exponent = self.exponent.astype(np.int32)
+        argument.set(Word.SCALES, exponent, channel=4)
+        argument.set(Word.START, start, **wide)
+        for word, each in [(Word.THRESHOLD, neurons.threshold), (Word.INITIAL, neurons.initial), (Word.BIAS, bias)]:
+            argument.set(word, each, channel=4)
+        argument.set(Word.LIMITS, neurons.limits)
+        argument.set(Word.RESULT, result.out, result.out.strides[0], **neuron)
+        argument.set(Word.RESULT_ROW, result.out.strides[1])
+        argument.set(Word.RESULT_IMAGE, result.out.strides[0])
+        argument.set(Word.POSITIVE, result.positive, result.positive.strides[0])
+        argument.set(Word.NEGATIVE, result.negative, result.negative.strides[0])
+        argument.set(Word.SIGN_IMAGE, result.positive.strides[0])
+        argument.set(Word.SENT, result.sent, **wide)
+        if len(result.potential):
+            argument.set(Word.POTENTIAL, result.potential, 4 * self.neurons, **wide)
+            argument.set(Word.COUNT, result.count, 4 * self.neurons, **wide)
+            argument.set(Word.STATE_IMAGE, 4 * self.neurons)
+        if extra is not None:
+            argument.set(Word.EXTRA, extra, extra.strides[0], **wide)
+            argument.set(Word.EXTRA_ROW, extra.strides[1])
+            argument.set(Word.EXTRA_IMAGE, extra.strides[0])
+
+        def loop(size: int, pair: int) -> int:
+            return neuron_loop(size, steps, pair, neurons.signed, resumed, extra is not None)
+
+        self._walk(argument, loop, images, most, run_start)
+
+
+@dataclass(frozen=True)
+class Neurons:
+    """threshold, initial: int32 [channels]; limits: int32 [floor, ceiling, what a silent neuron stores]."""
+
+    threshold: Int32
+    initial: Int32
+    limits: Int32
+    signed: bool
+
+
+@dataclass(frozen=True)
+class Fired:
+    """What neurons do: out uint8 [B, steps, neurons], contiguous in neurons; positive, negative int32 [B, steps], to
+    which the messages by sign are added, as to sent int32 [neurons]; potential, count float32 [B, neurons] or
+    [0, neurons] if nobody needs them.
+    """  # noqa: D205
+
+    out: UInt8
+    positive: Int32
+    negative: Int32
+    sent: Int32
+    potential: Float32
+    count: Float32
+
+    def steps(self, first: int, last: int) -> Fired:
+        """The part of steps first .. last - 1."""
+        return replace(self, out=self.out[:, first:last], positive=self.positive[:, first:last],
+                       negative=self.negative[:, first:last])  # fmt: skip
+
+
+def takes(conv: Conv2d) -> bool:
+    """Whether `Convolution` can compute it: whole groups of 4 source channels."""
+    return conv.groups == 1 and conv.weight.shape[1] % 4 == 0
+
+
+def _packed(weight: npt.NDArray[np.int8]) -> npt.NDArray[np.int8]:
+    """[O, I, kh, kw] -> [k, pair, 16, 4] for each block of channels, k over kh, kw and groups of 4 of I."""
+    outputs, inputs, height, width = weight.shape
+    padded = np.zeros((-(-outputs // LANES) * LANES, inputs, height, width), dtype=np.int8)
+    padded[:outputs] = weight
+    taps = padded.transpose(2, 3, 1, 0).reshape(height * width * inputs // 4, 4, -1, LANES).transpose(0, 2, 3, 1)
+    return np.concatenate([taps[:, first : first + PAIR].reshape(-1) for first in range(0, taps.shape[1], PAIR)])
+
+
+def _runs(conv: Conv2d, source: tuple[int, int, int], charge: tuple[int, int, int]) -> tuple[Int64, Int64]:
+    """Of each position the runs of taps whose messages lie side by side (see `Word.RUNS`), and where they begin."""
+    channels, height, width = source
+    runs: list[tuple[int, int, int]] = []
+    start = [0]
+    for y in range(charge[1]):
+        for x in range(charge[2]):
+            for ky in range(conv.kernel[0]):
+                row = y * conv.stride[0] - conv.padding[0] + ky * conv.dilation[0]
+                if 0 <= row < height:
+                    runs += _row_runs(conv, row * width, x * conv.stride[1] - conv.padding[1], ky, width, channels)
+            start.append(len(runs))
+    return np.asarray(runs, dtype=np.int64).reshape(-1, 3), np.asarray(start, dtype=np.int64)
+
+
+def _row_runs(conv: Conv2d, row: int, left: int, ky: int, width: int, channels: int) -> list[tuple[int, int, int]]:
+    taps = [kx for kx in range(conv.kernel[1]) if 0 <= left + kx * conv.dilation[1] < width]
+    parts = [(kx, 1) for kx in taps] if conv.dilation[1] > 1 else [(taps[0], len(taps))] if taps else []
+    k = channels // 4
+    return [
+        (channels * (row + left + kx * conv.dilation[1]), k * (ky * conv.kernel[1] + kx), k * count)
+        for kx, count in parts
+    ]
