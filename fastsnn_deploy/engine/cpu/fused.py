@@ -12,7 +12,7 @@ from fastsnn_deploy.engine.cpu.assembly import ROWS
 from fastsnn_deploy.engine.cpu.charge import Arrivals, Sources
 from fastsnn_deploy.engine.cpu.kernels import SINGLE
 from fastsnn_deploy.engine.cpu.products import EXACT_FLOAT32
-from fastsnn_deploy.engine.cpu.vnni import Convolution, Fired, Neurons
+from fastsnn_deploy.engine.cpu.convolution import Convolution, Fired, Neurons
 from fastsnn_deploy.graph import Population
 
 Float32 = npt.NDArray[np.float32]
@@ -60,7 +60,7 @@ class Fusion:
     def together(self, budget: int) -> int:
         """Images of a slice; budget: bytes of charge at a time."""
         rows = max(1, ROWS // max(chunk.last - chunk.first for chunk in self.chunks))
-        size = MESSAGE_BYTES // max(len(self.steps) * self.convolution.sources, 1)
+        size = max(MESSAGE_BYTES, self.convolution.weights.size // 8) // (len(self.steps) * self.convolution.row_bytes)
         if self.sources.steps:
             size = min(size, budget // (4 * self.convolution.neurons * len(self.sources.steps)))
         return max(rows, size)
@@ -72,7 +72,6 @@ class Fusion:
         if len(shift):
             extra -= shift
         zero = self.arrivals.series.zero
-        start, nothing = self.convolution.start(zero), self.convolution.start(0)
         fired.out[:, : self.silent] = self.neurons.limits[2]
         if not len(fired.potential) and len(self.chunks) > 1:  # they continue where they stopped
             state = np.empty((2, len(fired.out), self.convolution.neurons), dtype=np.float32)
@@ -86,9 +85,7 @@ class Fusion:
                 arriving, row = rows[:, row : row + length], row + length
             besides = extra[:, at[chunk.first] : at[chunk.first] + length] if chunk.extra else None
             part = fired.steps(chunk.first, chunk.last)
-            self.convolution.fire(
-                self.neurons, arriving, start if chunk.fused else nothing, chunk.bias, besides, part, number > 0
-            )
+            self.convolution.fire(self.neurons, arriving, zero, chunk.bias, besides, part, number > 0)
             if self._idle(number) and not (part.positive[:, -1].any() or part.negative[:, -1].any()):
                 fired.out[:, chunk.last :] = self.neurons.limits[2]
                 return

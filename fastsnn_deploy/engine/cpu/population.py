@@ -13,7 +13,7 @@ from fastsnn_deploy.engine.cpu.fused import fusion
 from fastsnn_deploy.engine.cpu.kernels import BLOCK, SINGLE, fire_places, fire_rows, mark_rows
 from fastsnn_deploy.engine.cpu.plan import largest_payload
 from fastsnn_deploy.engine.cpu.series import Events, Series
-from fastsnn_deploy.engine.cpu.vnni import Fired
+from fastsnn_deploy.engine.cpu.convolution import Fired
 from fastsnn_deploy.graph import Population
 from fastsnn_deploy.graph.arithmetic import spread
 

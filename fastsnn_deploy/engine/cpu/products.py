@@ -1,6 +1,6 @@
 """Charge of many rows of spikes at once: exact integer convolutions and matrix products.
 
-The fast ways are our own int8 convolution (`vnni`), where the processor has its instructions, and that of oneDNN,
+The fast ways are our own int8 convolution (`convolution`), where the processor has its instructions, and that of oneDNN,
 reached through an operator of PyTorch that is not public; both sum in int32 and give float32, exact below 2**24.
 Wherever they are missing or do not fit, PyTorch's public convolution on
 float32 or float64 takes its place, with the same integers. Which one is decided for each synapse from the range
@@ -23,7 +23,8 @@ from torch.nn import functional as F
 
 from fastsnn_deploy.engine.cpu.assembly import available
 from fastsnn_deploy.engine.cpu.kernels import scale_rows
-from fastsnn_deploy.engine.cpu.vnni import Convolution, takes
+from fastsnn_deploy.engine.cpu.convolution import Convolution, takes
+from fastsnn_deploy.engine.cpu.winograd import Winograd, gains
 from fastsnn_deploy.graph import Conv2d, Identity, Synapse, Upsample
 from fastsnn_deploy.graph.arithmetic import EXACT_FLOAT64
 
@@ -85,7 +86,8 @@ def products(synapse: Synapse, shape: Shape, largest: int, order: npt.NDArray[np
     plain = [_public(conv, shape, kind) for kind in kinds]
     fits = reach * 2 * largest < EXACT_FLOAT32
     if private and fits and takes(conv) and available():
-        convolution = Convolution(conv, shape.source, shape.charge)
+        kind = Winograd if gains(conv, shape.source, shape.charge, largest) else Convolution
+        convolution = kind(conv, shape.source, shape.charge)
         yield replace(_shifted(convolution.charge, plain[0]), convolution=convolution)
     if private and fits and _windows_meet_the_map(conv, shape) and private_operators_work():
         yield _shifted(_private_matrix(conv, shape) if _is_matrix(conv, shape) else _private(conv, shape), plain[0])

@@ -16,7 +16,8 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
-from fastsnn_deploy.engine.cpu.assembly import LANES, PAIR, ROWS, Word, charge_loop, neuron_loop
+from fastsnn_deploy.engine.cpu.assembly import LANES, PAIR, ROWS, Word
+from fastsnn_deploy.engine.cpu.loops import charge_loop, neuron_loop
 from fastsnn_deploy.engine.cpu.kernels import OPTIONS
 from fastsnn_deploy.graph import Conv2d
 
@@ -26,13 +27,18 @@ Int64 = npt.NDArray[np.int64]
 UInt8 = npt.NDArray[np.uint8]
 
 BLOCK = LANES * PAIR
+"""Channels of a block."""
+
+CACHE_BYTES = 2**20
+"""Messages up to here are read again for each block of channels; of more, each part is read for all blocks at once."""
+
 MESSAGES, WEIGHTS, RUNS, RUN_COUNT, CHANNELS = map(
     int, (Word.MESSAGES, Word.WEIGHTS, Word.RUNS, Word.RUN_COUNT, Word.CHANNELS)
 )
 
 
 @intrinsic
-def _call(typingctx, address, argument):
+def call(typingctx, address, argument):
     """Call the loop at an address."""
 
     def generate(context, builder, signature, values):
@@ -78,20 +84,39 @@ def _walk(loops, first, word, by_row, by_position, by_block, runs, run_start, ch
                 argument[RUNS] = runs + 24 * run_start[position]
                 argument[RUN_COUNT] = run_start[position + 1] - run_start[position]
                 argument[CHANNELS] = (1 << rest) - 1
-                _call(loops[first[tile + 1] - first[tile], pair], address)
+                call(loops[first[tile + 1] - first[tile], pair], address)
 
 
-class _Argument:
-    """The words of an argument, and how they grow with rows, positions and channels."""
+class Argument:
+    """The words of an argument, how they grow with rows, positions and channels, and the arrays behind them."""
 
     def __init__(self) -> None:
         self.word, self.by_row, self.by_position, self.by_channel = np.zeros((4, len(Word)), dtype=np.int64)
+        self.kept: list[npt.NDArray[np.generic]] = []
 
     def set(self, word: Word, value: npt.NDArray[np.generic] | int, row: int = 0, position: int = 0,
             channel: int = 0) -> None:  # fmt: skip
         """Address of an array or a number, and the bytes from row to row, position to position, channel to channel."""
+        if not isinstance(value, int):
+            self.kept.append(value)
         self.word[word] = value if isinstance(value, int) else value.ctypes.data
         self.by_row[word], self.by_position[word], self.by_channel[word] = row, position, channel
+
+
+def walk(argument: Argument, loop: Callable[[int, int], int], rows: int, most: int, runs: Int64, run_start: Int64,
+         channels: int) -> None:  # fmt: skip
+    """Take `rows` rows in blocks of at most `most`; loop: address for a number of rows and of registers."""
+    tiles = -(-rows // most)
+    first = np.arange(tiles + 1, dtype=np.int64) * rows // max(tiles, 1)
+    loops = np.zeros((most + 1, PAIR + 1), dtype=np.int64)
+    for size in set(np.diff(first).tolist()):
+        for pair in range(1, PAIR + 1):
+            loops[size, pair] = loop(size, pair)
+    messages = rows * int(argument.by_row[Word.MESSAGES])
+    _walk(
+        loops, first, argument.word, argument.by_row, argument.by_position, BLOCK * argument.by_channel,
+        runs.ctypes.data, run_start, channels, messages < CACHE_BYTES,
+    )  # fmt: skip
 
 
 class Convolution:
@@ -100,8 +125,9 @@ class Convolution:
     def __init__(self, conv: Conv2d, source: tuple[int, int, int], charge: tuple[int, int, int]) -> None:
         self.channels, self.exponent = conv.channels, conv.exponent
         self.sources, self.neurons = int(np.prod(source)), int(np.prod(charge))
-        self.weights = _packed(conv.weight)
+        self.weights = packed(conv.weight)
         self.runs, self.run_start = _runs(conv, source, charge)
+        self.row_bytes = self.sources
         self._start: dict[int, Int32] = {}
 
     def charge(self, rows: UInt8) -> Float32:
@@ -109,7 +135,7 @@ class Convolution:
         rows = np.ascontiguousarray(rows)
         charge = np.empty((len(rows), self.neurons), dtype=np.float32)
         scales = np.exp2(self.exponent.astype(np.float32))
-        argument = _Argument()
+        argument = Argument()
         self._read(argument, rows, 1)
         argument.set(Word.RESULT, charge, 4 * self.neurons, 4 * self.channels, 4)
         argument.set(Word.RESULT_ROW, 4 * self.neurons)
@@ -117,26 +143,15 @@ class Convolution:
         self._walk(argument, charge_loop, len(rows), ROWS, self.run_start)
         return charge
 
-    def _read(self, argument: _Argument, rows: UInt8, together: int) -> None:
+    def _read(self, argument: Argument, rows: UInt8, together: int) -> None:
         """Where messages and weights are, `together` rows for one of the argument."""
         argument.set(Word.MESSAGES, rows, together * self.sources)
         argument.set(Word.ROW, self.sources)
         argument.set(Word.WEIGHTS, self.weights, channel=self.weights.size // (-(-self.channels // LANES) * LANES))
 
-    def _walk(self, argument: _Argument, loop: Callable[[int, int], int], rows: int, most: int,
+    def _walk(self, argument: Argument, loop: Callable[[int, int], int], rows: int, most: int,
               run_start: Int64) -> None:  # fmt: skip
-        tiles = -(-rows // most)
-        first = np.arange(tiles + 1, dtype=np.int64) * rows // max(tiles, 1)
-        loops = np.zeros((most + 1, PAIR + 1), dtype=np.int64)
-        for size in set(np.diff(first).tolist()):
-            for pair in range(1, PAIR + 1):
-                loops[size, pair] = loop(size, pair)
-        # what is read again and again should be the smaller of the two
-        messages = int(argument.by_row[Word.MESSAGES]) * rows * -(-self.channels // BLOCK)
-        _walk(
-            loops, first, argument.word, argument.by_row, argument.by_position, BLOCK * argument.by_channel,
-            self.runs.ctypes.data, run_start, self.channels, messages < tiles * self.weights.size,
-        )  # fmt: skip
+        walk(argument, loop, rows, most, self.runs, run_start, self.channels)
 
     def start(self, zero: int) -> Int32:
         """What sums must begin with if messages are too large by `zero`: int32 [neurons]."""
@@ -145,52 +160,54 @@ class Convolution:
             self._start[zero] = -(charge / np.exp2(self.exponent.astype(np.float32))).astype(np.int32).reshape(-1)
         return self._start[zero]
 
-    def fire(self, neurons: Neurons, rows: UInt8 | None, start: Int32, bias: Int32, extra: Float32 | None,
-             result: Fired, resumed: bool) -> None:  # fmt: skip
+    def fire(self, neurons: Neurons, rows: UInt8 | None, zero: int, bias: Int32, extra: Float32 | None, result: Fired,
+             resumed: bool) -> None:  # fmt: skip
         """Some steps of a population, at most ROWS.
 
-        rows: messages, uint8 [B, steps, sources], contiguous if B is more than 1, or None. start: int32 [neurons],
-        what sums begin with. bias: int32 [channels], arrives in the first step. extra: float32 [B, steps, neurons],
-        contiguous in steps, or None. resumed: neurons continue from result.potential and result.count.
+        rows: messages, uint8 [B, steps, sources], each image contiguous, or None; zero: what silence is in them. bias:
+        int32 [channels], arrives in the first step. extra: float32 [B, steps, neurons], contiguous in steps, or None.
+        resumed: neurons continue from result.potential and result.count.
         """
         images, steps, _ = result.out.shape
-        most = max(1, ROWS // steps)
-        argument = _Argument()
-        run_start = self.run_start
+        argument = Argument()
+        run_start, most = self.run_start, max(1, ROWS // steps)
         if rows is None:
             run_start = np.zeros_like(run_start)
         else:
             most = most if rows.strides[0] == steps * self.sources else 1
             self._read(argument, rows, steps)
             argument.by_row[Word.MESSAGES] = rows.strides[0]
-        neuron = {"position": self.channels, "channel": 1}
-        wide = {"position": 4 * self.channels, "channel": 4}
-        exponent = self.exponent.astype(np.int32)
-        argument.set(Word.SCALES, exponent, channel=4)
-        argument.set(Word.START, start, **wide)
-        for word, each in [(Word.THRESHOLD, neurons.threshold), (Word.INITIAL, neurons.initial), (Word.BIAS, bias)]:
-            argument.set(word, each, channel=4)
-        argument.set(Word.LIMITS, neurons.limits)
-        argument.set(Word.RESULT, result.out, result.out.strides[0], **neuron)
-        argument.set(Word.RESULT_ROW, result.out.strides[1])
-        argument.set(Word.RESULT_IMAGE, result.out.strides[0])
-        argument.set(Word.POSITIVE, result.positive, result.positive.strides[0])
-        argument.set(Word.NEGATIVE, result.negative, result.negative.strides[0])
-        argument.set(Word.SIGN_IMAGE, result.positive.strides[0])
-        argument.set(Word.SENT, result.sent, **wide)
-        if len(result.potential):
-            argument.set(Word.POTENTIAL, result.potential, 4 * self.neurons, **wide)
-            argument.set(Word.COUNT, result.count, 4 * self.neurons, **wide)
-            argument.set(Word.STATE_IMAGE, 4 * self.neurons)
-        if extra is not None:
-            argument.set(Word.EXTRA, extra, extra.strides[0], **wide)
-            argument.set(Word.EXTRA_ROW, extra.strides[1])
-            argument.set(Word.EXTRA_IMAGE, extra.strides[0])
+        argument.set(Word.START, self.start(0 if rows is None else zero), position=4 * self.channels, channel=4)
+        self._result(argument, neurons, bias, extra, result, self.channels)
 
         def loop(size: int, pair: int) -> int:
             return neuron_loop(size, steps, pair, neurons.signed, resumed, extra is not None)
 
         self._walk(argument, loop, images, most, run_start)
+
+    def _result(self, argument: Argument, neurons: Neurons, bias: Int32, extra: Float32 | None, result: Fired,
+                apart: int) -> None:  # fmt: skip
+        """Where neurons and what they send are; apart: neurons from one position to the next."""
+        exponent = self.exponent.astype(np.int32)
+        per_channel = [(Word.THRESHOLD, neurons.threshold), (Word.INITIAL, neurons.initial), (Word.BIAS, bias)]
+        for word, each in [*per_channel, (Word.SCALES, exponent)]:
+            argument.set(word, each, channel=4)
+        argument.set(Word.LIMITS, neurons.limits)
+        argument.set(Word.RESULT, result.out, result.out.strides[0], apart, 1)
+        argument.set(Word.RESULT_ROW, result.out.strides[1])
+        argument.set(Word.RESULT_IMAGE, result.out.strides[0])
+        argument.set(Word.POSITIVE, result.positive, result.positive.strides[0])
+        argument.set(Word.NEGATIVE, result.negative, result.negative.strides[0])
+        argument.set(Word.SIGN_IMAGE, result.positive.strides[0])
+        argument.set(Word.SENT, result.sent, 0, 4 * apart, 4)
+        if len(result.potential):
+            argument.set(Word.POTENTIAL, result.potential, 4 * self.neurons, 4 * apart, 4)
+            argument.set(Word.COUNT, result.count, 4 * self.neurons, 4 * apart, 4)
+            argument.set(Word.STATE_IMAGE, 4 * self.neurons)
+        if extra is not None:
+            argument.set(Word.EXTRA, extra, extra.strides[0], 4 * apart, 4)
+            argument.set(Word.EXTRA_ROW, extra.strides[1])
+            argument.set(Word.EXTRA_IMAGE, extra.strides[0])
 
 
 @dataclass(frozen=True)
@@ -228,7 +245,7 @@ def takes(conv: Conv2d) -> bool:
     return conv.groups == 1 and conv.weight.shape[1] % 4 == 0
 
 
-def _packed(weight: npt.NDArray[np.int8]) -> npt.NDArray[np.int8]:
+def packed(weight: npt.NDArray[np.int8]) -> npt.NDArray[np.int8]:
     """[O, I, kh, kw] -> [k, pair, 16, 4] for each block of channels, k over kh, kw and groups of 4 of I."""
     outputs, inputs, height, width = weight.shape
     padded = np.zeros((-(-outputs // LANES) * LANES, inputs, height, width), dtype=np.int8)

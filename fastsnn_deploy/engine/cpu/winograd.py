@@ -1,0 +1,140 @@
+# mypy: disable-error-code="untyped-decorator, no-untyped-def, no-untyped-call"
+"""Convolutions of 3x3 taps by Winograd's F(2x2, 3x3), exact in integers, with the neurons they feed."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+from fastsnn_deploy.engine.cpu.assembly import LANES, PAIR, ROWS, Word
+from fastsnn_deploy.engine.cpu.convolution import Argument, Convolution, Fired, Neurons, call, packed, walk
+from fastsnn_deploy.engine.cpu.kernels import OPTIONS
+from fastsnn_deploy.engine.cpu.winograd_loops import TERMS, Tile, transform_loop, winograd_loop
+from fastsnn_deploy.graph import Conv2d
+
+Float32 = npt.NDArray[np.float32]
+Int32 = npt.NDArray[np.int32]
+Int64 = npt.NDArray[np.int64]
+UInt8 = npt.NDArray[np.uint8]
+
+CHUNK = 64
+"""Source channels that are transformed at a time."""
+
+WEIGHTS = np.asarray(((2, 0, 0), (1, 1, 1), (1, -1, 1), (0, 0, 2)), dtype=np.int64)
+"""Twice the transform of weights G of Lavin & Gray 2016, equation 11."""
+
+WORDS = 9
+"""Length of what `Word.RUNS` holds of a tile."""
+
+SOURCE, INSIDE, RESULT = map(int, (Tile.SOURCE, Tile.INSIDE, Tile.RESULT))
+
+
+@njit(**OPTIONS)
+def _transform(loop, word, first, inside, result):
+    """Transform all tiles: first int64 [tiles], offset of the first position; result: bytes from tile to tile."""
+    argument = word.copy()
+    for tile in range(len(first)):
+        argument[SOURCE] = word[SOURCE] + first[tile]
+        argument[INSIDE] = inside + 8 * TERMS * tile
+        argument[RESULT] = word[RESULT] + result * tile
+        call(loop, argument.ctypes.data)
+
+
+class Winograd(Convolution):
+    """A convolution for which `gains` holds. Charge without neurons is computed tap by tap, as of any other."""
+
+    def __init__(self, conv: Conv2d, source: tuple[int, int, int], charge: tuple[int, int, int]) -> None:
+        super().__init__(conv, source, charge)
+        terms = _terms(conv.weight)
+        self.terms = packed(terms)
+        self.term_sums = terms.astype(np.int64).sum(1).reshape(self.channels, TERMS)
+        self.depth, self.map = source[0], source[1:]
+        self.places, self.first, self.inside = _tiles(conv, source, charge)
+        self.row_bytes = len(self.first) * TERMS * self.depth
+
+    def fire(self, neurons: Neurons, rows: UInt8 | None, zero: int, bias: Int32, extra: Float32 | None, result: Fired,
+             resumed: bool) -> None:  # fmt: skip
+        """See `Convolution.fire`."""
+        if rows is None:
+            super().fire(neurons, rows, zero, bias, extra, result, resumed)
+            return
+        images, steps, _ = rows.shape
+        most = max(1, ROWS // steps)
+        messages = self._transformed(rows, zero)
+        argument = Argument()
+        argument.set(Word.MESSAGES, messages, steps * self.depth, messages.strides[0])
+        argument.set(Word.ROW, self.depth)
+        argument.set(Word.PLANE, messages.strides[1])
+        argument.set(Word.DEPTH, self.depth // 4)
+        argument.set(Word.WEIGHTS, self.terms, channel=TERMS * self.depth)
+        argument.set(Word.START, self._start_of_terms(4 * zero), channel=4 * TERMS)
+        argument.set(Word.SCRATCH, np.empty((TERMS, ROWS * PAIR, LANES), dtype=np.int32))
+        self._result(argument, neurons, bias, extra, result, 0)
+
+        def loop(size: int, pair: int) -> int:
+            return winograd_loop(size, steps, pair, neurons.signed, resumed, extra is not None)
+
+        run_start = np.arange(len(self.first) + 1, dtype=np.int64) * (WORDS // 3)
+        walk(argument, loop, images, most, self.places, run_start, self.channels)
+
+    def _transformed(self, rows: UInt8, zero: int) -> UInt8:
+        """The 16 terms of each tile, too large by four times `zero`: uint8 [tiles, 16, B * steps, source channels]."""
+        images, steps, _ = rows.shape
+        terms = np.empty((len(self.first), TERMS, images * steps, self.depth), dtype=np.uint8)
+        word = np.zeros(len(Tile), dtype=np.int64)
+        values = {
+            Tile.ROWS: steps, Tile.ROW: self.sources, Tile.RIGHT: self.depth, Tile.DOWN: self.map[1] * self.depth,
+            Tile.CHUNKS: self.depth // CHUNK, Tile.PLANE: terms.strides[1], Tile.SILENCE: zero, Tile.OFFSET: 4 * zero,
+        }  # fmt: skip
+        for each, value in values.items():
+            word[each] = value
+        for image in range(images):
+            word[Tile.SOURCE] = rows[image].ctypes.data
+            word[Tile.RESULT] = terms[0, 0, image * steps].ctypes.data
+            _transform(transform_loop(), word, self.first, self.inside.ctypes.data, terms.strides[0])
+        return terms
+
+    def _start_of_terms(self, offset: int) -> Int32:
+        """What sums must begin with if terms are too large by `offset`: int32 [16, pair, 16] for each block."""
+        padded = np.zeros((-(-self.channels // LANES) * LANES, TERMS), dtype=np.int32)
+        padded[: self.channels] = -offset * self.term_sums
+        registers = padded.reshape(-1, LANES, TERMS).transpose(2, 0, 1)
+        return np.concatenate([registers[:, i : i + PAIR].reshape(-1) for i in range(0, registers.shape[1], PAIR)])
+
+
+def gains(conv: Conv2d, source: tuple[int, int, int], charge: tuple[int, int, int], zero: int) -> bool:
+    """Whether `Winograd` can compute it, and faster: 3x3 taps of small weights on maps that are not tiny."""
+    taps = conv.kernel == (3, 3) and conv.stride == conv.dilation == (1, 1) and conv.groups == 1
+    if not taps or source[0] % CHUNK or min(charge[1:]) < 3 or 8 * zero > np.iinfo(np.uint8).max:
+        return False
+    return int(np.abs(_exact_terms(conv.weight)).max(initial=0)) <= np.iinfo(np.int8).max
+
+
+def _exact_terms(weight: npt.NDArray[np.int8]) -> Int64:
+    """Four times the transformed weights: [O, I, 3, 3] -> int64 [O, I, 4, 4]."""
+    return np.einsum("ar,oirs,bs->oiab", WEIGHTS, weight.astype(np.int64), WEIGHTS)
+
+
+def _terms(weight: npt.NDArray[np.int8]) -> npt.NDArray[np.int8]:
+    return _exact_terms(weight).astype(np.int8)
+
+
+def _tiles(
+    conv: Conv2d, source: tuple[int, int, int], charge: tuple[int, int, int]
+) -> tuple[Int64, Int64, Int64]:
+    """Of each tile: what `Word.RUNS` holds, offset of its first source position, and `Tile.INSIDE`."""
+    channels, height, width = charge
+    places, first, inside = [], [], []
+    for y in range(0, height, 2):
+        for x in range(0, width, 2):
+            at = [(y + i, x + j) for i in range(2) for j in range(2)]
+            exist = [row < height and column < width for row, column in at]
+            offsets = [(row * width + column) * channels * there for (row, column), there in zip(at, exist, strict=True)]
+            places.append([*offsets, *(0xFFFF * there for there in exist), 0])
+            top, left = y - conv.padding[0], x - conv.padding[1]
+            first.append((top * source[2] + left) * source[0])
+            inside.append([
+                -int(0 <= top + i < source[1] and 0 <= left + j < source[2]) for i in range(4) for j in range(4)
+            ])  # fmt: skip
+    return tuple(np.asarray(each, dtype=np.int64) for each in (places, first, inside))  # type: ignore[return-value]

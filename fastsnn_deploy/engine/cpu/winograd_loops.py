@@ -1,0 +1,187 @@
+"""Loops of Winograd's convolution F(2x2, 3x3) (Lavin & Gray 2016, section 4.1), in integers.
+
+Four positions take 16 products instead of 36. The transform of weights is taken without its factors 1/2, which makes
+sums four times too large, and they are divided by four, exactly, at the end.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum, auto
+from functools import cache
+
+from fastsnn_deploy.engine.cpu.assembly import Word, assembled, at
+from fastsnn_deploy.engine.cpu.loops import CONSTANTS, fire, floats, integers, load
+
+TERMS = 16
+"""Products of a tile of 4x4 source positions."""
+
+
+class Tile(IntEnum):
+    """Words of the argument of `transform_loop`."""
+
+    def _generate_next_value_(name, start, count, last_values):  # type: ignore[no-untyped-def]  # noqa: N805, D102
+        return count
+
+    ROWS = auto()
+    ROW = auto()  # bytes from one row of messages to the next
+    SOURCE = auto()  # first position of the tile; it may lie outside the map
+    RIGHT = auto()  # bytes from one position to the next
+    DOWN = auto()  # ... to the one below
+    CHUNKS = auto()  # of 64 channels
+    INSIDE = auto()  # int64 [16]: -1 for positions inside the map, 0 for others
+    RESULT = auto()
+    PLANE = auto()  # bytes from one term of the result to the next
+    SILENCE = auto()  # uint8: what a silent neuron stores
+    OFFSET = auto()  # uint8: four times that
+
+
+@cache
+def transform_loop() -> int:
+    """Address of the loop that transforms one tile: messages uint8 -> 16 terms uint8, too large by OFFSET.
+
+    Silence adds four times itself to the term (1, 1) and nothing to the others.
+    """
+    word = {each: f"{8 * each}(%rdi)" for each in Tile}
+    lines = [f"vpbroadcastb {word[Tile.SILENCE]}, %zmm30", f"vpbroadcastb {word[Tile.OFFSET]}, %zmm31"]
+    lines += [f"mov {word[Tile.RIGHT]}, %rax", "lea (%rax,%rax,2), %rbx", f"mov {word[Tile.INSIDE]}, %rcx"]
+    lines += [f"mov {word[Tile.SOURCE]}, %rsi", f"mov {word[Tile.RESULT]}, %rdx", f"mov {word[Tile.ROWS]}, %r10"]
+    lines += ["1:", f"mov {word[Tile.CHUNKS]}, %r11", "mov %rsi, %r8"]
+    lines += ["2:", "mov %r8, %r12"]
+    for i in range(4):
+        for j in range(4):
+            register = f"%zmm{4 * i + j}"
+            source = ("(%r12)", "(%r12,%rax)", "(%r12,%rax,2)", "(%r12,%rbx)")[j]
+            lines += [f"kmovq {8 * (4 * i + j)}(%rcx), %k1", f"vmovdqa64 %zmm30, {register}"]
+            lines.append(f"vmovdqu8 {source}, {register}{{%k1}}")
+        lines.append(f"add {word[Tile.DOWN]}, %r12")
+    for j in range(4):
+        lines += _four([f"%zmm{4 * i + j}" for i in range(4)])
+    lines.append("mov %rdx, %r9")
+    for i in range(4):
+        terms = [f"%zmm{4 * i + j}" for j in range(4)]
+        lines += _four(terms)
+        for j, term in enumerate(terms):
+            lines += [] if (i, j) == (1, 1) else [f"vpaddb %zmm31, {term}, {term}"]
+            lines += [f"vmovdqu64 {term}, (%r9)", f"add {word[Tile.PLANE]}, %r9"]
+    lines += ["add $64, %r8", "add $64, %rdx", "dec %r11", "jnz 2b"]
+    lines += [f"add {word[Tile.ROW]}, %rsi", "dec %r10", "jnz 1b"]
+    return assembled("winograd_transform", lines)
+
+
+def _four(d: list[str]) -> list[str]:
+    """d0 - d2, d1 + d2, d2 - d1, d1 - d3 in place."""
+    return [
+        f"vpsubb {d[2]}, {d[0]}, {d[0]}", f"vpsubb {d[3]}, {d[1]}, {d[3]}", f"vpaddb {d[2]}, {d[1]}, %zmm29",
+        f"vpsubb {d[1]}, {d[2]}, {d[2]}", f"vmovdqa64 %zmm29, {d[1]}",
+    ]  # fmt: skip
+
+
+@cache
+def winograd_loop(images: int, steps: int, pair: int, signed: bool, resumed: bool, extra: bool) -> int:
+    """As `loops.neuron_loop`, for the four neurons of each channel in a tile."""
+    rows = images * steps
+    lines = [f"mov {at(Word.WEIGHTS)}, %r8", f"mov {at(Word.MESSAGES)}, %rdx", f"mov {at(Word.ROW)}, %rcx"]
+    lines += ["lea (%rcx,%rcx,2), %rax", f"mov {at(Word.START)}, %r9", f"mov {at(Word.SCRATCH)}, %r10"]
+    lines += [f"mov ${TERMS}, %r14", "1:", *_term(rows, pair)]
+    lines += [f"add ${64 * rows * pair}, %r10", f"add {at(Word.PLANE)}, %rdx", f"add ${64 * pair}, %r9"]
+    lines += ["dec %r14", "jnz 1b", *CONSTANTS, f"mov {at(Word.RUNS)}, %r14"]
+    for c in range(pair):
+        lines += _neurons(c, pair, images, steps, signed, resumed, extra)
+    return assembled(f"winograd_{images}_{steps}_{pair}_{signed:d}{resumed:d}{extra:d}", lines)
+
+
+def _term(rows: int, pair: int) -> list[str]:
+    """One of the 16 products: sums over all source channels, into scratch memory."""
+    sums = [[f"%zmm{r * pair + c}" for c in range(pair)] for r in range(rows)]
+    weights = [f"%zmm{31 - c}" for c in range(pair)]
+    spare = ["%zmm28", "%zmm29"]
+    bases = ["%rsi", "%r11", "%rbx", "%r12"][: (rows + 2) // 3]  # rows 0, 3, 6, 9
+    lines = []
+    for c in range(pair):
+        lines.append(f"vmovdqu32 {64 * c}(%r9), {sums[0][c]}")
+        lines += [f"vmovdqa64 {sums[0][c]}, {row[c]}" for row in sums[1:]]
+    lines += ["mov %rdx, %rsi", *(f"lea ({a},%rax), {b}" for a, b in zip(bases, bases[1:], strict=False))]
+    lines += [f"mov {at(Word.DEPTH)}, %r13", "2:"]
+    for k in range(4):
+        lines += [f"vmovdqu64 {64 * (k * pair + c)}(%r8), {weights[c]}" for c in range(pair)]
+        for r in range(rows):
+            lines.append(f"vpbroadcastd {4 * k}({bases[r // 3]}{('', ',%rcx', ',%rcx,2')[r % 3]}), {spare[r % 2]}")
+            lines += [f"vpdpbusd {weights[c]}, {spare[r % 2]}, {sums[r][c]}" for c in range(pair)]
+    lines += [f"add ${256 * pair}, %r8", *(f"add $16, {base}" for base in bases), "sub $4, %r13", "jnz 2b"]
+    return lines + [f"vmovdqu64 {sums[r][c]}, {64 * (r * pair + c)}(%r10)" for r in range(rows) for c in range(pair)]
+
+
+def _charge(row: int, c: int, rows: int, pair: int) -> list[str]:
+    """The charge of the four neurons in a row, from the 16 sums: zmm12, 13, 16, 17."""
+
+    def product(i: int, j: int) -> str:
+        return f"{64 * (((4 * i + j) * rows + row) * pair + c)}(%r15)"
+
+    lines = []
+    for j in range(4):
+        above, below = f"%zmm{12 + j}", f"%zmm{16 + j}"
+        lines += [f"vmovdqu64 {product(1, j)}, %zmm21", f"vmovdqu64 {product(2, j)}, %zmm22"]
+        lines += [f"vpaddd %zmm22, %zmm21, {above}", f"vpaddd {product(0, j)}, {above}, {above}"]
+        lines += [f"vpsubd %zmm22, %zmm21, {below}", f"vpsubd {product(3, j)}, {below}, {below}"]
+    for first in (12, 16):
+        t = [f"%zmm{first + j}" for j in range(4)]
+        lines += [f"vpaddd {t[1]}, {t[0]}, {t[0]}", f"vpaddd {t[2]}, {t[0]}, {t[0]}"]
+        lines += [f"vpsubd {t[2]}, {t[1]}, {t[1]}", f"vpsubd {t[3]}, {t[1]}, {t[1]}"]
+        for each in t[:2]:
+            lines += [f"vpsrad $2, {each}, {each}", f"vpsllvd %zmm30, {each}, {each}"]
+    return lines
+
+
+def _neurons(c: int, pair: int, images: int, steps: int, signed: bool, resumed: bool, extra: bool) -> list[str]:
+    """One register of channels at four positions; offsets of their neurons and their masks are at r14."""
+    potentials, counts, sents = ([f"%zmm{first + q}" for q in range(4)] for first in (0, 4, 8))
+    masks = [f"%k{4 + q}" for q in range(4)]
+    offset = 64 * c
+    lines = [f"mov {at(Word.CHANNELS)}, %rax", "kmovw %eax, %k3"] if c == pair - 1 else ["kxnorw %k3, %k3, %k3"]
+    for q in range(4):
+        lines += [f"kmovw {8 * (4 + q)}(%r14), {masks[q]}", f"kandw %k3, {masks[q]}, {masks[q]}"]
+        lines.append(f"vpxord {sents[q]}, {sents[q]}, {sents[q]}")
+    lines += [*load(Word.THRESHOLD, offset, "%zmm20", "%k3"), *load(Word.SCALES, offset, "%zmm30", "%k3")]
+    lines += [f"mov {at(Word.SCRATCH)}, %r15", f"mov {at(Word.RESULT)}, %rsi", f"mov {at(Word.RESULT_ROW)}, %rcx"]
+    lines += [f"mov {at(Word.POSITIVE)}, %r8", f"mov {at(Word.NEGATIVE)}, %r9"]
+    lines += [f"mov {at(Word.POTENTIAL)}, %r10", f"mov {at(Word.COUNT)}, %r11"]
+    lines += [f"mov {at(Word.EXTRA)}, %rdx"] if extra else []
+    for image in range(images):
+        lines += [*load(Word.BIAS, offset, "%zmm29", "%k3")]
+        for q in range(4):
+            if resumed:
+                lines.append(f"mov {8 * q}(%r14), %rax")
+                lines += integers(f"{offset}(%r10,%rax,4)", potentials[q], masks[q])
+                lines += integers(f"{offset}(%r11,%rax,4)", counts[q], masks[q])
+            else:
+                lines += load(Word.INITIAL, offset, potentials[q], masks[q])
+                lines.append(f"vpxord {counts[q]}, {counts[q]}, {counts[q]}")
+            lines.append(f"vpaddd %zmm29, {potentials[q]}, {potentials[q]}")
+        lines += ["mov %rsi, %rbx"] + (["mov %rdx, %r12"] if extra else [])
+        for t in range(steps):
+            lines += _charge(image * steps + t, c, images * steps, pair)
+            for q, charge in enumerate(("%zmm12", "%zmm13", "%zmm16", "%zmm17")):
+                lines += [f"mov {8 * q}(%r14), %rax", f"vpaddd {charge}, {potentials[q]}, {potentials[q]}"]
+                if extra:
+                    lines += integers(f"{offset}(%r12,%rax,4)", "%zmm29", masks[q])
+                    lines.append(f"vpaddd %zmm29, {potentials[q]}, {potentials[q]}")
+                lines += fire(potentials[q], counts[q], sents[q], masks[q], signed)
+                lines.append(f"vpmovdb %zmm28, {16 * c}(%rbx,%rax){{{masks[q]}}}")
+                for sends, counter in [("%k1", "%r8"), ("%k2", "%r9")][: 1 + signed]:
+                    lines += [f"kmovw {sends}, %eax", "popcnt %eax, %eax", f"add %eax, {4 * t}({counter})"]
+            lines += ["add %rcx, %rbx"] + ([f"add {at(Word.EXTRA_ROW)}, %r12"] if extra else [])
+        lines += ["test %r10, %r10", "jz 7f"]
+        for q in range(4):
+            lines.append(f"mov {8 * q}(%r14), %rax")
+            lines += floats(potentials[q], f"{offset}(%r10,%rax,4)", masks[q])
+            lines += floats(counts[q], f"{offset}(%r11,%rax,4)", masks[q])
+        lines += [f"add {at(Word.STATE_IMAGE)}, %r10", f"add {at(Word.STATE_IMAGE)}, %r11", "7:"]
+        lines += [f"add {at(Word.RESULT_IMAGE)}, %rsi"]
+        lines += [f"add {at(Word.SIGN_IMAGE)}, %r8", f"add {at(Word.SIGN_IMAGE)}, %r9"]
+        lines += [f"add {at(Word.EXTRA_IMAGE)}, %rdx"] if extra else []
+    lines.append(f"mov {at(Word.SENT)}, %r12")
+    for q in range(4):
+        lines += [f"mov {8 * q}(%r14), %rax", f"vmovdqu32 {offset}(%r12,%rax,4), %zmm29{{{masks[q]}}}{{z}}"]
+        lines += [f"vpaddd %zmm29, {sents[q]}, {sents[q]}"]
+        lines.append(f"vmovdqu32 {sents[q]}, {offset}(%r12,%rax,4){{{masks[q]}}}")
+    return lines
