@@ -50,14 +50,16 @@ def call(typingctx, address, argument):
 
 
 @njit(**OPTIONS)
-def _walk(loops, first, word, by_row, by_position, by_block, runs, run_start, channels, channels_first):
+def _walk(loops, first, words, runs, run_start, channels, channels_first):
     """Call a loop for each block of rows, each position and each block of channels.
 
     loops int64 [rows + 1, PAIR + 1], the loop for a number of rows and of registers. first int64 [tiles + 1], where
-    each block of rows begins. word, by_*: int64 [words], the argument at row, position and channel 0, and what each
-    of them adds. runs: address of the runs, those of position p from run_start[p] on. channels_first: take all rows
-    for one block of channels before the next block.
+    each block of rows begins. words int64 [words, 4]: the argument at row, position and channel 0, and what each row,
+    position and channel adds. runs: address of the runs, those of position p from run_start[p] on. channels_first: take
+    all rows for one block of channels before the next block.
     """
+    by_row, by_position, by_block = words[:, 1].copy(), words[:, 2].copy(), words[:, 3] * BLOCK
+    word = words[:, 0].copy()
     positions = len(run_start) - 1
     blocks = (channels + BLOCK - 1) // BLOCK
     tiles = len(first) - 1
@@ -87,11 +89,14 @@ def _walk(loops, first, word, by_row, by_position, by_block, runs, run_start, ch
                 call(loops[first[tile + 1] - first[tile], pair], address)
 
 
+NONE = (0, 0, 0, 0)
+
+
 class Argument:
     """The words of an argument, how they grow with rows, positions and channels, and the arrays behind them."""
 
     def __init__(self) -> None:
-        self.word, self.by_row, self.by_position, self.by_channel = np.zeros((4, len(Word)), dtype=np.int64)
+        self.words = [NONE] * len(Word)
         self.kept: list[npt.NDArray[np.generic]] = []
 
     def set(self, word: Word, value: npt.NDArray[np.generic] | int, row: int = 0, position: int = 0,
@@ -99,24 +104,22 @@ class Argument:
         """Address of an array or a number, and the bytes from row to row, position to position, channel to channel."""
         if not isinstance(value, int):
             self.kept.append(value)
-        self.word[word] = value if isinstance(value, int) else value.ctypes.data
-        self.by_row[word], self.by_position[word], self.by_channel[word] = row, position, channel
+            value = value.__array_interface__["data"][0]
+        self.words[word] = (value, row, position, channel)
 
 
 def walk(argument: Argument, loop: Callable[[int, int], int], rows: int, most: int, runs: Int64, run_start: Int64,
          channels: int) -> None:  # fmt: skip
     """Take `rows` rows in blocks of at most `most`; loop: address for a number of rows and of registers."""
     tiles = -(-rows // most)
-    first = np.arange(tiles + 1, dtype=np.int64) * rows // max(tiles, 1)
+    first = np.asarray([tile * rows // tiles for tile in range(tiles + 1)] if rows else [0], dtype=np.int64)
     loops = np.zeros((most + 1, PAIR + 1), dtype=np.int64)
-    for size in set(np.diff(first).tolist()):
+    for size in {rows // tiles, -(-rows // tiles)} if rows else ():
         for pair in range(1, PAIR + 1):
             loops[size, pair] = loop(size, pair)
-    messages = rows * int(argument.by_row[Word.MESSAGES])
-    _walk(
-        loops, first, argument.word, argument.by_row, argument.by_position, BLOCK * argument.by_channel,
-        runs.ctypes.data, run_start, channels, messages < CACHE_BYTES,
-    )  # fmt: skip
+    whole = rows * argument.words[Word.MESSAGES][1] < CACHE_BYTES
+    words = np.asarray(argument.words, dtype=np.int64)
+    _walk(loops, first, words, runs.ctypes.data, run_start, channels, whole)
 
 
 class Convolution:
@@ -127,7 +130,7 @@ class Convolution:
         self.sources, self.neurons = int(np.prod(source)), int(np.prod(charge))
         self.weights = packed(conv.weight)
         self.runs, self.run_start = _runs(conv, source, charge)
-        self.row_bytes = self.sources
+        self.row_bytes, self.rows = self.sources, ROWS
         self._start: dict[int, Int32] = {}
 
     def charge(self, rows: UInt8) -> Float32:
@@ -136,16 +139,16 @@ class Convolution:
         charge = np.empty((len(rows), self.neurons), dtype=np.float32)
         scales = np.exp2(self.exponent.astype(np.float32))
         argument = Argument()
-        self._read(argument, rows, 1)
+        self._read(argument, rows, self.sources)
         argument.set(Word.RESULT, charge, 4 * self.neurons, 4 * self.channels, 4)
         argument.set(Word.RESULT_ROW, 4 * self.neurons)
         argument.set(Word.SCALES, scales, channel=4)
         self._walk(argument, charge_loop, len(rows), ROWS, self.run_start)
         return charge
 
-    def _read(self, argument: Argument, rows: UInt8, together: int) -> None:
-        """Where messages and weights are, `together` rows for one of the argument."""
-        argument.set(Word.MESSAGES, rows, together * self.sources)
+    def _read(self, argument: Argument, rows: UInt8, apart: int) -> None:
+        """Where messages and weights are; apart: bytes from one row or image to the next."""
+        argument.set(Word.MESSAGES, rows, apart)
         argument.set(Word.ROW, self.sources)
         argument.set(Word.WEIGHTS, self.weights, channel=self.weights.size // (-(-self.channels // LANES) * LANES))
 
@@ -175,8 +178,7 @@ class Convolution:
             run_start = np.zeros_like(run_start)
         else:
             most = most if rows.strides[0] == steps * self.sources else 1
-            self._read(argument, rows, steps)
-            argument.by_row[Word.MESSAGES] = rows.strides[0]
+            self._read(argument, rows, rows.strides[0])
         argument.set(Word.START, self.start(0 if rows is None else zero), position=4 * self.channels, channel=4)
         self._result(argument, neurons, bias, extra, result, self.channels)
 

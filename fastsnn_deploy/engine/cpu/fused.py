@@ -59,11 +59,11 @@ class Fusion:
 
     def together(self, budget: int) -> int:
         """Images of a slice; budget: bytes of charge at a time."""
-        rows = max(1, ROWS // max(chunk.last - chunk.first for chunk in self.chunks))
+        rows = max(1, self.convolution.rows // max(chunk.last - chunk.first for chunk in self.chunks))
         size = max(MESSAGE_BYTES, self.convolution.weights.size // 8) // (len(self.steps) * self.convolution.row_bytes)
         if self.sources.steps:
             size = min(size, budget // (4 * self.convolution.neurons * len(self.sources.steps)))
-        return max(rows, size)
+        return max(rows, size // rows * rows)
 
     def run(self, images: slice, fired: Fired) -> None:
         """All steps of a slice of images; the arrays of `fired` are those of the slice."""

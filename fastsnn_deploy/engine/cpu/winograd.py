@@ -7,10 +7,10 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from fastsnn_deploy.engine.cpu.assembly import LANES, PAIR, ROWS, Word
+from fastsnn_deploy.engine.cpu.assembly import LANES, PAIR, Word
 from fastsnn_deploy.engine.cpu.convolution import Argument, Convolution, Fired, Neurons, call, packed, walk
 from fastsnn_deploy.engine.cpu.kernels import OPTIONS
-from fastsnn_deploy.engine.cpu.winograd_loops import TERMS, Tile, transform_loop, winograd_loop
+from fastsnn_deploy.engine.cpu.winograd_loops import ROWS, TERMS, Tile, transform_loop, winograd_loop
 from fastsnn_deploy.graph import Conv2d
 
 Float32 = npt.NDArray[np.float32]
@@ -51,6 +51,8 @@ class Winograd(Convolution):
         self.term_sums = terms.astype(np.int64).sum(1).reshape(self.channels, TERMS)
         self.depth, self.map = source[0], source[1:]
         self.places, self.first, self.inside = _tiles(conv, source, charge)
+        self.rows = ROWS
+        self._starts: dict[int, Int32] = {}
         self.row_bytes = len(self.first) * TERMS * self.depth
 
     def fire(self, neurons: Neurons, rows: UInt8 | None, zero: int, bias: Int32, extra: Float32 | None, result: Fired,
@@ -97,10 +99,14 @@ class Winograd(Convolution):
 
     def _start_of_terms(self, offset: int) -> Int32:
         """What sums must begin with if terms are too large by `offset`: int32 [16, pair, 16] for each block."""
+        if offset in self._starts:
+            return self._starts[offset]
         padded = np.zeros((-(-self.channels // LANES) * LANES, TERMS), dtype=np.int32)
         padded[: self.channels] = -offset * self.term_sums
         registers = padded.reshape(-1, LANES, TERMS).transpose(2, 0, 1)
-        return np.concatenate([registers[:, i : i + PAIR].reshape(-1) for i in range(0, registers.shape[1], PAIR)])
+        blocks = [registers[:, i : i + PAIR].reshape(-1) for i in range(0, registers.shape[1], PAIR)]
+        self._starts[offset] = np.concatenate(blocks)
+        return self._starts[offset]
 
 
 def gains(conv: Conv2d, source: tuple[int, int, int], charge: tuple[int, int, int], zero: int) -> bool:

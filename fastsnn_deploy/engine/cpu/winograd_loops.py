@@ -15,6 +15,9 @@ from fastsnn_deploy.engine.cpu.loops import CONSTANTS, fire, floats, integers, l
 TERMS = 16
 """Products of a tile of 4x4 source positions."""
 
+ROWS = 14
+"""Most rows of a block: 28 sums, 2 registers of weights and 2 of messages."""
+
 
 class Tile(IntEnum):
     """Words of the argument of `transform_loop`."""
@@ -95,7 +98,7 @@ def _term(rows: int, pair: int) -> list[str]:
     sums = [[f"%zmm{r * pair + c}" for c in range(pair)] for r in range(rows)]
     weights = [f"%zmm{31 - c}" for c in range(pair)]
     spare = ["%zmm28", "%zmm29"]
-    bases = ["%rsi", "%r11", "%rbx", "%r12"][: (rows + 2) // 3]  # rows 0, 3, 6, 9
+    bases = ["%rsi", "%r11", "%rbx", "%r12", "%r15"][: (rows + 2) // 3]  # rows 0, 3, 6, 9, 12
     lines = []
     for c in range(pair):
         lines.append(f"vmovdqu32 {64 * c}(%r9), {sums[0][c]}")
