@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,7 @@ from numba.extending import intrinsic
 
 from fastsnn_deploy.engine.cpu.assembly import LANES, PAIR, ROWS, Word
 from fastsnn_deploy.engine.cpu.loops import charge_loop, neuron_loop
+from fastsnn_deploy.engine.cpu.winograd_loops import Tile
 from fastsnn_deploy.engine.cpu.kernels import OPTIONS
 from fastsnn_deploy.graph import Conv2d
 
@@ -29,12 +31,14 @@ UInt8 = npt.NDArray[np.uint8]
 BLOCK = LANES * PAIR
 """Channels of a block."""
 
+SLICE_BYTES = 384 * 2**10
+"""Messages that are computed at a time: with weights they fill a second-level cache. More, if weights do not fit it."""
+
 CACHE_BYTES = 2**20
 """Messages up to here are read again for each block of channels; of more, each part is read for all blocks at once."""
 
-MESSAGES, WEIGHTS, RUNS, RUN_COUNT, CHANNELS = map(
-    int, (Word.MESSAGES, Word.WEIGHTS, Word.RUNS, Word.RUN_COUNT, Word.CHANNELS)
-)
+MESSAGES, RUNS, RUN_COUNT, CHANNELS = map(int, (Word.MESSAGES, Word.RUNS, Word.RUN_COUNT, Word.CHANNELS))
+SOURCE, TRANSFORMED = int(Tile.SOURCE), int(Tile.RESULT)
 
 
 @intrinsic
@@ -50,43 +54,59 @@ def call(typingctx, address, argument):
 
 
 @njit(**OPTIONS)
-def _walk(loops, first, words, runs, run_start, channels, channels_first):
-    """Call a loop for each block of rows, each position and each block of channels.
+def _walk(loops, first, slices, words, runs, run_start, channels, channels_first, change, changed, places):
+    """Call a loop for each block of rows, each position and each block of channels, slice after slice of rows.
 
     loops int64 [rows + 1, PAIR + 1], the loop for a number of rows and of registers. first int64 [tiles + 1], where
-    each block of rows begins. words int64 [words, 4]: the argument at row, position and channel 0, and what each row,
-    position and channel adds. runs: address of the runs, those of position p from run_start[p] on. channels_first: take
-    all rows for one block of channels before the next block.
+    each block of rows begins; slices int64 [n + 1], where each slice of them begins. words int64 [words, 4]: the
+    argument at row, position and channel 0, and what each row, position and channel adds. runs: address of the runs,
+    those of position p from run_start[p] on. channels_first: take all rows of a slice for one block of channels before
+    the next block. change: a loop that transforms the messages of a slice beforehand, or 0; changed int64 [words, 3],
+    its argument at row and position 0, and what each of them adds; places int64 [positions], where the sources of each
+    position begin.
     """
-    by_row, by_position, by_block = words[:, 1].copy(), words[:, 2].copy(), words[:, 3] * BLOCK
-    word = words[:, 0].copy()
+    word, by_row = words[:, 0].copy(), words[:, 1].copy()
+    by_position, by_block = words[:, 2].copy(), words[:, 3] * BLOCK
     positions = len(run_start) - 1
     blocks = (channels + BLOCK - 1) // BLOCK
-    tiles = len(first) - 1
     argument = np.empty(len(word), np.int64)
     address = np.int64(argument.ctypes.data)
-    for outer in range(blocks if channels_first else tiles):
-        for inner in range(tiles if channels_first else positions):
-            for innermost in range(positions if channels_first else blocks):
-                if channels_first:
-                    block, tile, position = outer, inner, innermost
-                    step = by_position
-                else:
-                    tile, position, block = outer, inner, innermost
-                    step = by_block
-                if innermost == 0:
-                    for w in range(len(word)):
-                        argument[w] = word[w] + first[tile] * by_row[w] + position * by_position[w] + block * by_block[w]
-                else:
-                    for w in range(len(word)):
-                        argument[w] += step[w]
-                channel = block * BLOCK
-                pair = min(PAIR, (channels - channel + LANES - 1) // LANES)
-                rest = min(LANES, channels - channel - LANES * (pair - 1))
-                argument[RUNS] = runs + 24 * run_start[position]
-                argument[RUN_COUNT] = run_start[position + 1] - run_start[position]
-                argument[CHANNELS] = (1 << rest) - 1
-                call(loops[first[tile + 1] - first[tile], pair], address)
+    for s in range(len(slices) - 1):
+        begin, tiles = slices[s], slices[s + 1] - slices[s]
+        base = 0
+        if change:
+            base = first[begin]
+            for row in range(base, first[begin + tiles]):
+                for position in range(positions):
+                    for w in range(len(changed)):
+                        argument[w] = changed[w, 0] + row * changed[w, 1] + position * changed[w, 2]
+                    argument[SOURCE] += places[position]
+                    argument[TRANSFORMED] -= base * changed[TRANSFORMED, 1]
+                    call(change, address)
+        for outer in range(blocks if channels_first else tiles):
+            for inner in range(tiles if channels_first else positions):
+                for innermost in range(positions if channels_first else blocks):
+                    if channels_first:
+                        block, tile, position = outer, begin + inner, innermost
+                        step = by_position
+                    else:
+                        tile, position, block = begin + outer, inner, innermost
+                        step = by_block
+                    if innermost == 0:
+                        for w in range(len(word)):
+                            near = position * by_position[w] + block * by_block[w]
+                            argument[w] = word[w] + first[tile] * by_row[w] + near
+                        argument[MESSAGES] -= base * by_row[MESSAGES]
+                    else:
+                        for w in range(len(word)):
+                            argument[w] += step[w]
+                    channel = block * BLOCK
+                    pair = min(PAIR, (channels - channel + LANES - 1) // LANES)
+                    rest = min(LANES, channels - channel - LANES * (pair - 1))
+                    argument[RUNS] = runs + 24 * run_start[position]
+                    argument[RUN_COUNT] = run_start[position + 1] - run_start[position]
+                    argument[CHANNELS] = (1 << rest) - 1
+                    call(loops[first[tile + 1] - first[tile], pair], address)
 
 
 NONE = (0, 0, 0, 0)
@@ -108,18 +128,43 @@ class Argument:
         self.words[word] = (value, row, position, channel)
 
 
-def walk(argument: Argument, loop: Callable[[int, int], int], rows: int, most: int, runs: Int64, run_start: Int64,
-         channels: int) -> None:  # fmt: skip
-    """Take `rows` rows in blocks of at most `most`; loop: address for a number of rows and of registers."""
-    tiles = -(-rows // most)
-    first = np.asarray([tile * rows // tiles for tile in range(tiles + 1)] if rows else [0], dtype=np.int64)
+@dataclass(frozen=True)
+class Change:
+    """A loop that transforms messages beforehand: see `_walk`."""
+
+    loop: int
+    words: Int64
+    places: Int64
+
+
+UNCHANGED = Change(0, np.zeros((0, 3), dtype=np.int64), np.zeros(0, dtype=np.int64))
+
+
+def walk(argument: Argument, loop: Callable[[int, int], int], rows: int, most: int, together: int, runs: Int64,
+         run_start: Int64, channels: int, change: Change = UNCHANGED) -> None:  # fmt: skip
+    """Take `rows` rows in blocks of at most `most`; loop: address for a number of rows and of registers.
+
+    together: rows of a slice.
+    """
+    if not rows:
+        return
+    slices = -(-rows // together)
+    bounds = [i * rows // slices for i in range(slices + 1)]
+    first, starts = [0], [0]
+    for size in (last - begin for begin, last in pairwise(bounds)):
+        tiles = -(-size // most)
+        first += [first[starts[-1]] + (tile + 1) * size // tiles for tile in range(tiles)]
+        starts.append(starts[-1] + tiles)
     loops = np.zeros((most + 1, PAIR + 1), dtype=np.int64)
-    for size in {rows // tiles, -(-rows // tiles)} if rows else ():
+    for size in {last - begin for begin, last in pairwise(first)}:
         for pair in range(1, PAIR + 1):
             loops[size, pair] = loop(size, pair)
-    whole = rows * argument.words[Word.MESSAGES][1] < CACHE_BYTES
     words = np.asarray(argument.words, dtype=np.int64)
-    _walk(loops, first, words, runs.ctypes.data, run_start, channels, whole)
+    whole = -(-rows // slices) * argument.words[Word.MESSAGES][1] < CACHE_BYTES
+    _walk(
+        loops, np.asarray(first, dtype=np.int64), np.asarray(starts, dtype=np.int64), words, runs.ctypes.data,
+        run_start, channels, whole, change.loop, change.words, change.places,
+    )  # fmt: skip
 
 
 class Convolution:
@@ -143,7 +188,7 @@ class Convolution:
         argument.set(Word.RESULT, charge, 4 * self.neurons, 4 * self.channels, 4)
         argument.set(Word.RESULT_ROW, 4 * self.neurons)
         argument.set(Word.SCALES, scales, channel=4)
-        self._walk(argument, charge_loop, len(rows), ROWS, self.run_start)
+        walk(argument, charge_loop, len(rows), ROWS, self.together(1), self.runs, self.run_start, self.channels)
         return charge
 
     def _read(self, argument: Argument, rows: UInt8, apart: int) -> None:
@@ -152,9 +197,11 @@ class Convolution:
         argument.set(Word.ROW, self.sources)
         argument.set(Word.WEIGHTS, self.weights, channel=self.weights.size // (-(-self.channels // LANES) * LANES))
 
-    def _walk(self, argument: Argument, loop: Callable[[int, int], int], rows: int, most: int,
-              run_start: Int64) -> None:  # fmt: skip
-        walk(argument, loop, rows, most, self.runs, run_start, self.channels)
+    def together(self, rows: int) -> int:
+        """Images of `rows` rows that are computed at a time."""
+        least = max(1, self.rows // rows)
+        size = max(SLICE_BYTES, self.weights.size // 8) // (rows * self.row_bytes)
+        return max(least, size // least * least)
 
     def start(self, zero: int) -> Int32:
         """What sums must begin with if messages are too large by `zero`: int32 [neurons]."""
@@ -185,7 +232,7 @@ class Convolution:
         def loop(size: int, pair: int) -> int:
             return neuron_loop(size, steps, pair, neurons.signed, resumed, extra is not None)
 
-        self._walk(argument, loop, images, most, run_start)
+        walk(argument, loop, images, most, self.together(steps), self.runs, run_start, self.channels)
 
     def _result(self, argument: Argument, neurons: Neurons, bias: Int32, extra: Float32 | None, result: Fired,
                 apart: int) -> None:  # fmt: skip

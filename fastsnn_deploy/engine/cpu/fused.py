@@ -20,9 +20,6 @@ Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
 Bias = list[tuple[int, Int64]]
 
-MESSAGE_BYTES = 384 * 2**10
-"""Messages of the slice of images that is computed at a time: with weights they fill a second-level cache."""
-
 MOST_BIAS = 2
 """Steps in which bias arrives; more would cut the steps into too small chunks."""
 
@@ -57,12 +54,12 @@ class Fusion:
     silent: int
     chunks: list[Chunk]
 
-    def together(self, budget: int) -> int:
+    def together(self, images: int, budget: int) -> int:
         """Images of a slice; budget: bytes of charge at a time."""
+        if not self.sources.steps:
+            return images
         rows = max(1, self.convolution.rows // max(chunk.last - chunk.first for chunk in self.chunks))
-        size = max(MESSAGE_BYTES, self.convolution.weights.size // 8) // (len(self.steps) * self.convolution.row_bytes)
-        if self.sources.steps:
-            size = min(size, budget // (4 * self.convolution.neurons * len(self.sources.steps)))
+        size = budget // (4 * self.convolution.neurons * len(self.sources.steps))
         return max(rows, size // rows * rows)
 
     def run(self, images: slice, fired: Fired) -> None:

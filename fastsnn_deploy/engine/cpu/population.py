@@ -102,7 +102,7 @@ def _rows(
     kernel, threshold, initial = fire_rows(node.code), block(node.threshold), block(node.initial)
     sources = Sources(arrivals, start, end, tile.density)
     fused = None if recorded else fusion(node, arrivals, bias, gate, start, tile.density, zero)
-    together = max(1, tile.budget // max(1, 4 * node.size * max(steps, 1))) if fused is None else fused.together(tile.budget)
+    together = max(1, tile.budget // max(1, 4 * node.size * max(steps, 1))) if fused is None else fused.together(tile.images, tile.budget)
     for first in range(0, tile.images, together):
         images = slice(first, min(first + together, tile.images))
         if fused is not None:

@@ -5,11 +5,9 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from fastsnn_deploy.engine.cpu.assembly import LANES, PAIR, Word
-from fastsnn_deploy.engine.cpu.convolution import Argument, Convolution, Fired, Neurons, call, packed, walk
-from fastsnn_deploy.engine.cpu.kernels import OPTIONS
+from fastsnn_deploy.engine.cpu.convolution import Argument, Change, Convolution, Fired, Neurons, packed, walk
 from fastsnn_deploy.engine.cpu.winograd_loops import ROWS, TERMS, Tile, transform_loop, winograd_loop
 from fastsnn_deploy.graph import Conv2d
 
@@ -27,20 +25,6 @@ WEIGHTS = np.asarray(((2, 0, 0), (1, 1, 1), (1, -1, 1), (0, 0, 2)), dtype=np.int
 WORDS = 9
 """Length of what `Word.RUNS` holds of a tile."""
 
-SOURCE, INSIDE, RESULT = map(int, (Tile.SOURCE, Tile.INSIDE, Tile.RESULT))
-
-
-@njit(**OPTIONS)
-def _transform(loop, word, first, inside, result):
-    """Transform all tiles: first int64 [tiles], offset of the first position; result: bytes from tile to tile."""
-    argument = word.copy()
-    for tile in range(len(first)):
-        argument[SOURCE] = word[SOURCE] + first[tile]
-        argument[INSIDE] = inside + 8 * TERMS * tile
-        argument[RESULT] = word[RESULT] + result * tile
-        call(loop, argument.ctypes.data)
-
-
 class Winograd(Convolution):
     """A convolution for which `gains` holds. Charge without neurons is computed tap by tap, as of any other."""
 
@@ -49,11 +33,11 @@ class Winograd(Convolution):
         terms = _terms(conv.weight)
         self.terms = packed(terms)
         self.term_sums = terms.astype(np.int64).sum(1).reshape(self.channels, TERMS)
-        self.depth, self.map = source[0], source[1:]
-        self.places, self.first, self.inside = _tiles(conv, source, charge)
+        self.depth, self.width = source[0], source[2]
+        self.tiles, self.places, self.inside = _tiles(conv, source, charge)
         self.rows = ROWS
         self._starts: dict[int, Int32] = {}
-        self.row_bytes = len(self.first) * TERMS * self.depth
+        self.row_bytes = len(self.places) * TERMS * self.depth
 
     def fire(self, neurons: Neurons, rows: UInt8 | None, zero: int, bias: Int32, extra: Float32 | None, result: Fired,
              resumed: bool) -> None:  # fmt: skip
@@ -62,12 +46,12 @@ class Winograd(Convolution):
             super().fire(neurons, rows, zero, bias, extra, result, resumed)
             return
         images, steps, _ = rows.shape
-        most = max(1, ROWS // steps)
-        messages = self._transformed(rows, zero)
+        together = min(self.together(steps), images)
+        terms = np.empty((len(self.places), TERMS, together * steps, self.depth), dtype=np.uint8)
         argument = Argument()
-        argument.set(Word.MESSAGES, messages, steps * self.depth, messages.strides[0])
+        argument.set(Word.MESSAGES, terms, steps * self.depth, terms.strides[0])
         argument.set(Word.ROW, self.depth)
-        argument.set(Word.PLANE, messages.strides[1])
+        argument.set(Word.PLANE, terms.strides[1])
         argument.set(Word.DEPTH, self.depth // 4)
         argument.set(Word.WEIGHTS, self.terms, channel=TERMS * self.depth)
         argument.set(Word.START, self._start_of_terms(4 * zero), channel=4 * TERMS)
@@ -77,25 +61,25 @@ class Winograd(Convolution):
         def loop(size: int, pair: int) -> int:
             return winograd_loop(size, steps, pair, neurons.signed, resumed, extra is not None)
 
-        run_start = np.arange(len(self.first) + 1, dtype=np.int64) * (WORDS // 3)
-        walk(argument, loop, images, most, self.places, run_start, self.channels)
+        run_start = np.arange(len(self.places) + 1, dtype=np.int64) * (WORDS // 3)
+        change = self._change(rows, zero, terms)
+        walk(argument, loop, images, max(1, ROWS // steps), together, self.tiles, run_start, self.channels, change)
 
-    def _transformed(self, rows: UInt8, zero: int) -> UInt8:
-        """The 16 terms of each tile, too large by four times `zero`: uint8 [tiles, 16, B * steps, source channels]."""
-        images, steps, _ = rows.shape
-        terms = np.empty((len(self.first), TERMS, images * steps, self.depth), dtype=np.uint8)
-        word = np.zeros(len(Tile), dtype=np.int64)
+    def _change(self, rows: UInt8, zero: int, terms: UInt8) -> Change:
+        """The transform of messages, which leaves terms too large by four times `zero`."""
+        steps = rows.shape[1]
+        words = np.zeros((len(Tile), 3), dtype=np.int64)
         values = {
-            Tile.ROWS: steps, Tile.ROW: self.sources, Tile.RIGHT: self.depth, Tile.DOWN: self.map[1] * self.depth,
-            Tile.CHUNKS: self.depth // CHUNK, Tile.PLANE: terms.strides[1], Tile.SILENCE: zero, Tile.OFFSET: 4 * zero,
+            Tile.ROWS: steps, Tile.ROW: self.sources, Tile.SOURCE: rows.ctypes.data, Tile.RIGHT: self.depth,
+            Tile.DOWN: self.width * self.depth, Tile.CHUNKS: self.depth // CHUNK, Tile.INSIDE: self.inside.ctypes.data,
+            Tile.RESULT: terms.ctypes.data, Tile.PLANE: terms.strides[1], Tile.SILENCE: zero, Tile.OFFSET: 4 * zero,
         }  # fmt: skip
         for each, value in values.items():
-            word[each] = value
-        for image in range(images):
-            word[Tile.SOURCE] = rows[image].ctypes.data
-            word[Tile.RESULT] = terms[0, 0, image * steps].ctypes.data
-            _transform(transform_loop(), word, self.first, self.inside.ctypes.data, terms.strides[0])
-        return terms
+            words[each, 0] = value
+        words[Tile.SOURCE, 1] = rows.strides[0]
+        words[Tile.RESULT, 1:] = steps * self.depth, terms.strides[0]
+        words[Tile.INSIDE, 2] = self.inside.strides[0]
+        return Change(transform_loop(), words, self.places)
 
     def _start_of_terms(self, offset: int) -> Int32:
         """What sums must begin with if terms are too large by `offset`: int32 [16, pair, 16] for each block."""
@@ -131,16 +115,16 @@ def _tiles(
 ) -> tuple[Int64, Int64, Int64]:
     """Of each tile: what `Word.RUNS` holds, offset of its first source position, and `Tile.INSIDE`."""
     channels, height, width = charge
-    places, first, inside = [], [], []
+    tiles, places, inside = [], [], []
     for y in range(0, height, 2):
         for x in range(0, width, 2):
             at = [(y + i, x + j) for i in range(2) for j in range(2)]
             exist = [row < height and column < width for row, column in at]
             offsets = [(row * width + column) * channels * there for (row, column), there in zip(at, exist, strict=True)]
-            places.append([*offsets, *(0xFFFF * there for there in exist), 0])
+            tiles.append([*offsets, *(0xFFFF * there for there in exist), 0])
             top, left = y - conv.padding[0], x - conv.padding[1]
-            first.append((top * source[2] + left) * source[0])
+            places.append((top * source[2] + left) * source[0])
             inside.append([
                 -int(0 <= top + i < source[1] and 0 <= left + j < source[2]) for i in range(4) for j in range(4)
             ])  # fmt: skip
-    return tuple(np.asarray(each, dtype=np.int64) for each in (places, first, inside))  # type: ignore[return-value]
+    return tuple(np.asarray(each, dtype=np.int64) for each in (tiles, places, inside))  # type: ignore[return-value]
