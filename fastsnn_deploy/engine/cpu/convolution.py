@@ -215,7 +215,8 @@ class Convolution:
         """Some steps of a population, at most ROWS.
 
         rows: messages, uint8 [B, steps, sources], each image contiguous, or None; zero: what silence is in them. bias:
-        int32 [channels], arrives in the first step. extra: float32 [B, steps, neurons], contiguous in steps, or None.
+        int32 [channels], arrives in the first step. extra: float32 [B, e, neurons] with e <= steps,
+        contiguous in steps, of the first e steps, or None.
         resumed: neurons continue from result.potential and result.count.
         """
         images, steps, _ = result.out.shape
@@ -230,7 +231,7 @@ class Convolution:
         self._result(argument, neurons, bias, extra, result, self.channels)
 
         def loop(size: int, pair: int) -> int:
-            return neuron_loop(size, steps, pair, neurons.signed, resumed, extra is not None)
+            return neuron_loop(size, steps, pair, neurons.signed, resumed, 0 if extra is None else extra.shape[1])
 
         walk(argument, loop, images, most, self.together(steps), self.runs, run_start, self.channels)
 
@@ -287,6 +288,19 @@ class Fired:
         """The part of steps first .. last - 1."""
         return replace(self, out=self.out[:, first:last], positive=self.positive[:, first:last],
                        negative=self.negative[:, first:last])  # fmt: skip
+
+
+class NoConvolution(Convolution):
+    """Neurons of a population to which no synapse is fused."""
+
+    def __init__(self, channels: int, neurons: int) -> None:
+        self.channels, self.neurons, self.sources = channels, neurons, 0
+        self.exponent = np.zeros(channels, dtype=np.int64)
+        self.weights = np.zeros(0, dtype=np.int8)
+        self.runs = np.zeros((0, 3), dtype=np.int64)
+        self.run_start = np.zeros(neurons // channels + 1, dtype=np.int64)
+        self.row_bytes, self.rows = 1, ROWS
+        self._start = {0: np.zeros(neurons, dtype=np.int32)}
 
 
 def takes(conv: Conv2d) -> bool:

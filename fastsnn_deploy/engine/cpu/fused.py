@@ -8,11 +8,11 @@ from itertools import groupby, pairwise
 import numpy as np
 import numpy.typing as npt
 
-from fastsnn_deploy.engine.cpu.assembly import ROWS
+from fastsnn_deploy.engine.cpu.assembly import ROWS, available
 from fastsnn_deploy.engine.cpu.charge import Arrivals, Sources
 from fastsnn_deploy.engine.cpu.kernels import SINGLE
 from fastsnn_deploy.engine.cpu.products import EXACT_FLOAT32
-from fastsnn_deploy.engine.cpu.convolution import Convolution, Fired, Neurons
+from fastsnn_deploy.engine.cpu.convolution import Convolution, Fired, Neurons, NoConvolution
 from fastsnn_deploy.graph import Population
 
 Float32 = npt.NDArray[np.float32]
@@ -28,13 +28,13 @@ MOST_BIAS = 2
 class Chunk:
     """Steps first .. last - 1 of the rows, at most ROWS, that are alike; bias int32 [channels] arrives in the first.
 
-    fused: charge of the fused synapse arrives; extra: other charge arrives.
+    fused: charge of the fused synapse arrives; extra: steps from the first on in which other charge arrives.
     """
 
     first: int
     last: int
     fused: bool
-    extra: bool
+    extra: int
     bias: Int32
 
 
@@ -42,12 +42,12 @@ class Chunk:
 class Fusion:
     """How the rows of a population are computed.
 
-    steps: of the fused synapse. sources: all other charge. silent: steps before the first chunk, in which neurons are
+    arrivals, steps: of the fused synapse, or None and nothing. sources: all other charge. silent: steps before the first chunk, in which neurons are
     held.
     """
 
     neurons: Neurons
-    arrivals: Arrivals
+    arrivals: Arrivals | None
     convolution: Convolution
     steps: list[int]
     sources: Sources
@@ -64,11 +64,12 @@ class Fusion:
 
     def run(self, images: slice, fired: Fired) -> None:
         """All steps of a slice of images; the arrays of `fired` are those of the slice."""
-        rows = self.arrivals.rows(self.steps, images) if self.steps else None
+        rows, zero = None, 0
+        if self.arrivals is not None:
+            rows, zero = self.arrivals.rows(self.steps, images), self.arrivals.series.zero
         extra, shift, at = self.sources.charge(images)
         if len(shift):
             extra -= shift
-        zero = self.arrivals.series.zero
         fired.out[:, : self.silent] = self.neurons.limits[2]
         if not len(fired.potential) and len(self.chunks) > 1:  # they continue where they stopped
             state = np.empty((2, len(fired.out), self.convolution.neurons), dtype=np.float32)
@@ -80,7 +81,7 @@ class Fusion:
             if chunk.fused:
                 assert rows is not None
                 arriving, row = rows[:, row : row + length], row + length
-            besides = extra[:, at[chunk.first] : at[chunk.first] + length] if chunk.extra else None
+            besides = extra[:, at[chunk.first] : at[chunk.first] + chunk.extra] if chunk.extra else None
             part = fired.steps(chunk.first, chunk.last)
             self.convolution.fire(self.neurons, arriving, zero, chunk.bias, besides, part, number > 0)
             if self._idle(number) and not (part.positive[:, -1].any() or part.negative[:, -1].any()):
@@ -99,10 +100,12 @@ def fusion(node: Population, arrivals: list[Arrivals], bias: Bias, gate: npt.NDA
     if node.code not in SINGLE or zero is None or any((np.abs(value) >= EXACT_FLOAT32).any() for value in values):
         return None
     end = start + len(gate)
-    chosen = max((_candidate(a, start, end, density) for a in arrivals), key=lambda each: each[0], default=None)
-    if chosen is None or chosen[2] is None or sum(start <= step < end for step, _ in bias) > MOST_BIAS:
+    if not available() or sum(start <= step < end for step, _ in bias) > MOST_BIAS:
         return None
-    _, main, convolution, steps = chosen
+    found = [_steps(each, start, end, density) for each in arrivals]
+    work = [len(steps) * _work(each) for each, steps in zip(arrivals, found, strict=True)]
+    chosen = int(np.argmax(work)) if any(work) else None
+    main, steps = (arrivals[chosen], found[chosen]) if chosen is not None else (None, [])
     sources = Sources(arrivals, start, end, density, {id(main): set(steps)})
     busy = set(steps).union(sources.steps)
     silent = int(np.argmax(gate)) if gate.any() else len(gate)
@@ -113,20 +116,23 @@ def fusion(node: Population, arrivals: list[Arrivals], bias: Bias, gate: npt.NDA
         node.threshold.astype(np.int32), node.initial.astype(np.int32),
         np.asarray((node.floor, node.ceiling, zero), dtype=np.int32), node.code == "unary",
     )  # fmt: skip
-    return Fusion(neurons, main, convolution, steps, sources, silent, chunks)
+    convolution = main.plan.product.convolution if main is not None else None
+    return Fusion(neurons, main, convolution or NoConvolution(node.channels, node.size), steps, sources, silent, chunks)
 
 
-def _candidate(
-    arrivals: Arrivals, start: int, end: int, density: float
-) -> tuple[int, Arrivals, Convolution | None, list[int]]:
-    """Work that fusing a synapse would take in, the synapse, and its longest run of steps with many messages."""
+def _work(arrivals: Arrivals) -> int:
+    """Products of a step, if the synapse can be fused."""
     convolution = arrivals.plan.product.convolution
     if convolution is None or arrivals.series.rows.dtype != np.uint8:
-        return 0, arrivals, None, []
+        return 0
+    return len(convolution.run_start) * convolution.weights.size
+
+
+def _steps(arrivals: Arrivals, start: int, end: int, density: float) -> list[int]:
+    """The longest run of steps with many messages."""
     dense = [t for t in range(max(arrivals.start, start), min(arrivals.end, end)) if arrivals.dense(t, density)]
     runs = [[t for _, t in run] for _, run in groupby(enumerate(dense), lambda each: each[1] - each[0])]
-    longest = max(runs, key=len, default=[])
-    return len(longest) * len(convolution.run_start) * convolution.weights.size, arrivals, convolution, longest
+    return max(runs, key=len, default=[])
 
 
 def _chunks(node: Population, fused: set[int], extra: set[int], bias: Bias, start: int, silent: int,
@@ -137,11 +143,15 @@ def _chunks(node: Population, fused: set[int], extra: set[int], bias: Bias, star
     for step, share in bias:
         begin += share if start <= step <= start + silent else 0
     kinds = [(step in fused, step in extra) for step in range(start, end)]
-    cuts = [t for t in range(silent + 1, end - start) if kinds[t] != kinds[t - 1] or t in shares]
+    cuts = [
+        t for t in range(silent + 1, end - start)
+        if kinds[t][0] != kinds[t - 1][0] or kinds[t] > kinds[t - 1] or t in shares
+    ]  # fmt: skip
     chunks = []
     for first, last in pairwise([silent, *cuts, end - start]):
         parts = -(-(last - first) // ROWS)
         for part, following in pairwise([first + (last - first) * i // parts for i in range(parts + 1)]):
             share = begin if part == silent else shares.get(part, np.zeros_like(begin))
-            chunks.append(Chunk(part, following, *kinds[part], share.astype(np.int32)))
+            besides = sum(kinds[t][1] for t in range(part, following))
+            chunks.append(Chunk(part, following, kinds[part][0], besides, share.astype(np.int32)))
     return chunks

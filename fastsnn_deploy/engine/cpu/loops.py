@@ -73,11 +73,12 @@ def charge_loop(rows: int, pair: int) -> int:
 
 
 @cache
-def neuron_loop(images: int, steps: int, pair: int, signed: bool, resumed: bool, extra: bool) -> int:
+def neuron_loop(images: int, steps: int, pair: int, signed: bool, resumed: bool, extra: int) -> int:
     """Address of the loop in which neurons of codes unary (signed) and unsigned take `steps` steps.
 
     Rows are those of `images` images one after another. resumed: potential and count are taken from memory, and not
-    INITIAL and 0; they are always stored, unless POTENTIAL is 0. extra: EXTRA is added.
+    INITIAL and 0; they are always stored, unless POTENTIAL is 0. extra: steps from the first on in which EXTRA is
+    added.
     """
     sums = _sums(images * steps, pair)
     masks, lines = _masks(pair)
@@ -89,7 +90,7 @@ def neuron_loop(images: int, steps: int, pair: int, signed: bool, resumed: bool,
     lines += CONSTANTS
     for c in range(pair):
         lines += _neurons(sums, c, masks[c], images, steps, signed, resumed, extra)
-    name = f"neurons_{images}_{steps}_{pair}_{signed:d}{resumed:d}{extra:d}"
+    name = f"neurons_{images}_{steps}_{pair}_{signed:d}{resumed:d}_{extra}"
     return assembled(name, lines)
 
 
@@ -130,7 +131,7 @@ def fire(potential: str, count: str, sent: str, mask: str, signed: bool) -> list
 
 
 def _neurons(
-    sums: list[list[str]], c: int, mask: str, images: int, steps: int, signed: bool, resumed: bool, extra: bool
+    sums: list[list[str]], c: int, mask: str, images: int, steps: int, signed: bool, resumed: bool, extra: int
 ) -> list[str]:
     """One register of neurons: zmm21 potential, 22 count, 23 sent."""
     potential, count, sent, offset = "%zmm21", "%zmm22", "%zmm23", 64 * c
@@ -149,7 +150,7 @@ def _neurons(
         for t in range(steps):
             charge = sums[image * steps + t][c]
             lines += [f"vpsllvd %zmm30, {charge}, {charge}", f"vpaddd {charge}, {potential}, {potential}"]
-            if extra:
+            if t < extra:
                 lines += integers(f"{offset}(%r12)", "%zmm29", mask)
                 lines += [f"vpaddd %zmm29, {potential}, {potential}", f"add {at(Word.EXTRA_ROW)}, %r12"]
             lines += fire(potential, count, sent, mask, signed)

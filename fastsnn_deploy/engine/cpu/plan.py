@@ -61,7 +61,7 @@ class Plan:
         unknown = sorted({node.code for node in graph.populations} - RULES.keys())
         if unknown:
             raise InputError(f"engine 'cpu' has no neuron of code {', '.join(unknown)}. Use the engine 'reference'")
-        self.graph = graph
+        self.graph, self.private = graph, private
         self.readers = {
             node.name: [other for other in graph.nodes if node.name in other.inputs] for node in graph.nodes
         }

@@ -101,7 +101,7 @@ def _rows(
     messages = np.zeros(node.size, dtype=np.int32)
     kernel, threshold, initial = fire_rows(node.code), block(node.threshold), block(node.initial)
     sources = Sources(arrivals, start, end, tile.density)
-    fused = None if recorded else fusion(node, arrivals, bias, gate, start, tile.density, zero)
+    fused = fusion(node, arrivals, bias, gate, start, tile.density, zero) if tile.plan.private and not recorded else None
     together = max(1, tile.budget // max(1, 4 * node.size * max(steps, 1))) if fused is None else fused.together(tile.images, tile.budget)
     for first in range(0, tile.images, together):
         images = slice(first, min(first + together, tile.images))

@@ -59,7 +59,7 @@ class Winograd(Convolution):
         self._result(argument, neurons, bias, extra, result, 0)
 
         def loop(size: int, pair: int) -> int:
-            return winograd_loop(size, steps, pair, neurons.signed, resumed, extra is not None)
+            return winograd_loop(size, steps, pair, neurons.signed, resumed, 0 if extra is None else extra.shape[1])
 
         run_start = np.arange(len(self.places) + 1, dtype=np.int64) * (WORDS // 3)
         change = self._change(rows, zero, terms)

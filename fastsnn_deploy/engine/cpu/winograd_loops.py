@@ -80,7 +80,7 @@ def _four(d: list[str]) -> list[str]:
 
 
 @cache
-def winograd_loop(images: int, steps: int, pair: int, signed: bool, resumed: bool, extra: bool) -> int:
+def winograd_loop(images: int, steps: int, pair: int, signed: bool, resumed: bool, extra: int) -> int:
     """As `loops.neuron_loop`, for the four neurons of each channel in a tile."""
     rows = images * steps
     lines = [f"mov {at(Word.WEIGHTS)}, %r8", f"mov {at(Word.MESSAGES)}, %rdx", f"mov {at(Word.ROW)}, %rcx"]
@@ -90,7 +90,7 @@ def winograd_loop(images: int, steps: int, pair: int, signed: bool, resumed: boo
     lines += ["dec %r14", "jnz 1b", *CONSTANTS, f"mov {at(Word.RUNS)}, %r14"]
     for c in range(pair):
         lines += _neurons(c, pair, images, steps, signed, resumed, extra)
-    return assembled(f"winograd_{images}_{steps}_{pair}_{signed:d}{resumed:d}{extra:d}", lines)
+    return assembled(f"winograd_{images}_{steps}_{pair}_{signed:d}{resumed:d}_{extra}", lines)
 
 
 def _term(rows: int, pair: int) -> list[str]:
@@ -135,7 +135,7 @@ def _charge(row: int, c: int, rows: int, pair: int) -> list[str]:
     return lines
 
 
-def _neurons(c: int, pair: int, images: int, steps: int, signed: bool, resumed: bool, extra: bool) -> list[str]:
+def _neurons(c: int, pair: int, images: int, steps: int, signed: bool, resumed: bool, extra: int) -> list[str]:
     """One register of channels at four positions; offsets of their neurons and their masks are at r14."""
     potentials, counts, sents = ([f"%zmm{first + q}" for q in range(4)] for first in (0, 4, 8))
     masks = [f"%k{4 + q}" for q in range(4)]
@@ -165,7 +165,7 @@ def _neurons(c: int, pair: int, images: int, steps: int, signed: bool, resumed: 
             lines += _charge(image * steps + t, c, images * steps, pair)
             for q, charge in enumerate(("%zmm12", "%zmm13", "%zmm16", "%zmm17")):
                 lines += [f"mov {8 * q}(%r14), %rax", f"vpaddd {charge}, {potentials[q]}, {potentials[q]}"]
-                if extra:
+                if t < extra:
                     lines += integers(f"{offset}(%r12,%rax,4)", "%zmm29", masks[q])
                     lines.append(f"vpaddd %zmm29, {potentials[q]}, {potentials[q]}")
                 lines += fire(potentials[q], counts[q], sents[q], masks[q], signed)
