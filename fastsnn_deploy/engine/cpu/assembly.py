@@ -41,7 +41,8 @@ class Word(IntEnum):
     START = auto()  # from here on not charge_loop: int32 that sums begin with
     THRESHOLD = auto()  # int32
     INITIAL = auto()  # int32 potential before the first step
-    BIAS = auto()  # int32, arrives in the first step
+    BIAS = auto()  # int32 of the first step, whole registers
+    BIAS_ROW = auto()  # bytes from step to step
     LIMITS = auto()  # int32: floor, ceiling, what a silent neuron stores
     POSITIVE = auto()  # int32, of the first step
     NEGATIVE = auto()

@@ -171,6 +171,11 @@ class Convolution:
     """Charge of rows of uint8, positions before channels; padding adds nothing. All sums must be below 2**24."""
 
     def __init__(self, conv: Conv2d, source: tuple[int, int, int], charge: tuple[int, int, int]) -> None:
+        self.lack = -source[0] % 4
+        if self.lack:  # channels that are always zero complete the last group of four
+            weight = np.pad(conv.weight, ((0, 0), (0, self.lack), (0, 0), (0, 0)))
+            conv, source = replace(conv, weight=weight), (source[0] + self.lack, *source[1:])
+        self.depth = source[0]
         self.channels, self.exponent = conv.channels, conv.exponent
         self.sources, self.neurons = int(np.prod(source)), int(np.prod(charge))
         self.weights = packed(conv.weight)
@@ -180,7 +185,7 @@ class Convolution:
 
     def charge(self, rows: UInt8) -> Float32:
         """Rows uint8 [n, sources] -> float32 [n, neurons]."""
-        rows = np.ascontiguousarray(rows)
+        rows = self._completed(np.ascontiguousarray(rows))
         charge = np.empty((len(rows), self.neurons), dtype=np.float32)
         scales = np.exp2(self.exponent.astype(np.float32))
         argument = Argument()
@@ -190,6 +195,14 @@ class Convolution:
         argument.set(Word.SCALES, scales, channel=4)
         walk(argument, charge_loop, len(rows), ROWS, self.together(1), self.runs, self.run_start, self.channels)
         return charge
+
+    def _completed(self, rows: UInt8) -> UInt8:
+        if not self.lack:
+            return rows
+        maps = rows.reshape(*rows.shape[:-1], -1, self.depth - self.lack)
+        whole = np.zeros((*maps.shape[:-1], self.depth), dtype=np.uint8)
+        whole[..., : self.depth - self.lack] = maps
+        return whole.reshape(*rows.shape[:-1], self.sources)
 
     def _read(self, argument: Argument, rows: UInt8, apart: int) -> None:
         """Where messages and weights are; apart: bytes from one row or image to the next."""
@@ -206,7 +219,8 @@ class Convolution:
     def start(self, zero: int) -> Int32:
         """What sums must begin with if messages are too large by `zero`: int32 [neurons]."""
         if zero not in self._start:
-            charge = self.charge(np.full((1, self.sources), zero, dtype=np.uint8)).reshape(-1, self.channels)
+            row = np.full((1, self.sources // self.depth * (self.depth - self.lack)), zero, dtype=np.uint8)
+            charge = self.charge(row).reshape(-1, self.channels)
             self._start[zero] = -(charge / np.exp2(self.exponent.astype(np.float32))).astype(np.int32).reshape(-1)
         return self._start[zero]
 
@@ -215,7 +229,7 @@ class Convolution:
         """Some steps of a population, at most ROWS.
 
         rows: messages, uint8 [B, steps, sources], each image contiguous, or None; zero: what silence is in them. bias:
-        int32 [channels], arrives in the first step. extra: float32 [B, e, neurons] with e <= steps,
+        int32 [b, channels] of the first b <= steps steps. extra: float32 [B, e, neurons] with e <= steps,
         contiguous in steps, of the first e steps, or None.
         resumed: neurons continue from result.potential and result.count.
         """
@@ -225,13 +239,14 @@ class Convolution:
         if rows is None:
             run_start = np.zeros_like(run_start)
         else:
+            rows = self._completed(rows)
             most = most if rows.strides[0] == steps * self.sources else 1
             self._read(argument, rows, rows.strides[0])
         argument.set(Word.START, self.start(0 if rows is None else zero), position=4 * self.channels, channel=4)
         self._result(argument, neurons, bias, extra, result, self.channels)
 
         def loop(size: int, pair: int) -> int:
-            return neuron_loop(size, steps, pair, neurons.signed, resumed, 0 if extra is None else extra.shape[1])
+            return neuron_loop(size, steps, pair, neurons.signed, resumed, len(bias), 0 if extra is None else extra.shape[1])
 
         walk(argument, loop, images, most, self.together(steps), self.runs, run_start, self.channels)
 
@@ -239,9 +254,13 @@ class Convolution:
                 apart: int) -> None:  # fmt: skip
         """Where neurons and what they send are; apart: neurons from one position to the next."""
         exponent = self.exponent.astype(np.int32)
-        per_channel = [(Word.THRESHOLD, neurons.threshold), (Word.INITIAL, neurons.initial), (Word.BIAS, bias)]
+        per_channel = [(Word.THRESHOLD, neurons.threshold), (Word.INITIAL, neurons.initial)]
         for word, each in [*per_channel, (Word.SCALES, exponent)]:
             argument.set(word, each, channel=4)
+        registers = np.zeros((len(bias), -(-self.channels // LANES) * LANES), dtype=np.int32)
+        registers[:, : self.channels] = bias
+        argument.set(Word.BIAS, registers, channel=4)
+        argument.set(Word.BIAS_ROW, registers.strides[0])
         argument.set(Word.LIMITS, neurons.limits)
         argument.set(Word.RESULT, result.out, result.out.strides[0], apart, 1)
         argument.set(Word.RESULT_ROW, result.out.strides[1])
@@ -304,8 +323,8 @@ class NoConvolution(Convolution):
 
 
 def takes(conv: Conv2d) -> bool:
-    """Whether `Convolution` can compute it: whole groups of 4 source channels."""
-    return conv.groups == 1 and conv.weight.shape[1] % 4 == 0
+    """Whether `Convolution` can compute it."""
+    return conv.groups == 1
 
 
 def packed(weight: npt.NDArray[np.int8]) -> npt.NDArray[np.int8]:

@@ -20,15 +20,12 @@ Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
 Bias = list[tuple[int, Int64]]
 
-MOST_BIAS = 2
-"""Steps in which bias arrives; more would cut the steps into too small chunks."""
-
-
 @dataclass(frozen=True)
 class Chunk:
-    """Steps first .. last - 1 of the rows, at most ROWS, that are alike; bias int32 [channels] arrives in the first.
+    """Steps first .. last - 1 of the rows, at most ROWS.
 
-    fused: charge of the fused synapse arrives; extra: steps from the first on in which other charge arrives.
+    fused: charge of the fused synapse arrives, or not, in all of them; extra: steps from the first on in which other
+    charge arrives; bias: int32 [b, channels] of the first b steps.
     """
 
     first: int
@@ -90,7 +87,7 @@ class Fusion:
 
     def _idle(self, number: int) -> bool:
         """Nothing arrives after a chunk."""
-        return not any(chunk.fused or chunk.extra or chunk.bias.any() for chunk in self.chunks[number + 1 :])
+        return not any(chunk.fused or chunk.extra or len(chunk.bias) for chunk in self.chunks[number + 1 :])
 
 
 def fusion(node: Population, arrivals: list[Arrivals], bias: Bias, gate: npt.NDArray[np.bool_], start: int,
@@ -100,7 +97,7 @@ def fusion(node: Population, arrivals: list[Arrivals], bias: Bias, gate: npt.NDA
     if node.code not in SINGLE or zero is None or any((np.abs(value) >= EXACT_FLOAT32).any() for value in values):
         return None
     end = start + len(gate)
-    if not available() or sum(start <= step < end for step, _ in bias) > MOST_BIAS:
+    if not available():
         return None
     found = [_steps(each, start, end, density) for each in arrivals]
     work = [len(steps) * _work(each) for each, steps in zip(arrivals, found, strict=True)]
@@ -138,20 +135,17 @@ def _steps(arrivals: Arrivals, start: int, end: int, density: float) -> list[int
 def _chunks(node: Population, fused: set[int], extra: set[int], bias: Bias, start: int, silent: int,
             end: int) -> list[Chunk]:  # fmt: skip
     """Cut steps start + silent .. end - 1 where what arrives changes; held neurons keep the bias of earlier steps."""
-    shares = {step - start: share for step, share in bias if start + silent < step < end}
-    begin = np.zeros(node.channels, dtype=np.int64)
+    shares = np.zeros((end - start, node.channels), dtype=np.int32)
     for step, share in bias:
-        begin += share if start <= step <= start + silent else 0
+        if start <= step < end:
+            shares[max(step - start, silent)] += share.astype(np.int32)
     kinds = [(step in fused, step in extra) for step in range(start, end)]
-    cuts = [
-        t for t in range(silent + 1, end - start)
-        if kinds[t][0] != kinds[t - 1][0] or kinds[t] > kinds[t - 1] or t in shares
-    ]  # fmt: skip
+    cuts = [t for t in range(silent + 1, end - start) if kinds[t][0] != kinds[t - 1][0] or kinds[t] > kinds[t - 1]]
     chunks = []
     for first, last in pairwise([silent, *cuts, end - start]):
         parts = -(-(last - first) // ROWS)
         for part, following in pairwise([first + (last - first) * i // parts for i in range(parts + 1)]):
-            share = begin if part == silent else shares.get(part, np.zeros_like(begin))
+            biased = int(np.flatnonzero(shares[part:following].any(1)).max(initial=-1)) + 1
             besides = sum(kinds[t][1] for t in range(part, following))
-            chunks.append(Chunk(part, following, kinds[part][0], besides, share.astype(np.int32)))
+            chunks.append(Chunk(part, following, kinds[part][0], besides, shares[part : part + biased]))
     return chunks

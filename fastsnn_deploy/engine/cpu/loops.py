@@ -73,12 +73,12 @@ def charge_loop(rows: int, pair: int) -> int:
 
 
 @cache
-def neuron_loop(images: int, steps: int, pair: int, signed: bool, resumed: bool, extra: int) -> int:
+def neuron_loop(images: int, steps: int, pair: int, signed: bool, resumed: bool, biased: int, extra: int) -> int:
     """Address of the loop in which neurons of codes unary (signed) and unsigned take `steps` steps.
 
     Rows are those of `images` images one after another. resumed: potential and count are taken from memory, and not
-    INITIAL and 0; they are always stored, unless POTENTIAL is 0. extra: steps from the first on in which EXTRA is
-    added.
+    INITIAL and 0; they are always stored, unless POTENTIAL is 0. biased, extra: steps
+    from the first on in which BIAS and EXTRA are added.
     """
     sums = _sums(images * steps, pair)
     masks, lines = _masks(pair)
@@ -89,8 +89,8 @@ def neuron_loop(images: int, steps: int, pair: int, signed: bool, resumed: bool,
     lines += _collect(images * steps, pair)
     lines += CONSTANTS
     for c in range(pair):
-        lines += _neurons(sums, c, masks[c], images, steps, signed, resumed, extra)
-    name = f"neurons_{images}_{steps}_{pair}_{signed:d}{resumed:d}_{extra}"
+        lines += _neurons(sums, c, masks[c], images, steps, signed, resumed, biased, extra)
+    name = f"neurons_{images}_{steps}_{pair}_{signed:d}{resumed:d}_{biased}_{extra}"
     return assembled(name, lines)
 
 
@@ -131,7 +131,7 @@ def fire(potential: str, count: str, sent: str, mask: str, signed: bool) -> list
 
 
 def _neurons(
-    sums: list[list[str]], c: int, mask: str, images: int, steps: int, signed: bool, resumed: bool, extra: int
+    sums: list[list[str]], c: int, mask: str, images: int, steps: int, signed: bool, resumed: bool, biased: int, extra: int
 ) -> list[str]:
     """One register of neurons: zmm21 potential, 22 count, 23 sent."""
     potential, count, sent, offset = "%zmm21", "%zmm22", "%zmm23", 64 * c
@@ -145,11 +145,13 @@ def _neurons(
             lines += integers(f"{offset}(%r10)", potential, mask) + integers(f"{offset}(%r11)", count, mask)
         else:
             lines += [*load(Word.INITIAL, offset, potential, mask), f"vpxord {count}, {count}, {count}"]
-        lines += [*load(Word.BIAS, offset, "%zmm29", mask), f"vpaddd %zmm29, {potential}, {potential}"]
+        lines += [f"mov {at(Word.BIAS)}, %r13"] if biased else []
         lines += ["mov %rsi, %rbx"] + (["mov %rdx, %r12"] if extra else [])
         for t in range(steps):
             charge = sums[image * steps + t][c]
             lines += [f"vpsllvd %zmm30, {charge}, {charge}", f"vpaddd {charge}, {potential}, {potential}"]
+            if t < biased:
+                lines += [f"vpaddd {offset}(%r13), {potential}, {potential}", f"add {at(Word.BIAS_ROW)}, %r13"]
             if t < extra:
                 lines += integers(f"{offset}(%r12)", "%zmm29", mask)
                 lines += [f"vpaddd %zmm29, {potential}, {potential}", f"add {at(Word.EXTRA_ROW)}, %r12"]

@@ -77,8 +77,15 @@ class Plan:
 
     def zero(self, name: str) -> int | None:
         """What a silent neuron stores in rows of uint8, or None if its messages need float32."""
-        largest = self.largest[name]
-        return largest if 2 * largest <= 255 and not isinstance(self.graph[name], Input) else None
+        node, largest = self.graph[name], self.largest[name]
+        if isinstance(node, Input):
+            return self._input_zero(node)
+        return largest if 2 * largest <= BYTE else None
+
+    def _input_zero(self, node: Input) -> int | None:
+        parts = self.graph.schedule.window if self.graph.schedule.input == "spread" else 1
+        low, high = int((node.low - node.offset).min()) // parts, -(int((node.offset - node.high).min()) // parts)
+        return max(0, -low) if high + max(0, -low) <= BYTE else None
 
     def _order(self, node: Node) -> Int64 | None:
         """Canonical index of each neuron of a source as it lies in memory; None where they agree."""
@@ -118,11 +125,17 @@ class Plan:
         ), dtype=np.int64)  # fmt: skip
         taps = _taps(conv.effective_weight, conv.groups)
         zero = self.zero(source.name)
-        product = next((way for way in ways if _agrees(way, taps, geometry, shape, largest, zero)), None)
+        # an input that leaves its range, which encoding never does, is stored as float32
+        kinds = {zero, None} if isinstance(source, Input) else {zero}
+        product = next(
+            (way for way in ways if all(_agrees(way, taps, geometry, shape, largest, kind) for kind in kinds)), None
+        )
         if product is None:
             raise RuntimeError(f"{synapse.name}: no convolution of this PyTorch gives exact sums")
         return SynapsePlan(synapse, product, taps, geometry, False)
 
+
+BYTE = np.iinfo(np.uint8).max
 
 TRIED_CHANNELS = 8
 """Source channels that send in the trial of a product: few, so that following their messages takes no time."""
@@ -135,8 +148,9 @@ def _agrees(product: Product, taps: Float32, geometry: Int64, shape: Shape, larg
     channels, height, width = shape.source
     sending = rng.permutation(channels)[:TRIED_CHANNELS]
     maps = np.zeros((3, height * width, channels), dtype=np.int32)
-    size = (3, height * width, len(sending))
-    maps[:, :, sending] = rng.integers(1, largest + 1, size) * rng.choice((-1, 1), size)
+    low, high = (-largest, largest) if zero is None else (-min(zero, largest), min(BYTE - zero, largest))
+    values = rng.integers(low, high, (3, height * width, len(sending)))
+    maps[:, :, sending] = values + (values >= 0)
     messages = maps.reshape(3, -1)
     image, neuron = (at.astype(np.int32) for at in np.nonzero(messages))
     expected = np.zeros((3, int(np.prod(shape.charge))), dtype=np.float32)

@@ -86,8 +86,9 @@ def products(synapse: Synapse, shape: Shape, largest: int, order: npt.NDArray[np
     plain = [_public(conv, shape, kind) for kind in kinds]
     fits = reach * 2 * largest < EXACT_FLOAT32
     if private and fits and takes(conv) and available():
-        kind = Winograd if gains(conv, shape.source, shape.charge, largest) else Convolution
-        convolution = kind(conv, shape.source, shape.charge)
+        convolution = Convolution(conv, shape.source, shape.charge)
+        if gains(conv, shape.source, shape.charge, largest):
+            convolution = Winograd(conv, shape.source, shape.charge, largest)
         yield replace(_shifted(convolution.charge, plain[0]), convolution=convolution)
     if private and fits and _windows_meet_the_map(conv, shape) and private_operators_work():
         yield _shifted(_private_matrix(conv, shape) if _is_matrix(conv, shape) else _private(conv, shape), plain[0])

@@ -18,7 +18,7 @@ from fastsnn_deploy.engine.base import Recording
 from fastsnn_deploy.engine.cpu import population as neurons
 from fastsnn_deploy.engine.cpu.charge import Arrivals, add_charge
 from fastsnn_deploy.engine.cpu.kernels import list_events
-from fastsnn_deploy.engine.cpu.plan import Plan
+from fastsnn_deploy.engine.cpu.plan import BYTE, Plan
 from fastsnn_deploy.engine.cpu.pool_kernels import pool_events, pool_rows
 from fastsnn_deploy.engine.cpu.series import Events, Series, fill, no_events
 from fastsnn_deploy.graph import Concat, Flatten, Input, MaxPool2d, Node, Population, Readout, Synapse
@@ -115,14 +115,17 @@ class Tile:
         for step in range(window):
             rows[:, step] = spread(flat, step, schedule.window if schedule.input == "spread" else 1)
         messages = np.count_nonzero(rows, axis=2).astype(np.int32)
-        return Series(0, rows, 0, messages)
+        zero = self.plan.zero(self.graph.input.name)
+        if zero is None or rows.min(initial=0) < -zero or rows.max(initial=0) > BYTE - zero:
+            return Series(0, rows, 0, messages)
+        return Series(0, (rows + zero).astype(np.uint8), zero, messages)
 
     def _keep(self, node: Node, series: Series, counted: bool = False) -> None:
         """Store the spikes of a source, and what is reported of them."""
         self.series[node.name] = series
         sums = self.sums_of(node)
         if not counted:
-            values = series.rows.astype(np.int64)
+            values = series.rows.astype(np.int64) - series.zero
             sums.messages += np.count_nonzero(values, axis=(0, 1))
             sums.payload += np.abs(values).sum((0, 1))
             sums.positive, sums.negative = int((values > 0).sum()), int((values < 0).sum())

@@ -26,14 +26,17 @@ WORDS = 9
 """Length of what `Word.RUNS` holds of a tile."""
 
 class Winograd(Convolution):
-    """A convolution for which `gains` holds. Charge without neurons is computed tap by tap, as of any other."""
+    """A convolution for which `gains` holds; messages are at most `largest`, and silence is stored as that. Charge without neurons is computed tap by tap, as of any other."""
 
-    def __init__(self, conv: Conv2d, source: tuple[int, int, int], charge: tuple[int, int, int]) -> None:
+    def __init__(
+        self, conv: Conv2d, source: tuple[int, int, int], charge: tuple[int, int, int], largest: int
+    ) -> None:
         super().__init__(conv, source, charge)
+        self.zero = largest
         terms = _terms(conv.weight)
         self.terms = packed(terms)
         self.term_sums = terms.astype(np.int64).sum(1).reshape(self.channels, TERMS)
-        self.depth, self.width = source[0], source[2]
+        self.width = source[2]
         self.tiles, self.places, self.inside = _tiles(conv, source, charge)
         self.rows = ROWS
         self._starts: dict[int, Int32] = {}
@@ -42,7 +45,7 @@ class Winograd(Convolution):
     def fire(self, neurons: Neurons, rows: UInt8 | None, zero: int, bias: Int32, extra: Float32 | None, result: Fired,
              resumed: bool) -> None:  # fmt: skip
         """See `Convolution.fire`."""
-        if rows is None:
+        if rows is None or zero != self.zero:
             super().fire(neurons, rows, zero, bias, extra, result, resumed)
             return
         images, steps, _ = rows.shape
@@ -59,7 +62,7 @@ class Winograd(Convolution):
         self._result(argument, neurons, bias, extra, result, 0)
 
         def loop(size: int, pair: int) -> int:
-            return winograd_loop(size, steps, pair, neurons.signed, resumed, 0 if extra is None else extra.shape[1])
+            return winograd_loop(size, steps, pair, neurons.signed, resumed, len(bias), 0 if extra is None else extra.shape[1])
 
         run_start = np.arange(len(self.places) + 1, dtype=np.int64) * (WORDS // 3)
         change = self._change(rows, zero, terms)
@@ -93,10 +96,10 @@ class Winograd(Convolution):
         return self._starts[offset]
 
 
-def gains(conv: Conv2d, source: tuple[int, int, int], charge: tuple[int, int, int], zero: int) -> bool:
+def gains(conv: Conv2d, source: tuple[int, int, int], charge: tuple[int, int, int], largest: int) -> bool:
     """Whether `Winograd` can compute it, and faster: 3x3 taps of small weights on maps that are not tiny."""
     taps = conv.kernel == (3, 3) and conv.stride == conv.dilation == (1, 1) and conv.groups == 1
-    if not taps or source[0] % CHUNK or min(charge[1:]) < 3 or 8 * zero > np.iinfo(np.uint8).max:
+    if not taps or source[0] % CHUNK or min(charge[1:]) < 3 or 8 * largest > np.iinfo(np.uint8).max:
         return False
     return int(np.abs(_exact_terms(conv.weight)).max(initial=0)) <= np.iinfo(np.int8).max
 

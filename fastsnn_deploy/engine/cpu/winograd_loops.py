@@ -80,7 +80,7 @@ def _four(d: list[str]) -> list[str]:
 
 
 @cache
-def winograd_loop(images: int, steps: int, pair: int, signed: bool, resumed: bool, extra: int) -> int:
+def winograd_loop(images: int, steps: int, pair: int, signed: bool, resumed: bool, biased: int, extra: int) -> int:
     """As `loops.neuron_loop`, for the four neurons of each channel in a tile."""
     rows = images * steps
     lines = [f"mov {at(Word.WEIGHTS)}, %r8", f"mov {at(Word.MESSAGES)}, %rdx", f"mov {at(Word.ROW)}, %rcx"]
@@ -89,8 +89,8 @@ def winograd_loop(images: int, steps: int, pair: int, signed: bool, resumed: boo
     lines += [f"add ${64 * rows * pair}, %r10", f"add {at(Word.PLANE)}, %rdx", f"add ${64 * pair}, %r9"]
     lines += ["dec %r14", "jnz 1b", *CONSTANTS, f"mov {at(Word.RUNS)}, %r14"]
     for c in range(pair):
-        lines += _neurons(c, pair, images, steps, signed, resumed, extra)
-    return assembled(f"winograd_{images}_{steps}_{pair}_{signed:d}{resumed:d}_{extra}", lines)
+        lines += _neurons(c, pair, images, steps, signed, resumed, biased, extra)
+    return assembled(f"winograd_{images}_{steps}_{pair}_{signed:d}{resumed:d}_{biased}_{extra}", lines)
 
 
 def _term(rows: int, pair: int) -> list[str]:
@@ -135,7 +135,7 @@ def _charge(row: int, c: int, rows: int, pair: int) -> list[str]:
     return lines
 
 
-def _neurons(c: int, pair: int, images: int, steps: int, signed: bool, resumed: bool, extra: int) -> list[str]:
+def _neurons(c: int, pair: int, images: int, steps: int, signed: bool, resumed: bool, biased: int, extra: int) -> list[str]:
     """One register of channels at four positions; offsets of their neurons and their masks are at r14."""
     potentials, counts, sents = ([f"%zmm{first + q}" for q in range(4)] for first in (0, 4, 8))
     masks = [f"%k{4 + q}" for q in range(4)]
@@ -150,7 +150,7 @@ def _neurons(c: int, pair: int, images: int, steps: int, signed: bool, resumed: 
     lines += [f"mov {at(Word.POTENTIAL)}, %r10", f"mov {at(Word.COUNT)}, %r11"]
     lines += [f"mov {at(Word.EXTRA)}, %rdx"] if extra else []
     for image in range(images):
-        lines += [*load(Word.BIAS, offset, "%zmm29", "%k3")]
+        lines += [f"mov {at(Word.BIAS)}, %r13"] if biased else []
         for q in range(4):
             if resumed:
                 lines.append(f"mov {8 * q}(%r14), %rax")
@@ -159,10 +159,11 @@ def _neurons(c: int, pair: int, images: int, steps: int, signed: bool, resumed: 
             else:
                 lines += load(Word.INITIAL, offset, potentials[q], masks[q])
                 lines.append(f"vpxord {counts[q]}, {counts[q]}, {counts[q]}")
-            lines.append(f"vpaddd %zmm29, {potentials[q]}, {potentials[q]}")
         lines += ["mov %rsi, %rbx"] + (["mov %rdx, %r12"] if extra else [])
         for t in range(steps):
             lines += _charge(image * steps + t, c, images * steps, pair)
+            if t < biased:
+                lines += [f"vpaddd {offset}(%r13), {v}, {v}" for v in potentials] + [f"add {at(Word.BIAS_ROW)}, %r13"]
             for q, charge in enumerate(("%zmm12", "%zmm13", "%zmm16", "%zmm17")):
                 lines += [f"mov {8 * q}(%r14), %rax", f"vpaddd {charge}, {potentials[q]}, {potentials[q]}"]
                 if t < extra:
