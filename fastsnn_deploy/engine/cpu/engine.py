@@ -23,7 +23,7 @@ TILE_BYTES = 64 * 2**20
 CACHE_BYTES = 2**20
 """Charge that is computed at a time: what stays in a core's second-level cache."""
 
-DENSITY = 0.02
+DENSITY = 0.01
 """Share of neurons that must send in a step for a product to be faster than following each message."""
 
 
