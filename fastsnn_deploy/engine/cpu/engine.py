@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import reduce
 
 import numpy as np
 import numpy.typing as npt
@@ -97,8 +98,8 @@ class CpuEngine(Engine):
             return values.reshape(node.shape)
 
         return Activity(
-            messages=canonical(np.sum([each.messages for each in sums], axis=0)),
-            payload=canonical(np.sum([each.payload for each in sums], axis=0)),
+            messages=canonical(reduce(np.add, [each.messages for each in sums])),
+            payload=canonical(reduce(np.add, [each.payload for each in sums])),
             positive=sum(each.positive for each in sums),
             negative=sum(each.negative for each in sums),
             per_step=per_step,

@@ -19,6 +19,8 @@ def pool_rows(
     int32 [B, neurons], both changed in place.
     """
     images, steps, _ = out.shape
+    taps = windows.shape[1]
+    best = np.empty(channels, np.int32)
     for image in range(images):
         for t in range(steps):
             emitted = out[image, t]
@@ -26,18 +28,28 @@ def pool_rows(
             if which[t] < 0:
                 continue
             arriving = rows[image, which[t]]
+            total = counts[image]
             for j in range(len(arriving)):
-                counts[image, j] += np.int32(arriving[j]) - np.int32(zero)
+                total[j] += np.int32(arriving[j]) - np.int32(zero)
             ups, downs = 0, 0
             for p in range(len(windows)):
+                first = windows[p, 0] * channels
+                best[:] = total[first : first + channels]
+                for k in range(1, taps):
+                    other = total[windows[p, k] * channels : (windows[p, k] + 1) * channels]
+                    for ch in range(channels):
+                        best[ch] = max(best[ch], other[ch])
+                before = highest[image, p * channels : (p + 1) * channels]
+                changes = np.int32(0)  # most windows stay as they are: many channels at a time to find that out
                 for ch in range(channels):
-                    best = counts[image, windows[p, 0] * channels + ch]
-                    for k in range(1, windows.shape[1]):
-                        best = max(best, counts[image, windows[p, k] * channels + ch])
-                    j = p * channels + ch
-                    change = best - highest[image, j]
+                    changes = np.int32(changes | (best[ch] ^ before[ch]))
+                if not changes:
+                    continue
+                for ch in range(channels):
+                    change = best[ch] - before[ch]
                     if change != 0:
-                        highest[image, j] = best
+                        j = p * channels + ch
+                        before[ch] = best[ch]
                         emitted[j] = change + out_zero
                         messages[j] += 1
                         payload[j] += abs(change)
