@@ -1,69 +1,12 @@
-"""Assembles innermost loops in AVX512-VNNI instructions, when a process first needs them.
-
-A loop takes one argument, the address of int64 words whose meaning `Word` gives.
-"""
+"""Assembles innermost loops in AVX512-VNNI instructions, when a process first needs them."""
 
 from __future__ import annotations
 
 import platform
-from enum import IntEnum, auto
 from functools import cache
 from typing import Any
 
 import llvmlite.binding as llvm
-
-LANES = 16
-"""int32 in a register."""
-
-PAIR = 2
-"""Registers of channels in a block."""
-
-ROWS = 10
-"""Most rows of a block: more would fall on one set of the first-level cache, whose ways are 12."""
-
-
-class Word(IntEnum):
-    """Position of each word of the argument. Addresses are those of the block's first row, position and channel."""
-
-    def _generate_next_value_(name, start, count, last_values):  # type: ignore[no-untyped-def]  # noqa: N805, D102
-        return count
-
-    MESSAGES = auto()  # uint8
-    ROW = auto()  # bytes from one row of messages to the next
-    WEIGHTS = auto()  # int8 [k, pair, 16, 4]; a k is 4 source channels
-    RUNS = auto()  # int64 [runs, 3] of the position: offset of messages, first k of weights, number of k;
-    # winograd_loop: offsets of 4 neurons, bits of the channels of each that exist, and one number more
-    RUN_COUNT = auto()
-    CHANNELS = auto()  # bits of the last register's channels
-    RESULT = auto()  # charge_loop: float32 charge; neuron_loop: uint8 messages
-    RESULT_ROW = auto()  # bytes from row to row, or step to step
-    SCALES = auto()  # charge_loop: float32 factors; neuron_loop: int32 exponents of two
-    START = auto()  # from here on not charge_loop: int32 that sums begin with
-    THRESHOLD = auto()  # int32
-    INITIAL = auto()  # int32 potential before the first step
-    BIAS = auto()  # int32 of the first step, whole registers
-    BIAS_ROW = auto()  # bytes from step to step
-    LIMITS = auto()  # int32: floor, ceiling, what a silent neuron stores
-    POSITIVE = auto()  # int32, of the first step
-    NEGATIVE = auto()
-    SENT = auto()  # int32, messages of each neuron
-    POTENTIAL = auto()  # float32
-    COUNT = auto()  # float32
-    STATE_IMAGE = auto()  # bytes from image to image of potential and count
-    RESULT_IMAGE = auto()  # ... of messages
-    SIGN_IMAGE = auto()  # ... of positive and negative
-    EXTRA = auto()  # float32 charge that arrives besides
-    EXTRA_ROW = auto()  # bytes from step to step
-    EXTRA_IMAGE = auto()
-    DEPTH = auto()  # winograd_loop: number of k
-    PLANE = auto()  # bytes from one of the 16 products' messages to the next
-    SCRATCH = auto()  # 16 * rows * pair registers
-
-
-def at(word: Word) -> str:
-    """Operand: a word of the argument."""
-    return f"{8 * word}(%rdi)"
-
 
 SPOILT = (*(f"zmm{i}" for i in range(32)), *(f"k{i}" for i in range(1, 8)), "rax", "rbx", "rcx", "rdx", "rsi",
           *(f"r{i}" for i in range(8, 16)), "memory", "dirflag", "fpsr", "flags")  # fmt: skip

@@ -1,5 +1,4 @@
-# mypy: disable-error-code="untyped-decorator, no-untyped-def, no-untyped-call, no-any-return"
-"""int8 convolutions of spikes, with or without the neurons they feed, in the loops of `assembly`.
+"""int8 convolutions of spikes, with or without the neurons they feed, in the loops of `loops`.
 
 The rows of a block are steps and images, at one position of the map. Taps are then the same for all of them: those
 that lie in the padding are left out, and nothing is copied beforehand.
@@ -7,20 +6,13 @@ that lie in the padding are left out, and nothing is copied beforehand.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
-from llvmlite import ir
-from numba import njit, types
-from numba.extending import intrinsic
 
-from fastsnn_deploy.engine.cpu.assembly import LANES, PAIR, ROWS, Word
 from fastsnn_deploy.engine.cpu.loops import charge_loop, neuron_loop
-from fastsnn_deploy.engine.cpu.winograd_loops import Tile
-from fastsnn_deploy.engine.cpu.kernels import OPTIONS
+from fastsnn_deploy.engine.cpu.walk import LANES, PAIR, ROWS, Argument, Cut, Word, walk
 from fastsnn_deploy.graph import Conv2d
 
 Float32 = npt.NDArray[np.float32]
@@ -28,143 +20,8 @@ Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
 UInt8 = npt.NDArray[np.uint8]
 
-BLOCK = LANES * PAIR
-"""Channels of a block."""
-
 SLICE_BYTES = 384 * 2**10
 """Messages that are computed at a time: with weights they fill a second-level cache. More, if weights do not fit it."""
-
-CACHE_BYTES = 2**20
-"""Messages up to here are read again for each block of channels; of more, each part is read for all blocks at once."""
-
-MESSAGES, RUNS, RUN_COUNT, CHANNELS = map(int, (Word.MESSAGES, Word.RUNS, Word.RUN_COUNT, Word.CHANNELS))
-SOURCE, TRANSFORMED = int(Tile.SOURCE), int(Tile.RESULT)
-
-
-@intrinsic
-def call(typingctx, address, argument):
-    """Call the loop at an address."""
-
-    def generate(context, builder, signature, values):
-        function = ir.FunctionType(ir.VoidType(), [ir.IntType(64)]).as_pointer()
-        builder.call(builder.inttoptr(values[0], function), [values[1]])
-        return context.get_dummy_value()
-
-    return types.void(types.int64, types.int64), generate
-
-
-@njit(**OPTIONS)
-def _walk(loops, first, slices, words, runs, run_start, channels, channels_first, change, changed, places):
-    """Call a loop for each block of rows, each position and each block of channels, slice after slice of rows.
-
-    loops int64 [rows + 1, PAIR + 1], the loop for a number of rows and of registers. first int64 [tiles + 1], where
-    each block of rows begins; slices int64 [n + 1], where each slice of them begins. words int64 [words, 4]: the
-    argument at row, position and channel 0, and what each row, position and channel adds. runs: address of the runs,
-    those of position p from run_start[p] on. channels_first: take all rows of a slice for one block of channels before
-    the next block. change: a loop that transforms the messages of a slice beforehand, or 0; changed int64 [words, 3],
-    its argument at row and position 0, and what each of them adds; places int64 [positions], where the sources of each
-    position begin.
-    """
-    word, by_row = words[:, 0].copy(), words[:, 1].copy()
-    by_position, by_block = words[:, 2].copy(), words[:, 3] * BLOCK
-    positions = len(run_start) - 1
-    blocks = (channels + BLOCK - 1) // BLOCK
-    argument = np.empty(len(word), np.int64)
-    address = np.int64(argument.ctypes.data)
-    for s in range(len(slices) - 1):
-        begin, tiles = slices[s], slices[s + 1] - slices[s]
-        base = 0
-        if change:
-            base = first[begin]
-            for row in range(base, first[begin + tiles]):
-                for position in range(positions):
-                    for w in range(len(changed)):
-                        argument[w] = changed[w, 0] + row * changed[w, 1] + position * changed[w, 2]
-                    argument[SOURCE] += places[position]
-                    argument[TRANSFORMED] -= base * changed[TRANSFORMED, 1]
-                    call(change, address)
-        for outer in range(blocks if channels_first else tiles):
-            for inner in range(tiles if channels_first else positions):
-                for innermost in range(positions if channels_first else blocks):
-                    if channels_first:
-                        block, tile, position = outer, begin + inner, innermost
-                        step = by_position
-                    else:
-                        tile, position, block = begin + outer, inner, innermost
-                        step = by_block
-                    if innermost == 0:
-                        for w in range(len(word)):
-                            near = position * by_position[w] + block * by_block[w]
-                            argument[w] = word[w] + first[tile] * by_row[w] + near
-                        argument[MESSAGES] -= base * by_row[MESSAGES]
-                    else:
-                        for w in range(len(word)):
-                            argument[w] += step[w]
-                    channel = block * BLOCK
-                    pair = min(PAIR, (channels - channel + LANES - 1) // LANES)
-                    rest = min(LANES, channels - channel - LANES * (pair - 1))
-                    argument[RUNS] = runs + 24 * run_start[position]
-                    argument[RUN_COUNT] = run_start[position + 1] - run_start[position]
-                    argument[CHANNELS] = (1 << rest) - 1
-                    call(loops[first[tile + 1] - first[tile], pair], address)
-
-
-NONE = (0, 0, 0, 0)
-
-
-class Argument:
-    """The words of an argument, how they grow with rows, positions and channels, and the arrays behind them."""
-
-    def __init__(self) -> None:
-        self.words = [NONE] * len(Word)
-        self.kept: list[npt.NDArray[np.generic]] = []
-
-    def set(self, word: Word, value: npt.NDArray[np.generic] | int, row: int = 0, position: int = 0,
-            channel: int = 0) -> None:  # fmt: skip
-        """Address of an array or a number, and the bytes from row to row, position to position, channel to channel."""
-        if not isinstance(value, int):
-            self.kept.append(value)
-            value = value.__array_interface__["data"][0]
-        self.words[word] = (value, row, position, channel)
-
-
-@dataclass(frozen=True)
-class Change:
-    """A loop that transforms messages beforehand: see `_walk`."""
-
-    loop: int
-    words: Int64
-    places: Int64
-
-
-UNCHANGED = Change(0, np.zeros((0, 3), dtype=np.int64), np.zeros(0, dtype=np.int64))
-
-
-def walk(argument: Argument, loop: Callable[[int, int], int], rows: int, most: int, together: int, runs: Int64,
-         run_start: Int64, channels: int, change: Change = UNCHANGED) -> None:  # fmt: skip
-    """Take `rows` rows in blocks of at most `most`; loop: address for a number of rows and of registers.
-
-    together: rows of a slice.
-    """
-    if not rows:
-        return
-    slices = -(-rows // together)
-    bounds = [i * rows // slices for i in range(slices + 1)]
-    first, starts = [0], [0]
-    for size in (last - begin for begin, last in pairwise(bounds)):
-        tiles = -(-size // most)
-        first += [first[starts[-1]] + (tile + 1) * size // tiles for tile in range(tiles)]
-        starts.append(starts[-1] + tiles)
-    loops = np.zeros((most + 1, PAIR + 1), dtype=np.int64)
-    for size in {last - begin for begin, last in pairwise(first)}:
-        for pair in range(1, PAIR + 1):
-            loops[size, pair] = loop(size, pair)
-    words = np.asarray(argument.words, dtype=np.int64)
-    whole = -(-rows // slices) * argument.words[Word.MESSAGES][1] < CACHE_BYTES
-    _walk(
-        loops, np.asarray(first, dtype=np.int64), np.asarray(starts, dtype=np.int64), words, runs.ctypes.data,
-        run_start, channels, whole, change.loop, change.words, change.places,
-    )  # fmt: skip
 
 
 class Convolution:
@@ -180,7 +37,7 @@ class Convolution:
         self.sources, self.neurons = int(np.prod(source)), int(np.prod(charge))
         self.weights = packed(conv.weight)
         self.runs, self.run_start = _runs(conv, source, charge)
-        self.row_bytes, self.rows = self.sources, ROWS
+        self.rows = ROWS
         self._start: dict[int, Int32] = {}
 
     def charge(self, rows: UInt8) -> Float32:
@@ -193,7 +50,7 @@ class Convolution:
         argument.set(Word.RESULT, charge, 4 * self.neurons, 4 * self.channels, 4)
         argument.set(Word.RESULT_ROW, 4 * self.neurons)
         argument.set(Word.SCALES, scales, channel=4)
-        walk(argument, charge_loop, len(rows), ROWS, self.together(1), self.runs, self.run_start, self.channels)
+        walk(argument, charge_loop, len(rows), self._cut(1, ROWS), self.runs, self.run_start, self.channels)
         return charge
 
     def _completed(self, rows: UInt8) -> UInt8:
@@ -210,11 +67,10 @@ class Convolution:
         argument.set(Word.ROW, self.sources)
         argument.set(Word.WEIGHTS, self.weights, channel=self.weights.size // (-(-self.channels // LANES) * LANES))
 
-    def together(self, rows: int) -> int:
-        """Images of `rows` rows that are computed at a time."""
-        least = max(1, self.rows // rows)
-        size = max(SLICE_BYTES, self.weights.size // 8) // (rows * self.row_bytes)
-        return max(least, size // least * least)
+    def _cut(self, rows: int, most: int) -> Cut:
+        """Images of `rows` rows come in blocks of `most`, and as many at a time as leave their messages in a cache."""
+        size = max(SLICE_BYTES, self.weights.size // 8) // max(rows * self.sources, 1)
+        return Cut(most, max(most, size // most * most), max(len(self.run_start) - 1, 1))
 
     def start(self, zero: int) -> Int32:
         """What sums must begin with if messages are too large by `zero`: int32 [neurons]."""
@@ -246,9 +102,11 @@ class Convolution:
         self._result(argument, neurons, bias, extra, result, self.channels)
 
         def loop(size: int, pair: int) -> int:
-            return neuron_loop(size, steps, pair, neurons.signed, resumed, len(bias), 0 if extra is None else extra.shape[1])
+            return neuron_loop(
+                size, steps, pair, neurons.signed, resumed, len(bias), 0 if extra is None else extra.shape[1]
+            )
 
-        walk(argument, loop, images, most, self.together(steps), self.runs, run_start, self.channels)
+        walk(argument, loop, images, self._cut(steps, most), self.runs, run_start, self.channels)
 
     def _result(self, argument: Argument, neurons: Neurons, bias: Int32, extra: Float32 | None, result: Fired,
                 apart: int) -> None:  # fmt: skip
@@ -294,7 +152,7 @@ class Fired:
     """What neurons do: out uint8 [B, steps, neurons], contiguous in neurons; positive, negative int32 [B, steps], to
     which the messages by sign are added, as to sent int32 [neurons]; potential, count float32 [B, neurons] or
     [0, neurons] if nobody needs them.
-    """  # noqa: D205
+    """
 
     out: UInt8
     positive: Int32
@@ -318,7 +176,7 @@ class NoConvolution(Convolution):
         self.weights = np.zeros(0, dtype=np.int8)
         self.runs = np.zeros((0, 3), dtype=np.int64)
         self.run_start = np.zeros(neurons // channels + 1, dtype=np.int64)
-        self.row_bytes, self.rows = 1, ROWS
+        self.rows = ROWS
         self._start = {0: np.zeros(neurons, dtype=np.int32)}
 
 
@@ -339,23 +197,25 @@ def packed(weight: npt.NDArray[np.int8]) -> npt.NDArray[np.int8]:
 def _runs(conv: Conv2d, source: tuple[int, int, int], charge: tuple[int, int, int]) -> tuple[Int64, Int64]:
     """Of each position the runs of taps whose messages lie side by side (see `Word.RUNS`), and where they begin."""
     channels, height, width = source
-    runs: list[tuple[int, int, int]] = []
-    start = [0]
-    for y in range(charge[1]):
-        for x in range(charge[2]):
-            for ky in range(conv.kernel[0]):
-                row = y * conv.stride[0] - conv.padding[0] + ky * conv.dilation[0]
-                if 0 <= row < height:
-                    runs += _row_runs(conv, row * width, x * conv.stride[1] - conv.padding[1], ky, width, channels)
-            start.append(len(runs))
-    return np.asarray(runs, dtype=np.int64).reshape(-1, 3), np.asarray(start, dtype=np.int64)
+    rows = _taps(conv, charge, 0)
+    columns = _taps(conv, charge, 1)
+    inside = (columns >= 0) & (columns < width)
+    if conv.dilation[1] == 1:  # one run from the first to the last
+        kx, length = inside.argmax(1)[:, None], inside.sum(1)[:, None]
+    else:
+        kx, length = np.broadcast_to(np.arange(conv.kernel[1]), columns.shape), inside.astype(np.int64)
+    left = np.take_along_axis(columns, kx, axis=1)
+    ky = np.arange(conv.kernel[0])[:, None]
+    # axes: y, x, ky, run of a row
+    place = (rows[:, None, :, None] * width + left[None, :, None, :]) * channels
+    weight = np.broadcast_to((ky * conv.kernel[1] + kx[:, None, :]) * (channels // 4), place.shape)
+    length = np.broadcast_to(length[None, :, None, :] * (channels // 4), place.shape)
+    exists = ((rows >= 0) & (rows < height))[:, None, :, None] & (length > 0)
+    runs = np.stack([each[exists] for each in (place, weight, length)], axis=1)
+    return runs, np.concatenate([[0], exists.reshape(charge[1] * charge[2], -1).sum(1).cumsum()])
 
 
-def _row_runs(conv: Conv2d, row: int, left: int, ky: int, width: int, channels: int) -> list[tuple[int, int, int]]:
-    taps = [kx for kx in range(conv.kernel[1]) if 0 <= left + kx * conv.dilation[1] < width]
-    parts = [(kx, 1) for kx in taps] if conv.dilation[1] > 1 else [(taps[0], len(taps))] if taps else []
-    k = channels // 4
-    return [
-        (channels * (row + left + kx * conv.dilation[1]), k * (ky * conv.kernel[1] + kx), k * count)
-        for kx, count in parts
-    ]
+def _taps(conv: Conv2d, charge: tuple[int, int, int], axis: int) -> Int64:
+    """Source row or column of each tap: int64 [rows or columns of the charge, taps]."""
+    at = np.arange(charge[1 + axis], dtype=np.int64) * conv.stride[axis] - conv.padding[axis]
+    return np.asarray(at[:, None] + np.arange(conv.kernel[axis]) * conv.dilation[axis])

@@ -8,17 +8,19 @@ from itertools import groupby, pairwise
 import numpy as np
 import numpy.typing as npt
 
-from fastsnn_deploy.engine.cpu.assembly import ROWS, available
+from fastsnn_deploy.engine.cpu.assembly import available
 from fastsnn_deploy.engine.cpu.charge import Arrivals, Sources
+from fastsnn_deploy.engine.cpu.convolution import Convolution, Fired, Neurons, NoConvolution
 from fastsnn_deploy.engine.cpu.kernels import SINGLE
 from fastsnn_deploy.engine.cpu.products import EXACT_FLOAT32
-from fastsnn_deploy.engine.cpu.convolution import Convolution, Fired, Neurons, NoConvolution
+from fastsnn_deploy.engine.cpu.walk import ROWS
 from fastsnn_deploy.graph import Population
 
 Float32 = npt.NDArray[np.float32]
 Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
 Bias = list[tuple[int, Int64]]
+
 
 @dataclass(frozen=True)
 class Chunk:
@@ -39,8 +41,8 @@ class Chunk:
 class Fusion:
     """How the rows of a population are computed.
 
-    arrivals, steps: of the fused synapse, or None and nothing. sources: all other charge. silent: steps before the first chunk, in which neurons are
-    held.
+    arrivals, steps: of the fused synapse, or None and nothing. sources: all other charge. silent: steps before the
+    first chunk, in which neurons are held.
     """
 
     neurons: Neurons
@@ -77,7 +79,7 @@ class Fusion:
             arriving = None
             if chunk.fused:
                 assert rows is not None
-                arriving, row = rows[:, row : row + length], row + length
+                arriving, row = rows[:, row : row + length].view(np.uint8), row + length
             besides = extra[:, at[chunk.first] : at[chunk.first] + chunk.extra] if chunk.extra else None
             part = fired.steps(chunk.first, chunk.last)
             self.convolution.fire(self.neurons, arriving, zero, chunk.bias, besides, part, number > 0)

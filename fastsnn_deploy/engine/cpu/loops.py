@@ -1,4 +1,4 @@
-"""Loops for one position of a map, in the words of `assembly.Word`.
+"""Loops for one position of a map, in the words of `walk.Word`.
 
 Both begin alike: a block of registers collects the int32 sums of up to ROWS rows of messages (steps of images) by up to
 32 channels. `charge_loop` ends by storing them; `neuron_loop` lets the neurons of that position take their steps while
@@ -9,7 +9,14 @@ from __future__ import annotations
 
 from functools import cache
 
-from fastsnn_deploy.engine.cpu.assembly import Word, assembled, at
+from fastsnn_deploy.engine.cpu.assembly import assembled
+from fastsnn_deploy.engine.cpu.walk import Word
+
+
+def at(word: Word) -> str:
+    """Operand: a word of the argument."""
+    return f"{8 * word}(%rdi)"
+
 
 def _sums(rows: int, pair: int) -> list[list[str]]:
     return [[f"%zmm{r * pair + c}" for c in range(pair)] for r in range(rows)]
@@ -99,8 +106,8 @@ CONSTANTS = [
     "vpbroadcastd 8(%rax), %zmm27", "vpxord %zmm31, %zmm31, %zmm31",
     "vpternlogd $255, %zmm26, %zmm26, %zmm26", "vpsubd %zmm26, %zmm31, %zmm26",
 ]  # fmt: skip
-"""zmm20 threshold, 24 ceiling, 25 floor, 26 one, 27 silence, 28 message, 29 spare, 30 exponents, 31 zero; this sets those
-that are the same for all channels."""
+"""Neurons use zmm20 threshold, 24 ceiling, 25 floor, 26 one, 27 silence, 28 message, 29 spare, 30 exponents, 31 zero;
+this sets those that are the same for all channels."""
 
 
 def load(word: Word, offset: int, register: str, mask: str) -> list[str]:
@@ -131,7 +138,15 @@ def fire(potential: str, count: str, sent: str, mask: str, signed: bool) -> list
 
 
 def _neurons(
-    sums: list[list[str]], c: int, mask: str, images: int, steps: int, signed: bool, resumed: bool, biased: int, extra: int
+    sums: list[list[str]],
+    c: int,
+    mask: str,
+    images: int,
+    steps: int,
+    signed: bool,
+    resumed: bool,
+    biased: int,
+    extra: int,
 ) -> list[str]:
     """One register of neurons: zmm21 potential, 22 count, 23 sent."""
     potential, count, sent, offset = "%zmm21", "%zmm22", "%zmm23", 64 * c

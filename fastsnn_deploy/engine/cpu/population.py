@@ -9,11 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from fastsnn_deploy.engine.cpu.charge import Arrivals, Sources
+from fastsnn_deploy.engine.cpu.convolution import Fired
 from fastsnn_deploy.engine.cpu.fused import fusion
 from fastsnn_deploy.engine.cpu.kernels import BLOCK, SINGLE, fire_places, fire_rows, mark_rows
 from fastsnn_deploy.engine.cpu.plan import largest_payload
 from fastsnn_deploy.engine.cpu.series import Events, Series
-from fastsnn_deploy.engine.cpu.convolution import Fired
 from fastsnn_deploy.graph import Population
 from fastsnn_deploy.graph.arithmetic import spread
 
@@ -101,13 +101,28 @@ def _rows(
     messages = np.zeros(node.size, dtype=np.int32)
     kernel, threshold, initial = fire_rows(node.code), block(node.threshold), block(node.initial)
     sources = Sources(arrivals, start, end, tile.density)
-    fused = fusion(node, arrivals, bias, gate, start, tile.density, zero) if tile.plan.private and not recorded else None
-    together = max(1, tile.budget // max(1, 4 * node.size * max(steps, 1))) if fused is None else fused.together(tile.images, tile.budget)
+    fused = (
+        fusion(node, arrivals, bias, gate, start, tile.density, zero) if tile.plan.private and not recorded else None
+    )
+    together = (
+        max(1, tile.budget // max(1, 4 * node.size * max(steps, 1)))
+        if fused is None
+        else fused.together(tile.images, tile.budget)
+    )
     for first in range(0, tile.images, together):
         images = slice(first, min(first + together, tile.images))
         if fused is not None:
-            fused.run(images, Fired(out[images], positive[images], negative[images], messages,
-                                    state.potential[images], state.count[images]))
+            fused.run(
+                images,
+                Fired(
+                    out[images],
+                    positive[images],
+                    negative[images],
+                    messages,
+                    state.potential[images],
+                    state.count[images],
+                ),
+            )
             continue
         charge, shift, rows = sources.charge(images)
         kernel(

@@ -1,10 +1,10 @@
 """Charge of many rows of spikes at once: exact integer convolutions and matrix products.
 
-The fast ways are our own int8 convolution (`convolution`), where the processor has its instructions, and that of oneDNN,
-reached through an operator of PyTorch that is not public; both sum in int32 and give float32, exact below 2**24.
-Wherever they are missing or do not fit, PyTorch's public convolution on
-float32 or float64 takes its place, with the same integers. Which one is decided for each synapse from the range
-analysis, and by a trial: convolutions of PyTorch 2.13 leave parts of some maps undefined.
+The fast ways are our own int8 convolution (`convolution`), where the processor has its instructions, and that of
+oneDNN, reached through an operator of PyTorch that is not public; both sum in int32 and give float32, exact below
+2**24. Wherever they are missing or do not fit, PyTorch's public convolution on float32 or float64 takes their place,
+with the same integers. Which one is decided for each synapse from the range analysis, and by a trial: convolutions of
+PyTorch 2.13 leave parts of some maps undefined.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fastsnn_deploy.engine.cpu.assembly import available
-from fastsnn_deploy.engine.cpu.kernels import scale_rows
 from fastsnn_deploy.engine.cpu.convolution import Convolution, takes
+from fastsnn_deploy.engine.cpu.kernels import scale_rows
 from fastsnn_deploy.engine.cpu.winograd import Winograd, gains
 from fastsnn_deploy.graph import Conv2d, Identity, Synapse, Upsample
 from fastsnn_deploy.graph.arithmetic import EXACT_FLOAT64
@@ -36,6 +36,7 @@ MATRIX_WEIGHTS = 2**25
 
 Float32 = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.generic]
+UInt8 = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ def _unshifted(call: Callable[[Rows, int], Float32]) -> Product:
     return Product(call, lambda dtype, zero: NO_SHIFT)
 
 
-def _shifted(fast: Callable[[Rows], Float32], plain: Callable[[Rows, int], Float32]) -> Product:
+def _shifted(fast: Callable[[UInt8], Float32], plain: Callable[[Rows, int], Float32]) -> Product:
     """`fast` for rows of uint8, which takes zero for a number; `plain` for the others."""
     shifts: dict[int, Float32] = {}
 
@@ -119,7 +120,7 @@ def _shifted(fast: Callable[[Rows], Float32], plain: Callable[[Rows, int], Float
             return plain(rows, zero)
         if zero and zero not in shifts:
             shifts[zero] = fast(np.full((1, rows.shape[1]), zero, dtype=np.uint8))[0].copy()
-        return fast(rows)
+        return fast(rows.view(np.uint8))
 
     return Product(call, shift)
 
@@ -206,7 +207,7 @@ def _windows_meet_the_map(conv: Conv2d, shape: Shape) -> bool:
     return True
 
 
-def _private(conv: Conv2d, shape: Shape) -> Callable[[Rows], Float32]:
+def _private(conv: Conv2d, shape: Shape) -> Callable[[UInt8], Float32]:
     """oneDNN's convolution of uint8 by int8; zero padding adds nothing."""
     weight = torch.from_numpy(conv.weight.copy())
     scales = torch.from_numpy(np.exp2(conv.exponent.astype(np.float32)))
@@ -215,14 +216,14 @@ def _private(conv: Conv2d, shape: Shape) -> Callable[[Rows], Float32]:
     packed = torch.ops.onednn.qconv_prepack(weight, scales, 1.0, 0, *geometry, [1, *shape.source])
     end: tuple[Any, ...] = (1.0, 0, torch.float32, "none", [], "")
 
-    def call(rows: Rows) -> Float32:
+    def call(rows: UInt8) -> Float32:
         images = _images(rows, shape)
         return _rows(torch.ops.onednn.qconv2d_pointwise(images, 1.0, 0, packed, scales, zeros, None, *geometry, *end))
 
     return call
 
 
-def _private_matrix(conv: Conv2d, shape: Shape) -> Callable[[Rows], Float32]:
+def _private_matrix(conv: Conv2d, shape: Shape) -> Callable[[UInt8], Float32]:
     """oneDNN's matrix product of uint8 by int8, for linear layers and for convolutions of a few positions."""
     weight = torch.from_numpy(_matrix(conv, shape))
     scales = torch.from_numpy(np.exp2(np.tile(conv.exponent, math.prod(shape.charge[1:])).astype(np.float32)))
@@ -230,7 +231,7 @@ def _private_matrix(conv: Conv2d, shape: Shape) -> Callable[[Rows], Float32]:
     packed = torch.ops.onednn.qlinear_prepack(weight, [1, weight.shape[1]])
     end: tuple[Any, ...] = (1.0, 0, torch.float32, "none", [], "")
 
-    def call(rows: Rows) -> Float32:
+    def call(rows: UInt8) -> Float32:
         flat = torch.from_numpy(np.ascontiguousarray(rows))
         charge = torch.ops.onednn.qlinear_pointwise(flat, 1.0, 0, packed, scales, zeros, None, *end)
         return np.asarray(charge.numpy())

@@ -1,4 +1,3 @@
-# mypy: disable-error-code="untyped-decorator, no-untyped-def, no-untyped-call"
 """Convolutions of 3x3 taps by Winograd's F(2x2, 3x3), exact in integers, with the neurons they feed."""
 
 from __future__ import annotations
@@ -6,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from fastsnn_deploy.engine.cpu.assembly import LANES, PAIR, Word
-from fastsnn_deploy.engine.cpu.convolution import Argument, Change, Convolution, Fired, Neurons, packed, walk
-from fastsnn_deploy.engine.cpu.winograd_loops import ROWS, TERMS, Tile, transform_loop, winograd_loop
+from fastsnn_deploy.engine.cpu.convolution import SLICE_BYTES, Convolution, Fired, Neurons, packed
+from fastsnn_deploy.engine.cpu.walk import LANES, PAIR, Argument, Change, Cut, Tile, Word, walk
+from fastsnn_deploy.engine.cpu.winograd_loops import ROWS, TERMS, transform_loop, winograd_loop
 from fastsnn_deploy.graph import Conv2d
 
 Float32 = npt.NDArray[np.float32]
@@ -19,18 +18,23 @@ UInt8 = npt.NDArray[np.uint8]
 CHUNK = 64
 """Source channels that are transformed at a time."""
 
+TERM_BYTES = 4 * 2**20
+"""Transformed messages at a time, where those of one block of images are more."""
+
 WEIGHTS = np.asarray(((2, 0, 0), (1, 1, 1), (1, -1, 1), (0, 0, 2)), dtype=np.int64)
 """Twice the transform of weights G of Lavin & Gray 2016, equation 11."""
 
 WORDS = 9
 """Length of what `Word.RUNS` holds of a tile."""
 
-class Winograd(Convolution):
-    """A convolution for which `gains` holds; messages are at most `largest`, and silence is stored as that. Charge without neurons is computed tap by tap, as of any other."""
 
-    def __init__(
-        self, conv: Conv2d, source: tuple[int, int, int], charge: tuple[int, int, int], largest: int
-    ) -> None:
+class Winograd(Convolution):
+    """A convolution for which `gains` holds; messages are at most `largest`, and silence is stored as that.
+
+    Charge without neurons is computed tap by tap, as of any other convolution.
+    """
+
+    def __init__(self, conv: Conv2d, source: tuple[int, int, int], charge: tuple[int, int, int], largest: int) -> None:
         super().__init__(conv, source, charge)
         self.zero = largest
         terms = _terms(conv.weight)
@@ -40,7 +44,6 @@ class Winograd(Convolution):
         self.tiles, self.places, self.inside = _tiles(conv, source, charge)
         self.rows = ROWS
         self._starts: dict[int, Int32] = {}
-        self.row_bytes = len(self.places) * TERMS * self.depth
 
     def fire(self, neurons: Neurons, rows: UInt8 | None, zero: int, bias: Int32, extra: Float32 | None, result: Fired,
              resumed: bool) -> None:  # fmt: skip
@@ -49,8 +52,8 @@ class Winograd(Convolution):
             super().fire(neurons, rows, zero, bias, extra, result, resumed)
             return
         images, steps, _ = rows.shape
-        together = min(self.together(steps), images)
-        terms = np.empty((len(self.places), TERMS, together * steps, self.depth), dtype=np.uint8)
+        cut = self._tile_cut(steps, images)
+        terms = np.empty((cut.band, TERMS, cut.together * steps, self.depth), dtype=np.uint8)
         argument = Argument()
         argument.set(Word.MESSAGES, terms, steps * self.depth, terms.strides[0])
         argument.set(Word.ROW, self.depth)
@@ -62,11 +65,20 @@ class Winograd(Convolution):
         self._result(argument, neurons, bias, extra, result, 0)
 
         def loop(size: int, pair: int) -> int:
-            return winograd_loop(size, steps, pair, neurons.signed, resumed, len(bias), 0 if extra is None else extra.shape[1])
+            return winograd_loop(
+                size, steps, pair, neurons.signed, resumed, len(bias), 0 if extra is None else extra.shape[1]
+            )
 
         run_start = np.arange(len(self.places) + 1, dtype=np.int64) * (WORDS // 3)
         change = self._change(rows, zero, terms)
-        walk(argument, loop, images, max(1, ROWS // steps), together, self.tiles, run_start, self.channels, change)
+        walk(argument, loop, images, cut, self.tiles, run_start, self.channels, change)
+
+    def _tile_cut(self, steps: int, images: int) -> Cut:
+        most = max(1, ROWS // steps)
+        tile = TERMS * steps * self.depth  # bytes of an image
+        together = max(most, max(SLICE_BYTES, self.weights.size // 8) // (len(self.places) * tile) // most * most)
+        together = min(together, images)
+        return Cut(min(most, together), together, max(1, min(len(self.places), TERM_BYTES // (together * tile))))
 
     def _change(self, rows: UInt8, zero: int, terms: UInt8) -> Change:
         """The transform of messages, which leaves terms too large by four times `zero`."""
@@ -106,28 +118,22 @@ def gains(conv: Conv2d, source: tuple[int, int, int], charge: tuple[int, int, in
 
 def _exact_terms(weight: npt.NDArray[np.int8]) -> Int64:
     """Four times the transformed weights: [O, I, 3, 3] -> int64 [O, I, 4, 4]."""
-    return np.einsum("ar,oirs,bs->oiab", WEIGHTS, weight.astype(np.int64), WEIGHTS)
+    return np.asarray(np.einsum("ar,oirs,bs->oiab", WEIGHTS, weight.astype(np.int64), WEIGHTS))
 
 
 def _terms(weight: npt.NDArray[np.int8]) -> npt.NDArray[np.int8]:
     return _exact_terms(weight).astype(np.int8)
 
 
-def _tiles(
-    conv: Conv2d, source: tuple[int, int, int], charge: tuple[int, int, int]
-) -> tuple[Int64, Int64, Int64]:
+def _tiles(conv: Conv2d, source: tuple[int, int, int], charge: tuple[int, int, int]) -> tuple[Int64, Int64, Int64]:
     """Of each tile: what `Word.RUNS` holds, offset of its first source position, and `Tile.INSIDE`."""
     channels, height, width = charge
-    tiles, places, inside = [], [], []
-    for y in range(0, height, 2):
-        for x in range(0, width, 2):
-            at = [(y + i, x + j) for i in range(2) for j in range(2)]
-            exist = [row < height and column < width for row, column in at]
-            offsets = [(row * width + column) * channels * there for (row, column), there in zip(at, exist, strict=True)]
-            tiles.append([*offsets, *(0xFFFF * there for there in exist), 0])
-            top, left = y - conv.padding[0], x - conv.padding[1]
-            places.append((top * source[2] + left) * source[0])
-            inside.append([
-                -int(0 <= top + i < source[1] and 0 <= left + j < source[2]) for i in range(4) for j in range(4)
-            ])  # fmt: skip
-    return tuple(np.asarray(each, dtype=np.int64) for each in (tiles, places, inside))  # type: ignore[return-value]
+    y, x = (each.reshape(-1) for each in np.mgrid[0:height:2, 0:width:2].astype(np.int64))
+    row, column = y[:, None] + np.repeat((0, 1), 2), x[:, None] + np.tile((0, 1), 2)
+    exist = (row < height) & (column < width)
+    nothing = np.zeros((len(y), 1), dtype=np.int64)
+    tiles = np.concatenate([(row * width + column) * channels * exist, exist * 0xFFFF, nothing], axis=1)
+    top, left = y - conv.padding[0], x - conv.padding[1]
+    row, column = top[:, None] + np.repeat(np.arange(4), 4), left[:, None] + np.tile(np.arange(4), 4)
+    inside = (row >= 0) & (row < source[1]) & (column >= 0) & (column < source[2])
+    return tiles, (top * source[2] + left) * source[0], -inside.astype(np.int64)

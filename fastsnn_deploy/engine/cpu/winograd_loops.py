@@ -6,36 +6,18 @@ sums four times too large, and they are divided by four, exactly, at the end.
 
 from __future__ import annotations
 
-from enum import IntEnum, auto
 from functools import cache
+from itertools import pairwise
 
-from fastsnn_deploy.engine.cpu.assembly import Word, assembled, at
-from fastsnn_deploy.engine.cpu.loops import CONSTANTS, fire, floats, integers, load
+from fastsnn_deploy.engine.cpu.assembly import assembled
+from fastsnn_deploy.engine.cpu.loops import CONSTANTS, at, fire, floats, integers, load
+from fastsnn_deploy.engine.cpu.walk import Tile, Word
 
 TERMS = 16
 """Products of a tile of 4x4 source positions."""
 
 ROWS = 14
 """Most rows of a block: 28 sums, 2 registers of weights and 2 of messages."""
-
-
-class Tile(IntEnum):
-    """Words of the argument of `transform_loop`."""
-
-    def _generate_next_value_(name, start, count, last_values):  # type: ignore[no-untyped-def]  # noqa: N805, D102
-        return count
-
-    ROWS = auto()
-    ROW = auto()  # bytes from one row of messages to the next
-    SOURCE = auto()  # first position of the tile; it may lie outside the map
-    RIGHT = auto()  # bytes from one position to the next
-    DOWN = auto()  # ... to the one below
-    CHUNKS = auto()  # of 64 channels
-    INSIDE = auto()  # int64 [16]: -1 for positions inside the map, 0 for others
-    RESULT = auto()
-    PLANE = auto()  # bytes from one term of the result to the next
-    SILENCE = auto()  # uint8: what a silent neuron stores
-    OFFSET = auto()  # uint8: four times that
 
 
 @cache
@@ -103,7 +85,7 @@ def _term(rows: int, pair: int) -> list[str]:
     for c in range(pair):
         lines.append(f"vmovdqu32 {64 * c}(%r9), {sums[0][c]}")
         lines += [f"vmovdqa64 {sums[0][c]}, {row[c]}" for row in sums[1:]]
-    lines += ["mov %rdx, %rsi", *(f"lea ({a},%rax), {b}" for a, b in zip(bases, bases[1:], strict=False))]
+    lines += ["mov %rdx, %rsi", *(f"lea ({a},%rax), {b}" for a, b in pairwise(bases))]
     lines += [f"mov {at(Word.DEPTH)}, %r13", "2:"]
     for k in range(4):
         lines += [f"vmovdqu64 {64 * (k * pair + c)}(%r8), {weights[c]}" for c in range(pair)]
@@ -135,7 +117,9 @@ def _charge(row: int, c: int, rows: int, pair: int) -> list[str]:
     return lines
 
 
-def _neurons(c: int, pair: int, images: int, steps: int, signed: bool, resumed: bool, biased: int, extra: int) -> list[str]:
+def _neurons(
+    c: int, pair: int, images: int, steps: int, signed: bool, resumed: bool, biased: int, extra: int
+) -> list[str]:
     """One register of channels at four positions; offsets of their neurons and their masks are at r14."""
     potentials, counts, sents = ([f"%zmm{first + q}" for q in range(4)] for first in (0, 4, 8))
     masks = [f"%k{4 + q}" for q in range(4)]
