@@ -95,6 +95,8 @@ class Convolution:
         if rows is None:
             run_start = np.zeros_like(run_start)
         else:
+            assert rows.dtype == np.uint8
+            assert steps == 1 or rows.strides[1] == rows.shape[2]
             rows = self._completed(rows)
             most = most if rows.strides[0] == steps * self.sources else 1
             self._read(argument, rows, rows.strides[0])
@@ -149,17 +151,24 @@ class Neurons:
 
 @dataclass(frozen=True)
 class Fired:
-    """What neurons do: out uint8 [B, steps, neurons], contiguous in neurons; positive, negative int32 [B, steps], to
-    which the messages by sign are added, as to sent int32 [neurons]; potential, count float32 [B, neurons] or
-    [0, neurons] if nobody needs them.
+    """What neurons do.
+
+    out: uint8 [B, steps, neurons], contiguous in neurons; float32 only for other loops than ours. positive, negative:
+    int32 [B, steps], to which messages by sign are added, as to sent, int32 [neurons]. potential, count: float32
+    [B, neurons], or [0, neurons] if nobody needs them.
     """
 
-    out: UInt8
+    out: npt.NDArray[np.generic]
     positive: Int32
     negative: Int32
     sent: Int32
     potential: Float32
     count: Float32
+
+    def images(self, chosen: slice) -> Fired:
+        """The part of some images."""
+        arrays = {name: getattr(self, name)[chosen] for name in ("out", "positive", "negative", "potential", "count")}
+        return replace(self, **arrays)
 
     def steps(self, first: int, last: int) -> Fired:
         """The part of steps first .. last - 1."""

@@ -53,16 +53,18 @@ class Fusion:
     silent: int
     chunks: list[Chunk]
 
-    def together(self, images: int, budget: int) -> int:
-        """Images of a slice; budget: bytes of charge at a time."""
-        if not self.sources.steps:
-            return images
-        rows = max(1, self.convolution.rows // max(chunk.last - chunk.first for chunk in self.chunks))
-        size = budget // (4 * self.convolution.neurons * len(self.sources.steps))
-        return max(rows, size // rows * rows)
+    def run(self, budget: int, fired: Fired) -> None:
+        """All steps of all images; budget: bytes of other charge at a time."""
+        images = together = len(fired.out)
+        if self.sources.steps:
+            most = max(1, self.convolution.rows // max(chunk.last - chunk.first for chunk in self.chunks))
+            size = budget // (4 * self.convolution.neurons * len(self.sources.steps))
+            together = max(most, size // most * most)
+        for first in range(0, images, max(together, 1)):
+            chosen = slice(first, min(first + together, images))
+            self._run(chosen, fired.images(chosen))
 
-    def run(self, images: slice, fired: Fired) -> None:
-        """All steps of a slice of images; the arrays of `fired` are those of the slice."""
+    def _run(self, images: slice, fired: Fired) -> None:
         rows, zero = None, 0
         if self.arrivals is not None:
             rows, zero = self.arrivals.rows(self.steps, images), self.arrivals.series.zero

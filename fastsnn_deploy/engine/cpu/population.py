@@ -77,61 +77,27 @@ def _rows(
     tile: Tile, node: Population, arrivals: list[Arrivals], bias: list[tuple[int, Int64]], start: int, end: int,
     state: _State,
 ) -> Series:  # fmt: skip
-    """Steps start .. end - 1, in slices of images whose charge stays in the cache."""
+    """Steps start .. end - 1."""
     zero = tile.plan.zero(node.name)
     steps = max(end - start, 0)
-    length = node.channels * max(1, BLOCK // node.channels)
-    repeats = length // node.channels
-
-    def block(values: npt.NDArray[np.integer]) -> Float32:
-        return np.tile(values.astype(np.float32), repeats)
-
-    shares = np.asarray([block(share) for _, share in bias], dtype=np.float32).reshape(-1, length)
-    bias_row = np.full(steps, -1, dtype=np.int64)
-    for at, (step, _) in enumerate(bias):
-        if start <= step < end:
-            bias_row[step - start] = at
     gate = np.asarray([tile.graph.fires(node, start + at) for at in range(steps)], dtype=np.bool_)
     out = np.empty((tile.images, steps, node.size), dtype=np.float32 if zero is None else np.uint8)
     positive = np.zeros((tile.images, steps), dtype=np.int32)
     negative = np.zeros_like(positive)
-    recorded = node.name in tile.record
-    trace = np.empty((tile.images, steps, node.size) if recorded else (0, 0, 0), dtype=np.float32)
     sums = tile.sums_of(node)
     messages = np.zeros(node.size, dtype=np.int32)
-    kernel, threshold, initial = fire_rows(node.code), block(node.threshold), block(node.initial)
-    sources = Sources(arrivals, start, end, tile.density)
-    fused = (
-        fusion(node, arrivals, bias, gate, start, tile.density, zero) if tile.plan.private and not recorded else None
-    )
-    together = (
-        max(1, tile.budget // max(1, 4 * node.size * max(steps, 1)))
-        if fused is None
-        else fused.together(tile.images, tile.budget)
-    )
-    for first in range(0, tile.images, together):
-        images = slice(first, min(first + together, tile.images))
-        if fused is not None:
-            fused.run(
-                images,
-                Fired(
-                    out[images],
-                    positive[images],
-                    negative[images],
-                    messages,
-                    state.potential[images],
-                    state.count[images],
-                ),
-            )
-            continue
-        charge, shift, rows = sources.charge(images)
-        kernel(
-            charge, shift, rows, gate, shares, bias_row, threshold, initial,
-            np.float32(node.floor), np.float32(node.ceiling), out.dtype.type(zero or 0),
-            state.potential[images], state.count[images], out[images], positive[images], negative[images],
-            messages, sums.payload, trace[images] if recorded else trace,
-        )  # fmt: skip
-    state.trace += list(trace.swapaxes(0, 1)) if recorded else []
+    fired = Fired(out, positive, negative, messages, state.potential, state.count)
+    recorded = node.name in tile.record
+    fused = None
+    if tile.plan.private and not recorded:
+        fused = fusion(node, arrivals, bias, gate, start, tile.density, zero)
+    if fused is not None:
+        fused.run(tile.budget, fired)
+    else:
+        trace = np.empty((tile.images, steps, node.size) if recorded else (0, 0, 0), dtype=np.float32)
+        sources = Sources(arrivals, start, end, tile.density)
+        _through_charge(node, sources, bias, gate, fired, zero or 0, sums.payload, trace, tile.budget)
+        state.trace += list(trace.swapaxes(0, 1)) if recorded else []
     sums.messages += messages
     sums.positive += int(positive.sum())
     sums.negative += int(negative.sum())
@@ -141,6 +107,37 @@ def _rows(
     elif out.size:
         sums.largest = max(sums.largest, int(out.max()) - (zero or 0), (zero or 0) - int(out.min()))
     return Series(start, out, zero or 0, positive + negative)
+
+
+def _through_charge(
+    node: Population, sources: Sources, bias: list[tuple[int, Int64]], gate: npt.NDArray[np.bool_], fired: Fired,
+    zero: int, payload: Int64, trace: Float32, budget: int,
+) -> None:  # fmt: skip
+    """The charge of all steps, then the neurons, in slices of images whose charge stays in the cache."""
+    length = node.channels * max(1, BLOCK // node.channels)
+    repeats = length // node.channels
+
+    def block(values: npt.NDArray[np.integer]) -> Float32:
+        return np.tile(values.astype(np.float32), repeats)
+
+    images, steps, _ = fired.out.shape
+    shares = np.asarray([block(share) for _, share in bias], dtype=np.float32).reshape(-1, length)
+    bias_row = np.full(steps, -1, dtype=np.int64)
+    for at, (step, _) in enumerate(bias):
+        if sources.start <= step < sources.end:
+            bias_row[step - sources.start] = at
+    kernel, threshold, initial = fire_rows(node.code), block(node.threshold), block(node.initial)
+    together = max(1, budget // max(1, 4 * node.size * max(steps, 1)))
+    for first in range(0, images, together):
+        chosen = slice(first, min(first + together, images))
+        charge, shift, rows = sources.charge(chosen)
+        part = fired.images(chosen)
+        kernel(
+            charge, shift, rows, gate, shares, bias_row, threshold, initial,
+            np.float32(node.floor), np.float32(node.ceiling), fired.out.dtype.type(zero),
+            part.potential, part.count, part.out, part.positive, part.negative, fired.sent, payload,
+            trace[chosen] if len(trace) else trace,
+        )  # fmt: skip
 
 
 def _tail(tile: Tile, node: Population, arrivals: list[Arrivals], rows: Series, state: _State) -> tuple[Events, ...]:
