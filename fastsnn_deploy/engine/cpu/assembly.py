@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from functools import cache
+from threading import Lock
 from typing import Any
 
 import llvmlite.binding as llvm
@@ -11,8 +12,8 @@ import llvmlite.binding as llvm
 SPOILT = (*(f"zmm{i}" for i in range(32)), *(f"k{i}" for i in range(1, 8)), "rax", "rbx", "rcx", "rdx", "rsi",
           *(f"r{i}" for i in range(8, 16)), "memory", "dirflag", "fpsr", "flags")  # fmt: skip
 FEATURES = ("avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512vnni")
-_KEPT: list[Any] = []
-"""Compiled code, which would be freed otherwise."""
+_LOCK = Lock()
+_ADDRESSES: dict[str, int] = {}
 
 
 @cache
@@ -29,11 +30,21 @@ def available() -> bool:
         return False
 
 
-def assembled(name: str, lines: list[str]) -> int:
-    """Address of `void name(int64 argument)` with the argument in rdi; other registers are the caller's again."""
+@cache
+def _compiler() -> Any:
+    """Keeps all loops in memory."""
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     llvm.initialize_native_asmparser()
+    target = llvm.Target.from_default_triple().create_target_machine(cpu=llvm.get_host_cpu_name(), jit=True)
+    return llvm.create_mcjit_compiler(llvm.parse_assembly(""), target)
+
+
+def assembled(name: str, lines: list[str]) -> int:
+    """Address of `void name(int64 argument)` with the argument in rdi; other registers are the caller's again.
+
+    Lines of the same name are assembled once.
+    """
     code = "\\0A".join([*lines, "vzeroupper"]).replace("$", "$$")
     spoilt = ",".join(f"~{{{each}}}" for each in SPOILT)
     text = f"""
@@ -42,10 +53,12 @@ def assembled(name: str, lines: list[str]) -> int:
             ret void
         }}
         attributes #0 = {{ nounwind "target-features"="{",".join(f"+{each}" for each in FEATURES)}" }}"""
-    target = llvm.Target.from_default_triple().create_target_machine(cpu=llvm.get_host_cpu_name(), jit=True)
-    module = llvm.parse_assembly(text)
-    module.verify()
-    compiler = llvm.create_mcjit_compiler(module, target)
-    compiler.finalize_object()
-    _KEPT.append(compiler)
-    return int(compiler.get_function_address(name))
+    with _LOCK:
+        if name not in _ADDRESSES:
+            compiler = _compiler()
+            module = llvm.parse_assembly(text)
+            module.verify()
+            compiler.add_module(module)
+            compiler.finalize_object()
+            _ADDRESSES[name] = int(compiler.get_function_address(name))
+        return _ADDRESSES[name]
