@@ -168,3 +168,12 @@ def test_the_plan_takes_the_fast_ways_where_they_exist():
     assert kinds == (fast if available() else dict.fromkeys(fast, "NoneType"))
     public = CpuEngine(graph, 1, private=False).plan
     assert all(public.synapses[name].product.convolution is None for name in fast)
+
+
+@pytest.mark.parametrize("how", ["once", "spread"])
+def test_inputs_outside_their_range_are_exact(how: str):
+    """Encoding never makes them, but they are allowed up to the range's greatest magnitude; bytes do not hold them."""
+    graph = wide_graph(7, (3, 64, 16), (5, 5), Schedule(window=3, input=how, bias="spread", stop="settled"))
+    bound = np.maximum(graph.input.offset, 60 - graph.input.offset).reshape(1, -1, 1, 1)
+    emitted = np.random.default_rng(0).integers(-60, 61, (4, 3, 5, 5)).clip(-bound, bound)
+    assert_equal_runs(CpuEngine(graph, 1).run(emitted), ReferenceEngine(graph).run(emitted))
