@@ -58,6 +58,12 @@ def main() -> None:
     parser.add_argument("--density", type=float, default=0.2)
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
+    if given.steps < 1 or not 0 <= given.density <= 1:
+        parser.error("--steps must be at least 1, --density within 0 and 1")
+    if given.out and not given.out.parent.is_dir():
+        parser.error(f"--out: there is no folder {given.out.parent}")
+    if np.lib.NumpyVersion(np.__version__) >= "2.0.0":
+        parser.error(f"Lava's Conv stops under NumPy {np.__version__}. docs/conformance.md says how to get NumPy 1")
     source, neurons = network(np.random.default_rng(0), given.density)
     config = Loihi2SimCfg(select_tag="fixed_pt")
     source.run(condition=RunSteps(2), run_cfg=config)

@@ -33,7 +33,8 @@ class Convolution:
             weight = np.pad(conv.weight, ((0, 0), (0, self.lack), (0, 0), (0, 0)))
             conv, source = replace(conv, weight=weight), (source[0] + self.lack, *source[1:])
         self.depth = source[0]
-        self.channels, self.exponent = conv.channels, conv.exponent
+        self.channels, self.exponent = conv.channels, conv.exponent.astype(np.int32)
+        self.scales = np.exp2(conv.exponent.astype(np.float32))
         self.sources, self.neurons = int(np.prod(source)), int(np.prod(charge))
         self.weights = packed(conv.weight)
         self.runs, self.run_start = _runs(conv, source, charge)
@@ -44,12 +45,11 @@ class Convolution:
         """Rows uint8 [n, sources] -> float32 [n, neurons]."""
         rows = self._completed(np.ascontiguousarray(rows))
         charge = np.empty((len(rows), self.neurons), dtype=np.float32)
-        scales = np.exp2(self.exponent.astype(np.float32))
         argument = Argument()
         self._read(argument, rows, self.sources)
         argument.set(Word.RESULT, charge, 4 * self.neurons, 4 * self.channels, 4)
         argument.set(Word.RESULT_ROW, 4 * self.neurons)
-        argument.set(Word.SCALES, scales, channel=4)
+        argument.set(Word.SCALES, self.scales, channel=4)
         walk(argument, charge_loop, len(rows), self._cut(1, ROWS), self.runs, self.run_start, self.channels)
         return charge
 
@@ -77,7 +77,7 @@ class Convolution:
         if zero not in self._start:
             row = np.full((1, self.sources // self.depth * (self.depth - self.lack)), zero, dtype=np.uint8)
             charge = self.charge(row).reshape(-1, self.channels)
-            self._start[zero] = -(charge / np.exp2(self.exponent.astype(np.float32))).astype(np.int32).reshape(-1)
+            self._start[zero] = -(charge / self.scales).astype(np.int32).reshape(-1)
         return self._start[zero]
 
     def fire(self, neurons: Neurons, rows: UInt8 | None, zero: int, bias: Int32, extra: Float32 | None, result: Fired,
@@ -113,9 +113,8 @@ class Convolution:
     def _result(self, argument: Argument, neurons: Neurons, bias: Int32, extra: Float32 | None, result: Fired,
                 apart: int) -> None:  # fmt: skip
         """Where neurons and what they send are; apart: neurons from one position to the next."""
-        exponent = self.exponent.astype(np.int32)
         per_channel = [(Word.THRESHOLD, neurons.threshold), (Word.INITIAL, neurons.initial)]
-        for word, each in [*per_channel, (Word.SCALES, exponent)]:
+        for word, each in [*per_channel, (Word.SCALES, self.exponent)]:
             argument.set(word, each, channel=4)
         registers = np.zeros((len(bias), -(-self.channels // LANES) * LANES), dtype=np.int32)
         registers[:, : self.channels] = bias
@@ -181,7 +180,7 @@ class NoConvolution(Convolution):
 
     def __init__(self, channels: int, neurons: int) -> None:
         self.channels, self.neurons, self.sources = channels, neurons, 0
-        self.exponent = np.zeros(channels, dtype=np.int64)
+        self.exponent = np.zeros(channels, dtype=np.int32)
         self.weights = np.zeros(0, dtype=np.int8)
         self.runs = np.zeros((0, 3), dtype=np.int64)
         self.run_start = np.zeros(neurons // channels + 1, dtype=np.int64)
@@ -206,8 +205,8 @@ def packed(weight: npt.NDArray[np.int8]) -> npt.NDArray[np.int8]:
 def _runs(conv: Conv2d, source: tuple[int, int, int], charge: tuple[int, int, int]) -> tuple[Int64, Int64]:
     """Of each position the runs of taps whose messages lie side by side (see `Word.RUNS`), and where they begin."""
     channels, height, width = source
-    rows = _taps(conv, charge, 0)
-    columns = _taps(conv, charge, 1)
+    rows = source_taps(conv, charge, 0)
+    columns = source_taps(conv, charge, 1)
     inside = (columns >= 0) & (columns < width)
     if conv.dilation[1] == 1:  # one run from the first to the last
         kx, length = inside.argmax(1)[:, None], inside.sum(1)[:, None]
@@ -224,7 +223,7 @@ def _runs(conv: Conv2d, source: tuple[int, int, int], charge: tuple[int, int, in
     return runs, np.concatenate([[0], exists.reshape(charge[1] * charge[2], -1).sum(1).cumsum()])
 
 
-def _taps(conv: Conv2d, charge: tuple[int, int, int], axis: int) -> Int64:
+def source_taps(conv: Conv2d, charge: tuple[int, int, int], axis: int) -> Int64:
     """Source row or column of each tap: int64 [rows or columns of the charge, taps]."""
     at = np.arange(charge[1 + axis], dtype=np.int64) * conv.stride[axis] - conv.padding[axis]
     return np.asarray(at[:, None] + np.arange(conv.kernel[axis]) * conv.dilation[axis])

@@ -13,7 +13,7 @@ from fastsnn_deploy.engine.cpu.charge import Arrivals, Sources
 from fastsnn_deploy.engine.cpu.convolution import Convolution, Fired, Neurons, NoConvolution
 from fastsnn_deploy.engine.cpu.kernels import SINGLE
 from fastsnn_deploy.engine.cpu.products import EXACT_FLOAT32
-from fastsnn_deploy.engine.cpu.walk import ROWS
+from fastsnn_deploy.engine.cpu.walk import ROWS, even
 from fastsnn_deploy.graph import Population
 
 Float32 = npt.NDArray[np.float32]
@@ -147,8 +147,7 @@ def _chunks(node: Population, fused: set[int], extra: set[int], bias: Bias, star
     cuts = [t for t in range(silent + 1, end - start) if kinds[t][0] != kinds[t - 1][0] or kinds[t] > kinds[t - 1]]
     chunks = []
     for first, last in pairwise([silent, *cuts, end - start]):
-        parts = -(-(last - first) // ROWS)
-        for part, following in pairwise([first + (last - first) * i // parts for i in range(parts + 1)]):
+        for part, following in pairwise(first + at for at in even(last - first, ROWS)):
             biased = int(np.flatnonzero(shares[part:following].any(1)).max(initial=-1)) + 1
             besides = sum(kinds[t][1] for t in range(part, following))
             chunks.append(Chunk(part, following, kinds[part][0], besides, shares[part : part + biased]))

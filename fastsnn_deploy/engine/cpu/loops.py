@@ -18,28 +18,34 @@ def at(word: Word) -> str:
     return f"{8 * word}(%rdi)"
 
 
-def _sums(rows: int, pair: int) -> list[list[str]]:
+def block(rows: int, pair: int) -> list[list[str]]:
+    """Registers of the sums of each row."""
     return [[f"%zmm{r * pair + c}" for c in range(pair)] for r in range(rows)]
+
+
+BASES = ("%rsi", "%r11", "%rbx", "%r12", "%r15")
+"""Where messages of rows 0, 3, 6, 9 and 12 are."""
+
+
+def multiply(rows: int, pair: int, k: int) -> list[str]:
+    """Add the products of k number `k` from the weights at r8 and the messages at BASES on; rcx: ROW."""
+    sums, weights, spare = block(rows, pair), [f"%zmm{31 - c}" for c in range(pair)], ("%zmm28", "%zmm29")
+    lines = [f"vmovdqu64 {64 * (k * pair + c)}(%r8), {weights[c]}" for c in range(pair)]
+    for r in range(rows):
+        message = f"{4 * k}({BASES[r // 3]}{('', ',%rcx', ',%rcx,2')[r % 3]})"
+        lines.append(f"vpbroadcastd {message}, {spare[r % 2]}")
+        lines += [f"vpdpbusd {weights[c]}, {spare[r % 2]}, {sums[r][c]}" for c in range(pair)]
+    return lines
+
+
+def advance(rows: int, pair: int, k: int) -> list[str]:
+    """Go on by `k` k."""
+    return [f"add ${64 * pair * k}, %r8", *(f"add ${4 * k}, {base}" for base in BASES[: (rows + 2) // 3])]
 
 
 def _collect(rows: int, pair: int) -> list[str]:
     """Add the products of all runs to the sums."""
-    sums = _sums(rows, pair)
-    weights = [f"%zmm{31 - c}" for c in range(pair)]
-    spare = ["%zmm28", "%zmm29"]
-    bases = ["%rsi", "%r11", "%rbx", "%r12"]  # rows 0, 3, 6, 9
-
-    def step(k: int) -> list[str]:
-        lines = [f"vmovdqu64 {64 * (k * pair + c)}(%r8), {weights[c]}" for c in range(pair)]
-        for r in range(rows):
-            message = f"{4 * k}({bases[r // 3]}{('', ',%rcx', ',%rcx,2')[r % 3]})"
-            lines.append(f"vpbroadcastd {message}, {spare[r % 2]}")
-            lines += [f"vpdpbusd {weights[c]}, {spare[r % 2]}, {sums[r][c]}" for c in range(pair)]
-        return lines
-
-    def advance(k: int) -> list[str]:
-        return [f"add ${64 * pair * k}, %r8", *(f"add ${4 * k}, {base}" for base in bases[: (rows + 2) // 3])]
-
+    four = [line for k in range(4) for line in multiply(rows, pair, k)]
     return [
         f"mov {at(Word.MESSAGES)}, %rdx", f"mov {at(Word.ROW)}, %rcx", "lea (%rcx,%rcx,2), %rax",
         f"mov {at(Word.RUNS)}, %r9", f"mov {at(Word.RUN_COUNT)}, %r10", "test %r10, %r10", "jz 5f",
@@ -47,9 +53,9 @@ def _collect(rows: int, pair: int) -> list[str]:
         "lea (%rsi,%rax), %r11", "lea (%r11,%rax), %rbx", "lea (%rbx,%rax), %r12",
         "mov 8(%r9), %r8", f"imul ${64 * pair}, %r8", f"add {at(Word.WEIGHTS)}, %r8", "mov 16(%r9), %r13",
         "sub $4, %r13", "jl 3f",
-        "2:", *step(0), *step(1), *step(2), *step(3), *advance(4), "sub $4, %r13", "jge 2b",
+        "2:", *four, *advance(rows, pair, 4), "sub $4, %r13", "jge 2b",
         "3:", "add $4, %r13", "jz 6f",
-        "4:", *step(0), *advance(1), "dec %r13", "jnz 4b",
+        "4:", *multiply(rows, pair, 0), *advance(rows, pair, 1), "dec %r13", "jnz 4b",
         "6:", "add $24, %r9", "dec %r10", "jnz 1b",
         "5:",
     ]  # fmt: skip
@@ -64,7 +70,7 @@ def _masks(pair: int) -> tuple[list[str], list[str]]:
 @cache
 def charge_loop(rows: int, pair: int) -> int:
     """Address of the loop that stores sums * scales as float32, exact below 2**24."""
-    sums = _sums(rows, pair)
+    sums = block(rows, pair)
     masks, lines = _masks(pair)
     lines += [f"vpxord {each}, {each}, {each}" for block in sums for each in block]
     lines += [*_collect(rows, pair), f"mov {at(Word.RESULT)}, %rsi", f"mov {at(Word.RESULT_ROW)}, %rcx"]
@@ -84,10 +90,10 @@ def neuron_loop(images: int, steps: int, pair: int, signed: bool, resumed: bool,
     """Address of the loop in which neurons of codes unary (signed) and unsigned take `steps` steps.
 
     Rows are those of `images` images one after another. resumed: potential and count are taken from memory, and not
-    INITIAL and 0; they are always stored, unless POTENTIAL is 0. biased, extra: steps
-    from the first on in which BIAS and EXTRA are added.
+    INITIAL and 0; they are always stored, unless POTENTIAL is 0. biased, extra: steps from the first on in which BIAS
+    and EXTRA are added.
     """
-    sums = _sums(images * steps, pair)
+    sums = block(images * steps, pair)
     masks, lines = _masks(pair)
     lines.append(f"mov {at(Word.START)}, %rax")
     for c in range(pair):
@@ -137,6 +143,29 @@ def fire(potential: str, count: str, sent: str, mask: str, signed: bool) -> list
     return lines
 
 
+def count_sent(t: int, signed: bool) -> list[str]:
+    """Add the messages of step `t` by sign."""
+    lines = []
+    for sends, counter in [("%k1", "%r8"), ("%k2", "%r9")][: 1 + signed]:
+        lines += [f"kmovw {sends}, %eax", "popcnt %eax, %eax", f"add %eax, {4 * t}({counter})"]
+    return lines
+
+
+def first_image(extra: int) -> list[str]:
+    """r8, r9 messages by sign, r10, r11 potential and count, rdx EXTRA."""
+    lines = [f"mov {at(Word.POSITIVE)}, %r8", f"mov {at(Word.NEGATIVE)}, %r9"]
+    lines += [f"mov {at(Word.POTENTIAL)}, %r10", f"mov {at(Word.COUNT)}, %r11"]
+    return lines + ([f"mov {at(Word.EXTRA)}, %rdx"] if extra else [])
+
+
+def next_image(extra: int) -> list[str]:
+    """Where `first_image` and RESULT in rsi go on; label 7 is where images whose state is not kept come in."""
+    lines = [f"add {at(Word.STATE_IMAGE)}, %r10", f"add {at(Word.STATE_IMAGE)}, %r11", "7:"]
+    lines += [f"add {at(Word.RESULT_IMAGE)}, %rsi"]
+    lines += [f"add {at(Word.SIGN_IMAGE)}, %r8", f"add {at(Word.SIGN_IMAGE)}, %r9"]
+    return lines + ([f"add {at(Word.EXTRA_IMAGE)}, %rdx"] if extra else [])
+
+
 def _neurons(
     sums: list[list[str]],
     c: int,
@@ -152,9 +181,7 @@ def _neurons(
     potential, count, sent, offset = "%zmm21", "%zmm22", "%zmm23", 64 * c
     lines = [*load(Word.THRESHOLD, offset, "%zmm20", mask), *load(Word.SCALES, offset, "%zmm30", mask)]
     lines += [f"vpxord {sent}, {sent}, {sent}", f"mov {at(Word.RESULT)}, %rsi", f"mov {at(Word.RESULT_ROW)}, %rcx"]
-    lines += [f"mov {at(Word.POSITIVE)}, %r8", f"mov {at(Word.NEGATIVE)}, %r9"]
-    lines += [f"mov {at(Word.POTENTIAL)}, %r10", f"mov {at(Word.COUNT)}, %r11"]
-    lines += [f"mov {at(Word.EXTRA)}, %rdx"] if extra else []
+    lines += first_image(extra)
     for image in range(images):
         if resumed:
             lines += integers(f"{offset}(%r10)", potential, mask) + integers(f"{offset}(%r11)", count, mask)
@@ -171,14 +198,10 @@ def _neurons(
                 lines += integers(f"{offset}(%r12)", "%zmm29", mask)
                 lines += [f"vpaddd %zmm29, {potential}, {potential}", f"add {at(Word.EXTRA_ROW)}, %r12"]
             lines += fire(potential, count, sent, mask, signed)
-            for sends, counter in [("%k1", "%r8"), ("%k2", "%r9")][: 1 + signed]:
-                lines += [f"kmovw {sends}, %eax", "popcnt %eax, %eax", f"add %eax, {4 * t}({counter})"]
+            lines += count_sent(t, signed)
             lines += [f"vpmovdb %zmm28, {16 * c}(%rbx){{{mask}}}", "add %rcx, %rbx"]
         lines += ["test %r10, %r10", "jz 7f"]
         lines += floats(potential, f"{offset}(%r10)", mask) + floats(count, f"{offset}(%r11)", mask)
-        lines += [f"add {at(Word.STATE_IMAGE)}, %r10", f"add {at(Word.STATE_IMAGE)}, %r11", "7:"]
-        lines += [f"add {at(Word.RESULT_IMAGE)}, %rsi"]
-        lines += [f"add {at(Word.SIGN_IMAGE)}, %r8", f"add {at(Word.SIGN_IMAGE)}, %r9"]
-        lines += [f"add {at(Word.EXTRA_IMAGE)}, %rdx"] if extra else []
+        lines += next_image(extra)
     lines += load(Word.SENT, offset, "%zmm29", mask)
     return [*lines, f"vpaddd %zmm29, {sent}, {sent}", f"vmovdqu32 {sent}, {offset}(%rax){{{mask}}}"]

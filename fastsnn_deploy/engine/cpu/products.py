@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fastsnn_deploy.engine.cpu.assembly import available
-from fastsnn_deploy.engine.cpu.convolution import Convolution, takes
+from fastsnn_deploy.engine.cpu.convolution import Convolution, source_taps, takes
 from fastsnn_deploy.engine.cpu.kernels import scale_rows
 from fastsnn_deploy.engine.cpu.winograd import Winograd, gains
 from fastsnn_deploy.graph import Conv2d, Identity, Synapse, Upsample
@@ -87,9 +87,10 @@ def products(synapse: Synapse, shape: Shape, largest: int, order: npt.NDArray[np
     plain = [_public(conv, shape, kind) for kind in kinds]
     fits = reach * 2 * largest < EXACT_FLOAT32
     if private and fits and takes(conv) and available():
-        convolution = Convolution(conv, shape.source, shape.charge)
         if gains(conv, shape.source, shape.charge, largest):
-            convolution = Winograd(conv, shape.source, shape.charge, largest)
+            convolution: Convolution = Winograd(conv, shape.source, shape.charge, largest)
+        else:
+            convolution = Convolution(conv, shape.source, shape.charge)
         yield replace(_shifted(convolution.charge, plain[0]), convolution=convolution)
     if private and fits and _windows_meet_the_map(conv, shape) and private_operators_work():
         yield _shifted(_private_matrix(conv, shape) if _is_matrix(conv, shape) else _private(conv, shape), plain[0])
@@ -200,8 +201,7 @@ def _public(conv: Conv2d, shape: Shape, dtype: torch.dtype) -> Callable[[Rows, i
 def _windows_meet_the_map(conv: Conv2d, shape: Shape) -> bool:
     """Every window holds a position of the map: oneDNN leaves the charge of others undefined (seen in torch 2.13)."""
     for i in (0, 1):
-        at = np.arange(shape.charge[1 + i])[:, None] * conv.stride[i] - conv.padding[i]
-        taps = at + np.arange(conv.kernel[i]) * conv.dilation[i]
+        taps = source_taps(conv, shape.charge, i)
         if not ((taps >= 0) & (taps < shape.source[1 + i])).any(1).all():
             return False
     return True

@@ -211,8 +211,8 @@ def walk(argument: Argument, loop: Callable[[int, int], int], rows: int, cut: Cu
     if not rows or not positions:
         return
     first, slices = [0], [0]
-    for begin, last in pairwise(_even(rows, cut.together)):
-        first += [begin + at for at in _even(last - begin, cut.most)[1:]]
+    for begin, last in pairwise(even(rows, cut.together)):
+        first += [begin + at for at in even(last - begin, cut.most)[1:]]
         slices.append(len(first) - 1)
     loops = np.zeros((cut.most + 1, PAIR + 1), dtype=np.int64)
     for size in {last - begin for begin, last in pairwise(first)}:
@@ -221,12 +221,12 @@ def walk(argument: Argument, loop: Callable[[int, int], int], rows: int, cut: Cu
     words = np.asarray(argument.words, dtype=np.int64)
     whole = first[slices[1]] * argument.words[Word.MESSAGES][1] < CACHE_BYTES or change is not UNCHANGED
     _walk(
-        loops, *(np.asarray(each, dtype=np.int64) for each in (first, slices, _even(positions, cut.band))), words,
+        loops, *(np.asarray(each, dtype=np.int64) for each in (first, slices, even(positions, cut.band))), words,
         runs.ctypes.data, run_start, channels, whole, change.loop, change.words, change.places,
     )  # fmt: skip
 
 
-def _even(total: int, most: int) -> list[int]:
+def even(total: int, most: int) -> list[int]:
     """Bounds of equal parts of at most `most`."""
     parts = -(-total // most)
     return [i * total // parts for i in range(parts + 1)]

@@ -37,9 +37,9 @@ class Winograd(Convolution):
     def __init__(self, conv: Conv2d, source: tuple[int, int, int], charge: tuple[int, int, int], largest: int) -> None:
         super().__init__(conv, source, charge)
         self.zero = largest
-        terms = _terms(conv.weight)
-        self.terms = packed(terms)
-        self.term_sums = terms.astype(np.int64).sum(1).reshape(self.channels, TERMS)
+        terms = _exact_terms(conv.weight)
+        self.terms = packed(terms.astype(np.int8))
+        self.term_sums = terms.sum(1).reshape(self.channels, TERMS)
         self.width = source[2]
         self.tiles, self.places, self.inside = _tiles(conv, source, charge)
         self.rows = ROWS
@@ -118,11 +118,7 @@ def gains(conv: Conv2d, source: tuple[int, int, int], charge: tuple[int, int, in
 
 def _exact_terms(weight: npt.NDArray[np.int8]) -> Int64:
     """Four times the transformed weights: [O, I, 3, 3] -> int64 [O, I, 4, 4]."""
-    return np.asarray(np.einsum("ar,oirs,bs->oiab", WEIGHTS, weight.astype(np.int64), WEIGHTS))
-
-
-def _terms(weight: npt.NDArray[np.int8]) -> npt.NDArray[np.int8]:
-    return _exact_terms(weight).astype(np.int8)
+    return np.asarray(WEIGHTS @ weight.astype(np.int64) @ WEIGHTS.T)
 
 
 def _tiles(conv: Conv2d, source: tuple[int, int, int], charge: tuple[int, int, int]) -> tuple[Int64, Int64, Int64]:

@@ -10,7 +10,21 @@ from functools import cache
 from itertools import pairwise
 
 from fastsnn_deploy.engine.cpu.assembly import assembled
-from fastsnn_deploy.engine.cpu.loops import CONSTANTS, at, fire, floats, integers, load
+from fastsnn_deploy.engine.cpu.loops import (
+    BASES,
+    CONSTANTS,
+    advance,
+    at,
+    block,
+    count_sent,
+    fire,
+    first_image,
+    floats,
+    integers,
+    load,
+    multiply,
+    next_image,
+)
 from fastsnn_deploy.engine.cpu.walk import Tile, Word
 
 TERMS = 16
@@ -77,10 +91,7 @@ def winograd_loop(images: int, steps: int, pair: int, signed: bool, resumed: boo
 
 def _term(rows: int, pair: int) -> list[str]:
     """One of the 16 products: sums over all source channels, into scratch memory."""
-    sums = [[f"%zmm{r * pair + c}" for c in range(pair)] for r in range(rows)]
-    weights = [f"%zmm{31 - c}" for c in range(pair)]
-    spare = ["%zmm28", "%zmm29"]
-    bases = ["%rsi", "%r11", "%rbx", "%r12", "%r15"][: (rows + 2) // 3]  # rows 0, 3, 6, 9, 12
+    sums, bases = block(rows, pair), BASES[: (rows + 2) // 3]
     lines = []
     for c in range(pair):
         lines.append(f"vmovdqu32 {64 * c}(%r9), {sums[0][c]}")
@@ -88,11 +99,8 @@ def _term(rows: int, pair: int) -> list[str]:
     lines += ["mov %rdx, %rsi", *(f"lea ({a},%rax), {b}" for a, b in pairwise(bases))]
     lines += [f"mov {at(Word.DEPTH)}, %r13", "2:"]
     for k in range(4):
-        lines += [f"vmovdqu64 {64 * (k * pair + c)}(%r8), {weights[c]}" for c in range(pair)]
-        for r in range(rows):
-            lines.append(f"vpbroadcastd {4 * k}({bases[r // 3]}{('', ',%rcx', ',%rcx,2')[r % 3]}), {spare[r % 2]}")
-            lines += [f"vpdpbusd {weights[c]}, {spare[r % 2]}, {sums[r][c]}" for c in range(pair)]
-    lines += [f"add ${256 * pair}, %r8", *(f"add $16, {base}" for base in bases), "sub $4, %r13", "jnz 2b"]
+        lines += multiply(rows, pair, k)
+    lines += [*advance(rows, pair, 4), "sub $4, %r13", "jnz 2b"]
     return lines + [f"vmovdqu64 {sums[r][c]}, {64 * (r * pair + c)}(%r10)" for r in range(rows) for c in range(pair)]
 
 
@@ -130,9 +138,7 @@ def _neurons(
         lines.append(f"vpxord {sents[q]}, {sents[q]}, {sents[q]}")
     lines += [*load(Word.THRESHOLD, offset, "%zmm20", "%k3"), *load(Word.SCALES, offset, "%zmm30", "%k3")]
     lines += [f"mov {at(Word.SCRATCH)}, %r15", f"mov {at(Word.RESULT)}, %rsi", f"mov {at(Word.RESULT_ROW)}, %rcx"]
-    lines += [f"mov {at(Word.POSITIVE)}, %r8", f"mov {at(Word.NEGATIVE)}, %r9"]
-    lines += [f"mov {at(Word.POTENTIAL)}, %r10", f"mov {at(Word.COUNT)}, %r11"]
-    lines += [f"mov {at(Word.EXTRA)}, %rdx"] if extra else []
+    lines += first_image(extra)
     for image in range(images):
         lines += [f"mov {at(Word.BIAS)}, %r13"] if biased else []
         for q in range(4):
@@ -155,18 +161,14 @@ def _neurons(
                     lines.append(f"vpaddd %zmm29, {potentials[q]}, {potentials[q]}")
                 lines += fire(potentials[q], counts[q], sents[q], masks[q], signed)
                 lines.append(f"vpmovdb %zmm28, {16 * c}(%rbx,%rax){{{masks[q]}}}")
-                for sends, counter in [("%k1", "%r8"), ("%k2", "%r9")][: 1 + signed]:
-                    lines += [f"kmovw {sends}, %eax", "popcnt %eax, %eax", f"add %eax, {4 * t}({counter})"]
+                lines += count_sent(t, signed)
             lines += ["add %rcx, %rbx"] + ([f"add {at(Word.EXTRA_ROW)}, %r12"] if extra else [])
         lines += ["test %r10, %r10", "jz 7f"]
         for q in range(4):
             lines.append(f"mov {8 * q}(%r14), %rax")
             lines += floats(potentials[q], f"{offset}(%r10,%rax,4)", masks[q])
             lines += floats(counts[q], f"{offset}(%r11,%rax,4)", masks[q])
-        lines += [f"add {at(Word.STATE_IMAGE)}, %r10", f"add {at(Word.STATE_IMAGE)}, %r11", "7:"]
-        lines += [f"add {at(Word.RESULT_IMAGE)}, %rsi"]
-        lines += [f"add {at(Word.SIGN_IMAGE)}, %r8", f"add {at(Word.SIGN_IMAGE)}, %r9"]
-        lines += [f"add {at(Word.EXTRA_IMAGE)}, %rdx"] if extra else []
+        lines += next_image(extra)
     lines.append(f"mov {at(Word.SENT)}, %r12")
     for q in range(4):
         lines += [f"mov {8 * q}(%r14), %rax", f"vmovdqu32 {offset}(%r12,%rax,4), %zmm29{{{masks[q]}}}{{z}}"]
