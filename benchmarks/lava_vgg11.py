@@ -14,12 +14,16 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-from lava.magma.core.run_conditions import RunSteps
-from lava.magma.core.run_configs import Loihi2SimCfg
-from lava.proc.conv.process import Conv
-from lava.proc.dense.process import Dense
-from lava.proc.io.source import RingBuffer
-from lava.proc.lif.process import LIF
+
+try:
+    from lava.magma.core.run_conditions import RunSteps
+    from lava.magma.core.run_configs import Loihi2SimCfg
+    from lava.proc.conv.process import Conv
+    from lava.proc.dense.process import Dense
+    from lava.proc.io.source import RingBuffer
+    from lava.proc.lif.process import LIF
+except (ImportError, ValueError) as error:  # ValueError: on Python 3.11 and later
+    raise SystemExit(f"Lava cannot be imported: {error}. docs/conformance.md says how to get it") from None
 
 LAYERS = ((3, 64, 32, 1), (64, 128, 32, 2), (128, 256, 16, 1), (256, 256, 16, 2), (256, 512, 8, 1), (512, 512, 8, 2),
           (512, 512, 4, 1), (512, 512, 4, 2))  # fmt: skip
