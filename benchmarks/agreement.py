@@ -15,7 +15,7 @@ from peers.base import Contender, Int64, Values
 
 from fastsnn_deploy.graph import Flatten, Input, MaxPool2d, Node, Population, Readout, SpikingGraph, Synapse
 from fastsnn_deploy.graph.arithmetic import per_channel
-from fastsnn_deploy.simulate import evaluate
+from fastsnn_deploy.graph.integer_network import evaluate
 
 Rule = Callable[[Int64, Int64, Int64], tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]]
 """(potential, threshold, count) -> who sends +1, who then sends -1. All potentials are in units of 1 / (2 T)."""
@@ -64,7 +64,7 @@ def expected(
             if given is not None:
                 trains[node.name] = np.rint(given[node.name]).astype(np.int64)
         elif isinstance(node, Readout):
-            found[node.name] = _charge(graph, node, trains, emitted, steps).sum(0) / (2 * steps)
+            found[node.name] = _synaptic_input(graph, node, trains, emitted, steps).sum(0) / (2 * steps)
         elif isinstance(node, (Flatten, MaxPool2d)):
             trains[node.name] = _move(node, trains[node.inputs[0]])
         elif not isinstance(node, (Input, Synapse)):
@@ -79,8 +79,8 @@ def _move(node: Node, train: Int64) -> Int64:
     return train.reshape(steps, images, *node.shape)
 
 
-def _charge(graph: SpikingGraph, node: Node, trains: Mapping[str, Int64], emitted: Int64, steps: int) -> Int64:
-    """Charge of every step with its part of the bias: int64 [T, B, *shape], times 2 T."""
+def _synaptic_input(graph: SpikingGraph, node: Node, trains: Mapping[str, Int64], emitted: Int64, steps: int) -> Int64:
+    """Synaptic input of every step with its part of the bias: int64 [T, B, *shape], times 2 T."""
     assert isinstance(node, (Population, Readout))
     total = np.zeros((steps, len(emitted), *node.shape), dtype=np.int64)
     total += 2 * per_channel(node.bias, len(node.shape))
@@ -98,13 +98,13 @@ def _charge(graph: SpikingGraph, node: Node, trains: Mapping[str, Int64], emitte
 def _fire(
     graph: SpikingGraph, node: Population, trains: Mapping[str, Int64], emitted: Int64, steps: int, rule: Rule
 ) -> Int64:
-    charge = _charge(graph, node, trains, emitted, steps)
+    synaptic_input = _synaptic_input(graph, node, trains, emitted, steps)
     threshold = per_channel(node.threshold, len(node.shape)) * 2 * steps
-    potential = np.broadcast_to(threshold // 2, charge.shape[1:]).copy()
-    count = np.zeros(charge.shape[1:], dtype=np.int64)
-    train = np.zeros(charge.shape, dtype=np.int64)
+    potential = np.broadcast_to(threshold // 2, synaptic_input.shape[1:]).copy()
+    count = np.zeros(synaptic_input.shape[1:], dtype=np.int64)
+    train = np.zeros(synaptic_input.shape, dtype=np.int64)
     for step in range(steps):
-        potential += charge[step]
+        potential += synaptic_input[step]
         up, down = rule(potential, threshold, count)
         train[step] = up.astype(np.int64) - down
         potential -= threshold * train[step]

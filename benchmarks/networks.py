@@ -11,13 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fastsnn_deploy import netx
+from fastsnn_deploy.convert.convert import convert
+from fastsnn_deploy.formats import netx
 from fastsnn_deploy.graph import Population, SpikingGraph
-from fastsnn_deploy.lower import convert
+from fastsnn_deploy.graph.integer_network import evaluate
 from fastsnn_deploy.quantize import Checkpoint, prepare
-from fastsnn_deploy.quantize.data import load_images
-from fastsnn_deploy.quantize.models.lenet import LeNet
-from fastsnn_deploy.simulate import evaluate
+from fastsnn_deploy.training.data import load_images
+from fastsnn_deploy.training.models.lenet import LeNet
 
 BITS = {3: 2, 7: 3, 15: 4, 31: 5}
 """Activation bits for a number of steps T = 2**bits - 1."""
@@ -152,12 +152,12 @@ def build_graph(name: str, steps: int, data_root: Path | None = None, seed: int 
         return _one_weight_a_shortcut(graph)
     setting = NETWORKS[name]
     raw = torch.from_numpy(images_for(name, CALIBRATION_IMAGES, data_root)).float() / 255
-    twin = prepare(_random_model(setting, seed), bits=BITS[steps], mean=setting.mean, std=setting.std)
+    quantised = prepare(_random_model(setting, seed), bits=BITS[steps], mean=setting.mean, std=setting.std)
     with torch.no_grad():
-        twin.train()(
+        quantised.train()(
             raw
         )  # sets batch norms and activation steps together, each on what the quantised layers before give
-    return _one_weight_a_shortcut(convert(Checkpoint(twin.eval(), setting.shape)))
+    return _one_weight_a_shortcut(convert(Checkpoint(quantised.eval(), setting.shape)))
 
 
 def _one_weight_a_shortcut(graph: SpikingGraph) -> SpikingGraph:

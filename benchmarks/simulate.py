@@ -27,7 +27,7 @@ from rounds import Sample, in_turns, stopwatch
 from fastsnn_deploy import graph as graphs
 from fastsnn_deploy.errors import InputError
 from fastsnn_deploy.graph import SpikingGraph
-from fastsnn_deploy.simulate import evaluate
+from fastsnn_deploy.graph.integer_network import evaluate
 
 DEFAULT_PEERS = ("ours", "ours-window", "ceiling", "float", "fast-snn", "spikingjelly", "snntorch", "sinabs")
 FAILURES = (NotAvailableError, RuntimeError, MemoryError)

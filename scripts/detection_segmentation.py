@@ -3,10 +3,11 @@
     python scripts/detection_segmentation.py --task bccd --data-root FOLDER --out FOLDER [--bits 4,3] [--json]
 
 --task bccd and camvid are the data sets of docs/records, boxes and masks a folder of your own laid out as PASCAL VOC
-(docs/detection_segmentation.md). A float network first, then a twin for each number of bits. Of every twin: figures of
-the twin (float32), of its integer network, and of the spiking network once it has settled, whose output integers must
-all be equal; exit code 1 if one is not. Writes checkpoints, record.json and pictures to --out, which should lie outside
-the repository: CamVid's pictures may not be published. Without options the records' settings are used.
+(docs/detection_segmentation.md). A float network first, then a quantised model for each number of bits. Of every
+quantised model: figures of the quantised model (float32), of its integer network, and of the spiking network once it
+has settled, whose output integers must all be equal; exit code 1 if one is not. Writes checkpoints, record.json and
+pictures to --out, which should lie outside the repository: CamVid's pictures may not be published. Without options
+the records' settings are used.
 """
 
 from __future__ import annotations
@@ -27,11 +28,11 @@ from typing import Any
 
 import torch
 
+from fastsnn_deploy.analysis.counting import connections_of, fan_out, has_multipliers, layer_nodes
+from fastsnn_deploy.analysis.evaluation import Evaluation
+from fastsnn_deploy.convert.convert import convert
 from fastsnn_deploy.errors import DeployError, InputError, MismatchError
-from fastsnn_deploy.evaluate import Evaluation
 from fastsnn_deploy.graph import SpikingGraph
-from fastsnn_deploy.lower import convert
-from fastsnn_deploy.profile.counting import connections_of, fan_out, has_multipliers, layer_nodes
 from fastsnn_deploy.quantize import Checkpoint, load, save
 from fastsnn_deploy.tasks import (
     Detection,
@@ -254,15 +255,15 @@ def compare(task: Task, checkpoint: Checkpoint, own_bits: int, options: argparse
     levels = task.test.levels[: options.images]
     whole = len(levels) == len(task.test.levels)
     start = time.perf_counter()
-    early = graph.depth + 2**own_bits - 1  # as many steps as Fast-SNN's T, once the first charge has arrived
+    early = graph.depth + 2**own_bits - 1  # as many steps as Fast-SNN's T, once the first synaptic input has arrived
     both = run_both(
         graph, levels, threads=options.threads, early=(early,), strict=False,
         progress=lambda done, n: log(f"{own_bits} bit: {done}/{n}"),
     )  # fmt: skip
     seconds = time.perf_counter() - start
-    twin = answers(task, checkpoint.twin, levels)
+    quantised = answers(task, checkpoint.model, levels)
     forms = {
-        "twin": twin, "integer network": both.integer, "spiking network": both.spiking,
+        "quantised": quantised, "integer network": both.integer, "spiking network": both.spiking,
         f"spiking network after {early} steps": both.early[early],
     }  # fmt: skip
     chosen = [i for i in SHOWN if i < len(levels)]
@@ -274,8 +275,8 @@ def compare(task: Task, checkpoint: Checkpoint, own_bits: int, options: argparse
         "output integers": {"compared": both.outputs, "different": both.different_outputs},
         "hidden counts": {"compared": both.neurons, "different": both.different_neurons},
         **({name: task.score(values) for name, values in forms.items()} if whole else {}),
-        "largest difference between twin and integer network": float((twin - both.integer).abs().max()),
-        "root mean square of the outputs": float(twin.square().mean().sqrt()),
+        "largest difference between quantised model and integer network": float((quantised - both.integer).abs().max()),
+        "root mean square of the outputs": float(quantised.square().mean().sqrt()),
         "settle steps": {"mean": both.work.mean_settle_steps, "max": both.work.max_settle_steps},
         **work_of_an_image(graph, both.work),
         "neurons": neurons(graph),
@@ -289,14 +290,14 @@ def compare(task: Task, checkpoint: Checkpoint, own_bits: int, options: argparse
 
 
 def work_of_an_image(graph: SpikingGraph, work: Evaluation) -> dict[str, float]:
-    """Means over the images. Spikes: of hidden neurons, of both signs; the image's own messages are counted apart."""
+    """Means over the images. Spikes: of hidden neurons, of both signs; the image's own spikes are counted apart."""
     sent = [work.activity[population.name] for population in graph.populations]
-    messages = [activity.positive + activity.negative for activity in sent]
+    spikes = [activity.positive + activity.negative for activity in sent]
     connections = [c for node in layer_nodes(graph) for c in connections_of(graph, node) if has_multipliers(c)]
     return {
-        "spikes of an image": sum(messages) / work.images,
+        "spikes of an image": sum(spikes) / work.images,
         "negative spikes of an image": sum(activity.negative for activity in sent) / work.images,
-        "input messages of an image": (work.messages - sum(messages)) / work.images,
+        "input spikes of an image": (work.spikes - sum(spikes)) / work.images,
         "synaptic operations of an image": work.synaptic_operations / work.images,
         "multiply-accumulates of the integer network": sum(int(fan_out(graph, c).sum()) for c in connections),
     }
@@ -308,7 +309,7 @@ def neurons(graph: SpikingGraph) -> int:
 
 
 def file_of(options: argparse.Namespace, own_bits: int) -> Path:
-    """Where a twin lies."""
+    """Where a quantised model lies."""
     return Path(options.out / f"{options.task}-{own_bits}bit.pt")
 
 

@@ -22,18 +22,20 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from fastsnn_deploy import __version__, netx
-from fastsnn_deploy.evaluate import integer_logits
+from fastsnn_deploy import __version__
+from fastsnn_deploy.analysis.verify import verify
+from fastsnn_deploy.analysis.verify_thermometer import verify_thermometer
+from fastsnn_deploy.convert.convert import convert
 from fastsnn_deploy.files import atomic_write_text
+from fastsnn_deploy.formats import netx
+from fastsnn_deploy.formats.export import export
 from fastsnn_deploy.graph import with_code
-from fastsnn_deploy.lower import convert
-from fastsnn_deploy.population import to_stock_range
+from fastsnn_deploy.passes.stock_range import to_stock_range
 from fastsnn_deploy.quantize import Checkpoint, load, save
-from fastsnn_deploy.quantize.data import load_images
-from fastsnn_deploy.quantize.recipe import load_recipe
-from fastsnn_deploy.quantize.train import Trainer
-from fastsnn_deploy.targets import TARGETS
-from fastsnn_deploy.verify import verify, verify_population
+from fastsnn_deploy.simulators.integer import integer_logits
+from fastsnn_deploy.training.data import load_images
+from fastsnn_deploy.training.recipe import load_recipe
+from fastsnn_deploy.training.trainer import Trainer
 
 FOLDER = Path(__file__).resolve().parent.parent / "netx_exports"
 RECIPES = ("digits-2bit", "mnist-lenet-2bit")
@@ -66,11 +68,11 @@ def main() -> None:
         checkpoint = load(model)
         save(checkpoint, FOLDER / f"{name}.pt")
         command = f"uv run python scripts/make_examples.py --trained {name}=MODEL.pt"
-        for code in (*CODES, "population"):
+        for code in (*CODES, "stock-lif"):
             file = FOLDER / f"{name}-{code}.net"
             entry = make(checkpoint, code, file, options.data_root, VERIFIED_TRAINED)
             print(json.dumps(entry, indent=2), flush=True)
-            if code == "population":
+            if code == "stock-lif":
                 file.unlink()
             else:
                 manifest[file.name] = {"command": command, **entry, "checkpoint": f"{name}.pt"}
@@ -82,9 +84,9 @@ def make(checkpoint: Checkpoint, code: str, file: Path, data_root: str, images: 
     graph = convert(checkpoint)
     test = load_images(str(checkpoint.metadata["data"]), "test", data_root)
     levels, labels = test.levels.numpy(), test.labels.numpy()
-    if code == "population":
-        TARGETS["population"](graph, file, "netx", None)
-        result = verify_population(netx.read_stock(file), graph, levels[:images], backend="lava")
+    if code == "stock-lif":
+        export(graph, file, "stock-lif")
+        result = verify_thermometer(netx.read_stock(file), graph, levels[:images], backend="lava")
         graph = to_stock_range(graph)
     else:
         graph = with_code(graph, code)
@@ -100,7 +102,7 @@ def make(checkpoint: Checkpoint, code: str, file: Path, data_root: str, images: 
         | {package: version(package) for package in ("torch", "numpy", "lava-nc")},
         "cores": os.cpu_count(),
         "test_images": len(labels),
-        "twin_accuracy": checkpoint.metadata["quantised_accuracy"],
+        "quantised_accuracy": checkpoint.metadata["quantised_accuracy"],
         "integer_accuracy": float((answers == labels).mean()),
         "verified_on_lava": {
             "images": result.images,

@@ -15,21 +15,22 @@ from importlib.metadata import version
 import numpy as np
 
 from fastsnn_deploy import quantize
+from fastsnn_deploy.analysis.counting import count
+from fastsnn_deploy.analysis.stock_counts import count_stock
+from fastsnn_deploy.convert.convert import convert
 from fastsnn_deploy.errors import InputError
 from fastsnn_deploy.graph import SpikingGraph, with_code
-from fastsnn_deploy.lower import convert
-from fastsnn_deploy.population import to_population
-from fastsnn_deploy.profile import count
-from fastsnn_deploy.profile.stock import count_stock
-from fastsnn_deploy.quantize.data import load_images
-from fastsnn_deploy.sigma_delta import convert as to_sigma_delta
-from fastsnn_deploy.simulate import evaluate, logits, simulate
-from fastsnn_deploy.stock import run as run_stock
+from fastsnn_deploy.graph.integer_network import evaluate, logits
+from fastsnn_deploy.lava_dl import run as run_stock
+from fastsnn_deploy.simulators.reference import simulate
+from fastsnn_deploy.targets.sigma_delta.convert import convert as to_sigma_delta
+from fastsnn_deploy.targets.thermometer.network import to_thermometer
+from fastsnn_deploy.training.data import load_images
 
 SIGMA_DELTA_BATCH = 5
 """Images that are run at a time: every layer of every step is recorded."""
 
-HEADINGS = ("target", "same integers?", "stock?", "neurons", "synapses", "steps", "messages", "synaptic operations")
+HEADINGS = ("target", "same integers?", "stock?", "neurons", "synapses", "steps", "spikes", "synaptic operations")
 
 
 def main() -> None:
@@ -64,7 +65,7 @@ def extension(graph: SpikingGraph, emitted: np.ndarray, code: str) -> tuple[str,
     counts = count(with_code(graph, code), run)
     steps = f"{run.settle_steps.mean():.1f} (at most {run.settle_steps.max()})"
     figures = (counts.total("neurons"), counts.total("synapses"))
-    sums = (counts.total(key) / len(emitted) for key in ("messages", "synaptic_operations"))
+    sums = (counts.total(key) / len(emitted) for key in ("spikes", "synaptic_operations"))
     name = "signed-if" if code == "unary" else code
     exact = all(np.array_equal(run.final(p.name), evaluate(graph, emitted)[p.name]) for p in graph.populations)
     return name, "yes" if exact else "NO", "no", *(f"{n:,}" for n in figures), steps, *(f"{n:,.0f}" for n in sums)
@@ -86,7 +87,7 @@ def sigma_delta(graph: SpikingGraph, emitted: np.ndarray) -> tuple[str, ...]:
         predictions.append(logits(graph, {unit.node.name: unit.read(network.readout(sigma[-1]))}).argmax(1))
     before = logits(graph, evaluate(graph, emitted)).argmax(1)
     same = int((np.concatenate(predictions) == before).sum())
-    sums = (sum(getattr(each, key) for each in counted) / len(emitted) for key in ("messages", "synaptic_operations"))
+    sums = (sum(getattr(each, key) for each in counted) / len(emitted) for key in ("spikes", "synaptic_operations"))
     sizes = f"{counted[0].neurons:,}", f"{counted[0].synapses:,}"
     note = f"no ({same} of {before.size} predictions as before)"
     return "sigma-delta", note, "yes", *sizes, f"{network.steps}", *(f"{n:,.0f}" for n in sums)
@@ -94,7 +95,7 @@ def sigma_delta(graph: SpikingGraph, emitted: np.ndarray) -> tuple[str, ...]:
 
 def population(graph: SpikingGraph, emitted: np.ndarray) -> tuple[str, ...]:
     """Row of `population`: frames stream, one a step."""
-    result = to_population(graph)
+    result = to_thermometer(graph)
     run = run_stock(result.network, emitted[:, None], len(emitted) + result.depth)
     counts = count_stock(result.network, emitted[:, None], run)
     values, before = evaluate(result.graph, emitted), evaluate(graph, emitted)
@@ -106,9 +107,9 @@ def population(graph: SpikingGraph, emitted: np.ndarray) -> tuple[str, ...]:
     same = (logits(graph, before).argmax(1) == logits(result.graph, values).argmax(1)).sum()
     note = f"{'yes' if exact else 'NO'}, after rounding ({same} of {len(emitted)} predictions as before)"
     steps = f"1 a frame, latency {result.depth}"
-    sums = (total / len(emitted) for total in (counts.messages, counts.synaptic_operations))
+    sums = (total / len(emitted) for total in (counts.spikes, counts.synaptic_operations))
     sizes = f"{counts.neurons:,}", f"{counts.synapses:,}"
-    return "population", note, "yes", *sizes, steps, *(f"{n:,.0f}" for n in sums)
+    return "stock-lif", note, "yes", *sizes, steps, *(f"{n:,.0f}" for n in sums)
 
 
 if __name__ == "__main__":

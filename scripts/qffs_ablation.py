@@ -23,16 +23,18 @@ import numpy as np
 from results import Keeping
 from results_page import RECORDS, stamp, store
 
-from fastsnn_deploy.engine import open_engine
+from fastsnn_deploy.analysis.evaluate import evaluate
+from fastsnn_deploy.convert.convert import convert
 from fastsnn_deploy.errors import InputError
-from fastsnn_deploy.evaluate import evaluate, integer_outputs, twin_logits
 from fastsnn_deploy.graph import Schedule, SpikingGraph, with_code
-from fastsnn_deploy.lower import convert
+from fastsnn_deploy.graph.integer_network import logits
 from fastsnn_deploy.quantize import load
-from fastsnn_deploy.quantize.data import Images, load_images
-from fastsnn_deploy.quantize.recipe import Augment, Recipe, Stage
-from fastsnn_deploy.quantize.train import Trainer
-from fastsnn_deploy.simulate import logits
+from fastsnn_deploy.simulators import open_engine
+from fastsnn_deploy.simulators.integer import integer_outputs
+from fastsnn_deploy.training.answers import quantised_logits
+from fastsnn_deploy.training.data import Images, load_images
+from fastsnn_deploy.training.recipe import Augment, Recipe, Stage
+from fastsnn_deploy.training.trainer import Trainer
 
 NETWORK = "qffs-ablation"
 
@@ -86,7 +88,7 @@ def spiking(graph: SpikingGraph, images: Images, integers: np.ndarray, threads: 
         "correct_after": {str(t): int(curve[start + t - 1]) for t in (3, 4, 5, 8, 16)},
         "steps_mean": result.mean_settle_steps,
         "depth": graph.depth,
-        "messages": result.messages / result.images,
+        "spikes": result.spikes / result.images,
     }
 
 
@@ -104,7 +106,7 @@ def measure(name: str, options: argparse.Namespace, work: Path) -> dict[str, Any
     labels = images.labels.numpy()
     values = {
         "correct": int((answers == labels).sum()),
-        "twin_correct": int((twin_logits(checkpoint.twin, images).argmax(1) == labels).sum()),
+        "quantised_correct": int((quantised_logits(checkpoint.model, images).argmax(1) == labels).sum()),
         "model": made.model,
         "width": options.width,
         "epochs": list(options.epochs),

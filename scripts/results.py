@@ -22,19 +22,25 @@ import numpy as np
 import torch
 from results_page import PAGE, RECORDS, page, read_records, stamp, store
 
-from fastsnn_deploy.engine import BatchRun, Engine, open_engine
+from fastsnn_deploy.analysis.ann import ann_counts
+from fastsnn_deploy.analysis.energy import Band, estimate, estimate_ann
+from fastsnn_deploy.analysis.evaluate import evaluate
+from fastsnn_deploy.analysis.evaluation import Evaluation
+from fastsnn_deploy.analysis.evaluation_counts import counts_of
+from fastsnn_deploy.analysis.hardware import load_hardware
+from fastsnn_deploy.convert.convert import convert
 from fastsnn_deploy.errors import InputError
-from fastsnn_deploy.evaluate import Evaluation, counts_of, evaluate, integer_outputs, twin_logits
 from fastsnn_deploy.files import atomic_write_text
-from fastsnn_deploy.finetune import published_graph
 from fastsnn_deploy.graph import SpikingGraph, with_code
-from fastsnn_deploy.lower import convert
-from fastsnn_deploy.profile import Band, ann_counts, estimate, estimate_ann, load_hardware
+from fastsnn_deploy.graph.integer_network import logits
 from fastsnn_deploy.quantize import Checkpoint, load
-from fastsnn_deploy.quantize.data import Images, load_images
-from fastsnn_deploy.quantize.float_weights import load_float_weights
-from fastsnn_deploy.quantize.models import build
-from fastsnn_deploy.simulate import logits
+from fastsnn_deploy.simulators import BatchRun, Engine, open_engine
+from fastsnn_deploy.simulators.integer import integer_outputs
+from fastsnn_deploy.training.answers import quantised_logits
+from fastsnn_deploy.training.data import Images, load_images
+from fastsnn_deploy.training.finetune import published_graph
+from fastsnn_deploy.training.float_weights import load_float_weights
+from fastsnn_deploy.training.models import build
 
 HARDWARE = ("loihi2", "horowitz45-int8")
 """Profiles that price every run: a chip, and bare additions."""
@@ -113,12 +119,12 @@ def steps_of(result: Evaluation, graph: SpikingGraph) -> dict[str, Any]:
 
 
 def work_of(result: Evaluation) -> dict[str, Any]:
-    """Messages, operations and energy of one image, means over all."""
+    """Spikes, operations and energy of one image, means over all."""
     counts = counts_of(result)
     negative = sum(activity.negative for activity in result.activity.values())
     return {
-        "messages": result.messages / result.images,
-        "negative_messages": negative / result.images,
+        "spikes": result.spikes / result.images,
+        "negative_spikes": negative / result.images,
         "synaptic_operations": result.synaptic_operations / result.images,
         "energy_nj": {name: nanojoules(estimate(counts, load_hardware(name)).dynamic) for name in HARDWARE},
     }
@@ -134,8 +140,8 @@ def measure(network: Network, tuned: Path | None, data_root: Path) -> Iterator[t
     recipe = dict(network.checkpoint.metadata["recipe"])
     if recipe.get("weights"):
         yield "float", of_float(network, recipe, data_root)
-    twin = twin_logits(network.checkpoint.twin, network.images)
-    yield "twin", {"correct": network.right(twin), **trained(network, recipe)}
+    quantised = quantised_logits(network.checkpoint.model, network.images)
+    yield "quantised", {"correct": network.right(quantised), **trained(network, recipe)}
     integers = network.integers()
     real = logits(network.graph, {network.graph.outputs[0]: integers})
     dense = ann_counts(network.graph, network.graph.input.encode(network.levels[:1]))
@@ -143,7 +149,7 @@ def measure(network: Network, tuned: Path | None, data_root: Path) -> Iterator[t
         "integer",
         {
             "correct": network.right(real),
-            "answers_differing_from_twin": int((real.argmax(1) != twin.argmax(1)).sum()),
+            "answers_differing_from_quantised": int((real.argmax(1) != quantised.argmax(1)).sum()),
             "macs": dense.total("macs"),
             "energy_nj": {"horowitz45-int8": nanojoules(estimate_ann(dense, load_hardware("horowitz45-int8")).dense)},
         },
@@ -169,11 +175,12 @@ def of_float(network: Network, recipe: dict[str, Any], data_root: Path) -> dict[
             return model((x - mean) / std)  # type: ignore[no-any-return]
 
     model.eval()
-    return {"correct": network.right(twin_logits(Raw(), images)), "weights": recipe["weights"]}
+    return {"correct": network.right(quantised_logits(Raw(), images)), "weights": recipe["weights"]}
 
 
 def trained(network: Network, recipe: dict[str, Any]) -> dict[str, Any]:
-    """What made the twin. Only the stages up to its own bits are named: a recipe leaves a network after each."""
+    """What made the quantised model. Only the stages up to its own bits are named: a recipe leaves a network after
+    each."""
     window = network.graph.schedule.window
     stages = recipe["stages"]
     last = max((i for i, stage in enumerate(stages) if stage.get("bits") == window.bit_length()), default=-1)
@@ -193,13 +200,13 @@ def of_tuned(network: Network, file: Path, integers: np.ndarray) -> dict[str, An
         raise InputError(f"{file}: has not been fine-tuned. Use `fastsnn-deploy finetune` to make it")
     made = checkpoint.metadata["finetune"]
     graph = published_graph(checkpoint, made["settings"]["code"])
-    twin = twin_logits(checkpoint.twin, network.images)
+    quantised = quantised_logits(checkpoint.model, network.images)
     values = network.spiking(graph, integers)
     # its logits have other scales and integers: only answers can be compared
     del values["images_with_another_output"]
     return {
         **values,
-        "twin_correct": network.right(twin),
+        "quantised_correct": network.right(quantised),
         "settings": made["settings"],
         "held_out_before": made["held_out_correct_before"],
         "held_out_after": made["held_out_correct_after"],

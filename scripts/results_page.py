@@ -28,18 +28,18 @@ FIELDS = (
 
 SPIKING = (
     "correct", "answers_differing", "window", "depth", "steps", "steps_beyond_window", "images_within_window",
-    "messages", "negative_messages", "synaptic_operations", "energy_nj",
+    "spikes", "negative_spikes", "synaptic_operations", "energy_nj",
 )  # fmt: skip
 
 VALUES: dict[str, tuple[str, ...]] = {
     "float": ("correct", "weights"),
-    "twin": ("correct", "recipe", "model", "teacher", "stages"),
-    "integer": ("correct", "answers_differing_from_twin", "macs", "energy_nj"),
+    "quantised": ("correct", "recipe", "model", "teacher", "stages"),
+    "integer": ("correct", "answers_differing_from_quantised", "macs", "energy_nj"),
     "settled": (*SPIKING, "images_with_another_output"),
     "graded": (*SPIKING, "images_with_another_output"),
     "window-unsigned": SPIKING,
     "window-signed": SPIKING,
-    "window-tuned": (*SPIKING, "twin_correct", "settings", "held_out_before", "held_out_after", "layers_kept"),
+    "window-tuned": (*SPIKING, "quantised_correct", "settings", "held_out_before", "held_out_after", "layers_kept"),
 }
 """What a record of each measurement must hold. Order of the rows."""
 
@@ -48,14 +48,14 @@ SETTLED = ("settled", "graded")
 
 OPTIONAL = ("float", "window-tuned")
 
-ABLATION_VALUES = ("correct", "twin_correct", "model", "width", "epochs", "output_bits", "signed", "unsigned")
+ABLATION_VALUES = ("correct", "quantised_correct", "model", "width", "epochs", "output_bits", "signed", "unsigned")
 
 NAMES = {
     "float": "float network",
-    "twin": "quantised PyTorch twin",
+    "quantised": "quantised quantised model",
     "integer": "integer ANN",
     "settled": "SNN, signed, until settled",
-    "graded": "SNN, graded messages, until settled",
+    "graded": "SNN, graded spikes, until settled",
     "window-unsigned": "SNN, unsigned, T = {window}",
     "window-signed": "SNN, signed, T = {window}",
     "window-tuned": "SNN, signed, fine-tuned, T = {window}",
@@ -162,8 +162,8 @@ def percent(record: Record, correct: int | None = None) -> str:
 
 
 def _made(found: Mapping[str, Record]) -> str:
-    twin = found["twin"]
-    values, window = twin["values"], found["settled"]["values"]["window"]
+    quantised = found["quantised"]
+    values, window = quantised["values"], found["settled"]["values"]["window"]
     stages = [
         f"{stage['epochs']} epochs " + ("float" if stage["bits"] is None else f"at {stage['bits']} bits")
         for stage in values["stages"]
@@ -172,9 +172,10 @@ def _made(found: Mapping[str, Record]) -> str:
     start = f" from the float weights `{found['float']['values']['weights']}`" if "float" in found else ""
     teacher = f", teacher {values['teacher']}" if values["teacher"] else ""
     return (
-        f"{values['model']} on {twin['data']}, {int(window).bit_length()}-bit activations, {weight_bits}-bit weights "
+        f"{values['model']} on {quantised['data']}, {int(window).bit_length()}-bit activations, "
+        f"{weight_bits}-bit weights "
         f"(8 in the first and last layer), {found['settled']['values']['depth']} steps deep.\nRecipe "
-        f"`{values['recipe']}`{start}:\n{', '.join(stages)}{teacher}. {twin['images']:,} test images."
+        f"`{values['recipe']}`{start}:\n{', '.join(stages)}{teacher}. {quantised['images']:,} test images."
     )
 
 
@@ -190,8 +191,8 @@ def _accuracy(found: Mapping[str, Record]) -> str:
             for steps in (values["steps"], values["steps_beyond_window"]):
                 row.append(f"{steps['mean']:.1f} / {steps['p99']} / {steps['max']}")
         else:
-            other = values.get("answers_differing_from_twin")
-            row += ["" if other is None else f"{other} differ from the twin", "", ""]
+            other = values.get("answers_differing_from_quantised")
+            row += ["" if other is None else f"{other} differ from the quantised model", "", ""]
         rows.append(row)
     headings = (
         "network", "accuracy", "answers unlike the integer ANN", "steps: mean / 99 % / most", "steps beyond the window",
@@ -211,14 +212,14 @@ def _work(found: Mapping[str, Record]) -> str:
             rows.append(
                 [
                     NAMES[key].format(**values),
-                    f"{values['messages']:,.0f}",
-                    f"{values['negative_messages']:,.0f}",
+                    f"{values['spikes']:,.0f}",
+                    f"{values['negative_spikes']:,.0f}",
                     f"{values['synaptic_operations']:,.0f}",
                     energy(values, "loihi2"),
                     energy(values, "horowitz45-int8"),
                 ]
             )
-    headings = ("for one image", "messages", "of them negative", "synaptic operations", "µJ, loihi2",
+    headings = ("for one image", "spikes", "of them negative", "synaptic operations", "µJ, loihi2",
                 "µJ, arithmetic only")  # fmt: skip
     return table(headings, rows)
 
@@ -233,7 +234,7 @@ def _tuning(found: Mapping[str, Record]) -> str:
         f"Layer-wise fine-tuning: {settings['images']:,} training images, {settings['epochs']} pass, learning rate "
         f"{settings['learning_rate']:g}; {values['layers_kept']} of {values['layers']} layers kept their change.\n"
         f"{settings['held_out']:,} other training images: {before:.2f} % before, {after:.2f} % after. Without time the "
-        f"fine-tuned twin has {percent(record, values['twin_correct'])}."
+        f"fine-tuned quantised model has {percent(record, values['quantised_correct'])}."
     )
 
 

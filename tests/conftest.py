@@ -9,11 +9,11 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
-from fastsnn_deploy import netx
-from fastsnn_deploy.lower import convert
+from fastsnn_deploy.convert.convert import convert
+from fastsnn_deploy.formats import netx
 from fastsnn_deploy.quantize import load
-from fastsnn_deploy.quantize.recipe import Recipe, Stage
-from fastsnn_deploy.quantize.train import Trainer
+from fastsnn_deploy.training.recipe import Recipe, Stage
+from fastsnn_deploy.training.trainer import Trainer
 
 # Examples build networks: the first one of a process is slow, and file fixtures are fine to share.
 settings.register_profile(

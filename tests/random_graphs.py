@@ -130,7 +130,7 @@ class Builder:
             threshold=threshold,
             bias=self.rng.integers(-high, high + 1, channels),
             initial=threshold // 2 if self.rng.random() < 0.8 else self.rng.integers(0, threshold),
-            charge_scale=np.ones(channels),
+            input_scale=np.ones(channels),
             ceiling=ceiling or 2 ** self.integer(1, 4) - 1,
             floor=0 if self.rng.random() < 0.9 else -self.integer(1, 3),
             scale=0.25,

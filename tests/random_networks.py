@@ -1,4 +1,5 @@
-"""Random twins whose scales are powers of two, so that lowering them loses nothing, and their float64 reference."""
+"""Random quantised models whose scales are powers of two, so that lowering them loses nothing, and their float64
+reference."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
-from fastsnn_deploy.quantize.canonical import canonicalise
+from fastsnn_deploy.quantize.capture import canonicalise
 from fastsnn_deploy.quantize.layers import (
     PadChannels,
     QuantActivation,
@@ -291,7 +292,7 @@ class NetworkBuilder:
 
 
 def random_network(seed: int, blocks: int = 3) -> tuple[Program, tuple[int, ...], np.ndarray]:
-    """(twin, input shape, raw images [4, ...] on the input's grid); about one in eight reads vectors."""
+    """(quantised model, input shape, raw images [4, ...] on the input's grid); about one in eight reads vectors."""
     builder = NetworkBuilder(seed, vector=seed % 8 == 7)
     for _ in range(builder.integer(1, blocks)):
         builder.grow()
@@ -331,10 +332,10 @@ def apply_exactly(module: nn.Module, x: Tensor) -> Tensor:
 
 
 class Reference(fx.Interpreter):
-    """Runs a canonical twin in float64 and keeps the value of every node, float64 [N, ...], by name."""
+    """Runs a canonical quantised model in float64 and keeps the value of every node, float64 [N, ...], by name."""
 
-    def __init__(self, twin: nn.Module) -> None:
-        super().__init__(canonicalise(twin), garbage_collect_values=False)
+    def __init__(self, quantised: nn.Module) -> None:
+        super().__init__(canonicalise(quantised), garbage_collect_values=False)
         self.values: dict[str, np.ndarray] = {}
         self.activations: dict[str, QuantActivation] = {}
 
@@ -354,9 +355,9 @@ class Reference(fx.Interpreter):
         return np.rint(self.values[name] / step).astype(np.int64)
 
 
-def reference(twin: nn.Module, images: np.ndarray) -> tuple[np.ndarray, Reference]:
+def reference(quantised: nn.Module, images: np.ndarray) -> tuple[np.ndarray, Reference]:
     """(answer float64 [N, ...], every value) for raw images."""
-    run = Reference(twin)
+    run = Reference(quantised)
     with torch.no_grad():
         answer = run.run(torch.from_numpy(images).double())
     return answer.numpy(), run

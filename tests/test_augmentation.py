@@ -11,9 +11,9 @@ from torch import Tensor
 from torchvision.transforms import AutoAugment, AutoAugmentPolicy
 
 from fastsnn_deploy.errors import InputError
-from fastsnn_deploy.quantize.augmentation import augment, draw
-from fastsnn_deploy.quantize.recipe import Augment, Recipe
-from fastsnn_deploy.quantize.train import Trainer
+from fastsnn_deploy.training.augmentation import augment, draw
+from fastsnn_deploy.training.recipe import Augment, Recipe
+from fastsnn_deploy.training.trainer import Trainer
 
 MEAN = torch.tensor([7, 9], dtype=torch.uint8)
 

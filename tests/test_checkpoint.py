@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from fastsnn_deploy.errors import InputError, LoweringError
 from fastsnn_deploy.quantize import Checkpoint, QuantActivation, calibrate, load, prepare, save
-from fastsnn_deploy.quantize.models import build
+from fastsnn_deploy.training.models import build
 
 
 class Mixed(nn.Module):
@@ -41,17 +41,17 @@ class Mixed(nn.Module):
         return self.head(F.dropout(y.mean((2, 3)), training=self.training))  # type: ignore[no-any-return]
 
 
-def mixed_twin() -> Any:
+def mixed_quantised() -> Any:
     torch.manual_seed(0)
-    twin = prepare(Mixed().eval(), 3, 4, mean=(0.1, 0.2, 0.3), std=(0.2, 0.3, 0.4))
-    calibrate(twin, torch.rand(4, 3, 8, 8))
-    return twin
+    quantised = prepare(Mixed().eval(), 3, 4, mean=(0.1, 0.2, 0.3), std=(0.2, 0.3, 0.4))
+    calibrate(quantised, torch.rand(4, 3, 8, 8))
+    return quantised
 
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     path = tmp_path_factory.mktemp("saved") / "model.pt"
-    save(Checkpoint(mixed_twin(), (3, 8, 8), {"data": "none", "accuracy": 0.5}), path)
+    save(Checkpoint(mixed_quantised(), (3, 8, 8), {"data": "none", "accuracy": 0.5}), path)
     return path.read_bytes()
 
 
@@ -67,8 +67,8 @@ def content_of(file: Path) -> dict[str, Any]:
     return content
 
 
-def steps(twin: nn.Module) -> dict[str, int]:
-    return {name: id(module.step) for name, module in twin.named_modules() if isinstance(module, QuantActivation)}
+def steps(quantised: nn.Module) -> dict[str, int]:
+    return {name: id(module.step) for name, module in quantised.named_modules() if isinstance(module, QuantActivation)}
 
 
 # --- round trip --------------------------------------------------------------------------------------------------
@@ -79,38 +79,39 @@ def test_round_trip_is_bit_identical(name: str, tmp_path: Path) -> None:
     torch.manual_seed(1)
     shape = {"lenet": (1, 28, 28), "mixed": (3, 8, 8)}.get(name, (1, 8, 8))
     model = Mixed() if name == "mixed" else build(name, channels=1, classes=10)
-    twin = prepare(model.eval(), 2, 4)
+    quantised = prepare(model.eval(), 2, 4)
     images = torch.rand(8, *shape)
-    calibrate(twin, images)
-    save(Checkpoint(twin, shape, {"a": [1, {"b": None}]}, {"epoch": 3}), tmp_path / "model.pt")
+    calibrate(quantised, images)
+    save(Checkpoint(quantised, shape, {"a": [1, {"b": None}]}, {"epoch": 3}), tmp_path / "model.pt")
     read = load(tmp_path / "model.pt")
-    assert torch.equal(read.twin.eval()(images), twin(images))
+    assert torch.equal(read.model.eval()(images), quantised(images))
     assert (read.input_shape, read.metadata, read.training) == (shape, {"a": [1, {"b": None}]}, {"epoch": 3})
     # of a source line only the file's last folder is kept
     meta = {
-        node.name: (node.meta["module"], "/".join(node.meta["line"].rsplit("/", 2)[-2:])) for node in twin.graph.nodes
+        node.name: (node.meta["module"], "/".join(node.meta["line"].rsplit("/", 2)[-2:]))
+        for node in quantised.graph.nodes
     }
-    assert {node.name: (node.meta["module"], node.meta["line"]) for node in read.twin.graph.nodes} == meta
+    assert {node.name: (node.meta["module"], node.meta["line"]) for node in read.model.graph.nodes} == meta
     save(read, tmp_path / "again.pt")
-    assert torch.equal(load(tmp_path / "again.pt").twin.eval()(images), twin(images))
+    assert torch.equal(load(tmp_path / "again.pt").model.eval()(images), quantised(images))
 
 
 def test_tied_steps_stay_tied_after_training(file: Path) -> None:
-    twin = load(file).twin
-    groups = steps(twin)
+    quantised = load(file).model
+    groups = steps(quantised)
     assert len(set(groups.values())) < len(groups)
-    original = steps(mixed_twin())
+    original = steps(mixed_quantised())
     assert [a == b for a in groups.values() for b in groups.values()] == [
         a == b for a in original.values() for b in original.values()
     ]
-    optimiser = torch.optim.SGD(twin.parameters(), lr=0.1)
-    twin.train()(torch.rand(4, 3, 8, 8)).square().sum().backward()
+    optimiser = torch.optim.SGD(quantised.parameters(), lr=0.1)
+    quantised.train()(torch.rand(4, 3, 8, 8)).square().sum().backward()
     optimiser.step()
     again = file.with_name("again.pt")
-    save(Checkpoint(twin, (3, 8, 8)), again)
-    assert steps(twin) == groups
+    save(Checkpoint(quantised, (3, 8, 8)), again)
+    assert steps(quantised) == groups
     images = torch.rand(2, 3, 8, 8)
-    assert torch.equal(load(again).twin.eval()(images), twin.eval()(images))
+    assert torch.equal(load(again).model.eval()(images), quantised.eval()(images))
 
 
 def test_the_file_is_plain_data(file: Path) -> None:
@@ -120,8 +121,8 @@ def test_the_file_is_plain_data(file: Path) -> None:
 
 
 def test_training_can_go_on_after_loading(file: Path) -> None:
-    twin = load(file).twin
-    assert all(parameter.requires_grad and not parameter.is_meta for parameter in twin.parameters())
+    quantised = load(file).model
+    assert all(parameter.requires_grad and not parameter.is_meta for parameter in quantised.parameters())
 
 
 # --- refused on load ---------------------------------------------------------------------------------------------
@@ -303,7 +304,7 @@ def test_a_legal_new_name_loads(file: Path) -> None:
     content = content_of(file)
     rename_layer("classifier.0")(content)
     torch.save(content, file)
-    assert torch.equal(load(file).twin.eval()(images := torch.rand(2, 3, 8, 8)), mixed_twin()(images))
+    assert torch.equal(load(file).model.eval()(images := torch.rand(2, 3, 8, 8)), mixed_quantised()(images))
 
 
 FORGED: dict[str, Forge] = {
@@ -397,7 +398,7 @@ def test_float_networks_are_not_saved(tmp_path: Path) -> None:
 def test_metadata_that_could_not_be_read_back_is_refused(tmp_path: Path) -> None:
     metadata = {"accuracy": np.float64(0.5), "nested": [{"path": tmp_path}], "fine": 1}
     with pytest.raises(InputError) as caught:
-        save(Checkpoint(mixed_twin(), (3, 8, 8), metadata), tmp_path / "model.pt")
+        save(Checkpoint(mixed_quantised(), (3, 8, 8), metadata), tmp_path / "model.pt")
     assert [problem.where for problem in caught.value.problems] == ["metadata.accuracy", "metadata.nested[0].path"]
     assert not list(tmp_path.iterdir())
 
@@ -408,7 +409,7 @@ def test_full_disk_keeps_the_old_file(file: Path) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
     try:
         with pytest.raises(InputError, match="cannot be written"):
-            save(Checkpoint(mixed_twin(), (3, 8, 8)), file)
+            save(Checkpoint(mixed_quantised(), (3, 8, 8)), file)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert file.read_bytes() == before
@@ -425,7 +426,7 @@ def test_interrupted_write_keeps_the_old_file(file: Path, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(Path, "write_bytes", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        save(Checkpoint(mixed_twin(), (3, 8, 8)), file)
+        save(Checkpoint(mixed_quantised(), (3, 8, 8)), file)
     assert file.read_bytes() == before
     assert list(file.parent.iterdir()) == [file]
 
@@ -434,21 +435,21 @@ def test_places_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "plain").write_text("x")
     for path in (tmp_path / "plain" / "model.pt", tmp_path, Path("/proc/none/model.pt")):
         with pytest.raises(InputError, match=r"cannot be written|is a folder"):
-            save(Checkpoint(mixed_twin(), (3, 8, 8)), path)
+            save(Checkpoint(mixed_quantised(), (3, 8, 8)), path)
     assert [path.name for path in tmp_path.iterdir()] == ["plain"]
 
 
-def test_saving_does_not_change_the_twin(tmp_path: Path) -> None:
-    twin = mixed_twin().train()
-    before = copy.deepcopy(twin.state_dict())
-    save(Checkpoint(twin, (3, 8, 8)), tmp_path / "model.pt")
-    assert twin.training
-    assert all(torch.equal(before[name], tensor) for name, tensor in twin.state_dict().items())
+def test_saving_does_not_change_the_quantised(tmp_path: Path) -> None:
+    quantised = mixed_quantised().train()
+    before = copy.deepcopy(quantised.state_dict())
+    save(Checkpoint(quantised, (3, 8, 8)), tmp_path / "model.pt")
+    assert quantised.training
+    assert all(torch.equal(before[name], tensor) for name, tensor in quantised.state_dict().items())
 
 
 def test_a_checkpoint_names_no_folder_of_the_machine(tmp_path: Path) -> None:
     file = tmp_path / "model.pt"
-    save(Checkpoint(mixed_twin(), (3, 8, 8)), file)
+    save(Checkpoint(mixed_quantised(), (3, 8, 8)), file)
     lines = [node["line"] for node in torch.load(file, weights_only=True)["architecture"]["nodes"]]
     assert any(line.startswith("tests/test_checkpoint.py:") for line in lines)
     assert not any(line.startswith("/") for line in lines)

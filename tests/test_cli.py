@@ -18,7 +18,7 @@ import pytest
 import torch
 from torch import nn
 
-from fastsnn_deploy import netx
+from fastsnn_deploy.formats import netx
 from fastsnn_deploy.quantize.layers import QuantActivation
 from tests.commands import Result, runner
 
@@ -32,12 +32,12 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     return runner(monkeypatch, capsys)
 
 
-def assert_refused(result: Result, folder: Path, *messages: str, code: int = 2) -> None:
+def assert_refused(result: Result, folder: Path, *spikes: str, code: int = 2) -> None:
     """Exit code, one clear message, no traceback, and `folder` as empty as before."""
     assert result.returncode == code, result.stderr
     assert "Traceback" not in result.stderr
     flat = " ".join(result.stderr.split())
-    for message in messages:
+    for message in spikes:
         assert message in flat
     assert list(folder.iterdir()) == []
 

@@ -10,13 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastsnn_deploy import netx
+from fastsnn_deploy.backends.loihi import Board, Detection, detection
 from fastsnn_deploy.cli import doctor
+from fastsnn_deploy.formats import netx
 from fastsnn_deploy.graph import SpikingGraph, with_code
-from fastsnn_deploy.loihi import Board, Detection, detection
-from fastsnn_deploy.population import to_population
-from fastsnn_deploy.quantize.data import load_images
-from fastsnn_deploy.simulate import evaluate, logits, simulate, stream
+from fastsnn_deploy.graph.integer_network import evaluate, logits
+from fastsnn_deploy.simulators.reference import simulate
+from fastsnn_deploy.simulators.streaming import stream
+from fastsnn_deploy.targets.thermometer.network import to_thermometer
+from fastsnn_deploy.training.data import load_images
 from tests.commands import Result, runner
 from tests.test_stream import compiled_once as compiled_once
 from tests.test_stream import stock_network
@@ -53,7 +55,7 @@ def graded_file(graph: SpikingGraph, tmp_path_factory: pytest.TempPathFactory) -
 @pytest.fixture(scope="module")
 def population(graph: SpikingGraph, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, SpikingGraph]:
     """A stock file that says how images enter, and the integer network that it equals."""
-    made = to_population(graph)
+    made = to_thermometer(graph)
     image, readout = made.graph.input, made.graph[made.graph.outputs[0]]
     described = {
         "data": "digits",
@@ -76,7 +78,7 @@ def test_one_by_one(run, net_file: Path, graph: SpikingGraph, emitted: np.ndarra
     assert plain["steps"] == reference.steps
     assert plain["settle_steps"]["max"] == reference.settle_steps.max()
     sent = sum(int(np.count_nonzero(series)) for series in reference.spikes.values())
-    assert plain["messages_per_image"] == sent / SAMPLES
+    assert plain["spikes_per_image"] == sent / SAMPLES
     with np.load(tmp_path / "a" / "run.npz") as arrays:
         assert plain["accuracy"] == (arrays["predictions"] == arrays["labels"]).mean()
         assert set(arrays) == {"predictions", "labels", f"potentials.{graph.outputs[0]}"}
@@ -96,7 +98,7 @@ def test_streamed(run, graded_file: Path, emitted: np.ndarray, tmp_path: Path):
     plain = json.loads(run("run", graded_file, "--stream", "--samples", SAMPLES, "--json", "--out", "s.npz").stdout)
     assert plain["predictions"] == classes(graph, emitted)
     assert plain["exact_images"] == SAMPLES
-    assert plain["messages"] == reference.messages().tolist()
+    assert plain["spikes"] == reference.spikes().tolist()
     with np.load(tmp_path / "s.npz") as arrays:
         assert np.array_equal(arrays["starts"], reference.starts)
     assert "0 of 3 images equal" in run("run", graded_file, "--stream", "--samples", 3, "--steps", 2).stdout
@@ -154,7 +156,7 @@ def test_loihi2_says_what_is_missing(run, net_file: Path, population: tuple[Path
     own = run("run", net_file, "--backend", "loihi2", "--samples", 1)
     assert own.returncode == 3
     assert "SignedIF" in own.stderr
-    assert "--target population" in own.stderr
+    assert "--target stock-lif" in own.stderr
     stock = run("run", population[0], "--backend", "loihi2", "--samples", 1, "--out", "x.npz")
     assert stock.returncode == 3
     for word in ("INRC", "lava-loihi", "NXSDKHOST", "--backend lava"):
@@ -201,14 +203,14 @@ def test_doctor(run):
 def test_doctor_with_hardware(run, monkeypatch):
     board = Board("og01", "oheogulch", "idle")
     found = Detection(lava="0.10.0", lava_dl="0.6.0", lava_loihi=True, slurm=True, boards=(board,))
-    monkeypatch.setattr("fastsnn_deploy.loihi.detect", lambda: found)
+    monkeypatch.setattr("fastsnn_deploy.backends.loihi.detect", lambda: found)
     text = run("doctor").stdout
     assert "og01 (idle)" in text
     assert "INRC" not in text
 
 
 def test_doctor_finds_what_is_broken(run, monkeypatch, tmp_path: Path):
-    monkeypatch.setattr("fastsnn_deploy.loihi.detect", Detection)
+    monkeypatch.setattr("fastsnn_deploy.backends.loihi.detect", Detection)
     monkeypatch.setattr(doctor, "REQUIRED", {"absent": "no_such_module"})
     monkeypatch.setattr(doctor, "SHARED_MEMORY", tmp_path)
     (tmp_path / "psm_0123abcd").touch()

@@ -11,16 +11,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastsnn_deploy.engine import BatchRun, Engine, open_engine
-from fastsnn_deploy.engine.base import recordable
-from fastsnn_deploy.engine.cpu import CpuEngine
-from fastsnn_deploy.engine.cpu.plan import Plan, as_map
-from fastsnn_deploy.engine.cpu.products import Shape, products
-from fastsnn_deploy.engine.cpu.tile import Tile
-from fastsnn_deploy.engine.gpu import GpuEngine
-from fastsnn_deploy.engine.reference import ReferenceEngine
 from fastsnn_deploy.errors import GraphError, InputError
 from fastsnn_deploy.graph import Conv2d, Identity, Input, Linear, Population, Readout, SpikingGraph, SumPool2d
+from fastsnn_deploy.simulators import BatchRun, Engine, open_engine
+from fastsnn_deploy.simulators.batched import ReferenceEngine
+from fastsnn_deploy.simulators.cpu import CpuEngine
+from fastsnn_deploy.simulators.cpu.plan import Plan, as_map
+from fastsnn_deploy.simulators.cpu.products import Shape, products
+from fastsnn_deploy.simulators.cpu.tile import Tile
+from fastsnn_deploy.simulators.engine import recordable
+from fastsnn_deploy.simulators.gpu import GpuEngine
 from tests.random_graphs import random_graph, random_images
 
 SEEDS = st.integers(0, 2**20)
@@ -94,13 +94,13 @@ def test_empty_batches_and_no_steps(name: str, steps: int | None):
 
 
 def heavy_graph(weight: int, inputs: int, positive: bool) -> SpikingGraph:
-    """One linear layer whose charge comes as close to 24 bits as its weights let it."""
+    """One linear layer whose synaptic input comes as close to 24 bits as its weights let it."""
     signs = np.ones((4, inputs)) if positive else np.where(np.arange(inputs) % 2, 1, -1) * np.ones((4, 1))
     image = Input(name="image", shape=(inputs,), step=1.0, low=0, high=255, offset=np.zeros(inputs), scale=1.0)
     first = Identity(name="in", inputs=("image",), shape=(inputs,), weight=np.ones(inputs), exponent=np.zeros(inputs))
     hidden = Population(
         name="hidden", inputs=("in",), shape=(inputs,), threshold=np.full(inputs, 85), bias=np.zeros(inputs),
-        initial=np.full(inputs, 42), charge_scale=np.ones(inputs), ceiling=3, scale=1.0,
+        initial=np.full(inputs, 42), input_scale=np.ones(inputs), ceiling=3, scale=1.0,
     )  # fmt: skip
     last = Linear(
         name="out", inputs=("hidden",), shape=(4,), weight=weight * signs, exponent=np.full(4, 4)
@@ -126,7 +126,7 @@ def test_one_more_bit_is_refused_when_the_graph_is_made():
 
 
 def test_convolutions_whose_windows_miss_the_map_take_the_public_path():
-    """oneDNN leaves such charges undefined; the engine must not ask it."""
+    """oneDNN leaves such synaptic inputs undefined; the engine must not ask it."""
     weight = np.array([[[[3], [-2]]]])
     for padding in ((2, 0), (3, 1)):
         conv = Conv2d(name="conv", inputs=("image",), shape=(1, 1, 1), weight=weight, exponent=[0], padding=padding)
@@ -134,10 +134,10 @@ def test_convolutions_whose_windows_miss_the_map_take_the_public_path():
         conv = replace(conv, shape=shape)
         rows = np.random.default_rng(0).integers(0, 3, (5, 3)).astype(np.uint8)
         way = next(products(conv, Shape((1, 1, 3), shape), 1, None, True))
-        charge = way.call(rows, 1)
+        synaptic_input = way.call(rows, 1)
         expected = conv.apply(rows.reshape(5, 1, 1, 3).astype(np.int64) - 1).transpose(0, 2, 3, 1).reshape(5, -1)
         shift = way.shift(rows.dtype, 1)
-        assert np.array_equal(charge - shift if len(shift) else charge, expected)
+        assert np.array_equal(synaptic_input - shift if len(shift) else synaptic_input, expected)
 
 
 @pytest.mark.parametrize("density", [-1.0, 0.02, 2.0])
@@ -154,7 +154,7 @@ def test_parallel_identities_add_up(density: float):
                   exponent=np.zeros(3), padding=(1, 1))  # fmt: skip
     hidden = Population(
         name="hidden", inputs=("part0", "conv", "part1", "part2", "part3"), shape=(3, 4, 5),
-        threshold=np.full(3, 30_000), bias=np.zeros(3), initial=np.full(3, 15_000), charge_scale=np.ones(3), ceiling=9,
+        threshold=np.full(3, 30_000), bias=np.zeros(3), initial=np.full(3, 15_000), input_scale=np.ones(3), ceiling=9,
         scale=1.0,
     )  # fmt: skip
     last = [replace(part, name=f"last{i}", inputs=("hidden",)) for i, part in enumerate(parts)]
@@ -201,8 +201,13 @@ def test_products_of_narrow_maps_whatever_the_number_of_rows(private: bool, coun
         expected = conv.apply(maps).transpose(0, 2, 3, 1).reshape(count, -1)
         for sent in (rows.astype(np.uint8), (rows - 1).astype(np.float32)):
             zero = 1 if sent.dtype == np.uint8 else 0
-            charge, shift = way.call(sent, zero), way.shift(sent.dtype, zero)
-            assert np.array_equal(charge - shift if len(shift) else charge, expected), (height, width, kernel, stride)
+            synaptic_input, shift = way.call(sent, zero), way.shift(sent.dtype, zero)
+            assert np.array_equal(synaptic_input - shift if len(shift) else synaptic_input, expected), (
+                height,
+                width,
+                kernel,
+                stride,
+            )
 
 
 def test_wrong_arguments_are_refused():

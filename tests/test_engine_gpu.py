@@ -11,19 +11,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastsnn_deploy.engine.base import Activity, BatchRun, Recording, recordable
-from fastsnn_deploy.engine.gpu import GpuEngine, engine, kernels, neurons, products
-from fastsnn_deploy.engine.gpu.tile import Tile
-from fastsnn_deploy.engine.reference import ReferenceEngine
 from fastsnn_deploy.errors import InputError
-from fastsnn_deploy.graph import (
-    Identity,
-    Input,
-    Population,
-    Schedule,
-    SpikingGraph,
-)
+from fastsnn_deploy.graph import Identity, Input, Population, Schedule, SpikingGraph
 from fastsnn_deploy.graph.neurons import EMISSIONS
+from fastsnn_deploy.simulators.batched import ReferenceEngine
+from fastsnn_deploy.simulators.engine import Activity, BatchRun, Recording, recordable
+from fastsnn_deploy.simulators.gpu import GpuEngine, engine, kernels, neurons, products
+from fastsnn_deploy.simulators.gpu.tile import Tile
 from tests.random_graphs import random_graph, random_images
 
 SEEDS = st.integers(0, 2**20)
@@ -129,9 +123,9 @@ def test_a_tile_too_large_for_the_device_is_halved(monkeypatch: pytest.MonkeyPat
 
 
 def test_unrolled_windows_in_parts(monkeypatch: pytest.MonkeyPatch):
-    from fastsnn_deploy.engine.gpu import charges, statistics
+    from fastsnn_deploy.simulators.gpu import statistics, synaptic_inputs
 
-    monkeypatch.setitem(charges.WORKSPACE, "cpu", 1000)
+    monkeypatch.setitem(synaptic_inputs.WORKSPACE, "cpu", 1000)
     monkeypatch.setattr(statistics, "PART", 100)
     for seed in range(4):
         graph = random_graph(seed)
@@ -149,8 +143,8 @@ def test_no_images_and_no_steps():
         for name in graph.outputs:
             assert run.outputs[name].shape == (length, len(emitted), *graph[name].shape)
         for name, activity in run.activity.items():
-            assert activity.messages.shape == activity.payload.shape == graph[name].shape
-            assert not activity.messages.any()
+            assert activity.spikes.shape == activity.payload.shape == graph[name].shape
+            assert not activity.spikes.any()
             assert activity.per_step.tolist() == [0] * length
             assert run.recorded[name].spikes.shape == (length, len(emitted), *graph[name].shape)
 
@@ -176,7 +170,7 @@ def one_neuron(code: str, **options: int) -> SpikingGraph:
     population = Population(
         name="pop", inputs=("arm",), shape=(1, 1, 1), threshold=np.array([2]),
         bias=np.array([options.get("bias", 0)]), initial=np.array([options.get("initial", 1)]),
-        charge_scale=np.ones(1), ceiling=options.get("ceiling", 30), floor=-4, code=code, scale=1.0,
+        input_scale=np.ones(1), ceiling=options.get("ceiling", 30), floor=-4, code=code, scale=1.0,
     )  # fmt: skip
     return SpikingGraph((source, arm, population), ("pop",))
 
@@ -261,12 +255,12 @@ def test_without_triton_pytorch_alone_runs(monkeypatch: pytest.MonkeyPatch):
     assert kernels.load_kernels(cpu) is None
     monkeypatch.setenv("TRITON_INTERPRET", "1")
     monkeypatch.setitem(sys.modules, "triton", None)
-    monkeypatch.delitem(sys.modules, "fastsnn_deploy.engine.gpu.triton_source", raising=False)
+    monkeypatch.delitem(sys.modules, "fastsnn_deploy.simulators.gpu.triton_source", raising=False)
     assert kernels.load_kernels(cpu) is None
 
 
 def test_the_engine_is_found_by_name():
-    from fastsnn_deploy.engine.base import ENGINES
+    from fastsnn_deploy.simulators.engine import ENGINES
 
     assert ENGINES["gpu"] is GpuEngine
     assert GpuEngine.name == "gpu"

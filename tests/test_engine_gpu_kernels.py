@@ -18,7 +18,6 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 
-from fastsnn_deploy.engine.gpu import GpuEngine, engine, kernels, neurons
 from fastsnn_deploy.graph import (
     Concat,
     Conv2d,
@@ -33,6 +32,7 @@ from fastsnn_deploy.graph import (
     SpikingGraph,
 )
 from fastsnn_deploy.graph.neurons import EMISSIONS
+from fastsnn_deploy.simulators.gpu import GpuEngine, engine, kernels, neurons
 from tests.random_graphs import random_graph, random_images
 from tests.test_engine_gpu import compare, names_of, random_states
 
@@ -48,12 +48,12 @@ def check_kernels() -> None:
     advance, advance_conv = kernels.Kernels.advance, kernels.Kernels.advance_conv
 
     def counted(self, cell, state, drive, spikes):
-        used["settling" if drive is None else f"charge {cell.code}"] += 1
+        used["settling" if drive is None else f"synaptic input {cell.code}"] += 1
         return advance(self, cell, state, drive, spikes)
 
     def counted_conv(self, conv, cell, state, arriving, first, drive, spikes, beside=None):
         used.update([f"conv {cell.code}", f"{conv.digits} digits", f"spikes {spikes.dtype}"])
-        used.update(["more charge"] * (drive.charge is not None) + ["identity"] * (beside is not None))
+        used.update(["more synaptic input"] * (drive.synaptic_input is not None) + ["identity"] * (beside is not None))
         return advance_conv(self, conv, cell, state, arriving, first, drive, spikes, beside)
 
     kernels.Kernels.advance, kernels.Kernels.advance_conv = counted, counted_conv
@@ -71,8 +71,16 @@ def check_kernels() -> None:
     assert loaded is not None
     for code in loaded.source.EMISSION_KERNELS:
         check_emission(loaded, code)
-    wanted = {f"{kind} {code}" for kind in ("conv", "charge") for code in ("unary", "graded")}
-    wanted |= {"settling", "1 digits", "2 digits", "more charge", "identity", "spikes torch.int8", "spikes torch.int16"}
+    wanted = {f"{kind} {code}" for kind in ("conv", "synaptic_input") for code in ("unary", "graded")}
+    wanted |= {
+        "settling",
+        "1 digits",
+        "2 digits",
+        "more synaptic input",
+        "identity",
+        "spikes torch.int8",
+        "spikes torch.int16",
+    }
     assert wanted <= used.keys(), wanted - used.keys()
     print("equal")
 
@@ -105,7 +113,7 @@ def every_path(code: str, ceiling: int) -> SpikingGraph:
         threshold = rng.integers(30, 300, shape[0])
         return Population(
             name=name, inputs=inputs, shape=shape, threshold=threshold, bias=rng.integers(-99, 99, shape[0]),
-            initial=threshold // 2, charge_scale=np.ones(shape[0]), ceiling=ceiling, code=code, scale=1.0,
+            initial=threshold // 2, input_scale=np.ones(shape[0]), ceiling=ceiling, code=code, scale=1.0,
         )  # fmt: skip
 
     nodes = (
@@ -181,7 +189,7 @@ def check_compilation() -> None:
     from triton.runtime import driver
 
     driver.set_active(Hopper())
-    from fastsnn_deploy.engine.gpu import triton_source
+    from fastsnn_deploy.simulators.gpu import triton_source
 
     neuron, conv = CompiledOnly(triton_source.advance_neurons), CompiledOnly(triton_source.advance_conv)
     source = SimpleNamespace(EMISSION_KERNELS=triton_source.EMISSION_KERNELS, advance_neurons=neuron, advance_conv=conv)

@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastsnn_deploy.engine.cpu import CpuEngine, convolution, fused, walk, winograd
-from fastsnn_deploy.engine.cpu import products as ways
-from fastsnn_deploy.engine.cpu.assembly import available
-from fastsnn_deploy.engine.cpu.plan import as_map
-from fastsnn_deploy.engine.cpu.products import Shape, products
-from fastsnn_deploy.engine.reference import ReferenceEngine
 from fastsnn_deploy.graph import Conv2d, Identity, Input, Population, Readout, Schedule, SpikingGraph
+from fastsnn_deploy.simulators.batched import ReferenceEngine
+from fastsnn_deploy.simulators.cpu import CpuEngine, convolution, fused, launch, winograd
+from fastsnn_deploy.simulators.cpu import products as ways
+from fastsnn_deploy.simulators.cpu.assembly import available
+from fastsnn_deploy.simulators.cpu.plan import as_map
+from fastsnn_deploy.simulators.cpu.products import Shape, products
 from tests.test_engine import assert_equal_runs, recorded_nodes
 
 SIDES = st.integers(1, 7)
@@ -29,7 +29,7 @@ PAIRS = st.tuples(st.integers(1, 3), st.integers(1, 3))
     st.tuples(st.integers(1, 4), st.integers(1, 4)), PAIRS, st.tuples(st.integers(0, 3), st.integers(0, 3)), PAIRS,
     st.integers(1, 41), st.integers(0, 127),
 )  # fmt: skip
-def test_all_ways_to_multiply_give_the_same_charge(
+def test_all_ways_to_multiply_give_the_same_synaptic_input(
     seed: int, inputs: int, outputs: int, size: tuple[int, int], kernel: tuple[int, int], stride: tuple[int, int],
     padding: tuple[int, int], dilation: tuple[int, int], count: int, zero: int,
 ):  # fmt: skip
@@ -45,9 +45,9 @@ def test_all_ways_to_multiply_give_the_same_charge(
     found = []
     for way in products(conv, shape, max(zero, 1), None, True):
         if way.convolution is None and found and not ways._windows_meet_the_map(conv, shape):
-            continue  # PyTorch leaves the charge of such windows undefined, and the trial of a plan refuses it
-        charge, shift = way.call(rows, zero), way.shift(rows.dtype, zero)
-        found.append(charge - shift if len(shift) else charge)
+            continue  # PyTorch leaves the synaptic input of such windows undefined, and the trial of a plan refuses it
+        synaptic_input, shift = way.call(rows, zero), way.shift(rows.dtype, zero)
+        found.append(synaptic_input - shift if len(shift) else synaptic_input)
     maps = (rows.astype(np.int64) - zero).reshape(count, *size, inputs).transpose(0, 3, 1, 2)
     expected = conv.apply(maps).transpose(0, 2, 3, 1).reshape(count, -1)
     assert np.array_equal(found[0], expected)
@@ -77,7 +77,7 @@ def wide_graph(
     populations = [
         Population(
             name=name, inputs=arms, shape=shape, threshold=theta, bias=rng.integers(-90, 90, len(theta)),
-            initial=theta // 2, charge_scale=np.ones(len(theta)), ceiling=ceiling, scale=1.0, code=code,
+            initial=theta // 2, input_scale=np.ones(len(theta)), ceiling=ceiling, scale=1.0, code=code,
         )
         for name, arms, shape, theta in (
             ("a", ("first",), first.shape, thresholds[0]),
@@ -130,7 +130,7 @@ def test_bands_and_slices_do_not_matter(monkeypatch: pytest.MonkeyPatch, window:
     monkeypatch.setattr(winograd, "TERM_BYTES", 50_000)
     monkeypatch.setattr(winograd, "SLICE_BYTES", 1)
     monkeypatch.setattr(convolution, "SLICE_BYTES", 1)
-    monkeypatch.setattr(walk, "CACHE_BYTES", 1)
+    monkeypatch.setattr(launch, "CACHE_BYTES", 1)
     equal(graph, 9)
 
 

@@ -15,28 +15,23 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from fastsnn_deploy import netx
-from fastsnn_deploy.engine import open_engine
+from fastsnn_deploy.analysis.counting import count
+from fastsnn_deploy.analysis.curve import curve_rows
+from fastsnn_deploy.analysis.evaluate import evaluate, ranks
+from fastsnn_deploy.analysis.evaluation import Evaluation, nothing, sources_of
+from fastsnn_deploy.analysis.evaluation_counts import counts_of
+from fastsnn_deploy.analysis.serialise import pack, unpack
 from fastsnn_deploy.errors import InputError
-from fastsnn_deploy.evaluate import (
-    Evaluation,
-    counts_of,
-    curve_rows,
-    evaluate,
-    integer_logits,
-    integer_outputs,
-    nothing,
-    ranks,
-    twin_logits,
-)
-from fastsnn_deploy.evaluate.evaluation import sources_of
-from fastsnn_deploy.evaluate.wire import pack, unpack
+from fastsnn_deploy.formats import netx
 from fastsnn_deploy.graph import Input, Linear, MaxPool2d, Readout, SpikingGraph, with_code
-from fastsnn_deploy.profile import count
+from fastsnn_deploy.graph.integer_network import evaluate as integer_network
+from fastsnn_deploy.graph.integer_network import logits
 from fastsnn_deploy.quantize import load
-from fastsnn_deploy.quantize.data import load_images
-from fastsnn_deploy.simulate import evaluate as integer_network
-from fastsnn_deploy.simulate import logits, simulate
+from fastsnn_deploy.simulators import open_engine
+from fastsnn_deploy.simulators.integer import integer_logits, integer_outputs
+from fastsnn_deploy.simulators.reference import simulate
+from fastsnn_deploy.training.answers import quantised_logits
+from fastsnn_deploy.training.data import load_images
 from tests.random_graphs import random_graph, random_images
 
 NET = Path(__file__).parents[1] / "netx_exports" / "digits-2bit-unary.net"
@@ -61,9 +56,9 @@ def drawn_data(graph: SpikingGraph, seed: int, images: int = 5) -> tuple[np.ndar
 
 
 def plain(graph: SpikingGraph, levels: np.ndarray, labels: np.ndarray, steps: int | None = None) -> dict:
-    """Each image alone, its classes sorted by Python at each step, its messages counted by NumPy."""
+    """Each image alone, its classes sorted by Python at each step, its spikes counted by NumPy."""
     answers, settle, per_step = [], [], []
-    messages = {node.name: np.zeros(node.shape, dtype=np.int64) for node in sources_of(graph)}
+    spikes = {node.name: np.zeros(node.shape, dtype=np.int64) for node in sources_of(graph)}
     name = graph.outputs[0]
     for image, label in zip(levels, labels, strict=True):
         run = simulate(graph, graph.input.encode(image[None]), steps)
@@ -75,7 +70,7 @@ def plain(graph: SpikingGraph, levels: np.ndarray, labels: np.ndarray, steps: in
         answers.append(places)
         settle.append(int(run.settle_steps[0]))
         for key, spikes in run.spikes.items():
-            messages[key] += np.count_nonzero(spikes, axis=(0, 1))
+            spikes[key] += np.count_nonzero(spikes, axis=(0, 1))
         per_step.append([sum(int(np.count_nonzero(s[t])) for s in run.spikes.values()) for t in range(run.steps)])
     length = max(settle) if steps is None else steps
     late = [[places[min(step, len(places) - 1)] for step in range(length)] for places in answers]
@@ -83,7 +78,7 @@ def plain(graph: SpikingGraph, levels: np.ndarray, labels: np.ndarray, steps: in
         "settle": settle,
         "correct": {k: sum(places[-1] < k for places in answers) for k in KS},
         "curve": {k: [sum(places[step] < k for places in late) for step in range(length)] for k in KS},
-        "messages": messages,
+        "spikes": spikes,
         "per_step": [sum(sent[t] for sent in per_step if t < len(sent)) for t in range(length)],
     }
 
@@ -112,9 +107,9 @@ def test_equals_each_image_alone_for_any_batch(seed: int, code: str, fixed: int 
         assert entry.curve.tolist() == expected["curve"][entry.k]
         assert whole.accuracy(entry.k) == entry.correct / 5
     for name, activity in whole.activity.items():
-        np.testing.assert_array_equal(activity.messages, expected["messages"][name])
-    assert whole.messages_per_step.tolist() == expected["per_step"]
-    assert whole.messages == sum(expected["per_step"])
+        np.testing.assert_array_equal(activity.spikes, expected["spikes"][name])
+    assert whole.spikes_per_step.tolist() == expected["per_step"]
+    assert whole.spikes == sum(expected["per_step"])
     for batch in (1, 2, 3):
         assert same(run_it(graph, levels, labels, steps=fixed, batch=batch), whole)
 
@@ -131,9 +126,9 @@ def test_operations_equal_the_profile(seed: int, code: str, fixed: int | None):
     assert found.synaptic_operations == counts.total("synaptic_operations") + counts.total("undelivered_operations")
     if fixed is None:
         assert counts.total("undelivered_operations") == 0
-    assert found.messages == counts.total("messages")
+    assert found.spikes == counts.total("spikes")
     assert found.neuron_updates == counts.total("neuron_updates")
-    assert found.charged_steps == counts.steps
+    assert found.counted_steps == counts.steps
 
 
 @settings(max_examples=25)
@@ -168,15 +163,17 @@ def test_integer_outputs_are_those_of_the_integer_network(seed: int):
     assert integer_outputs(graph, levels[:0]).shape == (0, *graph[name].shape)
 
 
-def test_answers_of_the_twin(checkpoint_file: Path):
-    twin, images = load(checkpoint_file).twin, load_images("digits", "test")
+def test_answers_of_the_quantised(checkpoint_file: Path):
+    quantised, images = load(checkpoint_file).model, load_images("digits", "test")
     seen: list[tuple[int, int]] = []
-    found = twin_logits(twin.train(), images, batch=200, progress=lambda done, total: seen.append((done, total)))
+    found = quantised_logits(
+        quantised.train(), images, batch=200, progress=lambda done, total: seen.append((done, total))
+    )
     assert seen == [(200, 360), (360, 360)]
     assert found.shape == (360, 10)
     assert found.dtype == np.float32
     with torch.no_grad():
-        np.testing.assert_allclose(found, twin.eval()(images.raw(slice(0, 360))).numpy(), rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(found, quantised.eval()(images.raw(slice(0, 360))).numpy(), rtol=1e-4, atol=1e-5)
     assert (
         float((found.argmax(1) == images.labels.numpy()).mean()) == load(checkpoint_file).metadata["quantised_accuracy"]
     )
@@ -233,7 +230,7 @@ def silent() -> SpikingGraph:
 def test_a_network_that_never_changes_answers_with_its_zeros():
     graph, labels = silent(), np.array([0, 1, 0, 4])
     still = evaluate(graph, np.zeros((4, 3), dtype=np.int64), labels, topk=KS)
-    assert (still.length, still.messages, still.synaptic_operations, still.neuron_updates) == (0, 0, 0, 0)
+    assert (still.length, still.spikes, still.synaptic_operations, still.neuron_updates) == (0, 0, 0, 0)
     assert [entry.correct for entry in still.topk] == [2, 3, 4]
     assert curve_rows(still) == []
     moved = evaluate(graph, np.ones((1, 3), dtype=np.int64), np.array([0]), topk=KS)

@@ -12,17 +12,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastsnn_deploy import netx
-from fastsnn_deploy.engine import ENGINES
+from fastsnn_deploy.analysis.curve import curve_csv
+from fastsnn_deploy.analysis.evaluate import evaluate
+from fastsnn_deploy.analysis.evaluation import nothing
+from fastsnn_deploy.analysis.gathering import gather
 from fastsnn_deploy.errors import BackendError, InputError
-from fastsnn_deploy.evaluate import (
-    curve_csv,
-    evaluate,
-    gather,
-    nothing,
-)
+from fastsnn_deploy.formats import netx
 from fastsnn_deploy.processes import Processes, available_cores
-from fastsnn_deploy.quantize.data import load_images
+from fastsnn_deploy.simulators import ENGINES
+from fastsnn_deploy.training.data import load_images
 from tests.commands import Result, runner
 from tests.test_evaluate import KS, silent
 

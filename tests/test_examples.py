@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastsnn_deploy import netx
-from fastsnn_deploy.quantize.data import load_images
-from fastsnn_deploy.simulate import evaluate, logits, simulate
+from fastsnn_deploy.formats import netx
+from fastsnn_deploy.graph.integer_network import evaluate, logits
+from fastsnn_deploy.simulators.reference import simulate
+from fastsnn_deploy.training.data import load_images
 
 ROOT = Path(__file__).resolve().parent.parent
 MANIFEST = json.loads((ROOT / "netx_exports" / "manifest.json").read_text(encoding="utf-8"))
@@ -51,6 +52,6 @@ def test_the_readme_quotes_the_manifest():
         row = next(
             line for line in text.splitlines() if f"{entry['test_images']:,} test images" in line and "|" in line
         )
-        for quantity in ("twin_accuracy", "integer_accuracy"):
+        for quantity in ("quantised_accuracy", "integer_accuracy"):
             assert f" {100 * entry[quantity]:.2f} % " in row
         assert f"{entry['verified_on_lava']['integers_compared']:,} integers, 0 differ" in row

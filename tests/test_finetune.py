@@ -17,18 +17,19 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, fx, nn
 
+from fastsnn_deploy.analysis.evaluate import evaluate
 from fastsnn_deploy.cli.main import main
+from fastsnn_deploy.convert.convert import convert
 from fastsnn_deploy.errors import InputError, LoweringError
-from fastsnn_deploy.evaluate import evaluate, integer_outputs
-from fastsnn_deploy.finetune import Finetuner, LayerRecord, Settings, find_layers, published_graph
-from fastsnn_deploy.finetune import finetune as module
-from fastsnn_deploy.finetune.layers import activation, proxy, spike_rates
 from fastsnn_deploy.graph import Schedule
-from fastsnn_deploy.lower import convert
 from fastsnn_deploy.quantize import Checkpoint, load, prepare, save
-from fastsnn_deploy.quantize.canonical import canonicalise
-from fastsnn_deploy.quantize.data import Images, load_images
+from fastsnn_deploy.quantize.capture import canonicalise
 from fastsnn_deploy.quantize.layers import QuantActivation
+from fastsnn_deploy.simulators.integer import integer_outputs
+from fastsnn_deploy.training import finetune as module
+from fastsnn_deploy.training.data import Images, load_images
+from fastsnn_deploy.training.finetune import Finetuner, LayerRecord, Settings, published_graph
+from fastsnn_deploy.training.finetune_layers import activation, find_layers, proxy, spike_rates
 from tests.random_networks import random_network
 
 FEW = Settings(images=100, held_out=200, batch=25, learning_rate=0.01)
@@ -57,7 +58,7 @@ def finetuner(checkpoint: Checkpoint, data: Images, wanted: Settings = FEW, **op
 
 
 def state_of(checkpoint: Checkpoint) -> dict[str, Tensor]:
-    return canonicalise(checkpoint.twin).state_dict()
+    return canonicalise(checkpoint.model).state_dict()
 
 
 def different(a: Checkpoint, b: Checkpoint) -> set[str]:
@@ -69,9 +70,9 @@ def different(a: Checkpoint, b: Checkpoint) -> set[str]:
 
 def distance(source: Checkpoint, tuned: Checkpoint, data: Images, code: str) -> float:
     """Mean squared error of the last layer's counts after the window to the activation of `source`, on other images."""
-    twin, graph = canonicalise(source.twin).eval(), published_graph(tuned, code)
-    layer = find_layers(twin, graph)[-1]
-    target = activation(twin, layer, data.raw(slice(600, 800)))
+    quantised, graph = canonicalise(source.model).eval(), published_graph(tuned, code)
+    layer = find_layers(quantised, graph)[-1]
+    target = activation(quantised, layer, data.raw(slice(600, 800)))
     emitted = graph.input.encode(data.levels[600:800].numpy())
     return float(((spike_rates(graph, (layer.name,), emitted, "cpu", 1)[layer.name] - target) ** 2).mean())
 
@@ -92,18 +93,18 @@ def test_the_published_schedule(checkpoint: Checkpoint, data: Images):
 @given(seed=st.integers(0, 10_000))
 def test_a_layer_on_settled_counts_is_the_activation(seed: int):
     network, shape, images = random_network(seed, blocks=2)
-    twin = canonicalise(network).eval()
+    quantised = canonicalise(network).eval()
     try:
-        graph = convert(Checkpoint(twin, shape))
+        graph = convert(Checkpoint(quantised, shape))
     except LoweringError:
         assume(False)
     emitted = graph.input.encode(np.round(images * 16).astype(np.int64))
-    for layer in find_layers(twin, graph):
+    for layer in find_layers(quantised, graph):
         rates = spike_rates(graph, (*layer.sources, layer.name), emitted, "reference", 1)
         own = rates.pop(layer.name)
-        smooth = proxy(twin, graph, layer, torch.from_numpy(images).float(), rates)
+        smooth = proxy(quantised, graph, layer, torch.from_numpy(images).float(), rates)
         torch.testing.assert_close(smooth, own)
-        torch.testing.assert_close(activation(twin, layer, torch.from_numpy(images).float()), own)
+        torch.testing.assert_close(activation(quantised, layer, torch.from_numpy(images).float()), own)
 
 
 def test_a_layer_learns(checkpoint: Checkpoint, data: Images):
@@ -151,32 +152,32 @@ def test_force_keeps_every_change(checkpoint: Checkpoint, data: Images):
     tuner = finetuner(checkpoint, data, dataclasses.replace(FEW, force=True, images=50, held_out=10))
     tuned = tuner.run()
     changed = different(checkpoint, tuned)
-    twin = canonicalise(checkpoint.twin)
+    quantised = canonicalise(checkpoint.model)
     for layer in tuner.layers:
         assert set(layer.parameters) & changed
-    assert not any(isinstance(twin.get_submodule(name.rpartition(".")[0]), QuantActivation) for name in changed)
+    assert not any(isinstance(quantised.get_submodule(name.rpartition(".")[0]), QuantActivation) for name in changed)
     assert not any("running" in name or "num_batches" in name for name in changed)
     assert all(record["kept"] for record in tuned.metadata["finetune"]["layers"])
-    assert all(parameter.requires_grad for parameter in tuned.twin.parameters())
+    assert all(parameter.requires_grad for parameter in tuned.model.parameters())
 
 
 def test_only_the_tuned_layer_has_gradients(checkpoint: Checkpoint, data: Images, monkeypatch: pytest.MonkeyPatch):
-    twins: list[fx.GraphModule] = []
+    quantiseds: list[fx.GraphModule] = []
     saved: list[int] = []
     seen: list[set[str]] = []
 
-    def watched(twin: fx.GraphModule, *arguments: Any) -> Tensor:
-        twins.append(twin)
+    def watched(quantised: fx.GraphModule, *arguments: Any) -> Tensor:
+        quantiseds.append(quantised)
         kept: list[Tensor] = []
         with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
-            result = proxy(twin, *arguments)
+            result = proxy(quantised, *arguments)
         saved.append(len(kept))
         return result
 
     step = torch.optim.SGD.step
 
     def checked(self: torch.optim.SGD, *arguments: Any) -> Any:
-        seen.append({name for name, parameter in twins[-1].named_parameters() if parameter.grad is not None})
+        seen.append({name for name, parameter in quantiseds[-1].named_parameters() if parameter.grad is not None})
         return step(self, *arguments)
 
     monkeypatch.setattr(module, "proxy", watched)
@@ -184,10 +185,10 @@ def test_only_the_tuned_layer_has_gradients(checkpoint: Checkpoint, data: Images
     tuner = finetuner(checkpoint, data, Settings(images=20, held_out=10, batch=20))
     tuned = tuner.run()
     assert seen == [set(layer.parameters) for layer in tuner.layers]
-    assert all(parameter.grad is None for parameter in tuned.twin.parameters())
+    assert all(parameter.grad is None for parameter in tuned.model.parameters())
     whole: list[Tensor] = []
     with torch.autograd.graph.saved_tensors_hooks(lambda t: whole.append(t) or t, lambda t: t):
-        tuned.twin(data.raw(slice(0, 20)))
+        tuned.model(data.raw(slice(0, 20)))
     assert max(saved) < len(whole) / 2  # what is kept for a gradient does not grow with the depth
 
 
@@ -232,10 +233,10 @@ def test_wrong_settings(checkpoint: Checkpoint, data: Images):
 
 def test_a_network_without_inner_layers(data: Images):
     network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.ReLU(), nn.Flatten(), nn.Linear(72, 10))
-    twin = prepare(network.eval(), bits=2, mean=(0.3,), std=(0.4,), input_step=1 / 16, input_levels=(0, 16))
-    twin(data.raw(slice(0, 50)))
+    quantised = prepare(network.eval(), bits=2, mean=(0.3,), std=(0.4,), input_step=1 / 16, input_levels=(0, 16))
+    quantised(data.raw(slice(0, 50)))
     with pytest.raises(InputError, match="nothing can be fine-tuned"):
-        Finetuner(Checkpoint(twin, (1, 8, 8)), data, FEW)
+        Finetuner(Checkpoint(quantised, (1, 8, 8)), data, FEW)
 
 
 def test_a_layer_that_diverges(checkpoint: Checkpoint, data: Images, tmp_path: Path):
@@ -265,9 +266,9 @@ def test_wrong_states(checkpoint: Checkpoint, data: Images, tmp_path: Path):
         finetuner(checkpoint, data, state_file=state, progress=stop).run()
     with pytest.raises(InputError, match="another run"):
         resume(dataclasses.replace(FEW, seed=1))
-    other = dataclasses.replace(checkpoint, twin=copy.deepcopy(checkpoint.twin))
+    other = dataclasses.replace(checkpoint, model=copy.deepcopy(checkpoint.model))
     with torch.no_grad():
-        next(other.twin.parameters()).add_(1e-3)
+        next(other.model.parameters()).add_(1e-3)
     with pytest.raises(InputError, match="another run"):
         resume(given=other)
     content = torch.load(state, weights_only=True)

@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import nn
 
+from fastsnn_deploy.convert.fit import MAX_THRESHOLD
+from fastsnn_deploy.graph.integer_network import evaluate, logits
 from fastsnn_deploy.graph.ranges import STATE_MAX, ranges
-from fastsnn_deploy.lower.fit import MAX_THRESHOLD
 from fastsnn_deploy.quantize.layers import QuantInput
-from fastsnn_deploy.simulate import evaluate, logits
 from tests.random_networks import reference
 from tests.test_lower import activation, compared_alone, conv, exact, image, lowered, norm, pixels
 
@@ -60,7 +60,8 @@ def test_a_large_threshold_of_a_channel_that_is_alive_costs_no_weight_bits():
 @pytest.mark.parametrize("gain", [64.0, 2.0**14, -(2.0**20), 2.0**60])
 @pytest.mark.parametrize("bits", [1, 8])
 def test_huge_gains_saturate(gain: float, bits: int):
-    """One unit of charge is many counts; where the charge is 0 the bias alone decides, at full resolution."""
+    """One unit of synaptic input is many counts; where the synaptic input is 0 the bias alone decides, at full
+    resolution."""
     layers = image(), conv(2, 2, 1, weight_bits=2), norm([gain, 1.0], [3.4375, 0.5]), activation(1.0, bits)
     exact(nn.Sequential(*layers))
 
@@ -149,7 +150,7 @@ def test_a_shortcut_that_8_bits_cannot_hold_has_a_second_synapse():
     assert {coarse.name, fine.name} < set(graph["act"].inputs)
     assert coarse.delay == fine.delay
     weight = (coarse.effective_weight + fine.effective_weight).astype(np.float64)
-    wanted = graph["skip"].scale / graph["act"].charge_scale
+    wanted = graph["skip"].scale / graph["act"].input_scale
     assert np.abs(weight / wanted - 1).max() < 2**-16
     assert np.abs(coarse.effective_weight / wanted - 1).max() > 2**-12
 

@@ -30,8 +30,9 @@ from fastsnn_deploy.graph import (
     save,
 )
 from fastsnn_deploy.graph.arithmetic import exact_matmul, quantise, round_half_up, spread
+from fastsnn_deploy.graph.integer_network import evaluate
 from fastsnn_deploy.graph.ranges import STATE_MAX, ranges
-from fastsnn_deploy.simulate import evaluate, simulate
+from fastsnn_deploy.simulators.reference import simulate
 from tests.random_graphs import random_graph, random_images
 
 SEEDS = st.integers(0, 2**20)
@@ -47,7 +48,7 @@ def small_graph(**changes: dict) -> SpikingGraph:
         ),
         Population(
             name="pop", inputs=("conv",), shape=(2, 2, 3), threshold=np.full(2, 8), bias=np.zeros(2, int),
-            initial=np.full(2, 4), charge_scale=np.ones(2), ceiling=3, scale=1.0,
+            initial=np.full(2, 4), input_scale=np.ones(2), ceiling=3, scale=1.0,
         ),
         Flatten(name="flat", inputs=("pop",), shape=(12,)),
         Linear(name="fc", inputs=("flat",), shape=(3,), weight=np.ones((3, 12), int), exponent=np.zeros(3, int)),
@@ -70,7 +71,7 @@ def small_graph(**changes: dict) -> SpikingGraph:
         ("pop", {"scale": float("nan")}, "scales must be positive"),
         ("pop", {"shape": (2, 3, 2)}, "has shape (2, 3, 2), but its inputs make (2, 2, 3)"),
         ("pop", {"inputs": ()}, "reads nothing"),
-        ("pop", {"inputs": ("image",)}, "reads charge, but 'image' emits spikes"),
+        ("pop", {"inputs": ("image",)}, "reads synaptic input, but 'image' emits spikes"),
         ("conv", {"exponent": np.array([0, 14])}, "exponents span [0, 14]"),
         ("conv", {"exponent": np.array([-1, 0])}, "exponents span [-1, 0]"),
         ("conv", {"delay": 0}, "delay (0,)"),
@@ -127,7 +128,7 @@ def test_outputs_and_inputs_are_checked():
 def test_a_synapse_feeds_one_population():
     nodes = small_graph().nodes
     with pytest.raises(GraphError, match="feeds 2 populations"):
-        SpikingGraph((*nodes, replace(nodes[2], name="twin")), ("out",))
+        SpikingGraph((*nodes, replace(nodes[2], name="quantised")), ("out",))
 
 
 def test_a_max_pool_window_beside_the_map_is_refused():
@@ -266,9 +267,9 @@ def test_a_failing_write_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.
 
 def test_rounding_is_half_up():
     assert round_half_up([-2.5, -1.5, -0.5, 0.5, 1.5, 2.5]).tolist() == [-2, -1, 0, 1, 2, 3]
-    charges = np.arange(-9, 20)
-    expected = [min(max((int(a) + 2) // 5, 0), 3) for a in charges]
-    assert quantise(charges, np.int64(5), np.int64(2), 0, 3).tolist() == expected
+    synaptic_inputs = np.arange(-9, 20)
+    expected = [min(max((int(a) + 2) // 5, 0), 3) for a in synaptic_inputs]
+    assert quantise(synaptic_inputs, np.int64(5), np.int64(2), 0, 3).tolist() == expected
 
 
 @given(st.integers(-(10**6), 10**6), st.integers(1, 40))

@@ -11,10 +11,10 @@ import torch
 from PIL import Image
 
 from fastsnn_deploy.errors import InputError
-from fastsnn_deploy.quantize.data import load_images
-from fastsnn_deploy.quantize.image_files import ImageFiles
-from fastsnn_deploy.quantize.recipe import Recipe, Stage
-from fastsnn_deploy.quantize.train import Trainer
+from fastsnn_deploy.training.data import load_images
+from fastsnn_deploy.training.image_files import ImageFiles
+from fastsnn_deploy.training.recipe import Recipe, Stage
+from fastsnn_deploy.training.trainer import Trainer
 
 
 def test_large_folders_stay_in_their_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -24,7 +24,7 @@ def test_large_folders_stay_in_their_files(tmp_path: Path, monkeypatch: pytest.M
         pixels = rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(tmp_path / split / label / f"{i}.png")
     whole = load_images("folder", "train", tmp_path)
-    monkeypatch.setattr("fastsnn_deploy.quantize.data.IN_MEMORY", 100)
+    monkeypatch.setattr("fastsnn_deploy.training.data.IN_MEMORY", 100)
     images = load_images("folder", "train", tmp_path)
     assert isinstance(images.levels, ImageFiles)
     assert (images.shape, images.mean, len(images.levels)) == (whole.shape, whole.mean, 6)
@@ -39,9 +39,9 @@ def test_large_folders_stay_in_their_files(tmp_path: Path, monkeypatch: pytest.M
         name="small", data="folder", model="vgg11", model_options={"width": 2}, batch_size=2,
         stages=(Stage(epochs=1, learning_rate=0.1, bits=2),),
     )  # fmt: skip
-    streamed = Trainer(recipe, tmp_path / "model.pt", data_root=tmp_path).run().twin.state_dict()
-    monkeypatch.setattr("fastsnn_deploy.quantize.data.IN_MEMORY", 2**30)
-    held = Trainer(recipe, tmp_path / "model.pt", data_root=tmp_path).run().twin.state_dict()
+    streamed = Trainer(recipe, tmp_path / "model.pt", data_root=tmp_path).run().model.state_dict()
+    monkeypatch.setattr("fastsnn_deploy.training.data.IN_MEMORY", 2**30)
+    held = Trainer(recipe, tmp_path / "model.pt", data_root=tmp_path).run().model.state_dict()
     assert all(torch.equal(streamed[name], held[name]) for name in held)
 
     file = tmp_path / "train" / "dog" / "1.png"

@@ -15,8 +15,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastsnn_deploy import lava, netx
+from fastsnn_deploy.backends import lava
+from fastsnn_deploy.backends.lava import backend, session, timing
 from fastsnn_deploy.errors import BackendError, InputError
+from fastsnn_deploy.formats import netx
 from fastsnn_deploy.graph import (
     Concat,
     Conv2d,
@@ -33,8 +35,8 @@ from fastsnn_deploy.graph import (
     Upsample,
     balanced,
 )
-from fastsnn_deploy.lava import backend, session, timing
-from fastsnn_deploy.simulate import Run, simulate
+from fastsnn_deploy.graph.run import Run
+from fastsnn_deploy.simulators.reference import simulate
 from tests.random_graphs import random_graph, random_images
 
 ROOT = Path(__file__).parent.parent
@@ -73,7 +75,7 @@ def population(name: str, *inputs: str, shape: tuple[int, ...], threshold: int =
         threshold=np.arange(threshold, threshold + channels),
         bias=np.arange(channels) * 9 - 11,
         initial=np.arange(threshold, threshold + channels) // 2,
-        charge_scale=np.ones(channels),
+        input_scale=np.ones(channels),
         **{"ceiling": 7, "scale": 0.5} | fields,
     )
 
@@ -158,8 +160,9 @@ def test_an_initial_potential_above_threshold_or_below_zero_is_not_pipelined() -
 
 
 @pytest.mark.parametrize("models", ["fast", "stock"])
-def test_charge_beyond_24_bits_in_one_step_is_exact(models: str) -> None:
-    """Counts swing from 15 to -15 in one graded message: its charge, -30 * (127 << 12), wraps in Lava's Conv."""
+def test_synaptic_input_beyond_24_bits_in_one_step_is_exact(models: str) -> None:
+    """Counts swing from 15 to -15 in one graded message: its synaptic input, -30 * (127 << 12), wraps in Lava's
+    Conv."""
     one, no = np.ones((1, 1, 1, 1)), np.zeros(1)
     fields = {"shape": (1, 1, 1)}
     nodes = (
@@ -252,7 +255,9 @@ def test_without_lava_the_error_says_how_to_install_it(monkeypatch) -> None:
 
 
 def test_importing_the_backend_does_not_import_lava() -> None:
-    script = "import sys, fastsnn_deploy.lava; assert not [m for m in sys.modules if m.split('.')[0] == 'lava']"
+    script = (
+        "import sys, fastsnn_deploy.backends.lava; assert not [m for m in sys.modules if m.split('.')[0] == 'lava']"
+    )
     subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True, timeout=60)
 
 
@@ -261,12 +266,12 @@ def test_importing_the_backend_does_not_import_lava() -> None:
 JOB = """
 import os, sys, time
 from pathlib import Path
-from fastsnn_deploy.lava import job
-from fastsnn_deploy.lava.compatibility import import_lava
+from fastsnn_deploy.backends.lava import job
+from fastsnn_deploy.backends.lava.compatibility import import_lava
 
 def change():
     import_lava()
-    from fastsnn_deploy.lava.processes.signed_if import PySignedIF
+    from fastsnn_deploy.backends.lava.processes.signed_if import PySignedIF
     from lava.proc.dense.models import PyDenseModelBitAcc
     {change}
 
@@ -389,8 +394,8 @@ def test_a_run_ends_when_its_caller_is_killed(monkeypatch, tmp_path: Path) -> No
 import sys, tempfile
 sys.path.insert(0, {str(ROOT)!r})
 tempfile.tempdir = {str(tmp_path)!r}
-from fastsnn_deploy import lava
-from fastsnn_deploy.lava import backend
+from fastsnn_deploy.backends import lava
+from fastsnn_deploy.backends.lava import backend
 from tests.test_lava import small
 backend.JOB_MODULE = "changed_job"
 popen = backend.subprocess.Popen

@@ -16,10 +16,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastsnn_deploy import loihi, netx, stock
+from fastsnn_deploy import lava_dl
+from fastsnn_deploy.backends import loihi
+from fastsnn_deploy.backends.loihi import Board, Detection, detection
 from fastsnn_deploy.errors import BackendError, InputError
-from fastsnn_deploy.loihi import Board, Detection, detection
-from fastsnn_deploy.stock import Lif, StockConv, StockDense, StockNetwork
+from fastsnn_deploy.formats import netx
+from fastsnn_deploy.lava_dl import Lif, StockConv, StockDense, StockNetwork
 from tests.random_graphs import random_graph
 from tests.test_stream import compiled_once as compiled_once
 from tests.test_stream import stock_network
@@ -108,14 +110,16 @@ def test_what_makes_a_board_reachable():
 
 
 def test_a_search_that_fails_is_reported(monkeypatch):
-    monkeypatch.setattr(detection, "PROBE_MODULE", "fastsnn_deploy.loihi.nowhere")
+    monkeypatch.setattr(detection, "PROBE_MODULE", "fastsnn_deploy.backends.loihi.nowhere")
     found = loihi.detect()
     assert "nowhere" in found.error
     assert found.missing()[0].where == "Lava"
 
 
 def test_importing_the_door_does_not_import_lava():
-    script = "import sys, fastsnn_deploy.loihi; assert not [m for m in sys.modules if m.split('.')[0] == 'lava']"
+    script = (
+        "import sys, fastsnn_deploy.backends.loihi; assert not [m for m in sys.modules if m.split('.')[0] == 'lava']"
+    )
     subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True, timeout=60)
 
 
@@ -162,7 +166,7 @@ def test_limits_use_the_range_of_the_frames():
     network = changed(1, weight=np.full((3, 2, 3, 3), 127))
     assert loihi.problems_of(network)
     assert not loihi.problems_of(network, 0, 8)
-    with pytest.raises(InputError, match="layer 1: the charge of one step may reach"):
+    with pytest.raises(InputError, match="layer 1: the synaptic input of one step may reach"):
         loihi.check(network)
 
 
@@ -193,7 +197,7 @@ def test_without_hardware_the_error_says_what_is_missing_and_what_works():
 
 
 def test_bad_input_is_refused_before_hardware_is_looked_for(monkeypatch, tmp_path: Path):
-    monkeypatch.setattr("fastsnn_deploy.loihi.backend.detect", lambda: pytest.fail("looked for hardware"))
+    monkeypatch.setattr("fastsnn_deploy.backends.loihi.backend.detect", lambda: pytest.fail("looked for hardware"))
     with pytest.raises(InputError, match="one stream"):
         loihi.run_stock(stock_network(), np.zeros((3, 2, 2, 5, 4), dtype=np.int64), 3)
     with pytest.raises(InputError, match="one stream"):
@@ -201,7 +205,7 @@ def test_bad_input_is_refused_before_hardware_is_looked_for(monkeypatch, tmp_pat
     with pytest.raises(InputError, match="13 bits"):
         loihi.run_stock(changed(4, bias=np.full(6, 5000)), frames(), 9)
     netx.write(random_graph(0), tmp_path / "own.net")
-    with pytest.raises(BackendError, match=r"SignedIF.* have no hardware model.*export --target population"):
+    with pytest.raises(BackendError, match=r"SignedIF.* have no hardware model.*export --target stock-lif"):
         loihi.run_stock(tmp_path / "own.net", frames(), 9)
 
 
@@ -220,7 +224,7 @@ def test_the_hardware_path_with_the_stand_in(monkeypatch, slurm, tmp_path: Path)
         timeout=200,
         progress=lambda done, total: steps.append(total),
     )
-    expected = stock.run(network, frames(), 9, record="outputs")
+    expected = lava_dl.run(network, frames(), 9, record="outputs")
     assert np.array_equal(result.run.spikes[-1], expected.spikes[-1])
     assert np.array_equal(result.run.potentials[-1], expected.potentials[-1])
     assert set(steps) == {29}

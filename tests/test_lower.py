@@ -14,6 +14,10 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
+from fastsnn_deploy.convert.convert import convert
+from fastsnn_deploy.convert.fit import MIN_THRESHOLD
+from fastsnn_deploy.convert.lower import lower
+from fastsnn_deploy.convert.trace import trace
 from fastsnn_deploy.errors import InputError, LoweringError
 from fastsnn_deploy.graph import (
     Concat,
@@ -31,19 +35,10 @@ from fastsnn_deploy.graph import (
     with_code,
 )
 from fastsnn_deploy.graph.arithmetic import per_channel, quantise
-from fastsnn_deploy.lower import convert, lower
-from fastsnn_deploy.lower.fit import MIN_THRESHOLD
+from fastsnn_deploy.graph.integer_network import evaluate, logits, route
 from fastsnn_deploy.quantize import load, prepare
-from fastsnn_deploy.quantize.layers import (
-    PadChannels,
-    QuantActivation,
-    QuantConv2d,
-    QuantInput,
-    QuantLinear,
-)
-from fastsnn_deploy.simulate import evaluate, logits, simulate
-from fastsnn_deploy.simulate.integer_network import route
-from fastsnn_deploy.trace import trace
+from fastsnn_deploy.quantize.layers import PadChannels, QuantActivation, QuantConv2d, QuantInput, QuantLinear
+from fastsnn_deploy.simulators.reference import simulate
 from tests.random_networks import Reference, random_network, reference
 
 
@@ -89,7 +84,7 @@ def lowered(network: nn.Module, shape: tuple[int, ...] = (2, 5, 7), **options) -
 
 
 def assert_equal(network: nn.Module, graph: SpikingGraph, images: np.ndarray) -> None:
-    """Every activation's integers and the answer are those of the twin."""
+    """Every activation's integers and the answer are those of the quantised model."""
     answer, run = reference(network, images)
     values = evaluate(graph, graph.input.encode(images))
     for name in run.activations:
@@ -109,7 +104,7 @@ def exact(network: nn.Module, shape: tuple[int, ...] = (2, 5, 7)) -> SpikingGrap
 
 @settings(max_examples=60)
 @given(seed=st.integers(0, 2**32 - 1))
-def test_random_twins_lower_exactly(seed: int):
+def test_random_quantiseds_lower_exactly(seed: int):
     network, shape, images = random_network(seed)
     graph = lowered(network, shape)
     # below, the 24-bit state or the 8-bit mantissas of very unequal arms have taken resolution away
@@ -171,7 +166,8 @@ def test_any_scales_differ_only_at_rounding_boundaries(seed: int):
 
 
 def compared_alone(graph: SpikingGraph, run: Reference, images: np.ndarray) -> dict[str, tuple]:
-    """(twin's, integer network's) counts of each activation when everything before it is the twin's."""
+    """(quantised model's, integer network's) counts of each activation when everything before it is the quantised
+    model's."""
     values: dict[str, np.ndarray] = {}
     compared: dict[str, tuple] = {}
     for node in graph.nodes:
@@ -190,11 +186,11 @@ def _value(node: Node, inputs: list[np.ndarray], emitted: np.ndarray) -> np.ndar
         return node.apply(inputs[0])
     if isinstance(node, (Flatten, Concat)):
         return route(node, inputs)
-    charge = sum(inputs) + per_channel(node.bias, len(node.shape))
+    synaptic_input = sum(inputs) + per_channel(node.bias, len(node.shape))
     if isinstance(node, Readout):
-        return charge
+        return synaptic_input
     threshold, initial = per_channel(node.threshold, len(node.shape)), per_channel(node.initial, len(node.shape))
-    return quantise(charge, threshold, initial, node.floor, node.ceiling)
+    return quantise(synaptic_input, threshold, initial, node.floor, node.ceiling)
 
 
 # single layer types
@@ -277,7 +273,7 @@ def test_uniform_gains_on_a_pool():
         [conv(3, 2), norm([0.5, -1.0], [1.0, 2.0]), activation(4.0)], [nn.Upsample(scale_factor=2)], [nn.Identity()],
     ],
 )  # fmt: skip
-def test_every_ending_has_the_twins_answer(ending: list[nn.Module]):
+def test_every_ending_has_the_quantiseds_answer(ending: list[nn.Module]):
     exact(nn.Sequential(image(), conv(2, 3), activation(4.0), *ending))
 
 
@@ -334,7 +330,7 @@ def test_modules_lead_back_to_the_users_network():
     assert {type(paths[n.module]) for n in graph.nodes if isinstance(n, Conv2d)} == {QuantConv2d}
 
 
-def test_the_twin_is_left_as_it_was():
+def test_the_quantised_is_left_as_it_was():
     network = Shared().train()
     before = {name: value.clone() for name, value in network.state_dict().items()}
     trace(network, (2, 5, 7))
@@ -361,12 +357,12 @@ def test_checkpoints_convert_with_their_metadata(checkpoint_file):
 
 
 def test_large_networks_lower_in_seconds():
-    twin = prepare(torchvision.models.resnet18(), std=(0.23,))
-    for module in twin.modules():
+    quantised = prepare(torchvision.models.resnet18(), std=(0.23,))
+    for module in quantised.modules():
         if isinstance(module, QuantActivation):
             module.initialised.fill_(True)
     start = time.process_time()
-    graph = lowered(twin, (3, 224, 224))
+    graph = lowered(quantised, (3, 224, 224))
     assert time.process_time() - start < 30
     assert graph[graph.outputs[0]].shape == (1000,)
     assert sum(node.parameters for node in graph.synapses) > 1e7

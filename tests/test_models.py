@@ -11,14 +11,15 @@ import torch
 import torchvision
 from torch import nn
 
+from fastsnn_deploy.convert.lower import lower
+from fastsnn_deploy.convert.trace import trace
 from fastsnn_deploy.errors import InputError
 from fastsnn_deploy.graph import SpikingGraph
-from fastsnn_deploy.lower import lower
+from fastsnn_deploy.graph.integer_network import evaluate
 from fastsnn_deploy.quantize import Checkpoint, calibrate, load, prepare, save
-from fastsnn_deploy.quantize.float_weights import load_float_weights
-from fastsnn_deploy.quantize.models import MODELS, build
-from fastsnn_deploy.simulate import evaluate, simulate
-from fastsnn_deploy.trace import trace
+from fastsnn_deploy.simulators.reference import simulate
+from fastsnn_deploy.training.float_weights import load_float_weights
+from fastsnn_deploy.training.models import MODELS, build
 
 SMALL: dict[str, tuple[dict[str, int], tuple[int, int, int]]] = {
     "digits-net": ({"width": 3, "channels": 1}, (1, 8, 8)),
@@ -40,8 +41,8 @@ MAPS = {"tiny-yolo", "yolov2-resnet34", "vgg9-segmentation", "resnet34-aspp"}
 """Networks that answer with a map: `tests/test_tasks.py` has them."""
 
 
-def small_twin(name: str, **options: Any) -> Any:
-    """A narrow twin whose batch norms have seen data, so that spikes reach the last layer."""
+def small_quantised(name: str, **options: Any) -> Any:
+    """A narrow quantised model whose batch norms have seen data, so that spikes reach the last layer."""
     torch.manual_seed(0)
     chosen, shape = SMALL[name]
     model = build(name, classes=5, **chosen).train()
@@ -49,9 +50,9 @@ def small_twin(name: str, **options: Any) -> Any:
     with torch.no_grad():
         for _ in range(20):
             model(images)
-    twin = prepare(model.eval(), **options)
-    calibrate(twin, images)
-    return twin.eval(), images
+    quantised = prepare(model.eval(), **options)
+    calibrate(quantised, images)
+    return quantised.eval(), images
 
 
 def assert_settles(graph: SpikingGraph, images: torch.Tensor) -> None:
@@ -70,10 +71,10 @@ def test_every_network_has_a_small_form() -> None:
 
 @pytest.mark.parametrize("name", sorted(SMALL))
 def test_every_network_settles_to_its_integers(name: str, tmp_path: Path) -> None:
-    twin, images = small_twin(name)
-    save(Checkpoint(twin, tuple(images.shape[1:])), tmp_path / "model.pt")
-    read = load(tmp_path / "model.pt").twin.eval()
-    assert torch.equal(read(images), twin(images))
+    quantised, images = small_quantised(name)
+    save(Checkpoint(quantised, tuple(images.shape[1:])), tmp_path / "model.pt")
+    read = load(tmp_path / "model.pt").model.eval()
+    assert torch.equal(read(images), quantised(images))
     graph = lower(trace(read, tuple(images.shape[1:])), code="graded")
     assert graph[graph.outputs[0]].shape == (5,)
     assert_settles(graph, images[:1])
@@ -81,8 +82,8 @@ def test_every_network_settles_to_its_integers(name: str, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("name", ["alexnet-strided", "vgg11", "resnet18", "resnet20-projection"])
 def test_unary_spikes_settle_too(name: str) -> None:
-    twin, images = small_twin(name, bits=2, weight="apot", activation="clip")
-    assert_settles(lower(trace(twin, tuple(images.shape[1:]))), images[:1])
+    quantised, images = small_quantised(name, bits=2, weight="apot", activation="clip")
+    assert_settles(lower(trace(quantised, tuple(images.shape[1:]))), images[:1])
 
 
 @pytest.mark.parametrize(

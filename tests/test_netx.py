@@ -16,21 +16,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastsnn_deploy import netx
 from fastsnn_deploy.errors import InputError
-from fastsnn_deploy.graph import (
-    Conv2d,
-    Flatten,
-    Identity,
-    Input,
-    Linear,
-    Population,
-    Readout,
-    Schedule,
-    SpikingGraph,
-)
-from fastsnn_deploy.netx import file as netx_file
-from fastsnn_deploy.simulate import simulate
+from fastsnn_deploy.formats import netx
+from fastsnn_deploy.formats.netx import file as netx_file
+from fastsnn_deploy.graph import Conv2d, Flatten, Identity, Input, Linear, Population, Readout, Schedule, SpikingGraph
+from fastsnn_deploy.simulators.reference import simulate
 from tests.random_graphs import random_graph, random_images
 
 ROOT = Path(__file__).parent.parent
@@ -58,7 +48,7 @@ def population(name: str, *inputs: str, shape: tuple[int, ...], threshold: int =
         threshold=np.arange(threshold, threshold + channels),
         bias=np.arange(channels) * 11 - 7,
         initial=np.arange(threshold, threshold + channels) // 2,
-        charge_scale=np.ones(channels),
+        input_scale=np.ones(channels),
         **{"ceiling": 7, "scale": 0.5} | fields,
     )
 
@@ -168,7 +158,7 @@ def test_stock_keys_have_stock_types_and_orders(tmp_path: Path) -> None:
 STOCK = """
 import sys, json
 import numpy as np
-from fastsnn_deploy.lava.compatibility import import_lava
+from fastsnn_deploy.backends.lava.compatibility import import_lava
 import_lava()
 from lava.lib.dl.netx import hdf5
 from lava.magma.core.run_conditions import RunSteps
@@ -193,8 +183,8 @@ def load(path):
 PATCHED = (
     STOCK
     + """
-from fastsnn_deploy.lava.processes.clock import Clock
-from fastsnn_deploy.lava.processes.signed_if import SignedIF
+from fastsnn_deploy.backends.lava.processes.clock import Clock
+from fastsnn_deploy.backends.lava.processes.signed_if import SignedIF
 arguments = json.loads(sys.argv[1])
 assert isinstance(load(arguments['file']), str)
 

@@ -9,12 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastsnn_deploy import lava, netx
+from fastsnn_deploy.backends import lava
 from fastsnn_deploy.errors import InputError
+from fastsnn_deploy.formats import netx
+from fastsnn_deploy.formats.nir import export_graph
 from fastsnn_deploy.graph import Input, Linear, Population, SpikingGraph, with_code
+from fastsnn_deploy.graph.integer_network import evaluate
 from fastsnn_deploy.graph.neurons import EMISSIONS, PAYLOADS, UNSETTLED, graded, settles, unary, unsigned
-from fastsnn_deploy.nir_format import export_graph
-from fastsnn_deploy.simulate import evaluate, simulate
+from fastsnn_deploy.simulators.reference import simulate
 from tests.random_graphs import random_graph, random_images
 
 SETTLED = sorted(set(EMISSIONS) - UNSETTLED)
@@ -68,7 +70,7 @@ def test_unsigned_networks_come_to_rest_within_their_bounds(seed: int) -> None:
 
 
 def early_then_inhibited(code: str) -> SpikingGraph:
-    """One neuron whose charge rises first and is taken back a step later: the settled count is 0."""
+    """One neuron whose synaptic input rises first and is taken back a step later: the settled count is 0."""
     one = np.ones(1, dtype=np.int64)
 
     def linear(name: str, source: str, weight: int, delay: int) -> Linear:
@@ -78,7 +80,7 @@ def early_then_inhibited(code: str) -> SpikingGraph:
     image = Input(name="image", shape=(1,), step=1.0, low=0, high=15, offset=one * 0, scale=1.0)
     neuron = Population(
         name="neuron", inputs=("up", "down"), shape=(1,), threshold=4 * one, bias=0 * one, initial=2 * one,
-        charge_scale=np.ones(1), ceiling=3, code=code, scale=1.0,
+        input_scale=np.ones(1), ceiling=3, code=code, scale=1.0,
     )  # fmt: skip
     return SpikingGraph((image, linear("up", "image", 1, 1), linear("down", "image", -1, 3), neuron), ("neuron",))
 

@@ -17,11 +17,11 @@ from rich.console import Console
 from torch.nn import functional as F
 
 from fastsnn_deploy.errors import InputError
+from fastsnn_deploy.formats.nir import export_graph, export_thermometer, import_graph, import_thermometer
+from fastsnn_deploy.formats.nir.weights import dense_kernel, square_kernel
 from fastsnn_deploy.graph import MaxPool2d, Population, Readout, SpikingGraph, Upsample
-from fastsnn_deploy.nir_format import export_graph, export_population, import_graph, import_population
-from fastsnn_deploy.nir_format.weights import dense_kernel, square_kernel
-from fastsnn_deploy.simulate import evaluate
-from fastsnn_deploy.stock.network import Lif, Sdnn, StockDense, StockInput, StockNetwork
+from fastsnn_deploy.graph.integer_network import evaluate
+from fastsnn_deploy.lava_dl.network import Lif, Sdnn, StockDense, StockInput, StockNetwork
 from tests.random_graphs import random_graph, random_images
 
 LOSS_KEYS = {"node", "module", "field", "lost", "consequence", "can_change_results"}
@@ -187,7 +187,7 @@ READOUT = Lif(2**17)
 
 def test_a_population_network_exports_without_loss(tmp_path):
     network = stock(StockInput(shape=(3,)), dense(READOUT, [1, -2]))
-    report = export_population(network, tmp_path / "p.nir")
+    report = export_thermometer(network, tmp_path / "p.nir")
     assert report.lossless
     assert not report.can_change_results
     assert json.loads((tmp_path / "p.nir.loss.json").read_text())["losses"] == []
@@ -212,23 +212,23 @@ def test_a_population_network_exports_without_loss(tmp_path):
 )
 def test_networks_without_a_nir_form_are_refused(tmp_path, layers, what):
     with pytest.raises(InputError, match=what):
-        export_population(stock(StockInput(shape=(3,)), *layers), tmp_path / "p.nir")
+        export_thermometer(stock(StockInput(shape=(3,)), *layers), tmp_path / "p.nir")
     assert not list(tmp_path.iterdir())
 
 
-def test_charges_that_lava_wraps_are_reported(tmp_path):
-    report = export_population(stock(StockInput(shape=(3,)), dense(READOUT), bits=20), tmp_path / "p.nir")
+def test_synaptic_inputs_that_lava_wraps_are_reported(tmp_path):
+    report = export_thermometer(stock(StockInput(shape=(3,)), dense(READOUT), bits=20), tmp_path / "p.nir")
     assert fields_of(report) == {"wrap", "float32"}
-    assert fields_of(export_population(stock(StockInput(shape=(3,)), dense()), tmp_path / "a.nir")) == {"accumulator"}
+    assert fields_of(export_thermometer(stock(StockInput(shape=(3,)), dense()), tmp_path / "a.nir")) == {"accumulator"}
 
 
 def test_a_population_whose_nodes_changed_is_refused(tmp_path):
-    export_population(stock(StockInput(shape=(3,)), dense(READOUT, [4, 5])), tmp_path / "p.nir")
+    export_thermometer(stock(StockInput(shape=(3,)), dense(READOUT, [4, 5])), tmp_path / "p.nir")
     file = nir.read(tmp_path / "p.nir")
     file.nodes["dense_1"].bias[0] += 1
     nir.write(tmp_path / "p.nir", file)
     with pytest.raises(InputError, match="'bias' of node 'dense_1'"):
-        import_population(tmp_path / "p.nir")
+        import_thermometer(tmp_path / "p.nir")
     export_graph(random_graph(0), tmp_path / "g.nir")
     with pytest.raises(InputError, match="no stock network"):
-        import_population(tmp_path / "g.nir")
+        import_thermometer(tmp_path / "g.nir")

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from fastsnn_deploy.errors import InputError
-from fastsnn_deploy.nir_format import export_graph, import_graph, import_nir, import_population
-from fastsnn_deploy.stock.network import Lif, StockConv, StockFlatten
-from fastsnn_deploy.stock.simulate import run
+from fastsnn_deploy.formats.nir import export_graph, import_graph, import_nir, import_thermometer
+from fastsnn_deploy.lava_dl.network import Lif, StockConv, StockFlatten
+from fastsnn_deploy.lava_dl.simulate import run
 from tests.random_graphs import random_graph
 
 
@@ -59,8 +59,8 @@ def test_the_bias_of_affine_is_read_and_thresholds_of_channels_go_into_it(tmp_pa
     assert layer.neuron == Lif(0)
     frames = np.array([[[0, 0, 0]], [[1, 0, 0]], [[1, 1, 1]], [[0, 1, 0]]])
     spikes = run(import_nir(path), frames, 5).spikes[-1][1:, 0]
-    charge = frames[:, 0] @ affine().weight.T + [7, -3]
-    assert np.array_equal(spikes, charge > [8.5, -2.0])
+    synaptic_input = frames[:, 0] @ affine().weight.T + [7, -3]
+    assert np.array_equal(spikes, synaptic_input > [8.5, -2.0])
 
 
 def test_an_average_pool_scales_the_threshold(tmp_path):
@@ -167,7 +167,7 @@ def test_hostile_files_are_refused(tmp_path, kind):
     path = tmp_path / "g.nir"
     export_graph(random_graph(3), path)
     hostile(path, kind)
-    for read in (import_graph, import_population, import_nir):
+    for read in (import_graph, import_thermometer, import_nir):
         with pytest.raises(InputError, match=r"g\.nir"):
             read(path)
 
@@ -183,7 +183,7 @@ def test_damaged_bytes_never_give_a_traceback(tmp_path):
         for at in rng.integers(0, len(data), 8):
             data[at] = rng.integers(0, 256)
         path.write_bytes(data)
-        for read in (import_graph, import_population, import_nir):
+        for read in (import_graph, import_thermometer, import_nir):
             try:
                 read(path)
             except InputError:

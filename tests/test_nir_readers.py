@@ -16,12 +16,11 @@ from snntorch.import_nir import import_from_nir
 from torch import nn
 
 from fastsnn_deploy.errors import GraphError
-from fastsnn_deploy.nir_format import export_population, import_nir, import_population
-from fastsnn_deploy.population import PopulationNetwork, to_population
-from fastsnn_deploy.simulate import evaluate
-from fastsnn_deploy.stock.compare import difference
-from fastsnn_deploy.stock.dense_weights import computed_weight
-from fastsnn_deploy.stock.network import (
+from fastsnn_deploy.formats.nir import export_thermometer, import_nir, import_thermometer
+from fastsnn_deploy.graph.integer_network import evaluate
+from fastsnn_deploy.lava_dl.compare import difference
+from fastsnn_deploy.lava_dl.dense_weights import computed_weight
+from fastsnn_deploy.lava_dl.network import (
     Lif,
     StockConv,
     StockDense,
@@ -30,7 +29,8 @@ from fastsnn_deploy.stock.network import (
     StockLayer,
     StockNetwork,
 )
-from fastsnn_deploy.stock.simulate import Reset, run
+from fastsnn_deploy.lava_dl.simulate import Reset, run
+from fastsnn_deploy.targets.thermometer.network import ThermometerNetwork, to_thermometer
 from tests.random_graphs import random_graph, random_images
 
 FRAMES = 4
@@ -177,8 +177,8 @@ def assert_same(network: StockNetwork, frames: np.ndarray, model: nn.Module, res
 def test_a_reader_gives_the_same_integers(tmp_path, seed, readout, neuron):
     made = Networks(seed)
     network = made.network(readout)
-    report = export_population(network, tmp_path / "p.nir", neuron=neuron)
-    assert difference(import_population(tmp_path / "p.nir"), network) is None
+    report = export_thermometer(network, tmp_path / "p.nir", neuron=neuron)
+    assert difference(import_thermometer(tmp_path / "p.nir"), network) is None
     fields = {loss.field for loss in report.losses}
     assert fields - {"memory"} <= {"kernel_check", "wrap"}
     assert "memory" not in fields or neuron == "lif"
@@ -190,7 +190,7 @@ def test_a_reader_gives_the_same_integers(tmp_path, seed, readout, neuron):
 def test_an_accumulating_readout_is_the_answer_of_one_frame(tmp_path, seed):
     made = Networks(seed)
     network = made.network("accumulates")
-    report = export_population(network, tmp_path / "p.nir", neuron="lif")
+    report = export_thermometer(network, tmp_path / "p.nir", neuron="lif")
     assert "accumulator" in {loss.field for loss in report.losses}
     model = import_from_nir(nir.read(tmp_path / "p.nir", type_check=False))
     offset = 0 if network.layers[0].neuron is not None else 1
@@ -204,7 +204,7 @@ def test_import_nir_of_the_nodes_alone_computes_the_same(tmp_path, seed, neuron)
     network = made.network("never")
     if network.layers[0].neuron is not None:
         return
-    export_population(network, tmp_path / "p.nir", neuron=neuron)
+    export_thermometer(network, tmp_path / "p.nir", neuron=neuron)
     found = import_nir(tmp_path / "p.nir", step=1e-4, input_message_bits=network.input_message_bits)
     frames, steps = made.frames(network), FRAMES + depths(network)[-1]
     given, read = run(network, frames, steps), run(found, frames, steps)
@@ -213,13 +213,13 @@ def test_import_nir_of_the_nodes_alone_computes_the_same(tmp_path, seed, neuron)
     assert np.array_equal(given.potentials[-1], read.potentials[-1])
 
 
-def populations(count: int) -> list[tuple[int, PopulationNetwork]]:
+def populations(count: int) -> list[tuple[int, ThermometerNetwork]]:
     """The population form of the first random graphs that have one."""
-    found: list[tuple[int, PopulationNetwork]] = []
+    found: list[tuple[int, ThermometerNetwork]] = []
     seed = 0
     while len(found) < count:
         with suppress(GraphError):
-            found.append((seed, to_population(random_graph(seed, max_size=6, max_channels=3))))
+            found.append((seed, to_thermometer(random_graph(seed, max_size=6, max_channels=3))))
         seed += 1
     return found
 
@@ -228,7 +228,7 @@ def populations(count: int) -> list[tuple[int, PopulationNetwork]]:
 def test_the_population_form_gives_every_count_of_the_integer_network(tmp_path, neuron):
     compared = 0
     for seed, form in populations(12):
-        report = export_population(form.network, tmp_path / "p.nir", neuron=neuron)
+        report = export_thermometer(form.network, tmp_path / "p.nir", neuron=neuron)
         assert not report.can_change_results or neuron == "lif"
         emitted = form.graph.input.encode(random_images(form.graph, seed, FRAMES))
         model = READERS[neuron](nir.read(tmp_path / "p.nir", type_check=False))

@@ -15,6 +15,14 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
+from fastsnn_deploy.analysis.ann import ann_counts
+from fastsnn_deploy.analysis.counting import count
+from fastsnn_deploy.analysis.counts import ConnectionCounts, Counts, LayerCounts
+from fastsnn_deploy.analysis.documentation import with_constants
+from fastsnn_deploy.analysis.energy import Traffic, estimate, estimate_ann
+from fastsnn_deploy.analysis.hardware import Hardware, available, load_hardware
+from fastsnn_deploy.analysis.plain import VERSION
+from fastsnn_deploy.analysis.result import profile
 from fastsnn_deploy.errors import InputError
 from fastsnn_deploy.graph import (
     Concat,
@@ -31,23 +39,9 @@ from fastsnn_deploy.graph import (
     Synapse,
     with_code,
 )
-from fastsnn_deploy.profile import (
-    ConnectionCounts,
-    Counts,
-    Hardware,
-    LayerCounts,
-    Traffic,
-    ann_counts,
-    available,
-    count,
-    estimate,
-    estimate_ann,
-    load_hardware,
-    profile,
-)
-from fastsnn_deploy.profile.documentation import with_constants
-from fastsnn_deploy.profile.plain import VERSION
-from fastsnn_deploy.simulate import Run, evaluate, simulate
+from fastsnn_deploy.graph.integer_network import evaluate
+from fastsnn_deploy.graph.run import Run
+from fastsnn_deploy.simulators.reference import simulate
 from tests.random_graphs import random_graph, random_images
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "energy.md"
@@ -124,12 +118,12 @@ def check_layer(graph: SpikingGraph, run: Run, steps: int, found: LayerCounts) -
     spikes = run.spikes.get(found.name, np.zeros((run.steps, len(run.settle_steps), *node.shape), dtype=np.int32))
     per_step = [np.count_nonzero(image) for step in spikes for image in step]
     assert found.neurons == node.size
-    assert found.positive_messages == (spikes > 0).sum()
-    assert found.negative_messages == (spikes < 0).sum()
+    assert found.positive_spikes == (spikes > 0).sum()
+    assert found.negative_spikes == (spikes < 0).sum()
     assert found.payload == np.abs(spikes).sum()
-    assert found.neuron_updates_active == found.messages == np.count_nonzero(spikes)
+    assert found.neuron_updates_active == found.spikes == np.count_nonzero(spikes)
     assert found.neuron_updates == node.size * steps
-    assert found.max_messages_in_step == max(per_step, default=0)
+    assert found.max_spikes_in_step == max(per_step, default=0)
 
 
 @settings(max_examples=150, deadline=None)
@@ -222,7 +216,7 @@ def chain(weight: list[int], *, code: str, ceiling: int = 3, pixels: int = 1) ->
             threshold=one,
             bias=zero,
             initial=zero,
-            charge_scale=one,
+            input_scale=one,
             ceiling=ceiling,
             floor=-ceiling,
             scale=1.0,
@@ -241,26 +235,27 @@ def run_chain(code: str, pixels: list[int]) -> tuple[SpikingGraph, Counts]:
 
 
 def test_by_hand_graded() -> None:
-    """Pixels 2, 0, 1. Charge is 2, 3, 1; the population sends payloads 2, 3, 1 in step 1; the readout sees step 2."""
+    """Pixels 2, 0, 1. Synaptic input is 2, 3, 1; the population sends payloads 2, 3, 1 in step 1; the readout sees
+    step 2."""
     _, counts = run_chain("graded", [2, 0, 1])
     image, pop, out = counts.layers
     assert (counts.images, counts.steps, counts.max_steps) == (1, 3, 3)
-    assert (image.positive_messages, image.negative_messages, image.payload) == (2, 0, 3)
+    assert (image.positive_spikes, image.negative_spikes, image.payload) == (2, 0, 3)
     # 3 input neurons x 3 steps, of which 2 sent a message
     assert (image.neuron_updates_active, image.neuron_updates_inactive) == (2, 7)
-    assert (pop.positive_messages, pop.negative_messages, pop.payload, pop.max_messages_in_step) == (3, 0, 6, 3)
+    assert (pop.positive_spikes, pop.negative_spikes, pop.payload, pop.max_spikes_in_step) == (3, 0, 6, 3)
     # a 1x3 kernel over 3 pixels: 2 + 3 + 2 connections inside the map, 9 with padding
     conv = pop.connections[0]
     assert (conv.synapses, conv.parameters) == (7, 3)
-    # two messages, each from a border pixel with 2 connections; 2*2 + 1*2 if the payload were unary
+    # two spikes, each from a border pixel with 2 connections; 2*2 + 1*2 if the payload were unary
     assert (conv.synaptic_operations, conv.payload_operations) == (4, 6)
     assert (pop.neuron_updates_active, pop.neuron_updates_inactive) == (3, 6)
     assert (pop.bias_values, pop.threshold_values) == (1, 1)
     fc = out.connections[0]
     assert (fc.synapses, fc.parameters, fc.sources) == (6, 6, ("pop",))
-    # three messages to 2 neurons each; 6 units of payload to 2 each
+    # three spikes to 2 neurons each; 6 units of payload to 2 each
     assert (fc.synaptic_operations, fc.payload_operations) == (6, 12)
-    assert (out.messages, out.neuron_updates_inactive, out.bias_values, out.threshold_values) == (0, 6, 2, 0)
+    assert (out.spikes, out.neuron_updates_inactive, out.bias_values, out.threshold_values) == (0, 6, 2, 0)
     # NeuroBench: payload 2 makes both layers MACs; the linear layer has one zero row; 7 + 6 connections x 3 steps
     assert counts.neurobench() == {"Effective_ACs": 0.0, "Effective_MACs": 4 + 3, "Dense": 39.0}
 
@@ -268,11 +263,11 @@ def test_by_hand_graded() -> None:
 def test_a_graded_message_is_one_event_and_unary_spikes_are_many() -> None:
     _, graded = run_chain("graded", [3])
     _, unary = run_chain("unary", [3])
-    assert graded["pop"].messages == 1
+    assert graded["pop"].spikes == 1
     assert graded["pop"].payload == 3
     assert graded["out"].synaptic_operations == 2
     assert graded["out"].payload_operations == 6
-    assert unary["pop"].messages == unary["pop"].payload == 3
+    assert unary["pop"].spikes == unary["pop"].payload == 3
     assert unary["out"].synaptic_operations == unary["out"].payload_operations == 6
     assert unary["out"].connections[0].ternary
     assert not graded["out"].connections[0].ternary
@@ -280,11 +275,11 @@ def test_a_graded_message_is_one_event_and_unary_spikes_are_many() -> None:
 
 def test_signed_spikes_do_not_cancel() -> None:
     _, counts = run_chain("graded", [1, -1])
-    assert (counts["in"].positive_messages, counts["in"].negative_messages) == (1, 1)
+    assert (counts["in"].positive_spikes, counts["in"].negative_spikes) == (1, 1)
     assert counts["in"].payload == 2
     assert counts["pop"].synaptic_operations == 4
     # both pixels see 1 - 1 = 0: nothing is sent, yet the operations were done
-    assert counts["pop"].messages == 0
+    assert counts["pop"].spikes == 0
     assert counts.neurobench() == {"Effective_ACs": 4.0, "Effective_MACs": 0.0, "Dense": 4.0 * counts.steps * 2}
 
 
@@ -299,7 +294,7 @@ def test_a_message_read_twice_is_one_message_and_two_operations() -> None:
     counts = count(
         graph := SpikingGraph(nodes=nodes, outputs=("out",)), simulate(graph, np.ones((1, 1, 1, 1), np.int64))
     )
-    assert counts["in"].messages == 1
+    assert counts["in"].spikes == 1
     assert [c.synaptic_operations for c in counts["pop"].connections] == [1, 1]
     assert counts["pop"].connections[0].effective_operations == 1
     assert counts["pop"].connections[1].effective_operations == 0
@@ -349,7 +344,7 @@ def test_a_run_of_another_graph_is_refused() -> None:
 
 def one_layer(*, operations: int, active: int, inactive: int, type_name: str = "Linear", images: int = 1) -> Counts:
     connection = ConnectionCounts("fc", type_name, ("in",), True, 10, 10, synaptic_operations=operations)
-    layer = LayerCounts("pop", "Population", "", 10, 1, 1, (connection,), positive_messages=active)
+    layer = LayerCounts("pop", "Population", "", 10, 1, 1, (connection,), positive_spikes=active)
     layer = replace(layer, neuron_updates_active=active, neuron_updates_inactive=inactive)
     return Counts((layer,), images=images, steps=20 * images, max_steps=20)
 
@@ -362,7 +357,7 @@ def test_energy_by_hand() -> None:
     assert terms["synaptic_operations"].high == pytest.approx(100 * 35.5)
     assert terms["neuron_updates_inactive"].value == pytest.approx(17 * 52)
     assert terms["neuron_updates_active"].value == pytest.approx(3 * 81)
-    assert terms["messages"].value == pytest.approx(3 * 2 * 1.7)
+    assert terms["spikes"].value == pytest.approx(3 * 2 * 1.7)
     assert terms["hops"].value == pytest.approx(3 * 5 * 3.5)
     assert energy.static is None
     assert energy.total == energy.dynamic

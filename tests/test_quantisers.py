@@ -10,9 +10,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from fastsnn_deploy.convert.lower import lower
+from fastsnn_deploy.convert.trace import trace
 from fastsnn_deploy.errors import InputError, LoweringError
 from fastsnn_deploy.graph import Population
-from fastsnn_deploy.lower import lower
+from fastsnn_deploy.graph.integer_network import evaluate
 from fastsnn_deploy.quantize import (
     Checkpoint,
     QuantActivation,
@@ -27,8 +29,7 @@ from fastsnn_deploy.quantize.bit_plan import set_bits
 from fastsnn_deploy.quantize.known_modules import construct, describe
 from fastsnn_deploy.quantize.quantisers import ACTIVATION_QUANTISERS, WEIGHT_QUANTISERS
 from fastsnn_deploy.quantize.quantisers.apot import LEVELS
-from fastsnn_deploy.simulate import evaluate, simulate
-from fastsnn_deploy.trace import trace
+from fastsnn_deploy.simulators.reference import simulate
 
 GENERATOR = torch.Generator().manual_seed(0)
 
@@ -64,11 +65,11 @@ class Net(nn.Module):
 IMAGES = torch.rand(16, 3, 6, 6, generator=GENERATOR)
 
 
-def twin_of(seed: int = 0, **options: Any) -> Any:
+def quantised_of(seed: int = 0, **options: Any) -> Any:
     torch.manual_seed(seed)
-    twin = prepare(Net().eval(), **options)
-    calibrate(twin, IMAGES)
-    return twin.eval()
+    quantised = prepare(Net().eval(), **options)
+    calibrate(quantised, IMAGES)
+    return quantised.eval()
 
 
 # --- activations -------------------------------------------------------------------------------------------------
@@ -244,27 +245,27 @@ def test_constant_weights_stay_finite(quantiser: str, fill: float) -> None:
 # --- layers, checkpoints, lowering -------------------------------------------------------------------------------
 
 
-def counts_of(twin: Any) -> dict[str, np.ndarray]:
-    """The integers of every activation of a twin, by node name."""
-    names = {str(node.target): node.name for node in twin.graph.nodes}
+def counts_of(quantised: Any) -> dict[str, np.ndarray]:
+    """The integers of every activation of a quantised model, by node name."""
+    names = {str(node.target): node.name for node in quantised.graph.nodes}
     found: dict[str, np.ndarray] = {}
-    for path, module in twin.named_modules():
+    for path, module in quantised.named_modules():
         if isinstance(module, QuantActivation):
             module.register_forward_hook(
                 lambda layer, _, result, name=names[path]: found.update(
                     {name: (result / layer.step_in_use()).round().detach().numpy()}
                 )
             )
-    twin(IMAGES)
+    quantised(IMAGES)
     return found
 
 
 COMBINATIONS = [(a, w) for a in ACTIVATION_QUANTISERS for w in ("uniform", "apot")]
 
 
-def exact(twin: Any, code: str = "unary") -> Any:
+def exact(quantised: Any, code: str = "unary") -> Any:
     """Lower, and require that the run settles to the integer network; return graph and values."""
-    graph = lower(trace(twin, (3, 6, 6)), code=code)
+    graph = lower(trace(quantised, (3, 6, 6)), code=code)
     emitted = graph.input.encode(IMAGES.numpy())
     values, run = evaluate(graph, emitted), simulate(graph, emitted)
     for node in graph.populations:
@@ -273,12 +274,12 @@ def exact(twin: Any, code: str = "unary") -> Any:
 
 
 @pytest.mark.parametrize(("activation_name", "weight"), COMBINATIONS)
-def test_twins_of_all_quantisers_lower_to_their_integers(activation_name: str, weight: str) -> None:
-    twin = twin_of(bits=3, weight_bits=4, activation=activation_name, weight=weight)
-    graph, values = exact(twin)
-    steps = [module.step_in_use() for module in twin.modules() if isinstance(module, QuantActivation)]
+def test_quantiseds_of_all_quantisers_lower_to_their_integers(activation_name: str, weight: str) -> None:
+    quantised = quantised_of(bits=3, weight_bits=4, activation=activation_name, weight=weight)
+    graph, values = exact(quantised)
+    steps = [module.step_in_use() for module in quantised.modules() if isinstance(module, QuantActivation)]
     assert len({float(step) for step in steps}) == 2  # those that meet in the concatenation share one
-    for name, counts in counts_of(twin).items():
+    for name, counts in counts_of(quantised).items():
         assert np.mean(values[name] != counts) < 0.02, name  # rounded thresholds move a count now and then
     assert np.abs(graph[graph.outputs[0]].scale).min() > 0
 
@@ -286,10 +287,10 @@ def test_twins_of_all_quantisers_lower_to_their_integers(activation_name: str, w
 @pytest.mark.parametrize(("activation_name", "weight"), COMBINATIONS)
 def test_checkpoints_keep_quantisers(activation_name: str, weight: str, tmp_path: Path) -> None:
     options: dict[str, Any] = {"levels": 4} if activation_name == "qcfs" else {"bits": 2}
-    twin = twin_of(activation=activation_name, weight=weight, **options)
-    save(Checkpoint(twin, (3, 6, 6)), tmp_path / "model.pt")
-    read = load(tmp_path / "model.pt").twin.eval()
-    assert torch.equal(read(IMAGES), twin(IMAGES))
+    quantised = quantised_of(activation=activation_name, weight=weight, **options)
+    save(Checkpoint(quantised, (3, 6, 6)), tmp_path / "model.pt")
+    read = load(tmp_path / "model.pt").model.eval()
+    assert torch.equal(read(IMAGES), quantised(IMAGES))
     found = [m for m in read.modules() if isinstance(m, QuantActivation)]
     assert {(m.quantiser, m.levels) for m in found} == {(activation_name, options.get("levels", 3))}
     assert found[1].learned is found[2].learned
@@ -329,12 +330,22 @@ def test_unknown_quantisers_and_impossible_grids_are_refused() -> None:
 
 def test_bits_by_layer_follow_patterns_and_survive_other_stages() -> None:
     chosen = {"bits_by_layer": {"rel*": 4, "relu": 1}, "weight_bits_by_layer": {"conv": 2, "classifier": 5}}
-    twin = twin_of(bits=2, weight_bits=3, **chosen)
-    assert [m.bits for m in twin.modules() if isinstance(m, QuantActivation)] == [4, 4, 4]
-    assert [twin.get_submodule(name).weight_bits for name in ("stem", "conv", "side", "classifier")] == [8, 2, 3, 5]
-    set_bits(twin, 3, 4)
-    assert [twin.get_submodule(name).weight_bits for name in ("stem", "conv", "side", "classifier")] == [8, 4, 4, 5]
-    assert [m.bits for m in twin.modules() if isinstance(m, QuantActivation)] == [3, 3, 3]
+    quantised = quantised_of(bits=2, weight_bits=3, **chosen)
+    assert [m.bits for m in quantised.modules() if isinstance(m, QuantActivation)] == [4, 4, 4]
+    assert [quantised.get_submodule(name).weight_bits for name in ("stem", "conv", "side", "classifier")] == [
+        8,
+        2,
+        3,
+        5,
+    ]
+    set_bits(quantised, 3, 4)
+    assert [quantised.get_submodule(name).weight_bits for name in ("stem", "conv", "side", "classifier")] == [
+        8,
+        4,
+        4,
+        5,
+    ]
+    assert [m.bits for m in quantised.modules() if isinstance(m, QuantActivation)] == [3, 3, 3]
 
 
 def test_patterns_that_match_nothing_and_impossible_plans_are_listed() -> None:
@@ -351,17 +362,17 @@ def test_patterns_that_match_nothing_and_impossible_plans_are_listed() -> None:
 @pytest.mark.parametrize(("signed", "low", "high"), [(False, 0, 7), (True, -4, 3)])
 @pytest.mark.parametrize("code", ["unary", "graded"])
 def test_a_spiking_output_has_bits_of_its_own(signed: bool, low: int, high: int, code: str) -> None:
-    twin = twin_of(bits=2, output_bits=3, output_signed=signed, last_bits=6)
-    graph, values = exact(twin, code)
+    quantised = quantised_of(bits=2, output_bits=3, output_signed=signed, last_bits=6)
+    graph, values = exact(quantised, code)
     (output,) = (graph[name] for name in graph.outputs)
     assert isinstance(output, Population)
     assert (output.floor, output.ceiling) == (low, high)
     assert {node.ceiling for node in graph.populations} == {3, high}
     answer = values[output.name] * output.scale
-    assert np.mean(answer.argmax(1) == twin(IMAGES).argmax(1).numpy()) > 0.9
-    set_bits(twin, 1, 2)
-    assert twin.get_submodule("spiking_output").bits == 3
-    assert twin.get_submodule("classifier").weight_bits == 6
+    assert np.mean(answer.argmax(1) == quantised(IMAGES).argmax(1).numpy()) > 0.9
+    set_bits(quantised, 1, 2)
+    assert quantised.get_submodule("spiking_output").bits == 3
+    assert quantised.get_submodule("classifier").weight_bits == 6
 
 
 def test_an_output_that_spikes_already_is_refused() -> None:

@@ -13,8 +13,8 @@ import torchvision
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fastsnn_deploy.convert.convert import convert
 from fastsnn_deploy.errors import InputError, LoweringError
-from fastsnn_deploy.lower import convert
 from fastsnn_deploy.quantize import (
     Checkpoint,
     QuantActivation,
@@ -47,8 +47,8 @@ def conv(inputs: int = 3, outputs: int = 4, kernel: int = 3, **options: Any) -> 
     return nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, **options)
 
 
-def activations(twin: nn.Module) -> list[QuantActivation]:
-    return [module for module in twin.modules() if isinstance(module, QuantActivation)]
+def activations(quantised: nn.Module) -> list[QuantActivation]:
+    return [module for module in quantised.modules() if isinstance(module, QuantActivation)]
 
 
 def refused(model: nn.Module, *fragments: str, **options: Any) -> LoweringError:
@@ -196,15 +196,15 @@ def test_capture_computes_the_same(name: str) -> None:
 
 def test_a_bare_layer_can_be_prepared() -> None:
     layer = nn.Linear(12, 3)
-    twin = prepare(layer, last_bits=8)
-    assert torch.allclose(twin(IMAGES.view(-1, 12)), layer(IMAGES.view(-1, 12)), atol=0.05)
+    quantised = prepare(layer, last_bits=8)
+    assert torch.allclose(quantised(IMAGES.view(-1, 12)), layer(IMAGES.view(-1, 12)), atol=0.05)
 
 
 def test_dropout_of_a_network_in_eval_mode_stays_off() -> None:
     model = Net(lambda n, x: F.dropout(n.c(x), 0.5, n.training), c=conv()).eval()
-    twin = prepare(model)
-    assert not any(module.training for module in twin.modules() if isinstance(module, nn.Dropout))
-    assert torch.equal(twin(IMAGES), twin(IMAGES))
+    quantised = prepare(model)
+    assert not any(module.training for module in quantised.modules() if isinstance(module, nn.Dropout))
+    assert torch.equal(quantised(IMAGES), quantised(IMAGES))
 
 
 # --- prepare: structure ------------------------------------------------------------------------------------------
@@ -214,16 +214,20 @@ def test_reused_relu_gets_a_step_for_each_call() -> None:
     model = Net(
         lambda n, x: n.e(n.relu(n.d(n.relu(n.c(x))))), c=conv(), d=conv(4), e=conv(4), relu=nn.ReLU(inplace=True)
     )
-    twin = prepare(model)
-    assert len({id(module.step) for module in activations(twin)}) == 2
-    assert not any(module.signed for module in activations(twin))
+    quantised = prepare(model)
+    assert len({id(module.step) for module in activations(quantised)}) == 2
+    assert not any(module.signed for module in activations(quantised))
 
 
 def test_relu_moves_before_the_max_pool() -> None:
-    twin = prepare(nn.Sequential(conv(), nn.BatchNorm2d(4), nn.MaxPool2d(2), nn.ReLU(), conv(4)), bits=3)
-    names = [type(twin.get_submodule(node.target)).__name__ for node in twin.graph.nodes if node.op == "call_module"]
+    quantised = prepare(nn.Sequential(conv(), nn.BatchNorm2d(4), nn.MaxPool2d(2), nn.ReLU(), conv(4)), bits=3)
+    names = [
+        type(quantised.get_submodule(node.target)).__name__
+        for node in quantised.graph.nodes
+        if node.op == "call_module"
+    ]
     assert names == ["QuantInput", "QuantConv2d", "BatchNorm2d", "QuantActivation", "MaxPool2d", "QuantConv2d"]
-    assert [(module.bits, module.signed) for module in activations(twin)] == [(3, False)]
+    assert [(module.bits, module.signed) for module in activations(quantised)] == [(3, False)]
 
 
 @pytest.mark.parametrize(
@@ -247,11 +251,11 @@ def test_relu_moves_before_the_max_pool() -> None:
     ],
 )
 def test_activations_where_spikes_must_leave(name: str, model: nn.Module, signed: list[bool]) -> None:
-    twin = prepare(model.eval(), bits=2)
-    calibrate(twin, IMAGES)
-    order = [twin.get_submodule(n.target) for n in twin.graph.nodes if n.op == "call_module"]
+    quantised = prepare(model.eval(), bits=2)
+    calibrate(quantised, IMAGES)
+    order = [quantised.get_submodule(n.target) for n in quantised.graph.nodes if n.op == "call_module"]
     assert [module.signed for module in order if isinstance(module, QuantActivation)] == signed
-    convert(Checkpoint(twin, (3, 8, 8)))
+    convert(Checkpoint(quantised, (3, 8, 8)))
 
 
 def test_concatenated_activations_share_one_step_through_pools_and_nesting() -> None:
@@ -261,10 +265,10 @@ def test_concatenated_activations_share_one_step_through_pools_and_nesting() -> 
         c = F.relu(n.c(torch.cat([a, b], 1)))
         return n.d(torch.cat([torch.cat([a, b], 1), c], 1))  # type: ignore[no-any-return]
 
-    twin = prepare(Net(forward, a=conv(), b=conv(4), c=conv(8), d=conv(12)))
-    assert len(activations(twin)) == 3
-    assert len({id(module.step) for module in activations(twin)}) == 1
-    assert len([p for name, p in twin.named_parameters() if name.endswith(".step")]) == 1
+    quantised = prepare(Net(forward, a=conv(), b=conv(4), c=conv(8), d=conv(12)))
+    assert len(activations(quantised)) == 3
+    assert len({id(module.step) for module in activations(quantised)}) == 1
+    assert len([p for name, p in quantised.named_parameters() if name.endswith(".step")]) == 1
 
 
 def test_first_and_last_layers_have_bits_and_scales_of_their_own() -> None:
@@ -273,10 +277,10 @@ def test_first_and_last_layers_have_bits_and_scales_of_their_own() -> None:
         return n.out(hidden) + n.other(hidden)  # type: ignore[no-any-return]
 
     model = Net(forward, a=conv(), b=conv(), mid=conv(4), out=conv(4), other=conv(4))
-    twin = prepare(model, 2, 3, first_bits=7, last_bits=6)
-    bits = {name: module.weight_bits for name, module in twin.named_modules() if isinstance(module, QuantConv2d)}
+    quantised = prepare(model, 2, 3, first_bits=7, last_bits=6)
+    bits = {name: module.weight_bits for name, module in quantised.named_modules() if isinstance(module, QuantConv2d)}
     assert bits == {"a": 7, "b": 7, "mid": 3, "out": 6, "other": 6}
-    assert [name for name, m in twin.named_modules() if isinstance(m, QuantConv2d) and not m.per_channel] == [
+    assert [name for name, m in quantised.named_modules() if isinstance(m, QuantConv2d) and not m.per_channel] == [
         "out", "other"
     ]  # fmt: skip
 
@@ -284,8 +288,8 @@ def test_first_and_last_layers_have_bits_and_scales_of_their_own() -> None:
 def test_float_network_is_not_changed() -> None:
     model = nn.Sequential(conv(), nn.BatchNorm2d(4), nn.ReLU(inplace=True), nn.MaxPool2d(2), conv(4)).train()
     before = copy.deepcopy(model.state_dict())
-    twin = prepare(model, mean=(0.4, 0.5, 0.6), std=(0.1, 0.2, 0.4))
-    twin(IMAGES).sum().backward()
+    quantised = prepare(model, mean=(0.4, 0.5, 0.6), std=(0.1, 0.2, 0.4))
+    quantised(IMAGES).sum().backward()
     assert model.training
     assert [type(module) for module in model] == [nn.Conv2d, nn.BatchNorm2d, nn.ReLU, nn.MaxPool2d, nn.Conv2d]
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
@@ -293,12 +297,12 @@ def test_float_network_is_not_changed() -> None:
 
 
 def test_calibration_leaves_modes_and_batch_norm_alone() -> None:
-    twin = prepare(nn.Sequential(conv(), nn.BatchNorm2d(4), nn.ReLU(), conv(4))).train()
-    norm = next(module for module in twin.modules() if isinstance(module, nn.BatchNorm2d))
-    calibrate(twin, IMAGES)
-    assert all(module.initialised for module in activations(twin))
+    quantised = prepare(nn.Sequential(conv(), nn.BatchNorm2d(4), nn.ReLU(), conv(4))).train()
+    norm = next(module for module in quantised.modules() if isinstance(module, nn.BatchNorm2d))
+    calibrate(quantised, IMAGES)
+    assert all(module.initialised for module in activations(quantised))
     assert norm.running_mean is not None
-    assert twin.training
+    assert quantised.training
     assert not norm.running_mean.any()
 
 
@@ -309,14 +313,14 @@ def test_normalisation_is_folded(std: tuple[float, ...]) -> None:
     mean = torch.tensor([round(255 * m) / 255 for m in (0.2, 0.5, 0.7)])
     levels = torch.randint(256, (16, 3, 8, 8)).float() / 255
     expected = model((levels - mean.view(1, 3, 1, 1)) / torch.tensor(std).view(1, -1, 1, 1))
-    twin = prepare(model, 8, 8, mean=mean.tolist(), std=std)
-    first = next(module for module in twin.modules() if isinstance(module, QuantConv2d))
+    quantised = prepare(model, 8, 8, mean=mean.tolist(), std=std)
+    first = next(module for module in quantised.modules() if isinstance(module, QuantConv2d))
     ratio = (sum(std) / len(std) / torch.tensor(std)).view(1, -1, 1, 1)
     assert torch.allclose(first.weight, model[0].weight * ratio, rtol=1e-6)
-    calibrate(twin, levels)
-    for module in activations(twin):
+    calibrate(quantised, levels)
+    for module in activations(quantised):
         module.step.data.fill_(0.03)
-    assert torch.allclose(twin(levels), expected, atol=0.06 * float(expected.detach().abs().max()))
+    assert torch.allclose(quantised(levels), expected, atol=0.06 * float(expected.detach().abs().max()))
 
 
 def test_input_layer_rounds_clips_and_centres() -> None:
@@ -326,9 +330,9 @@ def test_input_layer_rounds_clips_and_centres() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
-def test_twin_is_float32(dtype: torch.dtype) -> None:
-    twin = prepare(nn.Sequential(conv(), nn.BatchNorm2d(4), nn.ReLU(), conv(4)).to(dtype))
-    assert twin(IMAGES).dtype == torch.float32
+def test_quantised_is_float32(dtype: torch.dtype) -> None:
+    quantised = prepare(nn.Sequential(conv(), nn.BatchNorm2d(4), nn.ReLU(), conv(4)).to(dtype))
+    assert quantised(IMAGES).dtype == torch.float32
 
 
 def test_networks_without_parameters() -> None:
@@ -467,8 +471,8 @@ def test_torchvision_networks_prepare_and_run(name: str) -> None:
     torch.manual_seed(0)
     model, images = zoo(name), torch.rand(2, 3, 64, 64)
     assert torch.allclose(canonicalise(copy.deepcopy(model))(images), model(images), atol=1e-4)
-    twin = prepare(model, std=(0.229, 0.224, 0.225), mean=(0.485, 0.456, 0.406))
-    calibrate(twin, images)
-    assert twin(images).shape == (2, 7)
-    assert all(module.initialised for module in activations(twin))
-    assert torch.isfinite(twin(images)).all()
+    quantised = prepare(model, std=(0.229, 0.224, 0.225), mean=(0.485, 0.456, 0.406))
+    calibrate(quantised, images)
+    assert quantised(images).shape == (2, 7)
+    assert all(module.initialised for module in activations(quantised))
+    assert torch.isfinite(quantised(images)).all()

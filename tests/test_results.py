@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
+from fastsnn_deploy.convert.convert import convert
 from fastsnn_deploy.errors import InputError
-from fastsnn_deploy.evaluate import integer_outputs
 from fastsnn_deploy.graph import with_code
-from fastsnn_deploy.lower import convert
 from fastsnn_deploy.quantize import load
-from fastsnn_deploy.quantize.data import load_images
+from fastsnn_deploy.simulators.integer import integer_outputs
+from fastsnn_deploy.training.data import load_images
 
 SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
 
@@ -29,8 +29,8 @@ RUN = {
     "steps": {"mean": 26.5, "p99": 28, "max": 29},
     "steps_beyond_window": {"mean": 3.5, "p99": 5, "max": 6},
     "images_within_window": 1,
-    "messages": 157_000.4,
-    "negative_messages": 20_000.0,
+    "spikes": 157_000.4,
+    "negative_spikes": 20_000.0,
     "synaptic_operations": 28_300_000.0,
     "energy_nj": {"loihi2": [1000.0, 2000.0, 3000.0], "horowitz45-int8": [10.0, 20.0, 30.0]},
 }
@@ -41,9 +41,9 @@ STAGES = [
 SETTINGS = {"images": 1000, "held_out": 500, "epochs": 1, "learning_rate": 0.01, "code": "unary"}
 VALUES: dict[str, dict[str, Any]] = {
     "float": {"correct": 93, "weights": "weights/float.th"},
-    "twin": {"correct": 92, "recipe": "some", "model": "resnet20", "teacher": "resnet32", "stages": STAGES},
+    "quantised": {"correct": 92, "recipe": "some", "model": "resnet20", "teacher": "resnet32", "stages": STAGES},
     "integer": {
-        "correct": 91, "answers_differing_from_twin": 2, "macs": 40_000_000,
+        "correct": 91, "answers_differing_from_quantised": 2, "macs": 40_000_000,
         "energy_nj": {"horowitz45-int8": [1.0, 2.0, 3.0]},
     },
     "settled": RUN,
@@ -51,13 +51,14 @@ VALUES: dict[str, dict[str, Any]] = {
     "window-unsigned": {**RUN, "correct": 60, "answers_differing": 38},
     "window-signed": {**RUN, "correct": 85, "answers_differing": 12},
     "window-tuned": {
-        **RUN, "correct": 87, "answers_differing": 9, "twin_correct": 90, "settings": SETTINGS, "held_out_before": 400,
+        **RUN, "correct": 87, "answers_differing": 9, "quantised_correct": 90, "settings": SETTINGS,
+        "held_out_before": 400,
         "held_out_after": 450, "layers": 18, "layers_kept": 7,
     },
 }  # fmt: skip
 STOPPED = {"correct": 70, "answers_differing": 1, "correct_after": {"3": 50, "4": 60, "5": 61, "8": 65, "16": 70}}
 ABLATION = {
-    "correct": 70, "twin_correct": 71, "model": "vgg11-average", "width": 8, "epochs": [4, 2], "output_bits": 2,
+    "correct": 70, "quantised_correct": 71, "model": "vgg11-average", "width": 8, "epochs": [4, 2], "output_bits": 2,
     "signed": STOPPED, "unsigned": {**STOPPED, "correct": 55},
 }  # fmt: skip
 
@@ -90,7 +91,7 @@ def test_the_page_says_what_was_measured(pages: ModuleType, records: list[dict[s
     lines = text.splitlines()
     assert "## some-2bit" in lines
     assert "| float network | 93.00 % |  |  |  |" in lines
-    assert "| integer ANN | 91.00 % | 2 differ from the twin |  |  |" in lines
+    assert "| integer ANN | 91.00 % | 2 differ from the quantised model |  |  |" in lines
     assert "| SNN, signed, until settled | 91.00 % | 0 | 26.5 / 28 / 29 | 3.5 / 5 / 6 |" in lines
     assert "| SNN, unsigned, T = 3 | 60.00 % | 38 | 26.5 / 28 / 29 | 3.5 / 5 / 6 |" in lines
     assert "| SNN, signed, fine-tuned, T = 3 | 87.00 % | 9 | 26.5 / 28 / 29 | 3.5 / 5 / 6 |" in lines
@@ -146,7 +147,7 @@ def test_records_are_replaced_one_by_one(pages: ModuleType, records: list[dict[s
     pages.store(file, records[::-1])
     assert pages.read_records(file) == records
     changed = {**records[3], "date": "2026-02-02"}
-    pages.store(file, [changed, record("twin", VALUES["twin"], "other-3bit")])
+    pages.store(file, [changed, record("quantised", VALUES["quantised"], "other-3bit")])
     found = pages.read_records(file)
     assert len(found) == len(records) + 1
     assert changed in found
@@ -167,7 +168,7 @@ def test_the_parts_of_qffs(checkpoint_file: Path):
     assert signed["correct_after"]["16"] == right >= signed["correct_after"]["3"]
     unsigned = ablation.spiking(with_code(graph, "unsigned"), images, integers, 1)
     assert unsigned["answers_differing"] > 0
-    assert unsigned["messages"] < signed["messages"]
+    assert unsigned["spikes"] < signed["spikes"]
     recipes = [ablation.recipe(name, (1, 1), 8, "cifar10") for name in ablation.VARIANTS]
     assert len({recipe.name for recipe in recipes}) == len(recipes) == 4
     assert {recipe.output_bits for recipe in recipes} == {2, 3, None}
@@ -179,7 +180,7 @@ def test_measuring_a_network(checkpoint_file: Path, tmp_path: Path, capsys: pyte
     arguments = ["--images", "40", "--threads", "1", "--records", str(file)]
     assert results.main(["--checkpoint", name, *arguments]) == 0
     made = {each["measurement"]: each for each in json.loads(file.read_text())}
-    assert list(made) == ["twin", "integer", "settled", "graded", "window-unsigned", "window-signed"]
+    assert list(made) == ["quantised", "integer", "settled", "graded", "window-unsigned", "window-signed"]
     assert {each["images"] for each in made.values()} == {40}
     assert str(checkpoint_file) not in file.read_text()
     for key in ("settled", "graded"):
@@ -189,9 +190,9 @@ def test_measuring_a_network(checkpoint_file: Path, tmp_path: Path, capsys: pyte
     end = steps["window"] + steps["depth"]
     assert steps["steps_beyond_window"]["max"] == max(steps["steps"]["max"] - end, 0)
     assert made["window-signed"]["values"]["steps_beyond_window"]["max"] == 0
-    assert made["twin"]["values"]["stages"][-1]["bits"] == 2
+    assert made["quantised"]["values"]["stages"][-1]["bits"] == 2
     page = script("results_page").page(list(made.values()))
-    assert "SNN, graded messages, until settled" in page
+    assert "SNN, graded spikes, until settled" in page
 
     capsys.readouterr()
     assert load(checkpoint_file).metadata["data"] == "digits"

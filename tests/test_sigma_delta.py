@@ -11,15 +11,15 @@ import pytest
 from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
-from fastsnn_deploy import netx
 from fastsnn_deploy.errors import InputError, LoweringError
+from fastsnn_deploy.formats import netx
 from fastsnn_deploy.graph import MaxPool2d, Population, Readout, SpikingGraph, Synapse
 from fastsnn_deploy.graph.arithmetic import per_channel
-from fastsnn_deploy.sigma_delta import compare, convert, stages_of
-from fastsnn_deploy.sigma_delta.convert import MESSAGE_UNITS, SigmaDeltaNetwork
-from fastsnn_deploy.sigma_delta.measure import activations_of
-from fastsnn_deploy.simulate.integer_network import route
-from fastsnn_deploy.stock import StockConv, StockDense, difference, run
+from fastsnn_deploy.graph.integer_network import route
+from fastsnn_deploy.lava_dl import StockConv, StockDense, difference, run
+from fastsnn_deploy.targets.sigma_delta.convert import MESSAGE_UNITS, SigmaDeltaNetwork, convert
+from fastsnn_deploy.targets.sigma_delta.measure import activations_of, compare
+from fastsnn_deploy.targets.sigma_delta.merge import stages_of
 from tests.conformance.chains import chain, images, residual
 from tests.random_graphs import random_graph, random_images
 

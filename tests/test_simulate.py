@@ -25,7 +25,8 @@ from fastsnn_deploy.graph import (
     Upsample,
     with_code,
 )
-from fastsnn_deploy.simulate import evaluate, logits, simulate
+from fastsnn_deploy.graph.integer_network import evaluate, logits
+from fastsnn_deploy.simulators.reference import simulate
 from tests.random_graphs import random_graph, random_images
 
 SEEDS = st.integers(0, 2**20)
@@ -134,15 +135,15 @@ def _oracle(graph: SpikingGraph, image: list[int], steps: int) -> tuple[dict, di
                 start = 0 if schedule.bias == "initial" else graph.depths[node.name]
                 for i in range(node.size):
                     c = i // (node.size // node.channels)
-                    charge = share(int(node.bias[c]), t - start, schedule.bias == "spread")
+                    synaptic_input = share(int(node.bias[c]), t - start, schedule.bias == "spread")
                     for name in node.inputs:
                         source = past(graph[name].inputs[0], t - graph[name].delay)
-                        charge += sum(w * s for w, s in zip(matrix[name][i], source, strict=True) if s)
+                        synaptic_input += sum(w * s for w, s in zip(matrix[name][i], source, strict=True) if s)
                     if isinstance(node, Readout):
                         before = potentials[node.name][-1][i] if t else 0
-                        after.append(before + charge)
+                        after.append(before + synaptic_input)
                         continue
-                    v, n, theta = state[node.name][i] + charge, counts[node.name][i], int(node.threshold[c])
+                    v, n, theta = state[node.name][i] + synaptic_input, counts[node.name][i], int(node.threshold[c])
                     if node.code == "graded":
                         s = min(max((v + theta * n) // theta, node.floor), node.ceiling) - n
                     elif v >= theta and n < node.ceiling:
@@ -232,7 +233,7 @@ def test_negative_spikes_repair_an_overshoot():
     ]
     population = Population(
         name="pop", inputs=("early", "late"), shape=(1, 1, 1), threshold=np.array([2]), bias=np.array([0]),
-        initial=np.array([1]), charge_scale=np.ones(1), ceiling=3, scale=1.0,
+        initial=np.array([1]), input_scale=np.ones(1), ceiling=3, scale=1.0,
     )  # fmt: skip
     graph = SpikingGraph((source, *arms, population), ("pop",))
     run = simulate(graph, np.full((1, 1, 1, 1), 4))

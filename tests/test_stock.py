@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastsnn_deploy import netx
 from fastsnn_deploy.errors import InputError
+from fastsnn_deploy.formats import netx
 from fastsnn_deploy.graph import Schedule
-from fastsnn_deploy.stock import (
+from fastsnn_deploy.lava_dl import (
     Lif,
     Reset,
     Sdnn,
@@ -334,6 +334,6 @@ def test_sigma_delta_drops_low_bits_of_every_change() -> None:
 def test_stock_networks_work_without_torch_and_lava() -> None:
     code = (
         "import sys; sys.modules['torch'] = sys.modules['lava'] = None\n"
-        "import fastsnn_deploy.stock, fastsnn_deploy.netx\n"
+        "import fastsnn_deploy.lava_dl, fastsnn_deploy.formats.netx\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

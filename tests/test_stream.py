@@ -9,11 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastsnn_deploy import lava, stock
+from fastsnn_deploy import lava_dl
+from fastsnn_deploy.backends import lava
 from fastsnn_deploy.errors import BackendError, InputError
 from fastsnn_deploy.graph import MaxPool2d, Population, Readout, SpikingGraph
-from fastsnn_deploy.simulate import Run, Stream, evaluate, simulate, stream
-from fastsnn_deploy.stock import Lif, StockConv, StockDense, StockFlatten, StockInput, StockNetwork
+from fastsnn_deploy.graph.integer_network import evaluate
+from fastsnn_deploy.graph.run import Run
+from fastsnn_deploy.lava_dl import Lif, StockConv, StockDense, StockFlatten, StockInput, StockNetwork
+from fastsnn_deploy.simulators.reference import simulate
+from fastsnn_deploy.simulators.streaming import Stream, stream
 from tests.random_graphs import random_graph, random_images
 
 SEEDS = st.integers(0, 2**20)
@@ -59,14 +63,14 @@ def test_every_frame_settles_to_the_integer_network(seed: int, code: str, balanc
             assert np.array_equal(result.values(node.name), expected[node.name]), node.name
     assert result.exact(expected).all()
     assert (result.settle_steps() <= result.lengths).all()
-    assert int(result.messages().sum()) == sum(int(np.count_nonzero(s)) for s in result.run.spikes.values())
+    assert int(result.spikes().sum()) == sum(int(np.count_nonzero(s)) for s in result.run.spikes.values())
 
 
 @given(SEEDS, CODES)
 def test_a_repeated_frame_costs_no_message(seed: int, code: str):
     graph = random_graph(seed, code=code)
     result = stream(graph, frames_of(graph, seed))
-    assert result.messages()[2] == 0
+    assert result.spikes()[2] == 0
     assert result.settle_steps()[2] == 0
     assert result.lengths[2] == (graph.schedule.window if graph.schedule.input == "spread" else 1)
 
@@ -90,7 +94,7 @@ def test_intervals(seed: int, code: str):
     longer = stream(graph, frames, int(free.lengths.max()) + 3)
     assert (longer.starts == np.arange(5) * (int(free.lengths.max()) + 3)).all()
     assert longer.exact(evaluate(graph, frames)).all()
-    assert np.array_equal(longer.messages(), free.messages())
+    assert np.array_equal(longer.spikes(), free.spikes())
 
 
 def test_a_frame_that_is_cut_off_is_not_called_exact_but_the_next_long_one_is():
@@ -130,7 +134,7 @@ def test_lava_gives_every_integer_of_the_reference_stream(seed: int, code: str, 
     found, expected = on_lava(seed, code, balance, interval)
     assert_same(found.run, expected.run)
     assert np.array_equal(found.starts, expected.starts)
-    assert np.array_equal(found.messages(), expected.messages())
+    assert np.array_equal(found.spikes(), expected.spikes())
 
 
 # stock networks
@@ -164,7 +168,7 @@ def stock_network() -> StockNetwork:
 def test_a_stock_file_on_unmodified_lava_gives_the_simulators_integers():
     network = stock_network()
     frames = np.random.default_rng(1).integers(0, 9, (6, 2, 2, 5, 4))
-    expected = stock.run(network, frames, 9, record="outputs")
+    expected = lava_dl.run(network, frames, 9, record="outputs")
     found = lava.run_stock(network, frames, 9, timeout=120)
     for kind in ("spikes", "potentials"):
         assert getattr(found, kind)[:-1] == (None,) * 5

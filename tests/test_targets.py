@@ -11,49 +11,50 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastsnn_deploy import netx, targets
+from fastsnn_deploy.analysis.stock_counts import count_stock, fan_out
+from fastsnn_deploy.analysis.verify_thermometer import verify_thermometer
+from fastsnn_deploy.convert.convert import convert
 from fastsnn_deploy.errors import GraphError, InputError
-from fastsnn_deploy.lower import convert
-from fastsnn_deploy.population import to_population
-from fastsnn_deploy.profile.stock import count_stock, fan_out
+from fastsnn_deploy.formats import netx
+from fastsnn_deploy.formats.export import export
+from fastsnn_deploy.lava_dl import Lif, Sdnn, StockConv, StockDense, StockInput, StockNetwork
+from fastsnn_deploy.lava_dl import run as run_stock
 from fastsnn_deploy.quantize import load
-from fastsnn_deploy.quantize.data import load_images
-from fastsnn_deploy.stock import Lif, Sdnn, StockConv, StockDense, StockInput, StockNetwork
-from fastsnn_deploy.stock import run as run_stock
-from fastsnn_deploy.verify import verify_population
+from fastsnn_deploy.targets.thermometer.network import to_thermometer
+from fastsnn_deploy.training.data import load_images
 
 
 def test_unknown_targets_are_refused(checkpoint_file: Path, tmp_path: Path):
-    with pytest.raises(InputError, match="Known targets: graded, population, sigma-delta, signed-if"):
-        targets.export(convert(load(checkpoint_file)), tmp_path / "x.net", "abacus")
+    with pytest.raises(InputError, match="Known targets: graded, sigma-delta, signed-if, stock-lif"):
+        export(convert(load(checkpoint_file)), tmp_path / "x.net", "abacus")
 
 
 @pytest.mark.parametrize("target", ["signed-if", "graded"])
 def test_extension_targets_hold_the_graph(checkpoint_file: Path, tmp_path: Path, target: str):
     graph = convert(load(checkpoint_file))
-    exported = targets.export(graph, tmp_path / "x.net", target)
+    exported = export(graph, tmp_path / "x.net", target)
     codes = {population.code for population in netx.read(tmp_path / "x.net").populations}
     assert codes == {"graded" if target == "graded" else "unary"}
     assert exported.totals["synapses"] == sum(row["synapses"] for row in exported.layers) > 0
 
 
-@pytest.mark.parametrize("target", ["signed-if", "graded", "population"])
+@pytest.mark.parametrize("target", ["signed-if", "graded", "stock-lif"])
 def test_nir_comes_with_a_loss_report(checkpoint_file: Path, tmp_path: Path, target: str):
     graph = convert(load(checkpoint_file))
-    exported = targets.export(graph, tmp_path / "x.nir", target, "nir")
+    exported = export(graph, tmp_path / "x.nir", target, "nir")
     assert exported.loss_report is not None
     report = json.loads((tmp_path / "x.nir.loss.json").read_text())
     fields = {loss["field"] for loss in report["losses"]}
-    assert ("soft_reset" in fields or "reset" in fields) == (target != "population"), fields
+    assert ("soft_reset" in fields or "reset" in fields) == (target != "stock-lif"), fields
 
 
 def test_population_export_is_exact_and_a_changed_weight_is_found(checkpoint_file: Path, tmp_path: Path):
     graph = convert(load(checkpoint_file))
-    targets.export(graph, tmp_path / "x.net", "population")
+    export(graph, tmp_path / "x.net", "stock-lif")
     assert netx.kind_of(tmp_path / "x.net") == "stock"
     network = netx.read_stock(tmp_path / "x.net")
     images = load_images("digits", "test").levels[:8].numpy()
-    result = verify_population(network, graph, images, batch=3)
+    result = verify_thermometer(network, graph, images, batch=3)
     assert result.exact
     assert result.images == 8
     nodes = [node for node in graph.nodes if type(node).__name__ in ("Population", "MaxPool2d", "Readout")]
@@ -62,7 +63,7 @@ def test_population_export_is_exact_and_a_changed_weight_is_found(checkpoint_fil
     weight = layers[-1].weight.copy()
     weight[3, np.flatnonzero(weight[3])] += 1
     layers[-1] = replace(layers[-1], weight=weight)
-    broken = verify_population(replace(network, layers=tuple(layers)), graph, images)
+    broken = verify_thermometer(replace(network, layers=tuple(layers)), graph, images)
     assert not broken.exact
     assert (broken.total.first.layer, broken.total.first.channel) == ("output", 3)
 
@@ -72,8 +73,8 @@ def test_a_foreign_stock_file_is_not_a_population(tmp_path: Path, checkpoint_fil
         StockInput(shape=(4,)),
         StockDense(shape=(2,), weight=np.ones((2, 4), dtype=np.int64), bias=None, neuron=Lif(1)),
     )
-    with pytest.raises(GraphError, match="no population code"):
-        verify_population(StockNetwork(layers), convert(load(checkpoint_file)), np.zeros((1, 1, 8, 8)))
+    with pytest.raises(GraphError, match="no thermometer code"):
+        verify_thermometer(StockNetwork(layers), convert(load(checkpoint_file)), np.zeros((1, 1, 8, 8)))
 
 
 @settings(max_examples=40)
@@ -107,7 +108,7 @@ def test_stock_counts_of_a_tiny_stream():
     counts = count_stock(network, frames, run_stock(network, frames, 5))
     # frame 0: input 0 reaches both hidden neurons, both fire; frame 1: input 1 reaches the second, it fires
     assert (counts.neurons, counts.synapses, counts.parameters) == (3, 5, 5)
-    assert counts.messages == 2 + 2 + 1
+    assert counts.spikes == 2 + 2 + 1
     assert counts.synaptic_operations == (2 + 1) + (2 + 1)
 
 
@@ -120,12 +121,12 @@ def test_stock_counts_of_a_tiny_sigma_delta_network():
     counts = count_stock(network, frames, run_stock(network, frames, 4))
     assert (counts.neurons, counts.synapses, counts.parameters) == (3, 5, 5)
     # input 0 once; hidden 0 once; hidden 1 twice: 3, then 5 more
-    assert counts.messages == 1 + 1 + 2
+    assert counts.spikes == 1 + 1 + 2
     assert counts.synaptic_operations == 2 + 3
 
 
 def test_population_needs_one_step_a_frame(checkpoint_file: Path):
-    result = to_population(convert(load(checkpoint_file)))
+    result = to_thermometer(convert(load(checkpoint_file)))
     images = load_images("digits", "test").levels[:5].numpy()
     emitted = result.graph.input.encode(images)
     together = run_stock(result.network, emitted[:, None], 5 + result.depth)

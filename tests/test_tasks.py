@@ -9,12 +9,11 @@ import numpy as np
 import pytest
 import torch
 
+from fastsnn_deploy.convert.lower import lower
+from fastsnn_deploy.convert.trace import trace
 from fastsnn_deploy.errors import InputError, MismatchError
 from fastsnn_deploy.graph import SpikingGraph
-from fastsnn_deploy.lower import lower
 from fastsnn_deploy.quantize import calibrate, prepare
-from fastsnn_deploy.quantize.models import build
-from fastsnn_deploy.quantize.models.detection import Reorg
 from fastsnn_deploy.tasks import (
     Augmentation,
     Boxes,
@@ -35,7 +34,8 @@ from fastsnn_deploy.tasks.augment import Views, random_views
 from fastsnn_deploy.tasks.draw import COLOURS, SCALE, draw_boxes, draw_mask
 from fastsnn_deploy.tasks.scenes import drawn_boxes
 from fastsnn_deploy.tasks.yolo import shape_iou
-from fastsnn_deploy.trace import trace
+from fastsnn_deploy.training.models import build
+from fastsnn_deploy.training.models.detection import Reorg
 
 SMALL: dict[str, tuple[dict[str, int], tuple[int, int, int]]] = {
     "tiny-yolo": ({"width": 2, "widest": 6, "halvings": 3, "classes": 2, "anchors": 2}, (3, 24, 32)),
@@ -76,11 +76,13 @@ def small_graph(name: str, bits: int = 3) -> tuple[SpikingGraph, torch.Tensor]:
     with torch.no_grad():
         for _ in range(8):
             model(levels.float() / 255)
-    twin = prepare(model.eval(), bits)
-    calibrate(twin, levels.float() / 255)
+    quantised = prepare(model.eval(), bits)
+    calibrate(quantised, levels.float() / 255)
     with torch.no_grad():
-        assert twin.eval()(levels[:1].float() / 255).shape[2:] == tuple(size // STRIDES[name] for size in shape[1:])
-    return lower(trace(twin, shape)), levels
+        assert quantised.eval()(levels[:1].float() / 255).shape[2:] == tuple(
+            size // STRIDES[name] for size in shape[1:]
+        )
+    return lower(trace(quantised, shape)), levels
 
 
 @pytest.mark.parametrize("name", sorted(SMALL))
@@ -92,8 +94,8 @@ def test_every_network_settles_to_its_integers(name: str) -> None:
     assert float(both.integer.std()) > 0
     assert not torch.equal(both.early[1], both.spiking)
     assert both.work.images == 2
-    assert both.work.messages > 0
-    assert both.work.synaptic_operations > both.work.messages
+    assert both.work.spikes > 0
+    assert both.work.synaptic_operations > both.work.spikes
 
 
 def test_a_difference_is_reported_with_its_image(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -120,7 +120,7 @@ def test_the_page_quotes_the_records(name: str, metric: str) -> None:
     assert [stage["bits"] for stage in record["training"]] == [None, 4, 3]
     for network in record["networks"]:
         bits, (last,) = network["activation bits"], [key for key in network if key.startswith("spiking network after")]
-        forms = [record["training"][0]["test"], *(network[key] for key in ("twin", "integer network"))]
+        forms = [record["training"][0]["test"], *(network[key] for key in ("quantised", "integer network"))]
         figures = " | ".join(f"{100 * form[metric]:.2f}" for form in [*forms, network["spiking network"]])
         early = f"{100 * network[last][metric]:.2f} {last.removeprefix('spiking network ')}"
         assert f"| {bits}-bit activations | {figures} | {early} |" in page

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 import torch
 
+from fastsnn_deploy.convert.convert import convert
 from fastsnn_deploy.errors import InputError
 from fastsnn_deploy.graph import SpikingGraph
-from fastsnn_deploy.lower import convert
 from fastsnn_deploy.quantize import load, save
 from fastsnn_deploy.tasks import (
     Augmentation,
@@ -79,9 +79,9 @@ def test_a_detector_learns_its_squares_and_reaches_spikes(data_root: Path, tmp_p
     checkpoint = load(tmp_path / "model.pt")
     assert checkpoint.metadata["anchors"] == [list(task.grid.anchors[0])]
     both = run_both(convert(checkpoint), task.test.levels, threads=1)
-    twin = answers(task, checkpoint.twin, task.test.levels)
-    assert task.score(twin).keys() == task.score(both.spiking).keys()
-    assert float((twin - both.spiking).square().mean()) < 0.1 * float(twin.square().mean())
+    quantised = answers(task, checkpoint.model, task.test.levels)
+    assert task.score(quantised).keys() == task.score(both.spiking).keys()
+    assert float((quantised - both.spiking).square().mean()) < 0.1 * float(quantised.square().mean())
     assert task.picture(both.spiking[:1], [0]).width > 2 * 40 * SCALE
 
 
@@ -135,7 +135,7 @@ def test_the_script_writes_its_record(data_root: Path, tmp_path: Path, script: M
     again = json.loads((out / "record.json").read_text())
     assert again["training"] == []
     assert again["settings"] == record["settings"]  # those of the checkpoint, not the defaults
-    assert again["networks"][0]["twin"] == network["twin"]
+    assert again["networks"][0]["quantised"] == network["quantised"]
 
 
 def test_the_script_takes_folders_of_ones_own(
@@ -150,7 +150,7 @@ def test_the_script_takes_folders_of_ones_own(
     record = json.loads((out / "record.json").read_text())
     assert record["image"] == [3, 16, 24]
     assert len(record["description"]["anchors"]) == 1
-    assert record["networks"][0]["twin"]["AP50 cat"] is None  # no cat has an area
+    assert record["networks"][0]["quantised"]["AP50 cat"] is None  # no cat has an area
     shutil.copy(out / "masks-2bit.pt", out / "boxes-2bit.pt")
     with pytest.raises(SystemExit, match="2"):
         script.main(["--task", "boxes", *common, "--anchors", "1", "--evaluate-only"])

@@ -24,10 +24,10 @@ from torch import Tensor, nn
 from fastsnn_deploy.errors import InputError
 from fastsnn_deploy.quantize import QuantActivation, calibrate, load, prepare
 from fastsnn_deploy.quantize.bit_plan import set_bits
-from fastsnn_deploy.quantize.data import DATASETS, Images, Split, dataset, load_images
-from fastsnn_deploy.quantize.models import MODELS, build
-from fastsnn_deploy.quantize.recipe import Recipe, Stage, load_recipe, recipe_names
-from fastsnn_deploy.quantize.train import Trainer, _learning_rate
+from fastsnn_deploy.training.data import DATASETS, Images, Split, dataset, load_images
+from fastsnn_deploy.training.models import MODELS, build
+from fastsnn_deploy.training.recipe import Recipe, Stage, load_recipe, recipe_names
+from fastsnn_deploy.training.trainer import Trainer, _learning_rate
 
 STAGES = [
     {"epochs": 2, "learning_rate": 0.1},
@@ -61,7 +61,7 @@ def small(**options: Any) -> Recipe:
 
 
 def run(recipe: Recipe, folder: Path, **options: Any) -> dict[str, Tensor]:
-    return Trainer(recipe, folder / "model.pt", **options).run().twin.state_dict()
+    return Trainer(recipe, folder / "model.pt", **options).run().model.state_dict()
 
 
 def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
@@ -104,7 +104,7 @@ def test_interrupted_anywhere_resumes_to_the_same_weights(
         run(small(), tmp_path, progress=stop)
     assert {path.name for path in tmp_path.iterdir()} - {"model-4bit.pt"} == {"model.pt.resume"}
     trainer = Trainer(small(), tmp_path / "model.pt")
-    assert same(trainer.run(resume=True).twin.state_dict(), uninterrupted)
+    assert same(trainer.run(resume=True).model.state_dict(), uninterrupted)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model-4bit.pt", "model.pt"]
 
 
@@ -113,7 +113,7 @@ def test_killed_in_the_middle_of_an_epoch_resumes_to_the_same_weights(
 ) -> None:
     program = textwrap.dedent("""
         import os, signal, sys
-        from fastsnn_deploy.quantize.train import Trainer
+        from fastsnn_deploy.training.trainer import Trainer
         from tests.test_train import small
 
         def kill(done, total):
@@ -128,7 +128,7 @@ def test_killed_in_the_middle_of_an_epoch_resumes_to_the_same_weights(
     ended = subprocess.run(command, cwd=root, env=environment, timeout=120, check=False, capture_output=True)
     assert ended.returncode == -signal.SIGKILL, ended.stderr.decode()
     assert not (tmp_path / "model.pt").exists()
-    assert same(Trainer(small(), tmp_path / "model.pt").run(resume=True).twin.state_dict(), uninterrupted)
+    assert same(Trainer(small(), tmp_path / "model.pt").run(resume=True).model.state_dict(), uninterrupted)
 
 
 def test_resuming_twice_and_after_the_last_epoch(
@@ -138,10 +138,10 @@ def test_resuming_twice_and_after_the_last_epoch(
         raise Stop
 
     with monkeypatch.context() as patch:
-        patch.setattr("fastsnn_deploy.quantize.train.save", fail)
+        patch.setattr("fastsnn_deploy.training.trainer.save", fail)
         with pytest.raises(Stop):
             run(small(), tmp_path)
-    assert same(Trainer(small(), tmp_path / "model.pt").run(resume=True).twin.state_dict(), uninterrupted)
+    assert same(Trainer(small(), tmp_path / "model.pt").run(resume=True).model.state_dict(), uninterrupted)
 
 
 def resume_state(folder: Path) -> dict[str, Any]:
@@ -188,15 +188,15 @@ def test_finished_checkpoint(tmp_path: Path) -> None:
     stages = [{"epochs": 4, "learning_rate": 0.1}, {"epochs": 3, "learning_rate": 0.05, "bits": 3}]
     recipe = small(data="digits", batch_size=64, stages=stages, augment={})
     made = Trainer(recipe, tmp_path / "model.pt", log=lines.append).run()
-    assert not any(module.training for module in made.twin.modules())
+    assert not any(module.training for module in made.model.modules())
     assert len(lines) == 7
     assert lines[0].startswith("stage 1/2 epoch 1/4: loss ")
     read = load(tmp_path / "model.pt")
-    assert same(read.twin.state_dict(), made.twin.state_dict())
+    assert same(read.model.state_dict(), made.model.state_dict())
     assert read.input_shape == (1, 8, 8)
     assert Recipe.model_validate(read.metadata["recipe"]) == recipe
     test = load_images("digits", "test")
-    predicted = read.twin.eval()(test.raw(slice(None))).argmax(1)
+    predicted = read.model.eval()(test.raw(slice(None))).argmax(1)
     accuracy = float((predicted == test.labels).float().mean())
     assert read.metadata["quantised_accuracy"] == pytest.approx(accuracy, abs=1e-6)
     assert accuracy > 0.75
@@ -204,11 +204,11 @@ def test_finished_checkpoint(tmp_path: Path) -> None:
 
 def test_stages_change_bits_of_hidden_layers_only(uninterrupted: dict[str, Tensor], tmp_path: Path) -> None:
     recipe = small(first_bits=6, last_bits=5, stages=[dict(stage, epochs=1) for stage in STAGES])
-    twin = Trainer(recipe, tmp_path / "model.pt").run().twin
-    bits = {name: module.weight_bits for name, module in twin.named_modules() if hasattr(module, "weight_bits")}
+    quantised = Trainer(recipe, tmp_path / "model.pt").run().model
+    bits = {name: module.weight_bits for name, module in quantised.named_modules() if hasattr(module, "weight_bits")}
     assert (bits.pop("stem.0"), bits.pop("classifier")) == (6, 5)
     assert set(bits.values()) == {3}
-    assert {(m.bits, m.low, m.high) for m in twin.modules() if isinstance(m, QuantActivation)} == {(2, 0, 3)}
+    assert {(m.bits, m.low, m.high) for m in quantised.modules() if isinstance(m, QuantActivation)} == {(2, 0, 3)}
 
 
 def test_set_bits_keeps_ranges_signs_ties_and_learned_steps() -> None:
@@ -222,26 +222,26 @@ def test_set_bits_keeps_ranges_signs_ties_and_learned_steps() -> None:
             joined = torch.cat([self.relu(self.a(x)), self.relu(self.b(x))], 1)
             return self.d(self.c(joined))  # type: ignore[no-any-return]
 
-    twin = prepare(Net().eval(), 4, 4, first_bits=4, last_bits=4)
-    calibrate(twin, torch.rand(8, 1, 8, 8))
-    modules = [module for module in twin.modules() if isinstance(module, QuantActivation)]
+    quantised = prepare(Net().eval(), 4, 4, first_bits=4, last_bits=4)
+    calibrate(quantised, torch.rand(8, 1, 8, 8))
+    modules = [module for module in quantised.modules() if isinstance(module, QuantActivation)]
     ranges = [float(module.step.detach() * module.high) for module in modules]
-    learned = {name: p.clone() for name, p in twin.named_parameters() if "weight_step" in name}
-    set_bits(twin, 2, 4)
+    learned = {name: p.clone() for name, p in quantised.named_parameters() if "weight_step" in name}
+    set_bits(quantised, 2, 4)
     assert [(module.bits, module.signed) for module in modules] == [(2, False), (2, False), (2, True)]
     assert [float(module.step.detach() * module.high) for module in modules] == pytest.approx(ranges)
     assert modules[0].step is modules[1].step
-    assert all(torch.equal(twin.get_parameter(name), step) for name, step in learned.items())
-    set_bits(twin, 1, 2)
+    assert all(torch.equal(quantised.get_parameter(name), step) for name, step in learned.items())
+    set_bits(quantised, 1, 2)
     assert [(module.bits, module.low, module.high) for module in modules] == [(1, 0, 1), (1, 0, 1), (2, -2, 1)]
-    layers = {name: twin.get_submodule(name).weight_bits for name in "abcd"}
+    layers = {name: quantised.get_submodule(name).weight_bits for name in "abcd"}
     assert layers == {"a": 4, "b": 4, "c": 2, "d": 4}
 
 
 def test_a_stage_can_leave_the_statistics_of_batch_norm_as_they_are(tmp_path: Path) -> None:
     frozen = {"epochs": 1, "learning_rate": 0.02, "bits": 4, "weight_bits": 8, "freeze_batch_norm": True}
     after = run(small(stages=[*STAGES[:2], frozen]), tmp_path)
-    before = load(tmp_path / "model-4bit.pt").twin.state_dict()
+    before = load(tmp_path / "model-4bit.pt").model.state_dict()
     statistics = {name for name in after if "running" in name}
     assert statistics
     assert all(torch.equal(after[name], before[name]) for name in statistics)
@@ -444,25 +444,25 @@ def test_recipes_choose_quantisers_bits_by_layer_and_a_spiking_output(tmp_path: 
         weight_bits_by_layer={"block2.second.*": 5}, output_bits=3,
     )  # fmt: skip
     trainer = Trainer(recipe, tmp_path / "model.pt")
-    twin = trainer.run().twin
-    paths = {str(node.target): node.meta["module"] for node in twin.graph.nodes}
-    found = {name: module for name, module in twin.named_modules() if isinstance(module, QuantActivation)}
+    quantised = trainer.run().model
+    paths = {str(node.target): node.meta["module"] for node in quantised.graph.nodes}
+    found = {name: module for name, module in quantised.named_modules() if isinstance(module, QuantActivation)}
     assert {module.quantiser for module in found.values()} == {"clip"}
     assert found.pop("spiking_output").bits == 3
     assert {module.bits for name, module in found.items() if paths[name].startswith("block1.")} == {4}
     assert {module.bits for name, module in found.items() if not paths[name].startswith("block1.")} == {2}
-    weights = {n: (m.quantiser, m.weight_bits) for n, m in twin.named_modules() if hasattr(m, "weight_bits")}
+    weights = {n: (m.quantiser, m.weight_bits) for n, m in quantised.named_modules() if hasattr(m, "weight_bits")}
     assert (weights.pop("stem.0"), weights.pop("classifier")) == (("absmax", 8), ("absmax", 8))
     assert weights.pop("block2.second.0") == ("apot", 5)
     assert set(weights.values()) == {("apot", 3)}
-    assert all(torch.isfinite(parameter).all() for parameter in twin.parameters())
+    assert all(torch.isfinite(parameter).all() for parameter in quantised.parameters())
 
 
 def test_levels_give_the_bits_and_train(tmp_path: Path) -> None:
     recipe = small(activation="qcfs", stages=[{"epochs": 1, "learning_rate": 0.05, "levels": 4, "weight_bits": 8}])
     assert recipe.stages[0].bits == 3
-    twin = Trainer(recipe, tmp_path / "model.pt").run().twin
-    assert {m.levels for m in twin.modules() if isinstance(m, QuantActivation)} == {4}
+    quantised = Trainer(recipe, tmp_path / "model.pt").run().model
+    assert {m.levels for m in quantised.modules() if isinstance(m, QuantActivation)} == {4}
 
 
 @pytest.mark.parametrize(

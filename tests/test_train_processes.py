@@ -15,8 +15,8 @@ import yaml
 from fastsnn_deploy.errors import InputError
 from fastsnn_deploy.processes import Processes
 from fastsnn_deploy.quantize import load
-from fastsnn_deploy.quantize.distributed import Team
-from fastsnn_deploy.quantize.train import Trainer
+from fastsnn_deploy.training.distributed import Group
+from fastsnn_deploy.training.trainer import Trainer
 from tests.test_train import same, small
 
 ROOT = Path(__file__).parents[1]
@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[1]
 TRAIN = """
 import os, signal, sys, torch
 from fastsnn_deploy.processes import Processes
-from fastsnn_deploy.quantize.train import Trainer
+from fastsnn_deploy.training.trainer import Trainer
 from tests.test_train import small
 
 processes = Processes.from_environment()
@@ -34,15 +34,15 @@ def kill(done, total):
         os.kill(os.getpid(), signal.SIGKILL)
 
 trainer = Trainer(small(), sys.argv[1] + "/model.pt", progress=kill, processes=processes)
-twin = trainer.run(resume=sys.argv[2] == "resume").twin
-torch.save(twin.state_dict(), f"{sys.argv[1]}/{processes.rank}.weights")
+quantised = trainer.run(resume=sys.argv[2] == "resume").model model
+torch.save(quantised model.state_dict(), f"{sys.argv[1]}/{processes.rank}.weights")
 """
 
 GRADIENTS = """
 import sys, torch
 from torch import nn
 from fastsnn_deploy.processes import Processes, connected
-from fastsnn_deploy.quantize.distributed import Team
+from fastsnn_deploy.training.distributed import Team
 
 processes = Processes.from_environment()
 team = Team(processes, torch.device("cpu"))
@@ -81,7 +81,7 @@ def weights(folder: Path, rank: int) -> dict[str, torch.Tensor]:
 
 
 def test_all_processes_end_with_the_weights_of_the_checkpoint(together: Path) -> None:
-    saved = load(together / "model.pt").twin.state_dict()
+    saved = load(together / "model.pt").model.state_dict()
     assert same(weights(together, 0), saved)
     assert same(weights(together, 1), saved)
     assert sorted(path.name for path in together.glob("*.pt*")) == ["model-4bit.pt", "model.pt"]
@@ -129,9 +129,9 @@ def test_the_command(tmp_path: Path) -> None:
 
 
 def test_a_batch_left_over_that_is_too_small_for_all(tmp_path: Path) -> None:
-    team = Team(Processes(0, 4, 4), torch.device("cpu"))
-    assert [team.smallest(count) for count in (3, 7, 8)] == [0, 1, 2]
-    assert Team(Processes(), torch.device("cpu")).smallest(2) == 2
+    group = Group(Processes(0, 4, 4), torch.device("cpu"))
+    assert [group.smallest(count) for count in (3, 7, 8)] == [0, 1, 2]
+    assert Group(Processes(), torch.device("cpu")).smallest(2) == 2
 
 
 def test_batches_too_small_for_all_are_refused(tmp_path: Path) -> None:

@@ -10,14 +10,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastsnn_deploy import netx
+from fastsnn_deploy.analysis.compare import Comparison, compare_runs, compare_settled
+from fastsnn_deploy.analysis.verify import verify
+from fastsnn_deploy.convert.convert import convert
 from fastsnn_deploy.errors import MismatchError
+from fastsnn_deploy.formats import netx
 from fastsnn_deploy.graph import Population, Readout, with_code
-from fastsnn_deploy.lower import convert
+from fastsnn_deploy.graph.integer_network import evaluate
 from fastsnn_deploy.quantize import load
-from fastsnn_deploy.quantize.data import load_images
-from fastsnn_deploy.simulate import evaluate, simulate
-from fastsnn_deploy.verify import Comparison, compare_runs, compare_settled, verify
+from fastsnn_deploy.simulators.reference import simulate
+from fastsnn_deploy.training.data import load_images
 from tests.random_graphs import random_graph, random_images
 
 

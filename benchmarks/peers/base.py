@@ -19,7 +19,8 @@ from fastsnn_deploy.graph import SpikingGraph
 
 Int64 = npt.NDArray[np.int64]
 Values = Mapping[str, npt.NDArray[np.generic]]
-"""Of every population the net count, of every readout the potential in units of charge: [B, *shape] by node name."""
+"""Of every population the net count, of every readout the potential in units of synaptic input: [B, *shape] by node
+name."""
 
 
 class NotAvailableError(Exception):
@@ -74,7 +75,7 @@ class Contender(ABC):
         return None if trains is None else {name: train.sum(0) for name, train in trains.items()}
 
     def trains(self, emitted: Int64) -> Values | None:
-        """Spikes of every step, [T, B, *shape]; the charge of every step, or their sum, for readouts."""
+        """Spikes of every step, [T, B, *shape]; the synaptic input of every step, or their sum, for readouts."""
         return None
 
     def details(self) -> dict[str, object]:

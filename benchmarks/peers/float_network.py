@@ -1,6 +1,6 @@
 """A spiking graph as float PyTorch layers without delays, for peers that run one layer after another.
 
-Charge is divided by its population's threshold, so every neuron has threshold 1. Input and bias are constant
+Synaptic input is divided by its population's threshold, so every neuron has threshold 1. Input and bias are constant
 currents: in each of T steps an Tth part of the total flows.
 """
 
@@ -43,7 +43,8 @@ class Scale(nn.Module):
 
 
 def layer(synapse: Synapse, factor: np.ndarray, bias: np.ndarray | None = None) -> nn.Module:
-    """A synapse as a float layer [N, *source] -> [N, *charge]; its charge times `factor` [C], plus `bias` [C]."""
+    """A synapse as a float layer [N, *source] -> [N, *synaptic input]; its synaptic input times `factor` [C], plus
+    `bias` [C]."""
     shape = (-1,) + (1,) * (synapse.weight.ndim - 1)
     weight = torch.from_numpy(synapse.effective_weight * factor.reshape(shape)).float()
     offset = None if bias is None else torch.from_numpy(np.asarray(bias, dtype=np.float64)).float()
@@ -75,11 +76,11 @@ def _weighted(synapse: Conv2d | Linear, bias: bool) -> nn.Conv2d | nn.Linear:
 
 
 def factor_of(node: Population | Readout) -> np.ndarray:
-    """What charge is multiplied with: 1 / threshold [C]; 1 for readouts."""
+    """What synaptic input is multiplied with: 1 / threshold [C]; 1 for readouts."""
     return 1 / node.threshold if isinstance(node, Population) else np.ones(node.channels)
 
 
-def charge_layers(graph: SpikingGraph, node: Population | Readout, steps: int) -> nn.ModuleList:
+def synaptic_input_layers(graph: SpikingGraph, node: Population | Readout, steps: int) -> nn.ModuleList:
     """The layers into a population or readout; the first one adds the bias of one step."""
     factor = factor_of(node)
     bias = np.broadcast_to(node.bias, node.channels) * factor / steps

@@ -12,10 +12,10 @@ from typing import Literal
 
 import numpy as np
 
-from fastsnn_deploy import lava
+from fastsnn_deploy.backends import lava
+from fastsnn_deploy.backends.lava.compatibility import require_lava
 from fastsnn_deploy.errors import BackendError, DeployError
 from fastsnn_deploy.graph import SpikingGraph
-from fastsnn_deploy.lava.compatibility import require_lava
 from peers.base import Contender, Int64, NotAvailableError, Options, Values, contender, version_of
 
 TIMEOUT = 3600.0

@@ -5,9 +5,9 @@ from __future__ import annotations
 import copy
 import dataclasses
 
-from fastsnn_deploy.engine import open_engine
 from fastsnn_deploy.errors import InputError
 from fastsnn_deploy.graph import Node, Population, Readout, Schedule, SpikingGraph
+from fastsnn_deploy.simulators import open_engine
 from peers.base import Contender, Int64, NotAvailableError, Options, Values, contender
 
 RECORDED_NEURONS = 3_000_000
@@ -16,7 +16,7 @@ RECORDED_NEURONS = 3_000_000
 
 @contender("ours")
 class Ours(Contender):
-    """fastsnn_deploy.engine, by default "cpu"."""
+    """fastsnn_deploy.simulators, by default "cpu"."""
 
     title = "fastsnn-deploy (settled)"
     semantics = "integer network"

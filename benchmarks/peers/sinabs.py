@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from fastsnn_deploy.graph import Population, Readout, SpikingGraph
 from peers.base import contender, import_peer, version_of
-from peers.float_network import FloatContender, FloatNetwork, charge_layers
+from peers.float_network import FloatContender, FloatNetwork, synaptic_input_layers
 
 HOW = "pip install sinabs, or pass --sinabs FOLDER"
 
@@ -21,14 +21,14 @@ class Cell(nn.Module):
         self.layers, self.neuron, self.steps = layers, neuron, steps
 
     def forward(self, *sources: Tensor) -> Tensor:
-        charge = self.layers[0](sources[0])
+        synaptic_input = self.layers[0](sources[0])
         for layer, source in zip(self.layers[1:], sources[1:], strict=True):
-            charge = charge + layer(source)
+            synaptic_input = synaptic_input + layer(source)
         if self.neuron is None:
-            return charge
-        self.neuron.init_state_with_shape((len(charge) // self.steps, *charge.shape[1:]))
+            return synaptic_input
+        self.neuron.init_state_with_shape((len(synaptic_input) // self.steps, *synaptic_input.shape[1:]))
         self.neuron.v_mem.fill_(0.5)
-        return self.neuron(charge)
+        return self.neuron(synaptic_input)
 
 
 class Network(FloatNetwork):
@@ -39,7 +39,7 @@ class Network(FloatNetwork):
         super().__init__(graph, steps)
 
     def make(self, node: Population | Readout) -> nn.Module:
-        layers = charge_layers(self.graph, node, self.steps)
+        layers = synaptic_input_layers(self.graph, node, self.steps)
         if isinstance(node, Readout):
             return Cell(layers, None, self.steps)
         neuron = self.sinabs_layers.IAFSqueeze(num_timesteps=self.steps, spike_fn=self.activation.SingleSpike)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from fastsnn_deploy.graph import Population, Readout, SpikingGraph
 from peers.base import contender, import_peer, version_of
-from peers.float_network import FloatContender, FloatNetwork, charge_layers
+from peers.float_network import FloatContender, FloatNetwork, synaptic_input_layers
 
 HOW = "pip install snntorch"
 
@@ -23,13 +23,13 @@ class Cell(nn.Module):
         self.potential: Tensor | None = None
 
     def forward(self, *sources: Tensor) -> Tensor:
-        charge = self.layers[0](sources[0])
+        synaptic_input = self.layers[0](sources[0])
         for layer, source in zip(self.layers[1:], sources[1:], strict=True):
-            charge = charge + layer(source)
+            synaptic_input = synaptic_input + layer(source)
         if self.neuron is None:
-            return charge
-        potential = torch.full_like(charge, 0.5) if self.potential is None else self.potential
-        spikes, self.potential = self.neuron(charge, potential)
+            return synaptic_input
+        potential = torch.full_like(synaptic_input, 0.5) if self.potential is None else self.potential
+        spikes, self.potential = self.neuron(synaptic_input, potential)
         return spikes
 
 
@@ -41,7 +41,7 @@ class Network(FloatNetwork):
         super().__init__(graph, steps)
 
     def make(self, node: Population | Readout) -> nn.Module:
-        layers = charge_layers(self.graph, node, self.steps)
+        layers = synaptic_input_layers(self.graph, node, self.steps)
         if isinstance(node, Readout):
             return Cell(layers, None)
         return Cell(layers, self.snn.Leaky(beta=1.0, threshold=1.0, reset_mechanism="subtract"))

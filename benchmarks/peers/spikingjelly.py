@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from fastsnn_deploy.graph import Population, Readout, SpikingGraph
 from peers.base import contender, import_peer, version_of
-from peers.float_network import FloatContender, FloatNetwork, charge_layers
+from peers.float_network import FloatContender, FloatNetwork, synaptic_input_layers
 
 HOW = "pip install spikingjelly (2.0 needs Python 3.11), or pass --spikingjelly FOLDER"
 
@@ -21,14 +21,14 @@ class Cell(nn.Module):
         self.layers, self.neuron = layers, neuron
 
     def forward(self, *sources: Tensor) -> Tensor:
-        charge = self.layers[0](sources[0])
+        synaptic_input = self.layers[0](sources[0])
         for layer, source in zip(self.layers[1:], sources[1:], strict=True):
-            charge = charge + layer(source)
+            synaptic_input = synaptic_input + layer(source)
         if self.neuron is None:
-            return charge
+            return synaptic_input
         self.neuron.reset()
         self.neuron.v = 0.5
-        return self.neuron(charge)
+        return self.neuron(synaptic_input)
 
 
 class Network(FloatNetwork):
@@ -41,7 +41,7 @@ class Network(FloatNetwork):
         super().__init__(graph, steps)
 
     def make(self, node: Population | Readout) -> nn.Module:
-        layers = charge_layers(self.graph, node, self.steps)
+        layers = synaptic_input_layers(self.graph, node, self.steps)
         steps = nn.ModuleList(self.layer.SeqToANNContainer(each) for each in layers)
         if isinstance(node, Readout):
             return Cell(steps, None)

@@ -90,7 +90,7 @@ def sample_images(
         source = graph.input
         levels = np.random.default_rng(0).integers(source.low, source.high + 1, (samples, *source.shape))
         return levels, None, "random"
-    from fastsnn_deploy.quantize.data import load_images
+    from fastsnn_deploy.training.data import load_images
 
     images = load_images(name, "test", root, download)
     if samples > len(images.labels):

@@ -13,7 +13,7 @@ from rich.table import Table
 from fastsnn_deploy.cli.common import Json, messages, output, percent, print_json
 
 if TYPE_CHECKING:
-    from fastsnn_deploy.demo import Demo
+    from fastsnn_deploy.cli.demo_run import Demo
 
 
 def demo(
@@ -28,8 +28,8 @@ def demo(
 
     Needs no download: the digits come with scikit-learn. Takes a few minutes on two cores.
     """
-    from fastsnn_deploy.demo import STAGES, run_demo
-    from fastsnn_deploy.profile import load_hardware
+    from fastsnn_deploy.analysis.hardware import load_hardware
+    from fastsnn_deploy.cli.demo_run import STAGES, run_demo
 
     load_hardware(hardware)  # a wrong name should fail now, not after the training
     console = messages()
@@ -55,14 +55,14 @@ def demo(
 
 def as_plain(result: Demo) -> dict[str, Any]:
     """The demo's results as JSON values."""
-    from fastsnn_deploy.demo import right
+    from fastsnn_deploy.cli.demo_run import right
 
     verification = result.verification
     return {
         "model": str(result.model_file),
         "net": str(result.net_file),
         "seconds": round(result.seconds, 1),
-        "twin_accuracy": result.checkpoint.metadata["quantised_accuracy"],
+        "quantised_accuracy": result.checkpoint.metadata["quantised_accuracy"],
         "integer_accuracy": result.accuracy,
         "backend": result.backend,
         "images_verified": verification.images,
@@ -75,21 +75,21 @@ def as_plain(result: Demo) -> dict[str, Any]:
 
 
 def _render(result: Demo) -> None:
+    from fastsnn_deploy.cli.demo_run import right
     from fastsnn_deploy.cli.verify import verdict
-    from fastsnn_deploy.demo import right
 
     verification, counts, energy = result.verification, result.profile.counts, result.profile.energy
     console = output()
-    operations, messages_sent = (counts.total(key) / counts.images for key in ("synaptic_operations", "messages"))
+    operations, spikes_sent = (counts.total(key) / counts.images for key in ("synaptic_operations", "spikes"))
     macs = result.profile.ann.total("macs") / counts.images
-    total, twin = energy.dynamic, percent(result.checkpoint.metadata["quantised_accuracy"])
+    total, quantised = energy.dynamic, percent(result.checkpoint.metadata["quantised_accuracy"])
     steps = verification.settle_steps
     rows = {
-        "accuracy": f"integer spiking network {percent(result.accuracy)} of the test images, PyTorch twin {twin}",
+        "accuracy": f"integer network {percent(result.accuracy)} of the test images, quantised model {quantised}",
         f"proof on {result.backend}": f"{verdict(verification.total)} ({verification.images} images, every neuron, "
         f"every step; {right(result)} right)",
         "latency": f"settled after {steps.mean():.1f} steps on average, {steps.max()} at most",
-        "work for one image": f"{operations:,.0f} synaptic operations, {messages_sent:,.0f} messages; "
+        "work for one image": f"{operations:,.0f} synaptic operations, {spikes_sent:,.0f} spikes; "
         f"the same network without spikes: {macs:,.0f} MACs",
         "energy for one image": f"{total.value / 1000:,.1f} nJ dynamic on {result.profile.hardware.name} "
         f"({total.low / 1000:,.1f} to {total.high / 1000:,.1f}; constants and sources: see profile)",

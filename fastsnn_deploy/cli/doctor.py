@@ -95,8 +95,8 @@ def _cuda() -> Finding:
 
 
 def _lava() -> Iterator[Finding]:
-    from fastsnn_deploy import loihi
-    from fastsnn_deploy.lava.compatibility import INSTALL, INSTALL_DL
+    from fastsnn_deploy.backends import loihi
+    from fastsnn_deploy.backends.lava.compatibility import INSTALL, INSTALL_DL
 
     found = loihi.detect()
     if found.error:
@@ -142,8 +142,8 @@ def _is_own(entry: Path) -> bool:
 
 
 def _shipped() -> Iterator[Finding]:
-    from fastsnn_deploy.profile.hardware import available, load_hardware
-    from fastsnn_deploy.quantize.recipe import load_recipe, recipe_names
+    from fastsnn_deploy.analysis.hardware import available, load_hardware
+    from fastsnn_deploy.training.recipe import load_recipe, recipe_names
 
     for title, names, load in (
         ("hardware profiles", available, load_hardware),

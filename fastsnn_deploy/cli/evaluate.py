@@ -30,7 +30,7 @@ from fastsnn_deploy.cli.common import (
 from fastsnn_deploy.errors import InputError
 
 if TYPE_CHECKING:
-    from fastsnn_deploy.evaluate import Evaluation, TopK
+    from fastsnn_deploy.analysis.evaluation import Evaluation, TopK
     from fastsnn_deploy.graph import SpikingGraph
     from fastsnn_deploy.processes import Processes
 
@@ -58,10 +58,10 @@ def evaluate(
 
     Under torchrun each process takes a share of the images: torchrun --nproc-per-node 2 -m fastsnn_deploy evaluate ...
     """
-    from fastsnn_deploy import netx
-    from fastsnn_deploy.engine import open_engine
-    from fastsnn_deploy.evaluate import evaluate as run_evaluation
-    from fastsnn_deploy.evaluate import gather
+    from fastsnn_deploy.analysis.evaluate import evaluate as run_evaluation
+    from fastsnn_deploy.analysis.gathering import gather
+    from fastsnn_deploy.formats import netx
+    from fastsnn_deploy.simulators import open_engine
 
     processes = this_process(download)
     graph = netx.read(net)
@@ -98,7 +98,7 @@ def chosen_images(
     name = data or graph.metadata.get("data")
     if samples is not None or name in (None, "random"):
         return sample_images(graph, data, root, samples or RANDOM_IMAGES, download)
-    from fastsnn_deploy.quantize.data import load_images
+    from fastsnn_deploy.training.data import load_images
 
     images = load_images(str(name), "test", root, download)
     return images.levels.numpy(), images.labels.numpy(), images.name
@@ -137,7 +137,7 @@ def check_curve(path: Path, labels: np.ndarray | None) -> None:
 
 def write_curve(result: Evaluation, path: Path, title: str) -> None:
     """The curve as CSV or PNG, by the file's name."""
-    from fastsnn_deploy.evaluate import curve_csv, draw_curve
+    from fastsnn_deploy.analysis.curve import curve_csv, draw_curve
     from fastsnn_deploy.files import atomic_path, atomic_write_text
 
     if path.suffix == ".csv":
@@ -170,7 +170,7 @@ def summary(result: Evaluation, report: dict[str, Any]) -> dict[str, str]:
     if result.steps is not None:
         rows["stopped after"] = f"{result.steps} steps"
     rows |= {
-        "messages an image": f"{each['messages']:,.1f}",
+        "spikes per image": f"{each['spikes']:,.1f}",
         "synaptic operations an image": f"{each['synaptic_operations']:,.1f}",
         "neuron updates an image": f"{each['neuron_updates']:,.1f}",
         "speed": f"{report['images_per_second']:,.1f} images/s ({report['engine']}, {report['seconds']:,.1f} s, "
@@ -187,17 +187,17 @@ def telling(result: Evaluation) -> tuple[TopK, ...]:
 
 def curve_table(result: Evaluation) -> Table:
     """Accuracy after each step, or after evenly spread ones where there are many; always the last."""
-    from fastsnn_deploy.evaluate import curve_rows
+    from fastsnn_deploy.analysis.curve import curve_rows
 
     rows = curve_rows(result)
     chosen = np.unique(np.linspace(0, len(rows) - 1, min(len(rows), CURVE_LINES)).round().astype(int))
     images = max(result.images, 1)
     table = Table(title="After each step", title_justify="left")
     entries = telling(result)
-    for heading in ("steps", *(f"top-{entry.k}" for entry in entries), "images settled", "messages an image"):
+    for heading in ("steps", *(f"top-{entry.k}" for entry in entries), "images settled", "spikes per image"):
         table.add_column(heading, justify="right")
     for row in (rows[index] for index in chosen):
         cells = [percent(row[f"top{entry.k}"]) for entry in entries]
-        settled, sent = percent(row["settled"] / images), f"{row['messages'] / images:,.1f}"
+        settled, sent = percent(row["settled"] / images), f"{row['spikes'] / images:,.1f}"
         table.add_row(str(row["steps"]), *cells, settled, sent)
     return table

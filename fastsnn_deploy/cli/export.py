@@ -18,7 +18,7 @@ class TargetName(str, Enum):
 
     signed_if = "signed-if"
     graded = "graded"
-    population = "population"
+    stock_lif = "stock-lif"
     sigma_delta = "sigma-delta"
 
 
@@ -49,7 +49,7 @@ CALIBRATION_IMAGES = 100
 
 TARGET_HELP = (
     "signed-if: signed integrate-and-fire, spikes of -1 and 1; graded: one message carries a whole count; "
-    "population: stock LIF neurons only, loads in unmodified lava-dl; "
+    "stock-lif: stock LIF neurons only, loads in unmodified lava-dl; "
     "sigma-delta: stock sigma-delta neurons, not exact, says by how much."
 )
 
@@ -62,10 +62,10 @@ def export(
         FormatName, typer.Option("--format", help="netx: lava-dl HDF5; nir: NIR, with a report of what it cannot say.")
     ] = FormatName.netx,
     input_schedule: Annotated[
-        InputSchedule, typer.Option("--input", help="once: one graded message a pixel; spread: over the window.")
+        InputSchedule, typer.Option("--input", help="once: one graded spike a pixel; spread: over the window.")
     ] = InputSchedule.once,
     bias_schedule: Annotated[
-        BiasSchedule, typer.Option("--bias", help="wave: with a layer's first charge; spread: over the window.")
+        BiasSchedule, typer.Option("--bias", help="wave: with a layer's first synaptic input; spread: over the window.")
     ] = BiasSchedule.wave,
     graph_file: Annotated[
         Path | None, typer.Option("--graph", help="Also write the spiking graph (.safetensors).")
@@ -77,11 +77,12 @@ def export(
     """Convert a quantised network to an integer spiking network and write it as lava-dl NetX HDF5 or NIR.
 
     What stock NetX lacks (signed neurons, several inputs, pooling) is a documented extension of the format;
-    --target population does without.
+    --target stock-lif does without.
     """
-    from fastsnn_deploy import quantize, targets
+    from fastsnn_deploy import quantize
+    from fastsnn_deploy.convert.convert import convert
+    from fastsnn_deploy.formats.export import export as write_target
     from fastsnn_deploy.graph import save
-    from fastsnn_deploy.lower import convert
 
     checkpoint = quantize.load(model)
     graph = convert(checkpoint, input_schedule=input_schedule.value, bias_schedule=bias_schedule.value)
@@ -89,7 +90,7 @@ def export(
     calibration = None
     if target is TargetName.sigma_delta:
         calibration = graph.input.encode(sample_images(graph, data, data_root, CALIBRATION_IMAGES)[0])
-    exported = targets.export(graph, path, target.value, file_format.value, calibration)
+    exported = write_target(graph, path, target.value, file_format.value, calibration)
     if graph_file is not None:
         save(graph, graph_file)
     if as_json:

@@ -35,10 +35,10 @@ def finetune(
     A network that runs until it has settled needs none of this. The state after every layer is kept beside the new
     checkpoint until the end; --resume continues from it. Test images are only used to state the accuracy.
     """
-    from fastsnn_deploy.evaluate import twin_logits
-    from fastsnn_deploy.finetune import Finetuner, Settings
     from fastsnn_deploy.quantize import load, save
-    from fastsnn_deploy.quantize.data import load_images
+    from fastsnn_deploy.training.answers import quantised_logits
+    from fastsnn_deploy.training.data import load_images
+    from fastsnn_deploy.training.finetune import Finetuner, Settings
 
     if out.is_dir():
         raise InputError(f"{out}: is a folder. Name a file with --out")
@@ -64,7 +64,7 @@ def finetune(
             if state.exists():
                 console.print(f"interrupted; the last finished layer is in {state}: go on with --resume")
             raise
-    right = twin_logits(tuned.twin, test).argmax(1) == test.labels.numpy()
+    right = quantised_logits(tuned.model, test).argmax(1) == test.labels.numpy()
     tuned = dataclasses.replace(tuned, metadata={**tuned.metadata, "quantised_accuracy": float(right.mean())})
     save(tuned, out)
     report = {"checkpoint": str(out), "source": str(model), **tuned.metadata["finetune"]}

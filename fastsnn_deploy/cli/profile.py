@@ -22,8 +22,9 @@ from fastsnn_deploy.cli.common import (
 )
 
 if TYPE_CHECKING:
+    from fastsnn_deploy.analysis.hardware import Hardware
+    from fastsnn_deploy.analysis.result import Profile
     from fastsnn_deploy.graph import SpikingGraph
-    from fastsnn_deploy.profile import Hardware, Profile
 
 
 def profile(
@@ -41,9 +42,9 @@ def profile(
 
     Every constant is shown with its status and source; the same network without spikes is counted beside it.
     """
-    from fastsnn_deploy import netx
+    from fastsnn_deploy.analysis.hardware import load_hardware
     from fastsnn_deploy.files import atomic_write_text
-    from fastsnn_deploy.profile import load_hardware
+    from fastsnn_deploy.formats import netx
 
     chosen = load_hardware(hardware)
     graph = netx.read(net)
@@ -62,8 +63,10 @@ def _profile(
     graph: SpikingGraph, images: np.ndarray, hardware: Hardware, engine: str, progress: Callable[[int, int], None]
 ) -> Profile:
     """Counts of a batched engine, or of the reference simulator for a network that is no classifier."""
-    from fastsnn_deploy.evaluate import counts_of, evaluate
-    from fastsnn_deploy.profile import ann_counts, priced, profile
+    from fastsnn_deploy.analysis.ann import ann_counts
+    from fastsnn_deploy.analysis.evaluate import evaluate
+    from fastsnn_deploy.analysis.evaluation_counts import counts_of
+    from fastsnn_deploy.analysis.result import priced, profile
 
     emitted = graph.input.encode(images)
     if len(graph.outputs) > 1 or len(graph[graph.outputs[0]].shape) > 1:

@@ -28,7 +28,7 @@ from fastsnn_deploy.errors import InputError
 from fastsnn_deploy.graph import Input, SpikingGraph
 
 if TYPE_CHECKING:
-    from fastsnn_deploy.stock import StockNetwork, StockRun
+    from fastsnn_deploy.lava_dl import StockNetwork, StockRun
 
 
 class Backend(str, Enum):
@@ -86,12 +86,13 @@ def run(
     timeout: Annotated[float, typer.Option(help="Seconds for a run on Lava or Loihi 2.")] = 600.0,
     as_json: Json = False,
 ) -> None:  # fmt: skip
-    """Run a network on test images and print predictions, accuracy, steps and messages.
+    """Run a network on test images and print predictions, accuracy, steps and spikes.
 
     With --stream a network of this program stays on and receives only the difference between an image and the one
     before; a stock network without memory receives a new image at every step.
     """
-    from fastsnn_deploy import loihi, netx
+    from fastsnn_deploy.backends import loihi
+    from fastsnn_deploy.formats import netx
 
     options = Options(net, backend, stream, steps, record is Record.all, timeout)
     kind = netx.kind_of(net)
@@ -131,8 +132,9 @@ def run(
 
 def run_graph(graph: SpikingGraph, emitted: np.ndarray, options: Options) -> Outcome:
     """A spiking graph on the simulator or Lava. emitted: int64 [N, *input shape]."""
-    from fastsnn_deploy import lava
-    from fastsnn_deploy.simulate import logits, simulate
+    from fastsnn_deploy.backends import lava
+    from fastsnn_deploy.graph.integer_network import logits
+    from fastsnn_deploy.simulators.reference import simulate
 
     if options.stream:
         return _stream_graph(graph, emitted, options)
@@ -149,28 +151,29 @@ def run_graph(graph: SpikingGraph, emitted: np.ndarray, options: Options) -> Out
     facts = {
         "steps": result.steps,
         "settle_steps": {"mean": float(settle.mean()), "max": int(settle.max())},
-        "messages_per_image": sent / len(emitted),
+        "spikes_per_image": sent / len(emitted),
     }
     return Outcome(predictions, facts, _graph_series(graph, result, options.everything))
 
 
 def _stream_graph(graph: SpikingGraph, emitted: np.ndarray, options: Options) -> Outcome:
-    from fastsnn_deploy import lava
-    from fastsnn_deploy import simulate as simulation
+    from fastsnn_deploy.backends import lava
+    from fastsnn_deploy.graph.integer_network import evaluate, logits
+    from fastsnn_deploy.simulators.streaming import stream
 
     with progress_bar("streaming") as update:
         if options.backend is Backend.lava:
             result = lava.stream(options.net, emitted, options.steps, timeout=options.timeout, progress=update)
         else:
-            result = simulation.stream(graph, emitted, options.steps, progress=update)
-    predictions = _classes(simulation.logits(graph, {name: result.values(name) for name in graph.outputs}))
-    settle, sent = result.settle_steps(), result.messages()
+            result = stream(graph, emitted, options.steps, progress=update)
+    predictions = _classes(logits(graph, {name: result.values(name) for name in graph.outputs}))
+    settle, sent = result.settle_steps(), result.spikes()
     facts = {
         "steps": result.run.steps,
         "settle_steps": {"mean": float(settle.mean()), "max": int(settle.max())},
-        "messages_per_image": float(sent.mean()),
-        "messages": sent.tolist(),
-        "exact_images": int(result.exact(simulation.evaluate(graph, emitted)).sum()),
+        "spikes_per_image": float(sent.mean()),
+        "spikes": sent.tolist(),
+        "exact_images": int(result.exact(evaluate(graph, emitted)).sum()),
     }
     return Outcome(predictions, facts, _graph_series(graph, result.run, options.everything) | {"starts": result.starts})
 
@@ -201,7 +204,7 @@ def run_stock(network: StockNetwork, frames: np.ndarray, options: Options) -> Ou
     if follow and not forgets:
         raise InputError(
             f"{options.net}: has neurons with memory, so an image at every step would not be an inference of its own. "
-            "Leave out --stream, or export with --target population"
+            "Leave out --stream, or export with --target stock-lif"
         )
     if not forgets and options.steps is None:
         raise InputError(f"{options.net}: has neurons with memory, say with --steps how long to show each image")
@@ -222,10 +225,10 @@ def run_stock(network: StockNetwork, frames: np.ndarray, options: Options) -> Ou
         answers = np.zeros_like(spikes[-1]), potentials[-1]  # its state is the answer, not what it sends
     facts = {"steps": steps, "depth": depth} | facts
     if "input" not in network.metadata:
-        facts["note"] = "the file does not say how images become messages: the raw levels are sent"
+        facts["note"] = "the file does not say how images become spikes: the raw levels are sent"
     if options.backend is Backend.simulator:
         sent = sum(int(np.count_nonzero(layer)) for layer in result.spikes if layer is not None)
-        facts["messages_per_image"] = sent / len(frames)
+        facts["spikes_per_image"] = sent / len(frames)
     kinds = {"spikes": result.spikes, "potentials": result.potentials}
     last = len(network.layers) - 1
     recorded = {
@@ -240,10 +243,11 @@ def run_stock(network: StockNetwork, frames: np.ndarray, options: Options) -> Ou
 def _execute_stock(
     network: StockNetwork, series: np.ndarray, steps: int, options: Options
 ) -> tuple[StockRun, dict[str, Any]]:
-    from fastsnn_deploy import lava, loihi, stock
+    from fastsnn_deploy import lava_dl
+    from fastsnn_deploy.backends import lava, loihi
 
     if options.backend is Backend.simulator:
-        return stock.run(network, series, steps), {}
+        return lava_dl.run(network, series, steps), {}
     with progress_bar(options.backend.value) as update:
         if options.backend is Backend.lava:
             return lava.run_stock(options.net, series, steps, timeout=options.timeout, progress=update), {}
@@ -252,9 +256,8 @@ def _execute_stock(
 
 
 def _stock_classes(network: StockNetwork, spikes: np.ndarray, potentials: np.ndarray) -> np.ndarray:
-    """Classes from the last layer, [N, *shape] each: counts or logits of a population code, else the most active."""
-    from fastsnn_deploy.population import placements_of
-    from fastsnn_deploy.population.population import METADATA_KEY
+    """Classes from the last layer, [N, *shape] each: counts or logits of a thermometer code, else the most active."""
+    from fastsnn_deploy.targets.thermometer.network import METADATA_KEY, placements_of
 
     if METADATA_KEY not in network.metadata:
         return _classes(spikes if spikes.any() else potentials)
@@ -294,7 +297,7 @@ def image_source(network: StockNetwork) -> SpikingGraph:
 
 def _depth(network: StockNetwork) -> int:
     """Steps from an image to the last layer: one for each layer with weights, and delays."""
-    from fastsnn_deploy.stock import StockConv, StockDense
+    from fastsnn_deploy.lava_dl import StockConv, StockDense
 
     weighted = [layer for layer in network.layers if isinstance(layer, (StockConv, StockDense))]
     delays = [layer.delay for layer in weighted if isinstance(layer, StockDense) and layer.delay is not None]
@@ -302,14 +305,14 @@ def _depth(network: StockNetwork) -> int:
 
 
 def _is_sigma_delta(network: StockNetwork) -> bool:
-    from fastsnn_deploy.stock import Sdnn
+    from fastsnn_deploy.lava_dl import Sdnn
 
     return isinstance(getattr(network.layers[-1], "neuron", None), Sdnn)
 
 
 def _forgets(network: StockNetwork) -> bool:
     """Whether every step is an inference of its own: full decay in all layers, equal delays, no input neuron."""
-    from fastsnn_deploy.stock import Lif, StockConv, StockDense, StockInput
+    from fastsnn_deploy.lava_dl import Lif, StockConv, StockDense, StockInput
 
     for layer in network.layers:
         if isinstance(layer, StockInput) and layer.neuron is not None:
@@ -352,8 +355,8 @@ def lines(facts: dict[str, Any]) -> list[str]:
         text.append(f"an answer {facts['depth']} steps after its image")
     if "exact_images" in facts:
         text.append(f"{facts['exact_images']} of {facts['images']} images equal to the integer network in every neuron")
-    if "messages_per_image" in facts:
-        text.append(f"{facts['messages_per_image']:,.1f} messages for one image")
+    if "spikes_per_image" in facts:
+        text.append(f"{facts['spikes_per_image']:,.1f} spikes for one image")
     if "measured" in facts:
         measured = facts["measured"]
         columns = [f"{key} {measured[key]}" for key in ("total_power", "static_total_power", "avg_time_per_step")]

@@ -35,8 +35,8 @@ def train(
     The state after every epoch is kept beside the checkpoint until training ends; --resume continues from it.
     Under torchrun each process takes a share of every batch: torchrun --nproc-per-node 2 -m fastsnn_deploy train ...
     """
-    from fastsnn_deploy.quantize.recipe import load_recipe
-    from fastsnn_deploy.quantize.train import Trainer
+    from fastsnn_deploy.training.recipe import load_recipe
+    from fastsnn_deploy.training.trainer import Trainer
 
     chosen = load_recipe(recipe)
     if seed is not None:

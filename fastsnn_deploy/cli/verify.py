@@ -25,7 +25,8 @@ from fastsnn_deploy.cli.common import (
 if TYPE_CHECKING:
     from torch import nn
 
-    from fastsnn_deploy.verify import Comparison, Verification
+    from fastsnn_deploy.analysis.compare import Comparison
+    from fastsnn_deploy.analysis.verify import Verification
 
 
 class BackendName(str, Enum):
@@ -61,10 +62,11 @@ def verify(
     Compares the settled count of every neuron of every layer with the integer network, and with --backend lava
     every neuron at every step with Lava. Exit code 1 if a single integer differs.
     """
-    from fastsnn_deploy import netx, quantize
-    from fastsnn_deploy.lower import convert
-    from fastsnn_deploy.verify import verify as run_verification
-    from fastsnn_deploy.verify import verify_population
+    from fastsnn_deploy import quantize
+    from fastsnn_deploy.analysis.verify import verify as run_verification
+    from fastsnn_deploy.analysis.verify_thermometer import verify_thermometer
+    from fastsnn_deploy.convert.convert import convert
+    from fastsnn_deploy.formats import netx
 
     checkpoint = quantize.load(model)
     truth = convert(checkpoint)
@@ -74,12 +76,12 @@ def verify(
     }  # fmt: skip
     with progress_bar("verifying") as update:
         if net is not None and netx.kind_of(net) == "stock":
-            result = verify_population(netx.read_stock(net), truth, images, **options, progress=update)
+            result = verify_thermometer(netx.read_stock(net), truth, images, **options, progress=update)
         else:
             graph = netx.read(net) if net is not None else truth
             result = run_verification(graph, images, truth=truth, net=net, **options, progress=update)
-    twin = twin_predictions(checkpoint.twin, images, truth.input.step)
-    report = as_plain(result, twin, labels, name)
+    quantised = quantised_predictions(checkpoint.model, images, truth.input.step)
+    report = as_plain(result, quantised, labels, name)
     if as_json:
         print_json(report)
     else:
@@ -90,17 +92,17 @@ def verify(
         raise typer.Exit(1)
 
 
-def twin_predictions(twin: nn.Module, images: np.ndarray, step: float) -> np.ndarray:
+def quantised_predictions(quantised: nn.Module, images: np.ndarray, step: float) -> np.ndarray:
     """Classes that the quantised PyTorch network (floating point) predicts for integer levels: int64 [N]."""
     import torch
 
-    twin.eval()
+    quantised.eval()
     with torch.no_grad():
-        logits = [twin(part.float() * step).flatten(1) for part in torch.split(torch.from_numpy(images), 200)]
+        logits = [quantised(part.float() * step).flatten(1) for part in torch.split(torch.from_numpy(images), 200)]
     return torch.cat(logits).argmax(1).numpy()
 
 
-def as_plain(result: Verification, twin: np.ndarray, labels: np.ndarray | None, data: str) -> dict[str, Any]:
+def as_plain(result: Verification, quantised: np.ndarray, labels: np.ndarray | None, data: str) -> dict[str, Any]:
     """The verification as JSON values."""
     total = result.total
     report: dict[str, Any] = {
@@ -113,11 +115,11 @@ def as_plain(result: Verification, twin: np.ndarray, labels: np.ndarray | None, 
         **{name: _comparison(comparison) for name, comparison in result.backend.items()},
         "settle_steps": {"mean": float(result.settle_steps.mean()), "max": int(result.settle_steps.max())},
         "predictions_changed_by_rounding": result.rounded,
-        "predictions_differing_from_twin": int((twin != result.predictions).sum()),
+        "predictions_differing_from_quantised": int((quantised != result.predictions).sum()),
     }
     if labels is not None:
         report["integer_accuracy"] = float((result.predictions == labels).mean())
-        report["twin_accuracy"] = float((twin == labels).mean())
+        report["quantised_accuracy"] = float((quantised == labels).mean())
     return report
 
 
@@ -149,14 +151,14 @@ def lines(result: Verification, report: dict[str, Any]) -> list[str]:
     for name, comparison in result.backend.items():
         text += [f"reference against {name}, {result.scope} at every step:", f"  {verdict(comparison)}"]
     text.append(f"settled after {steps['mean']:.1f} steps on average, {steps['max']} at most")
-    differing = report["predictions_differing_from_twin"]
+    differing = report["predictions_differing_from_quantised"]
     if "integer_accuracy" in report:
         text.append(
-            f"accuracy: integer network {percent(report['integer_accuracy'])}, PyTorch twin "
-            f"{percent(report['twin_accuracy'])}; {differing} of {result.images} predictions differ"
+            f"accuracy: integer network {percent(report['integer_accuracy'])}, quantised model "
+            f"{percent(report['quantised_accuracy'])}; {differing} of {result.images} predictions differ"
         )
     else:
-        text.append(f"{differing} of {result.images} predictions differ from the PyTorch twin's")
+        text.append(f"{differing} of {result.images} predictions differ from the quantised model's")
     if result.scope != "every neuron":
         text.append(f"rounding to the target's ranges changed {result.rounded} of {result.images} predictions")
     text.append(verdict(result.total))

@@ -20,15 +20,15 @@ def round_half_up(x: npt.ArrayLike) -> npt.NDArray[np.int64]:
 
 
 def quantise(
-    charge: IntArray, threshold: IntArray, initial: IntArray, floor: int, ceiling: int
+    synaptic_input: IntArray, threshold: IntArray, initial: IntArray, floor: int, ceiling: int
 ) -> npt.NDArray[np.int64]:
-    """The integer activation: clip(floor((charge + initial) / threshold), floor, ceiling).
+    """The integer activation: clip(floor((synaptic input + initial) / threshold), floor, ceiling).
 
-    charge: int [..., shape]; threshold (>= 1) and initial broadcast to it. With initial = threshold // 2 this
-    rounds half up. Returns int64 like `charge`.
+    synaptic input: int [..., shape]; threshold (>= 1) and initial broadcast to it. With initial = threshold // 2 this
+    rounds half up. Returns int64 like `synaptic input`.
     Source: Fast-SNN (arXiv 2305.19868), equivalent mapping; QFFS (10.3389/fnins.2022.918793) eq. 13.
     """
-    count = (charge.astype(np.int64) + initial) // threshold
+    count = (synaptic_input.astype(np.int64) + initial) // threshold
     return np.clip(count, floor, ceiling)
 
 

@@ -6,7 +6,7 @@ emitted spikes of one step. The simulator then does, in this order, `potential -
 
 A rule settles if a neuron at rest always has the count of the integer network, clip((potential + threshold * count)
 // threshold, floor, ceiling). A network of such neurons ends with the integer network's answer, whatever the order
-in which messages arrive; a network with one that does not settle may end with another (`settles`).
+in which spikes arrive; a network with one that does not settle may end with another (`settles`).
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def unary(potential: IntArray, count: IntArray, threshold: IntArray, floor: int,
 def graded(
     potential: IntArray, count: IntArray, threshold: IntArray, floor: int, ceiling: int
 ) -> npt.NDArray[np.int64]:
-    """The whole difference between the settled count and the present one: one message instead of many."""
+    """The whole difference between the settled count and the present one: one spike instead of many."""
     settled = np.asarray(np.clip(potential // threshold + count, floor, ceiling), dtype=np.int64)
     return np.asarray(settled - count)
 
@@ -88,7 +88,7 @@ def _register_burst(bound: int) -> None:
     def burst(
         potential: IntArray, count: IntArray, threshold: IntArray, floor: int, ceiling: int
     ) -> npt.NDArray[np.int64]:
-        """`graded` with payloads of at most `bound` either way: for chips whose messages carry few bits.
+        """`graded` with payloads of at most `bound` either way: for chips whose spikes carry few bits.
 
         Settles as `graded` does, in up to ceil(Z / bound) steps a population. With a bound of 1 it would be `unary`.
         """

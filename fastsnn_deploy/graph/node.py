@@ -1,7 +1,7 @@
 """What every node of a spiking graph has: a name, its inputs, a shape, and value equality over its arrays.
 
 Two signals exist. *Spikes* (integers: -1, 0, 1 in the unary code, any payload in the graded code) leave inputs,
-populations, max pools, and the routing nodes (flatten, concat). *Charge* leaves synapses and enters populations
+populations, max pools, and the routing nodes (flatten, concat). *Synaptic input* leaves synapses and enters populations
 and readouts. Shapes never include the batch: (C, H, W) or (N,).
 """
 
@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal, TypeVar
 
 import numpy as np
 
-Signal = Literal["spikes", "charge", "none"]
+Signal = Literal["spikes", "synaptic input", "none"]
 
 NODE_TYPES: dict[str, type[Node]] = {}
 """Every node type by the name used in files. Filled by `register`."""

@@ -65,27 +65,27 @@ class Input(Node):
 @register
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Population(Node):
-    """Integrate-and-fire neurons with soft reset; reads one or several synapses, whose charges add.
+    """Integrate-and-fire neurons with soft reset; reads one or several synapses, whose synaptic inputs add.
 
-    threshold (>= 1), bias, initial: int64 [C], in charge units; bias is the total over the whole run, initial the
-    potential at the start (threshold // 2 rounds half up). floor <= 0 <= ceiling: bounds of the net count.
-    code: the emission rule, a key of `neurons.EMISSIONS`. scale: real activation of one count. charge_scale:
-    float64 [C], real pre-activation of one unit of charge.
+    threshold (>= 1), bias, initial: int64 [C], in synaptic input units; bias is the total over the whole run, initial
+    the potential at the start (threshold // 2 rounds half up). floor <= 0 <= ceiling: bounds of the net count.
+    code: the emission rule, a key of `neurons.EMISSIONS`. scale: real activation of one count. input_scale:
+    float64 [C], real pre-activation of one unit of synaptic input.
     """
 
     emits: ClassVar[Signal] = "spikes"
-    reads: ClassVar[Signal] = "charge"
+    reads: ClassVar[Signal] = "synaptic input"
     array_dtypes: ClassVar[dict[str, type]] = {
         "threshold": np.int64,
         "bias": np.int64,
         "initial": np.int64,
-        "charge_scale": np.float64,
+        "input_scale": np.float64,
     }
 
     threshold: Int64
     bias: Int64
     initial: Int64
-    charge_scale: npt.NDArray[np.float64]
+    input_scale: npt.NDArray[np.float64]
     ceiling: int
     floor: int = 0
     code: str = "unary"
@@ -164,12 +164,12 @@ class Concat(Node):
 @register
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Readout(Node):
-    """Non-spiking accumulator: its potential, the sum of all charge plus bias, is the answer.
+    """Non-spiking accumulator: its potential, the sum of all synaptic input plus bias, is the answer.
 
     bias: int64 [C]. scale: float64 [C], real value of one unit, so logits = potential * scale.
     """
 
-    reads: ClassVar[Signal] = "charge"
+    reads: ClassVar[Signal] = "synaptic input"
     array_dtypes: ClassVar[dict[str, type]] = {"bias": np.int64, "scale": np.float64}
 
     bias: Int64

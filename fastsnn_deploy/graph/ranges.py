@@ -1,6 +1,6 @@
-"""Static range analysis: how large charge and potential can become, in any code, at any time, for any image.
+"""Static range analysis: how large synaptic input and potential can become, in any code, at any time, for any image.
 
-Net counts stay in [floor, ceiling] at all times, so charge received so far always lies between the sums of the
+Net counts stay in [floor, ceiling] at all times, so synaptic input received so far always lies between the sums of the
 negative and of the positive contributions. Both are bounds for every partial sum as well.
 """
 
@@ -36,7 +36,7 @@ class Range:
 
 
 def ranges(nodes: tuple[Node, ...]) -> Mapping[str, Range]:
-    """Range of what each node emits in total (net counts, or charge); `nodes` in topological order.
+    """Range of what each node emits in total (net counts, or synaptic input); `nodes` in topological order.
 
     For populations and readouts the range of their *potential* is under the key `name + ".potential"`.
     """
@@ -53,13 +53,13 @@ def extend_ranges(found: dict[str, Range], node: Node) -> None:
         low, high = node.low - node.offset, node.high - node.offset
         found[node.name] = Range(np.minimum(low, 0), np.maximum(high, 0))
     elif isinstance(node, Synapse):
-        found[node.name] = Range(*node.charge_bounds(sources[0].low, sources[0].high))
+        found[node.name] = Range(*node.input_bounds(sources[0].low, sources[0].high))
     elif isinstance(node, Population):
         found[node.name + ".potential"] = _potential_range(node, sources)
         ones = np.ones(node.channels, dtype=np.int64)
         found[node.name] = Range(ones * node.floor, ones * node.ceiling)
     elif isinstance(node, Readout):
-        found[node.name] = found[node.name + ".potential"] = _charge_range(sources, node.bias)
+        found[node.name] = found[node.name + ".potential"] = _input_range(sources, node.bias)
     elif isinstance(node, MaxPool2d):
         found[node.name] = sources[0]
     elif isinstance(node, Flatten):
@@ -70,16 +70,16 @@ def extend_ranges(found: dict[str, Range], node: Node) -> None:
         found[node.name] = Range(low, np.concatenate([source.high for source in sources]))
 
 
-def _charge_range(sources: list[Range], bias: npt.NDArray[np.int64]) -> Range:
+def _input_range(sources: list[Range], bias: npt.NDArray[np.int64]) -> Range:
     low = sum((s.low for s in sources), np.zeros_like(bias)) + np.minimum(bias, 0)
     high = sum((s.high for s in sources), np.zeros_like(bias)) + np.maximum(bias, 0)
     return Range(low, high)
 
 
 def _potential_range(node: Population, sources: list[Range]) -> Range:
-    """Potential = initial + charge - threshold * count, with the count anywhere in its bounds."""
-    charge = _charge_range(sources, node.bias)
+    """Potential = initial + synaptic input - threshold * count, with the count anywhere in its bounds."""
+    synaptic_input = _input_range(sources, node.bias)
     return Range(
-        charge.low + np.minimum(node.initial, 0) - node.threshold * node.ceiling,
-        charge.high + np.maximum(node.initial, 0) - node.threshold * node.floor,
+        synaptic_input.low + np.minimum(node.initial, 0) - node.threshold * node.ceiling,
+        synaptic_input.high + np.maximum(node.initial, 0) - node.threshold * node.floor,
     )

@@ -19,8 +19,8 @@ class Schedule:
     """How input and bias are spread over time. It changes spikes and steps, never a settled count.
 
     window: T0, the injection window in steps, the same for the whole network (2**bits - 1).
-    input: "once" (one graded message in step 0) or "spread" (T0 even parts, one a step).
-    bias: "wave" (all in the step in which the first charge can arrive), "spread" (T0 even parts from that step
+    input: "once" (one graded spike in step 0) or "spread" (T0 even parts, one a step).
+    bias: "wave" (all in the step in which the first synaptic input can arrive), "spread" (T0 even parts from that step
     on), or "initial" (in step 0).
     stop: "settled" (populations fire until nothing changes any more) or "window" (each fires only in the T0 steps
     from its depth on, as published for Fast-SNN: such a network need not reach the integer network's answer).
@@ -84,7 +84,7 @@ class SpikingGraph:
 
     @cached_property
     def depths(self) -> Mapping[str, int]:
-        """Step in which the last of a node's first messages can arrive (input: 0); one a synapse and max pool."""
+        """Step in which the last of a node's first spikes can arrive (input: 0); one a synapse and max pool."""
         depths: dict[str, int] = {}
         for node in self.nodes:
             arrivals = [depths[name] + delay for name, delay in zip(node.inputs, edge_delays(node), strict=True)]

@@ -53,7 +53,7 @@ def outputs_exist(graph: SpikingGraph) -> Iterator[Problem]:
 
 
 def signals_match(graph: SpikingGraph) -> Iterator[Problem]:
-    """Synapses, max pools, flatten and concat read spikes; populations and readouts read charge."""
+    """Synapses, max pools, flatten and concat read spikes; populations and readouts read synaptic input."""
     for node in graph.nodes:
         if isinstance(node, Input):
             if node.inputs:
@@ -111,7 +111,7 @@ def _expected_shape(graph: SpikingGraph, node: Node) -> tuple[int, ...]:
             raise ValueError(f"inputs differ in height or width: {sources}")
         return (sum(shape[0] for shape in sources), *sources[0][1:])
     if len(set(sources)) > 1:
-        raise ValueError(f"adds charges of different shapes: {sources}")
+        raise ValueError(f"adds synaptic inputs of different shapes: {sources}")
     return sources[0]
 
 
@@ -182,7 +182,7 @@ def neurons_fit(graph: SpikingGraph) -> Iterator[Problem]:
             yield Problem(_at(node), f"count bounds [{node.floor}, {node.ceiling}] must hold 0 and differ")
         if node.code not in EMISSIONS:
             yield Problem(_at(node), f"code '{node.code}' is not one of {sorted(EMISSIONS)}")
-        if not (np.isfinite(node.scale) and node.scale > 0 and _positive(node.charge_scale)):
+        if not (np.isfinite(node.scale) and node.scale > 0 and _positive(node.input_scale)):
             yield Problem(_at(node), "scales must be positive and finite")
     for other in graph.nodes:
         if isinstance(other, Readout) and not _positive(other.scale):
@@ -206,7 +206,7 @@ def schedule_known(graph: SpikingGraph) -> Iterator[Problem]:
 
 
 def state_fits(graph: SpikingGraph) -> Iterator[Problem]:
-    """No charge and no potential can leave 24 signed bits, whatever the image."""
+    """No synaptic input and no potential can leave 24 signed bits, whatever the image."""
     bounds = ranges(graph.nodes)
     for node in graph.nodes:
         for key in (node.name, node.name + ".potential"):

@@ -1,6 +1,6 @@
 """Quantised training: drop-in layers, `prepare`, checkpoints that hold tensors and plain data only."""
 
-from fastsnn_deploy.quantize.canonical import canonicalise as canonicalise
+from fastsnn_deploy.quantize.capture import canonicalise as canonicalise
 from fastsnn_deploy.quantize.checkpoint import Checkpoint as Checkpoint
 from fastsnn_deploy.quantize.checkpoint import load as load
 from fastsnn_deploy.quantize.checkpoint import save as save

@@ -1,4 +1,4 @@
-"""Which layer gets which quantiser and how many bits, and changing the bits of a twin that exists."""
+"""Which layer gets which quantiser and how many bits, and changing the bits of a quantised model that exists."""
 
 from __future__ import annotations
 
@@ -115,20 +115,20 @@ def _matching(patterns: Mapping[str, int], path: str) -> int | None:
     return next((value for pattern, value in patterns.items() if fnmatchcase(path, pattern)), None)
 
 
-def set_bits(twin: fx.GraphModule, bits: int, weight_bits: int) -> None:
+def set_bits(quantised: fx.GraphModule, bits: int, weight_bits: int) -> None:
     """`apply_plan` with the same bits for all hidden activations and weights, whatever their quantisers."""
-    apply_plan(twin, BitPlan(bits, weight_bits, weight=_inner_quantiser(twin)))
+    apply_plan(quantised, BitPlan(bits, weight_bits, weight=_inner_quantiser(quantised)))
 
 
-def apply_plan(twin: fx.GraphModule, plan: BitPlan) -> None:
+def apply_plan(quantised: fx.GraphModule, plan: BitPlan) -> None:
     """Change the bits of hidden activations and weights in place; steps stretch so that ranges stay.
 
     The quantisers, the weights of the first and last layers, the bits of a spiking output and the signs of
     activations are kept.
     """
-    kept = first_layers(twin) | last_layers(twin)
+    kept = first_layers(quantised) | last_layers(quantised)
     stretched: set[int] = set()  # tied activations have one learned number
-    for node, module in modules(twin):
+    for node, module in modules(quantised):
         if isinstance(module, QuantActivation) and node.target != SPIKING_OUTPUT:
             before, grid = module.high, plan.grid(node.meta.get("module", ""), module.signed)
             if grid == (module.bits, module.levels):
@@ -143,8 +143,8 @@ def apply_plan(twin: fx.GraphModule, plan: BitPlan) -> None:
                 module.set_weight_bits(wanted)
 
 
-def _inner_quantiser(twin: fx.GraphModule) -> str:
+def _inner_quantiser(quantised: fx.GraphModule) -> str:
     """Quantiser of the weights between the first and the last layers; "uniform" if there are none."""
-    ends = first_layers(twin) | last_layers(twin)
-    inner = (m for node, m in modules(twin) if isinstance(m, (QuantConv2d, QuantLinear)) and node not in ends)
+    ends = first_layers(quantised) | last_layers(quantised)
+    inner = (m for node, m in modules(quantised) if isinstance(m, (QuantConv2d, QuantLinear)) and node not in ends)
     return next((module.quantiser for module in inner), "uniform")

@@ -1,4 +1,4 @@
-"""`model.pt`: a twin as tensors and plain data, nothing that runs code when it is read.
+"""`model.pt`: a quantised model as tensors and plain data, nothing that runs code when it is read.
 
 The file holds the architecture itself (the list of calls and the constructor arguments of known modules), so that
 it can be exported, verified and resumed without the program that made it.
@@ -22,7 +22,7 @@ from torch import Tensor, fx, nn
 
 from fastsnn_deploy.errors import InputError, LoweringError, Problem
 from fastsnn_deploy.files import atomic_path, existing_file
-from fastsnn_deploy.quantize.canonical import RESERVED_NAMES, canonicalise
+from fastsnn_deploy.quantize.capture import RESERVED_NAMES, canonicalise
 from fastsnn_deploy.quantize.known_modules import construct, describe, kind_of
 from fastsnn_deploy.quantize.layers import QuantActivation
 
@@ -36,13 +36,13 @@ _PATH = re.compile(r"[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*")
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A twin with what is needed to use it.
+    """A quantised model with what is needed to use it.
 
     input_shape: (C, H, W) or (N,) of one raw image. metadata: plain data about the network (data set, accuracy,
     recipe). training: optimiser state and progress for resuming; empty in a finished model.
     """
 
-    twin: fx.GraphModule
+    model: fx.GraphModule
     input_shape: tuple[int, ...]
     metadata: Mapping[str, Any] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
@@ -51,15 +51,15 @@ class Checkpoint:
 def save(checkpoint: Checkpoint, path: str | Path) -> None:
     """Write atomically.
 
-    Raises LoweringError if the twin holds unsupported modules, InputError if metadata or training is not plain data,
-    or the file cannot be written.
+    Raises LoweringError if the quantised model holds unsupported modules, InputError if metadata or training is not
+    plain data, or the file cannot be written.
     """
-    twin = canonicalise(checkpoint.twin)
+    quantised = canonicalise(checkpoint.model)
     content = {
         "format": FORMAT,
         "version": VERSION,
-        "architecture": _architecture(twin),
-        "state": twin.state_dict(),
+        "architecture": _architecture(quantised),
+        "state": quantised.state_dict(),
         "input_shape": list(checkpoint.input_shape),
         "metadata": dict(checkpoint.metadata),
         "training": dict(checkpoint.training),
@@ -84,7 +84,7 @@ def load(path: str | Path, device: str = "cpu") -> Checkpoint:
         raise InputError(f"{path}: checkpoint version {version!s:.20}, this program reads {VERSION}")
     try:
         checkpoint = Checkpoint(
-            twin=_restore(content["architecture"], content["state"], device),
+            model=_restore(content["architecture"], content["state"], device),
             input_shape=_shape(content["input_shape"]),
             metadata=dict(content["metadata"]),
             training=dict(content["training"]),
@@ -146,13 +146,13 @@ def _not_plain(value: Any, where: str) -> Iterator[Problem]:
         yield Problem(where, f"is a {type(value).__name__}", "Convert it to a number, string, list or dict")
 
 
-def _architecture(twin: fx.GraphModule) -> dict[str, Any]:
+def _architecture(quantised: fx.GraphModule) -> dict[str, Any]:
     nodes, modules = [], {}
     problems = []
-    for node in twin.graph.nodes:
+    for node in quantised.graph.nodes:
         target = str(node.target)
         if node.op == "call_module":
-            module = twin.get_submodule(target)
+            module = quantised.get_submodule(target)
             if kind_of(module) is None:
                 fix = "Call fastsnn_deploy.quantize.prepare first"
                 problems.append(Problem(target, f"{type(module).__name__} is not quantised", fix))
@@ -174,7 +174,7 @@ def _architecture(twin: fx.GraphModule) -> dict[str, Any]:
         )
     if problems:
         raise LoweringError("only quantised networks can be saved", problems)
-    return {"nodes": nodes, "modules": modules, "tied": _tied(twin)}
+    return {"nodes": nodes, "modules": modules, "tied": _tied(quantised)}
 
 
 def _without_folders(line: str) -> str:
@@ -187,20 +187,21 @@ def _operands(node: fx.Node) -> list[str]:
     return [arg.name for arg in arguments if isinstance(arg, fx.Node)]  # type: ignore[union-attr]
 
 
-def _tied(twin: nn.Module) -> list[list[str]]:
+def _tied(quantised: nn.Module) -> list[list[str]]:
     """Groups of activations that share one step."""
     groups: dict[int, list[str]] = {}
-    for name, module in twin.named_modules():
+    for name, module in quantised.named_modules():
         if isinstance(module, QuantActivation):
             groups.setdefault(id(module.learned), []).append(name)
     return [names for names in groups.values() if len(names) > 1]
 
 
 def _restore(architecture: dict[str, Any], state: dict[str, Tensor], device: str) -> fx.GraphModule:
-    """The twin with its weights. Memory is taken only after the file proved to hold weights of the same size."""
+    """The quantised model with its weights. Memory is taken only after the file proved to hold weights of the same
+    size."""
     with torch.device("meta"):
-        twin = _rebuild(architecture)
-    wanted = twin.state_dict()
+        quantised = _rebuild(architecture)
+    wanted = quantised.state_dict()
     if wanted.keys() != state.keys():
         raise ValueError(f"weights are missing or unknown: {', '.join(sorted(wanted.keys() ^ state.keys())[:3])}")
     for name, tensor in state.items():
@@ -209,16 +210,16 @@ def _restore(architecture: dict[str, Any], state: dict[str, Tensor], device: str
             raise ValueError(f"'{name}' is {tuple(tensor.shape)} {tensor.dtype}, not {tuple(expected.shape)}")
         if tensor.untyped_storage().nbytes() < tensor.numel() * tensor.element_size():
             raise ValueError(f"'{name}' is smaller than its shape")
-    twin.to_empty(device=device)
-    twin.load_state_dict(state)
+    quantised.to_empty(device=device)
+    quantised.load_state_dict(state)
     for first, *rest in architecture["tied"]:
         for path in rest:
-            _activation(twin, path).share(_activation(twin, first))
-    return twin
+            _activation(quantised, path).share(_activation(quantised, first))
+    return quantised
 
 
-def _activation(twin: fx.GraphModule, path: str) -> QuantActivation:
-    module = twin.get_submodule(path)
+def _activation(quantised: fx.GraphModule, path: str) -> QuantActivation:
+    module = quantised.get_submodule(path)
     if not isinstance(module, QuantActivation):
         raise ValueError(f"'{path}' has no step to share")
     return module
@@ -249,9 +250,9 @@ def _rebuild(architecture: dict[str, Any]) -> fx.GraphModule:
         node.meta.update(module=str(entry["module"]), line=str(entry["line"]))
         made[entry["name"]] = node
     graph.lint()
-    twin = fx.GraphModule(root, graph, class_name="Twin")
-    twin.meta["canonical"] = True
-    return twin
+    quantised = fx.GraphModule(root, graph, class_name="QuantisedModel")
+    quantised.meta["canonical"] = True
+    return quantised
 
 
 def _add_layer(root: nn.Module, path: str, layer: nn.Module) -> None:

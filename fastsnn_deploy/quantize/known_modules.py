@@ -1,4 +1,4 @@
-"""The modules a twin may consist of, each with its constructor arguments as plain data.
+"""The modules a quantised model may consist of, each with its constructor arguments as plain data.
 
 This list is the vocabulary of checkpoints, tracing and lowering. A checkpoint can name nothing else, so reading
 one never runs foreign code.

@@ -1,4 +1,4 @@
-"""From a float `nn.Module` to its quantised twin, ready for training."""
+"""From a float `nn.Module` to its quantised model, ready for training."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor, fx, nn
 
 from fastsnn_deploy.errors import InputError, LoweringError, Problem
 from fastsnn_deploy.quantize.bit_plan import BitPlan
-from fastsnn_deploy.quantize.canonical import add_module, canonicalise, insert_after, problem_at
+from fastsnn_deploy.quantize.capture import add_module, canonicalise, insert_after, problem_at
 from fastsnn_deploy.quantize.layers import QuantActivation, QuantConv2d, QuantInput, QuantLinear
 from fastsnn_deploy.quantize.quantisers import WEIGHT_QUANTISERS
 from fastsnn_deploy.quantize.structure import (
@@ -51,7 +51,7 @@ def prepare(
     output_bits: int | None = None,
     output_signed: bool = False,
 ) -> fx.GraphModule:
-    """The quantised twin of a float network: same structure, weights copied, every activation quantised.
+    """The quantised model of a float network: same structure, weights copied, every activation quantised.
 
     bits: activation bits (1-8). weight_bits: weight bits (2-8) of inner layers; first_bits and last_bits those of
     the layers that read the image and that make the output. The output layer has one weight step, so that its
@@ -59,7 +59,7 @@ def prepare(
     activation, weight: quantisers by name (`quantisers`); levels: L in place of 2**bits - 1. bits_by_layer,
     weight_bits_by_layer: other bits for layers that match a pattern. output_bits, output_signed: the last layer
     emits spikes of so many bits, so that the answer is a count. All as in `BitPlan`.
-    mean, std: per channel, what the float network's images were normalised with. The twin takes *raw* images
+    mean, std: per channel, what the float network's images were normalised with. The quantised model takes *raw* images
     (floats in units of the data, [0, 1] for pixels) and normalises them itself, on the integer grid that the chip
     sees: step input_step, levels input_levels. Differences in std go into the first weights exactly.
     The float model is not changed. Raises LoweringError listing every unsupported place, InputError for options.
@@ -83,29 +83,29 @@ def prepare_planned(
     """`prepare` with bits and quantisers in one value."""
     _check_input_options(mean, std, input_step, input_levels)
     parameter = next(model.parameters(), None)
-    twin = canonicalise(copy.deepcopy(model).float().cpu())
-    _require_one_input(twin)
-    _require_own_weights(twin)
-    _pull_relu_before_max_pool(twin)
-    first, last = first_layers(twin), last_layers(twin)
-    for node, module in modules(twin):
+    quantised = canonicalise(copy.deepcopy(model).float().cpu())
+    _require_one_input(quantised)
+    _require_own_weights(quantised)
+    _pull_relu_before_max_pool(quantised)
+    first, last = first_layers(quantised), last_layers(quantised)
+    for node, module in modules(quantised):
         if type(module) in WEIGHTED:
             default = plan.last_bits if node in last else plan.first_bits if node in first else plan.weight_bits
             bits = plan.bits_of_weight(str(node.target), default)
             quantiser = WEIGHT_QUANTISERS[plan.weight].ends if node in first | last else plan.weight
-            _replace(twin, node, _quantise_weighted(module, bits, quantiser, per_channel=node not in last))
+            _replace(quantised, node, _quantise_weighted(module, bits, quantiser, per_channel=node not in last))
         elif isinstance(module, RELU):
-            _replace(twin, node, plan.make_activation(node.meta["module"]))
-    _insert_input(twin, first, mean, std, input_step, input_levels)
+            _replace(quantised, node, plan.make_activation(node.meta["module"]))
+    _insert_input(quantised, first, mean, std, input_step, input_levels)
     if plan.output_bits is not None:
-        _insert_output(twin, plan)
-    _insert_missing_activations(twin, plan)
-    _require_matches(twin, plan)
-    _tie_concatenated_steps(twin)
-    twin.graph.lint()
-    twin.recompile()
-    twin.delete_all_unused_submodules()
-    return twin.to(parameter.device) if parameter is not None else twin
+        _insert_output(quantised, plan)
+    _insert_missing_activations(quantised, plan)
+    _require_matches(quantised, plan)
+    _tie_concatenated_steps(quantised)
+    quantised.graph.lint()
+    quantised.recompile()
+    quantised.delete_all_unused_submodules()
+    return quantised.to(parameter.device) if parameter is not None else quantised
 
 
 def _check_input_options(mean: Sequence[float], std: Sequence[float], step: float, levels: tuple[int, int]) -> None:
@@ -124,20 +124,20 @@ def _check_input_options(mean: Sequence[float], std: Sequence[float], step: floa
         raise InputError("these input options cannot be used", problems)
 
 
-def _replace(twin: fx.GraphModule, node: fx.Node, new: nn.Module) -> None:
+def _replace(quantised: fx.GraphModule, node: fx.Node, new: nn.Module) -> None:
     """Put a new module at a call site. A reused nn.ReLU has no state, but each of its calls gets its own step."""
     if isinstance(new, QuantActivation):
-        node.target = add_module(twin, node, new)
+        node.target = add_module(quantised, node, new)
         return
     parent_path, _, name = str(node.target).rpartition(".")
-    setattr(twin.get_submodule(parent_path), name, new.train(twin.training))
+    setattr(quantised.get_submodule(parent_path), name, new.train(quantised.training))
 
 
-def _require_own_weights(twin: fx.GraphModule) -> None:
+def _require_own_weights(quantised: fx.GraphModule) -> None:
     """Layers with weights are called once each, and pad with zeros."""
     problems = []
     calls: dict[str, int] = {}
-    for node, module in modules(twin):
+    for node, module in modules(quantised):
         calls[str(node.target)] = calls.get(str(node.target), 0) + 1
         if type(module) in WEIGHTED and calls[str(node.target)] == 2:
             what = f"layer '{node.target}' is called more than once"
@@ -170,9 +170,9 @@ def _quantise_weighted(module: nn.Module, bits: int, quantiser: str, per_channel
     return new
 
 
-def _require_one_input(twin: fx.GraphModule) -> None:
-    inputs = [node for node in twin.graph.nodes if node.op == "placeholder"]
-    outputs = next(node for node in twin.graph.nodes if node.op == "output").args
+def _require_one_input(quantised: fx.GraphModule) -> None:
+    inputs = [node for node in quantised.graph.nodes if node.op == "placeholder"]
+    outputs = next(node for node in quantised.graph.nodes if node.op == "output").args
     problems = []
     if len(inputs) != 1:
         problems.append(
@@ -184,14 +184,14 @@ def _require_one_input(twin: fx.GraphModule) -> None:
         raise LoweringError("the network's signature is not supported", problems)
 
 
-def _pull_relu_before_max_pool(twin: fx.GraphModule) -> None:
+def _pull_relu_before_max_pool(quantised: fx.GraphModule) -> None:
     """relu(maxpool(x)) = maxpool(relu(x)): the spiking max pool needs quantised inputs, so ReLU goes first."""
-    for node, module in modules(twin):
+    for node, module in modules(quantised):
         source = node.args[0]
-        if not isinstance(module, RELU) or not isinstance(module_at(twin, source), nn.MaxPool2d):
+        if not isinstance(module, RELU) or not isinstance(module_at(quantised, source), nn.MaxPool2d):
             continue
         assert isinstance(source, fx.Node)
-        if len(source.users) > 1 or isinstance(module_at(twin, source.args[0]), RELU):
+        if len(source.users) > 1 or isinstance(module_at(quantised, source.args[0]), RELU):
             continue
         before = source.args[0]
         source.replace_input_with(before, node)  # type: ignore[arg-type]
@@ -201,29 +201,29 @@ def _pull_relu_before_max_pool(twin: fx.GraphModule) -> None:
 
 
 def _insert_input(
-    twin: fx.GraphModule,
+    quantised: fx.GraphModule,
     first: set[fx.Node],
     mean: Sequence[float],
     std: Sequence[float],
     step: float,
     levels: tuple[int, int],
 ) -> None:
-    channels = _input_channels(twin, first, max(len(mean), len(std)))
+    channels = _input_channels(quantised, first, max(len(mean), len(std)))
     if len(mean) not in (1, channels):
         raise InputError(f"mean has {len(mean)} values, the image {channels} channels. Give one for each channel")
     common = float(torch.tensor(tuple(std), dtype=torch.float64).mean())
     if len(set(std)) > 1:
-        _fold_std(twin, torch.tensor(tuple(std), dtype=torch.float64))
-    image = next(node for node in twin.graph.nodes if node.op == "placeholder")
-    insert_after(twin, image, QuantInput(channels, step, *levels, mean=mean, std=common), name="image")
+        _fold_std(quantised, torch.tensor(tuple(std), dtype=torch.float64))
+    image = next(node for node in quantised.graph.nodes if node.op == "placeholder")
+    insert_after(quantised, image, QuantInput(channels, step, *levels, mean=mean, std=common), name="image")
 
 
-def _fold_std(twin: fx.GraphModule, std: Tensor) -> None:
+def _fold_std(quantised: fx.GraphModule, std: Tensor) -> None:
     """Divide the weights that read channel c by std[c] / mean(std)."""
-    readers = sorted(set(image_readers(twin)))
+    readers = sorted(set(image_readers(quantised)))
     problems = []
     for node in readers:
-        layer = module_at(twin, node)
+        layer = module_at(quantised, node)
         if not isinstance(layer, QuantConv2d) or layer.groups != 1 or layer.in_channels != len(std):
             fix = "Give one std for all channels, or read the image with an ordinary Conv2d only"
             what = "cannot take up a std that differs between channels"
@@ -231,16 +231,16 @@ def _fold_std(twin: fx.GraphModule, std: Tensor) -> None:
     if problems:
         raise LoweringError("the image's std cannot be folded into the first layer", problems)
     for node in readers:
-        layer = module_at(twin, node)
+        layer = module_at(quantised, node)
         assert isinstance(layer, QuantConv2d)
         with torch.no_grad():
             layer.weight.mul_((std.mean() / std).view(1, -1, 1, 1).to(layer.weight))
         layer.reset_weight_step()
 
 
-def _input_channels(twin: fx.GraphModule, first: set[fx.Node], given: int) -> int:
+def _input_channels(quantised: fx.GraphModule, first: set[fx.Node], given: int) -> int:
     for node in first:
-        layer = module_at(twin, node)
+        layer = module_at(quantised, node)
         if isinstance(layer, nn.Conv2d):
             return layer.in_channels
         if isinstance(layer, nn.Linear) and given == 1 and isinstance(node.args[0], fx.Node):
@@ -248,22 +248,22 @@ def _input_channels(twin: fx.GraphModule, first: set[fx.Node], given: int) -> in
     return given
 
 
-def _insert_output(twin: fx.GraphModule, plan: BitPlan) -> None:
+def _insert_output(quantised: fx.GraphModule, plan: BitPlan) -> None:
     """Put a quantised activation behind what makes the answer."""
-    answer = behind(twin, next(node for node in twin.graph.nodes if node.op == "output").all_input_nodes[0])
-    if any(isinstance(owner, QuantActivation) for owner in grid_owners(twin, answer)):
+    answer = behind(quantised, next(node for node in quantised.graph.nodes if node.op == "output").all_input_nodes[0])
+    if any(isinstance(owner, QuantActivation) for owner in grid_owners(quantised, answer)):
         fix = "Leave out output_bits, and name that activation in bits_by_layer"
         raise LoweringError("the output spikes already", [problem_at(answer, "is a quantised activation", fix)])
-    if hasattr(twin, SPIKING_OUTPUT):
+    if hasattr(quantised, SPIKING_OUTPUT):
         raise LoweringError(
             "the output cannot be made to spike", [Problem(SPIKING_OUTPUT, "is a name in use", "Rename that layer")]
         )
-    insert_after(twin, answer, plan.make_output(), name=SPIKING_OUTPUT)
+    insert_after(quantised, answer, plan.make_output(), name=SPIKING_OUTPUT)
 
 
-def _require_matches(twin: fx.GraphModule, plan: BitPlan) -> None:
+def _require_matches(quantised: fx.GraphModule, plan: BitPlan) -> None:
     activations, weights = [], []
-    for node, module in modules(twin):
+    for node, module in modules(quantised):
         if isinstance(module, QuantActivation) and node.target != SPIKING_OUTPUT:
             activations.append(node.meta["module"])
         elif isinstance(module, (QuantConv2d, QuantLinear)):
@@ -271,27 +271,29 @@ def _require_matches(twin: fx.GraphModule, plan: BitPlan) -> None:
     plan.require_matches(activations, weights)
 
 
-def _insert_missing_activations(twin: fx.GraphModule, plan: BitPlan) -> None:
+def _insert_missing_activations(quantised: fx.GraphModule, plan: BitPlan) -> None:
     """Spikes can only leave a quantised activation: insert one wherever a layer reads something else.
 
     Sums without a ReLU get a signed one. Average pools round where they stand, unless only a flatten and a linear
     layer follow: there the division goes into the weight scale.
     """
     nonnegative: dict[fx.Node, bool | None] = {}  # None: not on a grid
-    for node in list(twin.graph.nodes):
+    for node in list(quantised.graph.nodes):
         if node.op == "placeholder":
             nonnegative[node] = None
             continue
         if node.op == "output":
             continue
-        module = module_at(twin, node)
+        module = module_at(quantised, node)
         needs = isinstance(module, (QuantConv2d, QuantLinear, *AVERAGE, *MOVES))
         for source in list(node.all_input_nodes):
-            if needs and nonnegative[source] is None and not _folds_into_linear(twin, source, module):
-                pool = behind(twin, source)
-                unsigned = isinstance(module_at(twin, pool), AVERAGE) and nonnegative[pool.all_input_nodes[0]] is True
+            if needs and nonnegative[source] is None and not _folds_into_linear(quantised, source, module):
+                pool = behind(quantised, source)
+                unsigned = (
+                    isinstance(module_at(quantised, pool), AVERAGE) and nonnegative[pool.all_input_nodes[0]] is True
+                )
                 activation = plan.make_activation(source.meta["module"], signed=not unsigned)
-                nonnegative[insert_after(twin, source, activation)] = unsigned
+                nonnegative[insert_after(quantised, source, activation)] = unsigned
         sources = [nonnegative[source] for source in node.all_input_nodes]
         if isinstance(module, (QuantInput, QuantActivation)):
             nonnegative[node] = isinstance(module, QuantActivation) and not module.signed
@@ -303,37 +305,37 @@ def _insert_missing_activations(twin: fx.GraphModule, plan: BitPlan) -> None:
             nonnegative[node] = None
 
 
-def _folds_into_linear(twin: fx.GraphModule, source: fx.Node, reader: nn.Module | None) -> bool:
+def _folds_into_linear(quantised: fx.GraphModule, source: fx.Node, reader: nn.Module | None) -> bool:
     """True for average pool -> flatten -> linear, with dropout anywhere between."""
-    return isinstance(reader, QuantLinear) and isinstance(module_at(twin, behind(twin, source)), AVERAGE)
+    return isinstance(reader, QuantLinear) and isinstance(module_at(quantised, behind(quantised, source)), AVERAGE)
 
 
-def _tie_concatenated_steps(twin: fx.GraphModule) -> None:
+def _tie_concatenated_steps(quantised: fx.GraphModule) -> None:
     """Activations that meet in a concat share one step, so that counts mean the same on every channel."""
-    for node in twin.graph.nodes:
+    for node in quantised.graph.nodes:
         if node.target is not torch.cat:
             continue
-        owners = [owner for source in node.all_input_nodes for owner in grid_owners(twin, source)]
+        owners = [owner for source in node.all_input_nodes for owner in grid_owners(quantised, source)]
         activations = [m for m in owners if isinstance(m, QuantActivation)]
         if len(activations) < len(owners):
             continue  # an image among them: lowering says what to do
         for activation in activations[1:]:
             replaced = activation.learned
-            for _, other in modules(twin):
+            for _, other in modules(quantised):
                 if isinstance(other, QuantActivation) and other.learned is replaced:
                     other.share(activations[0])
 
 
-def calibrate(twin: nn.Module, images: Tensor) -> None:
+def calibrate(quantised: nn.Module, images: Tensor) -> None:
     """Set the steps of all activations that have not seen data from one batch of raw images [N, ...].
 
     Runs in evaluation mode: no dropout, and the statistics of batch norm stay.
     """
-    modes = {module: module.training for module in twin.modules()}
-    twin.eval()
+    modes = {module: module.training for module in quantised.modules()}
+    quantised.eval()
     try:
         with torch.no_grad():
-            twin(images)
+            quantised(images)
     finally:
         for module, training in modes.items():
             module.training = training

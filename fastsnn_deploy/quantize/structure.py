@@ -23,42 +23,42 @@ SPIKING_OUTPUT = "spiking_output"
 """Name of the activation that makes the last layer's result spikes."""
 
 
-def modules(twin: fx.GraphModule) -> Iterator[tuple[fx.Node, nn.Module]]:
+def modules(quantised: fx.GraphModule) -> Iterator[tuple[fx.Node, nn.Module]]:
     """Every call of a module, in order; a module that is called twice comes twice."""
-    for node in list(twin.graph.nodes):
+    for node in list(quantised.graph.nodes):
         if node.op == "call_module":
-            yield node, twin.get_submodule(str(node.target))
+            yield node, quantised.get_submodule(str(node.target))
 
 
-def module_at(twin: fx.GraphModule, node: Any) -> nn.Module | None:
+def module_at(quantised: fx.GraphModule, node: Any) -> nn.Module | None:
     """The module that a node calls, None if it calls none."""
-    return twin.get_submodule(str(node.target)) if isinstance(node, fx.Node) and node.op == "call_module" else None
+    return quantised.get_submodule(str(node.target)) if isinstance(node, fx.Node) and node.op == "call_module" else None
 
 
-def image_readers(twin: fx.GraphModule) -> list[fx.Node]:
+def image_readers(quantised: fx.GraphModule) -> list[fx.Node]:
     """What computes with the image, looking through what only moves pixels."""
-    found, waiting = [], [node for node in twin.graph.nodes if node.op == "placeholder"]
+    found, waiting = [], [node for node in quantised.graph.nodes if node.op == "placeholder"]
     while waiting:
         for user in waiting.pop().users:
-            if isinstance(module_at(twin, user), (*KEEPS_GRID, QuantInput)):
+            if isinstance(module_at(quantised, user), (*KEEPS_GRID, QuantInput)):
                 waiting.append(user)
             else:
                 found.append(user)
     return found
 
 
-def first_layers(twin: fx.GraphModule) -> set[fx.Node]:
+def first_layers(quantised: fx.GraphModule) -> set[fx.Node]:
     """Layers with weights that read the image."""
-    return {node for node in image_readers(twin) if isinstance(module_at(twin, node), WEIGHTED)}
+    return {node for node in image_readers(quantised) if isinstance(module_at(quantised, node), WEIGHTED)}
 
 
-def last_layers(twin: fx.GraphModule) -> set[fx.Node]:
+def last_layers(quantised: fx.GraphModule) -> set[fx.Node]:
     """Layers with weights whose result reaches the output without an activation between, but for a spiking output."""
     found: set[fx.Node] = set()
-    waiting = list(next(node for node in twin.graph.nodes if node.op == "output").all_input_nodes)
+    waiting = list(next(node for node in quantised.graph.nodes if node.op == "output").all_input_nodes)
     while waiting:
         node = waiting.pop()
-        module = module_at(twin, node)
+        module = module_at(quantised, node)
         if isinstance(module, WEIGHTED):
             found.add(node)
         elif not isinstance(module, (*RELU, QuantActivation)) or node.target == SPIKING_OUTPUT:
@@ -66,18 +66,18 @@ def last_layers(twin: fx.GraphModule) -> set[fx.Node]:
     return found
 
 
-def behind(twin: fx.GraphModule, node: fx.Node) -> fx.Node:
+def behind(quantised: fx.GraphModule, node: fx.Node) -> fx.Node:
     """The node whose values `node` hands on unchanged."""
-    while isinstance(module_at(twin, node), VANISHES):
+    while isinstance(module_at(quantised, node), VANISHES):
         node = node.all_input_nodes[0]
     return node
 
 
-def grid_owners(twin: fx.GraphModule, node: fx.Node) -> list[nn.Module]:
+def grid_owners(quantised: fx.GraphModule, node: fx.Node) -> list[nn.Module]:
     """The QuantActivation or QuantInput modules whose grids `node`'s values lie on."""
-    module = module_at(twin, node)
+    module = module_at(quantised, node)
     if isinstance(module, (QuantActivation, QuantInput)):
         return [module]
     if isinstance(module, KEEPS_GRID) or node.target is torch.cat:
-        return [owner for source in node.all_input_nodes for owner in grid_owners(twin, source)]
+        return [owner for source in node.all_input_nodes for owner in grid_owners(quantised, source)]
     return []

@@ -1,9 +1,8 @@
-"""Where a spiking graph can go. To add a target: write its file, decorate its writer with `@target`, import it here."""
+"""What a spiking graph becomes for a chip or a simulator. One file or folder a target: decorate it, import it here."""
 
-from fastsnn_deploy.targets import extension as extension
-from fastsnn_deploy.targets import population as population
-from fastsnn_deploy.targets import sigma_delta as sigma_delta
+from fastsnn_deploy.targets import spiking as spiking
+from fastsnn_deploy.targets import stock_lif as stock_lif
 from fastsnn_deploy.targets.base import TARGETS as TARGETS
-from fastsnn_deploy.targets.base import Exported as Exported
-from fastsnn_deploy.targets.base import Format as Format
-from fastsnn_deploy.targets.base import export as export
+from fastsnn_deploy.targets.base import Converted as Converted
+from fastsnn_deploy.targets.base import to_target as to_target
+from fastsnn_deploy.targets.sigma_delta import target as sigma_delta  # noqa: F401  registers the target

@@ -50,6 +50,6 @@ class Task(ABC):
         """Test images with the truth and the answer beside them. output: the answer to the chosen ones alone."""
 
     def normalised(self, images: Tensor) -> Tensor:
-        """Raw images as a float network gets them; a twin normalises by itself."""
+        """Raw images as a float network gets them; a quantised model normalises by itself."""
         mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (self.mean, self.std))
         return (images - mean) / std

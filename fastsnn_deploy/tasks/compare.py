@@ -1,4 +1,5 @@
-"""The twin, its integer network and the settled spiking network on the same images: equal integers, counted work."""
+"""The quantised model, its integer network and the settled spiking network on the same images: equal integers,
+counted work."""
 
 from __future__ import annotations
 
@@ -9,12 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fastsnn_deploy import simulate
-from fastsnn_deploy.engine import open_engine
+from fastsnn_deploy.analysis.evaluation import Evaluation, nothing
 from fastsnn_deploy.errors import InputError, MismatchError, Problem
-from fastsnn_deploy.evaluate import Evaluation, nothing
 from fastsnn_deploy.graph import SpikingGraph
-from fastsnn_deploy.simulate import logits
+from fastsnn_deploy.graph.integer_network import evaluate as integer_values
+from fastsnn_deploy.graph.integer_network import logits
+from fastsnn_deploy.simulators import open_engine
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Answers:
 
     integer: of the integer network, which knows no time; spiking: of the spiking network once it has settled.
     early: the spiking network's answer after so many steps, where asked for.
-    work: settle steps, messages and synaptic operations of the spiking network. outputs: output integers compared;
+    work: settle steps, spikes and synaptic operations of the spiking network. outputs: output integers compared;
     neurons: settled counts of hidden populations compared as well, on the first images. different_outputs,
     different_neurons: how many of them were not equal.
     """
@@ -69,7 +70,7 @@ def run_both(
     starts = [*range(0, min(hidden, len(levels))), *range(min(hidden, len(levels)), len(levels), batch)]
     for start, end in zip(starts, [*starts[1:], len(levels)], strict=True):
         emitted = graph.input.encode(levels[start:end].numpy())
-        values = simulate.evaluate(graph, emitted)
+        values = integer_values(graph, emitted)
         record = populations if start < hidden else ()
         run = runner.run(emitted, record=record)
         for i in range(len(emitted)):

@@ -15,8 +15,8 @@ from fastsnn_deploy.errors import InputError
 from fastsnn_deploy.quantize import Checkpoint, QuantActivation, calibrate, prepare
 from fastsnn_deploy.quantize.bit_plan import set_bits
 from fastsnn_deploy.quantize.layers import BATCH_NORMS
-from fastsnn_deploy.quantize.models import build
 from fastsnn_deploy.tasks.base import Task
+from fastsnn_deploy.training.models import build
 
 Log = Callable[[str], None]
 
@@ -57,7 +57,7 @@ class Stage:
     seconds: float
 
     def checkpoint(self, task: Task, settings: Settings) -> Checkpoint:
-        """The twin with what is needed to read its answers. Raises InputError for a float network."""
+        """The quantised model with what is needed to read its answers. Raises InputError for a float network."""
         if not isinstance(self.model, fx.GraphModule):
             raise InputError("a float network has no spiking form. Train a quantised stage")
         metadata = {"data": task.train.name, "settings": _plain(settings), "figures": self.figures, **task.description}
@@ -65,7 +65,8 @@ class Stage:
 
 
 def train(task: Task, settings: Settings, bits: Sequence[int], log: Log = print) -> list[Stage]:
-    """A float network, and from it one twin for each number of bits, each from the weights of the one before.
+    """A float network, and from it one quantised model for each number of bits, each from the weights of the one
+    before.
 
     Learns from `task.train` alone; `task.test` is only looked at when a stage is over, and decides nothing.
     """
@@ -74,12 +75,12 @@ def train(task: Task, settings: Settings, bits: Sequence[int], log: Log = print)
     stages = [_stage(task, settings, model, None, 0, log)]
     for number, own in enumerate(bits):
         if number == 0:
-            twin = prepare(model.eval(), own, settings.weight_bits, mean=task.mean, std=task.std)
-            calibrate(twin, task.train.raw(slice(0, 64)))
+            quantised = prepare(model.eval(), own, settings.weight_bits, mean=task.mean, std=task.std)
+            calibrate(quantised, task.train.raw(slice(0, 64)))
         else:
-            twin = _copy(stages[-1].model)
-            set_bits(twin, own, settings.weight_bits)
-        stages.append(_stage(task, settings, twin, own, number + 1, log))
+            quantised = _copy(stages[-1].model)
+            set_bits(quantised, own, settings.weight_bits)
+        stages.append(_stage(task, settings, quantised, own, number + 1, log))
     return stages
 
 
@@ -127,8 +128,8 @@ def _stage(task: Task, settings: Settings, model: nn.Module, bits: int | None, n
 
 
 def _input(task: Task, model: nn.Module, images: Tensor) -> Tensor:
-    twin = any(isinstance(module, QuantActivation) for module in model.modules())
-    return images if twin else task.normalised(images)
+    quantised = any(isinstance(module, QuantActivation) for module in model.modules())
+    return images if quantised else task.normalised(images)
 
 
 def _groups(model: nn.Module, settings: Settings, rate: float) -> list[dict[str, object]]:
@@ -146,9 +147,9 @@ def _groups(model: nn.Module, settings: Settings, rate: float) -> list[dict[str,
 
 
 def _copy(model: nn.Module) -> fx.GraphModule:
-    twin = copy.deepcopy(model)
-    assert isinstance(twin, fx.GraphModule)
-    return twin
+    quantised = copy.deepcopy(model)
+    assert isinstance(quantised, fx.GraphModule)
+    return quantised
 
 
 def _plain(settings: Settings) -> dict[str, object]:

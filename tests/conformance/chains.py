@@ -29,7 +29,7 @@ def population(rng: np.random.Generator, source: Synapse, low: int, high: int) -
         threshold=threshold,
         bias=rng.integers(-high, high, channels),
         initial=threshold // 2,
-        charge_scale=np.ones(channels),
+        input_scale=np.ones(channels),
         ceiling=15,
         scale=0.1,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from fastsnn_deploy.graph.synapses.conv2d import output_size
-from fastsnn_deploy.stock import (
+from fastsnn_deploy.lava_dl import (
     Lif,
     Neuron,
     Reset,
@@ -82,7 +82,7 @@ class Builder:
 
 
 def random_case(seed: int, *, sigma_delta: bool = False) -> Case:
-    """A network with its frames: input blocks, binary and graded messages, LIF or sigma-delta neurons, resets."""
+    """A network with its frames: input blocks, binary and graded spikes, LIF or sigma-delta neurons, resets."""
     builder = Builder(seed, sigma_delta=sigma_delta)
     steps = builder.integer(8, 14)
     shape = (builder.integer(1, 3), builder.integer(3, 9), builder.integer(3, 9))

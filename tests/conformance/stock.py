@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from fastsnn_deploy import netx
-from fastsnn_deploy.lava import session
-from fastsnn_deploy.stock import Reset, StockConv, StockDense, StockInput, StockNetwork, StockRun, run
+from fastsnn_deploy.backends.lava import session
+from fastsnn_deploy.formats import netx
+from fastsnn_deploy.lava_dl import Reset, StockConv, StockDense, StockInput, StockNetwork, StockRun, run
 
 PYTHON = os.environ.get("CONFORMANCE_PYTHON", sys.executable)
 """Interpreter whose lava-dl is compared with: this one, or that of another environment."""

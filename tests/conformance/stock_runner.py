@@ -33,7 +33,7 @@ def reversed_axes(array):
 
 
 def attach_input(network, frames):
-    """Feed the frames where the network takes its data; binary and graded messages, biases, or activations."""
+    """Feed the frames where the network takes its data; binary and graded spikes, biases, or activations."""
     block = network.in_layer
     if not isinstance(block, hdf5.Input):
         if len(network.inp.shape) == 1:  # a flatten after an input without neurons is left to whoever feeds the data

@@ -1,7 +1,7 @@
 """What stock lava-dl and Lava make of dense weights: `python stock_weights.py IN.npz OUT.npz`. Nothing of this project.
 
-IN: arrays of integer weights [O, I]. OUT: for each the charges of one-hot messages, int64 [O, I]; arrays that cannot
-be loaded are left out.
+IN: arrays of integer weights [O, I]. OUT: for each the synaptic inputs of one-hot spikes, int64 [O, I]; arrays that
+cannot be loaded are left out.
 """
 
 import os
@@ -13,8 +13,8 @@ from lava.lib.dl.netx.utils import optimize_weight_bits
 from lava.utils.weightutils import clip_weights, determine_sign_mode, truncate_weights
 
 
-def charges(weight):
-    """Charge of each input alone, as PyDenseModelBitAcc computes it (lava/proc/dense/models.py:77-107)."""
+def synaptic_inputs(weight):
+    """Synaptic input of each input alone, as PyDenseModelBitAcc computes it (lava/proc/dense/models.py:77-107)."""
     weight, bits, exponent, _ = optimize_weight_bits(weight)
     sign = determine_sign_mode(weight.astype(np.int32))
     weight = truncate_weights(clip_weights(weight.astype(np.int32), sign, num_bits=8), sign, bits)
@@ -26,7 +26,7 @@ def main(source, target):
     result = {}
     for name in given.files:
         try:
-            result[name] = charges(given[name])
+            result[name] = synaptic_inputs(given[name])
         except OverflowError:
             continue
     np.savez(target, **result)

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastsnn_deploy import netx
 from fastsnn_deploy.errors import InputError
-from fastsnn_deploy.stock import Reset, StockNetwork, StockRun, run
+from fastsnn_deploy.formats import netx
+from fastsnn_deploy.lava_dl import Reset, StockNetwork, StockRun, run
 from tests.conformance.stock import WHEEL
 
 
@@ -89,7 +89,7 @@ def test_ntidigits() -> None:
 
 
 def test_pilotnet_sdnn() -> None:
-    """A sigma-delta network with Delta input and Sigma output: messages, sums and output."""
+    """A sigma-delta network with Delta input and Sigma output: spikes, sums and output."""
     network = netx.read_stock(WHEEL / "gts/pilotnet_sdnn/network.net")
     image = array("pilotnet_sdnn/input.npy")[0]
     result = run(network, constant(image, 20), 20)

@@ -1,4 +1,4 @@
-"""Random graphs in population code on unmodified lava-dl and Lava: every count and logit is the integer network's."""
+"""Random graphs in thermometer code on unmodified lava-dl and Lava: every count and logit is the integer network's."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from fastsnn_deploy.graph import MaxPool2d, Population, Readout
-from fastsnn_deploy.population import PopulationNetwork, to_population
-from fastsnn_deploy.simulate import evaluate
-from fastsnn_deploy.stock import StockConv
+from fastsnn_deploy.graph.integer_network import evaluate
+from fastsnn_deploy.lava_dl import StockConv
+from fastsnn_deploy.targets.thermometer.network import ThermometerNetwork, to_thermometer
 from tests.conformance.stock import EXTRA_CASES, Case, run_stock
 from tests.random_graphs import random_graph, random_images
 
@@ -27,7 +27,7 @@ def test_population_code_of_random_graphs_on_stock_lava(tmp_path: Path) -> None:
     networks, cases, images = [], [], []
     for seed in SEEDS:
         graph = random_graph(seed, blocks=3, max_size=6, max_channels=3)
-        network = to_population(graph)
+        network = to_thermometer(graph)
         if any(isinstance(layer, StockConv) and layer.shape[0] > WIDEST for layer in network.network.layers):
             continue
         emitted = network.graph.input.encode(random_images(graph, seed, FRAMES))
@@ -47,7 +47,7 @@ def test_population_code_of_random_graphs_on_stock_lava(tmp_path: Path) -> None:
                 assert np.array_equal(value[0], values[name][frame]), name
 
 
-def layers_at(network: PopulationNetwork, series: dict[str, np.ndarray], frame: int) -> dict[int, np.ndarray]:
+def layers_at(network: ThermometerNetwork, series: dict[str, np.ndarray], frame: int) -> dict[int, np.ndarray]:
     """What each layer with weights (from 1) says about a frame: its messages, or a readout's potential."""
     readouts = {placement.layer for placement in network.placements if not placement.levels}
     layers = {}

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastsnn_deploy import netx
 from fastsnn_deploy.errors import InputError
-from fastsnn_deploy.stock import run
-from fastsnn_deploy.stock.dense_weights import computed_weight
+from fastsnn_deploy.formats import netx
+from fastsnn_deploy.lava_dl import run
+from fastsnn_deploy.lava_dl.dense_weights import computed_weight
 from tests.conformance.stock import execute
 
 NETWORKS = {"conv-memoryless": (2, 9, 7), "conv-leaky": (2, 9, 7), "dense-leaky": None}

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fastsnn_deploy.graph import SpikingGraph
-from fastsnn_deploy.sigma_delta import convert
+from fastsnn_deploy.targets.sigma_delta.convert import convert
 from tests.conformance.chains import chain, images, residual
 from tests.conformance.networks import random_case
 from tests.conformance.stock import EXTRA_CASES, Case, assert_same, run_stock

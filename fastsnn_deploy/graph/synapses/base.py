@@ -28,10 +28,10 @@ class Synapse(Node, ABC):
     """Weights `weight * 2**exponent` between a spike source and a population.
 
     weight: int8, the mantissa. exponent: int64 [channels of the output], 0..13, one per output channel.
-    delay: steps between a spike and its charge, at least 1 (a spike of step t is charge at t + delay).
+    delay: steps between a spike and its synaptic input, at least 1 (a spike of step t is synaptic input at t + delay).
     """
 
-    emits: ClassVar[Signal] = "charge"
+    emits: ClassVar[Signal] = "synaptic input"
     reads: ClassVar[Signal] = "spikes"
     array_dtypes: ClassVar[dict[str, type]] = {"weight": np.int8, "exponent": np.int64}
 
@@ -41,19 +41,19 @@ class Synapse(Node, ABC):
 
     @abstractmethod
     def apply(self, spikes: IntArray) -> npt.NDArray[np.int64]:
-        """Charge for spikes: int [N, *source shape] -> int64 [N, *self.shape]."""
+        """Synaptic input for spikes: int [N, *source shape] -> int64 [N, *self.shape]."""
 
     @abstractmethod
     def output_shape(self, source: tuple[int, ...]) -> tuple[int, ...]:
-        """Shape of the charge for a source of shape `source`. Raises ValueError if it does not fit."""
+        """Shape of the synaptic input for a source of shape `source`. Raises ValueError if it does not fit."""
 
     @abstractmethod
     def fan_out(self, source: tuple[int, ...]) -> npt.NDArray[np.int64]:
         """Synapses that leave each source neuron, borders counted exactly: int64 of shape `source`."""
 
     @abstractmethod
-    def charge_bounds(self, low: IntArray, high: IntArray) -> Bounds:
-        """Least and greatest charge of each output channel while counts stay in [low, high].
+    def input_bounds(self, low: IntArray, high: IntArray) -> Bounds:
+        """Least and greatest synaptic input of each output channel while counts stay in [low, high].
 
         low, high: int64 [source channels] with low <= 0 <= high. Returns two int64 [channels].
         """

@@ -21,7 +21,7 @@ def _check_channels(synapse: Synapse, source: tuple[int, ...]) -> None:
 @register
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Identity(Synapse):
-    """Neuron to neuron. weight: int8 [C]; charge has the shape of the source."""
+    """Neuron to neuron. weight: int8 [C]; synaptic input has the shape of the source."""
 
     def output_shape(self, source: tuple[int, ...]) -> tuple[int, ...]:
         _check_channels(self, source)
@@ -33,7 +33,7 @@ class Identity(Synapse):
     def fan_out(self, source: tuple[int, ...]) -> npt.NDArray[np.int64]:
         return np.ones(source, dtype=np.int64)
 
-    def charge_bounds(self, low: IntArray, high: IntArray) -> Bounds:
+    def input_bounds(self, low: IntArray, high: IntArray) -> Bounds:
         return channel_bounds(self.effective_weight, low, high)
 
     def as_primitive(self) -> Synapse:
@@ -83,7 +83,7 @@ class SumPool2d(Synapse):
         )
         return np.broadcast_to(np.outer(rows, columns), source).astype(np.int64)
 
-    def charge_bounds(self, low: IntArray, high: IntArray) -> Bounds:
+    def input_bounds(self, low: IntArray, high: IntArray) -> Bounds:
         return channel_bounds(self.effective_weight * (self.kernel[0] * self.kernel[1]), low, high)
 
     def as_primitive(self) -> Synapse:
@@ -123,7 +123,7 @@ class Upsample(Synapse):
     def fan_out(self, source: tuple[int, ...]) -> npt.NDArray[np.int64]:
         return np.full(source, self.factor[0] * self.factor[1], dtype=np.int64)
 
-    def charge_bounds(self, low: IntArray, high: IntArray) -> Bounds:
+    def input_bounds(self, low: IntArray, high: IntArray) -> Bounds:
         return channel_bounds(self.effective_weight, low, high)
 
     def as_primitive(self) -> Synapse:

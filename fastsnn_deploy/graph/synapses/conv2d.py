@@ -34,7 +34,7 @@ def windows(
 @register
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Conv2d(Synapse):
-    """weight: int8 [O, I / groups, kh, kw] in PyTorch's order; source (I, H, W), charge (O, OH, OW)."""
+    """weight: int8 [O, I / groups, kh, kw] in PyTorch's order; source (I, H, W), synaptic input (O, OH, OW)."""
 
     stride: Pair = (1, 1)
     padding: Pair = (0, 0)
@@ -70,8 +70,8 @@ class Conv2d(Synapse):
         columns = view.transpose(0, 2, 3, 1, 4, 5).reshape(batch, height * width, self.groups, per_group * kh * kw)
         kernels = self.effective_weight.reshape(self.groups, outputs // self.groups, -1)
         # [N, groups, positions, taps] x [groups, taps, O/groups]
-        charge = exact_matmul(columns.transpose(0, 2, 1, 3), kernels.transpose(0, 2, 1))
-        return charge.transpose(0, 1, 3, 2).reshape(batch, *self.shape)
+        synaptic_input = exact_matmul(columns.transpose(0, 2, 1, 3), kernels.transpose(0, 2, 1))
+        return synaptic_input.transpose(0, 1, 3, 2).reshape(batch, *self.shape)
 
     def fan_out(self, source: tuple[int, ...]) -> npt.NDArray[np.int64]:
         rows, columns = (
@@ -88,7 +88,7 @@ class Conv2d(Synapse):
         per_tap = self.weight.shape[0] // self.groups
         return np.broadcast_to(per_tap * np.outer(rows, columns), source).astype(np.int64)
 
-    def charge_bounds(self, low: IntArray, high: IntArray) -> Bounds:
+    def input_bounds(self, low: IntArray, high: IntArray) -> Bounds:
         outputs, per_group = self.weight.shape[:2]
         group = np.repeat(np.arange(self.groups), outputs // self.groups)
         channel = group[:, None] * per_group + np.arange(per_group)  # [O, I/groups]

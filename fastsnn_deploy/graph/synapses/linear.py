@@ -15,7 +15,7 @@ from fastsnn_deploy.graph.synapses.base import Bounds, Synapse
 @register
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Linear(Synapse):
-    """weight: int8 [O, I]; source (I,), charge (O,). A feature map is flattened first (C, H, W order)."""
+    """weight: int8 [O, I]; source (I,), synaptic input (O,). A feature map is flattened first (C, H, W order)."""
 
     def output_shape(self, source: tuple[int, ...]) -> tuple[int, ...]:
         if self.weight.ndim != 2:
@@ -30,7 +30,7 @@ class Linear(Synapse):
     def fan_out(self, source: tuple[int, ...]) -> npt.NDArray[np.int64]:
         return np.full(source, self.weight.shape[0], dtype=np.int64)
 
-    def charge_bounds(self, low: IntArray, high: IntArray) -> Bounds:
+    def input_bounds(self, low: IntArray, high: IntArray) -> Bounds:
         positive, negative = np.maximum(self.effective_weight, 0), np.minimum(self.effective_weight, 0)
         least, most = positive @ low + negative @ high, positive @ high + negative @ low
         return np.asarray(least, dtype=np.int64), np.asarray(most, dtype=np.int64)

@@ -1,0 +1,214 @@
+"""What a network did on a data set, in integers that add up over batches and processes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fastsnn_deploy.analysis.counting import connections_of, fan_out, layer_nodes, taps
+from fastsnn_deploy.graph import Input, MaxPool2d, Node, Population, SpikingGraph
+from fastsnn_deploy.simulators import Activity
+
+Int64 = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class TopK:
+    """How many images had their label among the k classes with the greatest logits.
+
+    correct: with the answer at the end. curve: int64 [T], with the answer after each step; after the last one it stays
+    at `correct`, because nothing changes in a settled network. Of classes with equal logits the lowest comes first.
+    """
+
+    k: int
+    correct: int
+    curve: Int64
+
+    def extended(self, steps: int) -> Int64:
+        """The curve over `steps` >= T steps: int64 [steps]."""
+        return np.concatenate([self.curve, np.full(steps - len(self.curve), self.correct, dtype=np.int64)])
+
+    def __add__(self, other: TopK) -> TopK:
+        if self.k != other.k:
+            raise ValueError(f"top-{self.k} and top-{other.k} do not add up")
+        steps = max(len(self.curve), len(other.curve))
+        return TopK(self.k, self.correct + other.correct, self.extended(steps) + other.extended(steps))
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """A graph on `images` images; add those of several batches, or of several processes, with `+`.
+
+    steps: steps that each image ran, or None if each ran until it settled. settled: int64 [S], images by the number
+    of steps after which nothing changed any more; S - 1 is the largest. topk: one entry a k, in the order asked for,
+    empty without labels. activity: spikes of every input, population and max pool, by name.
+    """
+
+    graph: SpikingGraph
+    images: int
+    steps: int | None
+    settled: Int64
+    topk: tuple[TopK, ...]
+    activity: Mapping[str, Activity]
+
+    def __add__(self, other: Evaluation) -> Evaluation:
+        """Raises ValueError unless both are of the same graph, number of steps and values of k."""
+        alike = self.steps == other.steps and [t.k for t in self.topk] == [t.k for t in other.topk]
+        if not alike or self.graph != other.graph:
+            raise ValueError("evaluations of different graphs, steps or top-k do not add up")
+        settled = np.zeros(max(len(self.settled), len(other.settled)), dtype=np.int64)
+        for part in (self.settled, other.settled):
+            settled[: len(part)] += part
+        return Evaluation(
+            graph=self.graph,
+            images=self.images + other.images,
+            steps=self.steps,
+            settled=settled,
+            topk=tuple(a + b for a, b in zip(self.topk, other.topk, strict=True)),
+            activity={name: self.activity[name] + other.activity[name] for name in self.activity},
+        )
+
+    @property
+    def length(self) -> int:
+        """T: steps of the longest image, the length of every curve."""
+        return self.steps if self.steps is not None else len(self.settled) - 1
+
+    @property
+    def counted_steps(self) -> int:
+        """Steps of all images together: until each settled, or the fixed number for each."""
+        if self.steps is not None:
+            return self.steps * self.images
+        return int(self.settled @ np.arange(len(self.settled)))
+
+    @property
+    def mean_settle_steps(self) -> float:
+        """Steps until an image settled, mean."""
+        return int(self.settled @ np.arange(len(self.settled))) / max(self.images, 1)
+
+    @property
+    def max_settle_steps(self) -> int:
+        """Steps until the slowest image settled."""
+        return len(self.settled) - 1
+
+    def settle_percentile(self, percent: int) -> int:
+        """Least number of steps after which at least `percent` of 100 images had settled."""
+        return int(np.argmax(np.cumsum(self.settled) * 100 >= self.images * percent))
+
+    def accuracy(self, k: int = 1) -> float:
+        """Fraction of images whose label is among the first k classes at the end.
+
+        Raises KeyError without labels and for a k that was not asked for.
+        """
+        found = {entry.k: entry.correct for entry in self.topk}
+        return found[k] / max(self.images, 1)
+
+    @property
+    def spikes(self) -> int:
+        """Spikes of all inputs, populations and max pools on all images, of either sign and any payload."""
+        return sum(activity.positive + activity.negative for activity in self.activity.values())
+
+    @property
+    def spikes_per_step(self) -> Int64:
+        """Spikes of all sources and images in each step: int64 [T]."""
+        total = np.zeros(self.length, dtype=np.int64)
+        for activity in self.activity.values():
+            total[: len(activity.per_step)] += activity.per_step
+        return total
+
+    @cached_property
+    def operations(self) -> Mapping[str, int]:
+        """Synaptic operations on all images by connection (synapse or max pool), as `profile` counts them.
+
+        One for each connection that a spike reaches, counted when it is sent. Where a fixed number of steps ends
+        before an image settled, spikes still in flight are included: profile's delivered plus undelivered.
+        """
+        counts = {}
+        for node in layer_nodes(self.graph):
+            for connection in connections_of(self.graph, node):
+                sources = [name for name, _ in taps(self.graph, connection.inputs[0])]
+                sent = np.concatenate([self.activity[name].spikes.reshape(-1) for name in sources])
+                counts[connection.name] = int(sent @ fan_out(self.graph, connection).reshape(-1))
+        return counts
+
+    @property
+    def synaptic_operations(self) -> int:
+        """Synaptic operations of all connections on all images."""
+        return sum(self.operations.values())
+
+    @property
+    def neuron_updates(self) -> int:
+        """Neurons times steps, summed over images; inputs, max pools and readouts included."""
+        return sum(node.size for node in layer_nodes(self.graph)) * self.counted_steps
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for `json.dumps`. Keys are listed in docs/evaluate.md."""
+        images = max(self.images, 1)
+        return {
+            "images": self.images,
+            "steps": self.steps,
+            "accuracy": {f"top{entry.k}": entry.correct / images for entry in self.topk},
+            "correct": {f"top{entry.k}": entry.correct for entry in self.topk},
+            "correct_per_step": {f"top{entry.k}": entry.extended(self.length).tolist() for entry in self.topk},
+            "settle_steps": {
+                "mean": self.mean_settle_steps,
+                "p99": self.settle_percentile(99),
+                "max": self.max_settle_steps,
+                "histogram": self.settled.tolist(),
+            },
+            "spikes": self.spikes,
+            "spikes_per_step": self.spikes_per_step.tolist(),
+            "synaptic_operations": self.synaptic_operations,
+            "neuron_updates": self.neuron_updates,
+            "per_image": {
+                "spikes": self.spikes / images,
+                "synaptic_operations": self.synaptic_operations / images,
+                "neuron_updates": self.neuron_updates / images,
+            },
+            "sources": {name: _plain(activity) for name, activity in self.activity.items()},
+            "connections": dict(self.operations),
+        }
+
+
+def nothing(graph: SpikingGraph, topk: Sequence[int] = (), steps: int | None = None) -> Evaluation:
+    """The evaluation of no image, which changes no other when added."""
+    length = steps or 0
+    return Evaluation(
+        graph=graph,
+        images=0,
+        steps=steps,
+        settled=np.zeros(1, dtype=np.int64),
+        topk=tuple(TopK(k, 0, np.zeros(length, dtype=np.int64)) for k in topk),
+        activity={node.name: _silence(node, length) for node in sources_of(graph)},
+    )
+
+
+def sources_of(graph: SpikingGraph) -> tuple[Node, ...]:
+    """The nodes that send spikes of their own, in order: input, populations, max pools."""
+    return tuple(node for node in graph.nodes if isinstance(node, (Input, Population, MaxPool2d)))
+
+
+def _silence(node: Node, steps: int) -> Activity:
+    return Activity(
+        spikes=np.zeros(node.shape, dtype=np.int64),
+        payload=np.zeros(node.shape, dtype=np.int64),
+        positive=0,
+        negative=0,
+        per_step=np.zeros(steps, dtype=np.int64),
+        most_in_step=0,
+        largest=0,
+    )
+
+
+def _plain(activity: Activity) -> dict[str, int]:
+    return {
+        "positive_spikes": activity.positive,
+        "negative_spikes": activity.negative,
+        "payload": int(activity.payload.sum()),
+        "max_spikes_in_step": activity.most_in_step,
+        "max_payload": activity.largest,
+    }

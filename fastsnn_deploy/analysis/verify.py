@@ -1,0 +1,137 @@
+"""The proof: the spiking network settles to the integer network, and a backend does what the reference does."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from fastsnn_deploy.analysis.compare import Comparison, compare_runs, compare_settled
+from fastsnn_deploy.backends import lava
+from fastsnn_deploy.errors import MismatchError, Problem
+from fastsnn_deploy.formats import netx
+from fastsnn_deploy.graph import SpikingGraph
+from fastsnn_deploy.graph.integer_network import evaluate, logits
+from fastsnn_deploy.simulators.reference import simulate
+
+Backend = Literal["reference", "lava"]
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Verification:
+    """settled: integer network against settled spiking network. backend: reference against backend, step by step.
+
+    predictions: int64 [N], class of the integer network; settle_steps: int64 [N]. scope: what of the network the
+    backend lets one see. rounded: predictions that a target's coarser integers changed.
+    """
+
+    images: int
+    settled: Comparison
+    backend: Mapping[str, Comparison] = field(default_factory=dict)
+    predictions: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    settle_steps: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    scope: str = "every neuron"
+    rounded: int = 0
+
+    @property
+    def total(self) -> Comparison:
+        """Both comparisons together."""
+        return sum(self.backend.values(), self.settled)
+
+    @property
+    def exact(self) -> bool:
+        """True if nothing differs."""
+        return self.total.exact
+
+    def joined(self, later: Verification) -> Verification:
+        """This verification and that of the images after it."""
+        mine, theirs, none = self.backend, later.backend, Comparison()
+        return Verification(
+            images=self.images + later.images,
+            settled=self.settled + later.settled.shifted(self.images),
+            backend={
+                name: mine.get(name, none) + theirs.get(name, none).shifted(self.images)
+                for name in sorted(mine.keys() | theirs.keys())
+            },
+            predictions=np.concatenate([self.predictions, later.predictions]),
+            settle_steps=np.concatenate([self.settle_steps, later.settle_steps]),
+            scope=later.scope,
+            rounded=self.rounded + later.rounded,
+        )
+
+
+def verify(
+    graph: SpikingGraph,
+    images: npt.NDArray[np.generic],
+    *,
+    truth: SpikingGraph | None = None,
+    backend: Backend = "reference",
+    net: str | Path | None = None,
+    batch: int = 100,
+    models: Literal["fast", "stock"] = "fast",
+    timeout: float = 600.0,
+    progress: Progress | None = None,
+) -> Verification:
+    """Compare every neuron of every layer on raw images [N, *input shape].
+
+    truth: the graph whose integer network is the right answer, if it is not `graph` itself (a file against the
+    network it was made from). Raises MismatchError if the two have different layers.
+    backend "lava": run all images of a batch in one Lava run of the exported file `net` (a temporary export if
+    None) and compare every neuron at every step with the reference. models: the Lava process models of the
+    convolution. timeout: seconds for one Lava run.
+    """
+    truth = truth or graph
+    _require_same_layers(truth, graph)
+    answer_input, emitted = truth.input.encode(images), graph.input.encode(images)
+    total = Verification(0, Comparison())
+    with tempfile.TemporaryDirectory(prefix="fastsnn-deploy-") as folder:
+        if backend == "lava" and net is None:
+            net = Path(folder) / "model.net"
+            netx.write(graph, net)
+        for start in range(0, len(emitted), batch):
+            chunk = slice(start, start + batch)
+            values = evaluate(truth, answer_input[chunk])
+            part = _verify_batch(graph, values, emitted[chunk], backend, net, models, timeout)
+            total = total.joined(part)
+            if progress is not None:
+                progress(total.images, len(emitted))
+    return total
+
+
+def _verify_batch(
+    graph: SpikingGraph,
+    values: Mapping[str, npt.NDArray[np.int64]],
+    emitted: npt.NDArray[np.int64],
+    backend: Backend,
+    net: str | Path | None,
+    models: Literal["fast", "stock"],
+    timeout: float,
+) -> Verification:
+    run = simulate(graph, emitted)
+    settled = compare_settled(graph, values, run)
+    predictions = logits(graph, values).reshape(len(emitted), -1).argmax(1)
+    backends: dict[str, Comparison] = {}
+    if backend == "lava":
+        assert net is not None
+        steps = int(run.settle_steps.max(initial=0)) + 1  # one silent step shows that it stays settled
+        expected = simulate(graph, emitted, steps)
+        found = lava.run(net, emitted, steps, models=models, timeout=timeout)
+        backends["lava"] = compare_runs(graph, expected, found)
+    return Verification(len(emitted), settled, backends, predictions, run.settle_steps)
+
+
+def _require_same_layers(truth: SpikingGraph, graph: SpikingGraph) -> None:
+    ours, theirs = ({(type(n).__name__, n.name, n.shape) for n in g.nodes} for g in (truth, graph))
+    problems = [
+        Problem(f"{kind} '{name}' {shape}", "is only in the " + where)
+        for where, only in (("network", ours - theirs), ("exported file", theirs - ours))
+        for kind, name, shape in sorted(only, key=str)
+    ]
+    if problems:
+        raise MismatchError("the exported file does not hold this network's layers", problems)

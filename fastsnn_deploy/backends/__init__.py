@@ -1,0 +1,1 @@
+"""What runs exported networks outside this program: Lava on the processor, Loihi 2."""

@@ -1,0 +1,27 @@
+"""Arithmetic of a neuron's state, shared by the models of this package."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+Int32 = npt.NDArray[np.int32]
+
+HALF = 2**23
+
+
+def wrap(values: Int32) -> Int32:
+    """To 24 signed bits, modulo 2**24.
+
+    A potential always fits 24 bits (a rule of the graph), but the synaptic input of one step may be twice as large:
+    Lava's Conv process wraps it, and wrapping the sum again gives the exact potential.
+    """
+    return np.asarray(((values + HALF) & (2 * HALF - 1)) - HALF)
+
+
+def bias_part(bias: Int32, step: int, parts: int) -> Int32:
+    """What enters in `step` when `bias` is split into `parts` even parts (Bresenham): int32 like `bias`."""
+    if not 0 <= step < parts:
+        return np.zeros_like(bias)
+    total = bias.astype(np.int64)
+    return np.asarray(total * (step + 1) // parts - total * step // parts, dtype=np.int32)

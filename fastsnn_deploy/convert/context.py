@@ -1,0 +1,139 @@
+"""The spiking graph under construction: nodes so far, their ranges, and how populations and readouts are made."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from fastsnn_deploy.convert.expression import Arm, CannotLowerError, Expression, Parts, Signal, Value
+from fastsnn_deploy.convert.fit import Fitted, fit_population, fit_readout
+from fastsnn_deploy.convert.quant_graph import QuantNode
+from fastsnn_deploy.graph import Concat, Flatten, Identity, Node, Population, Readout, Synapse
+from fastsnn_deploy.graph.ranges import Range, extend_ranges
+from fastsnn_deploy.graph.synapses import zero_exponent
+
+QUANTISE_FIX = "Put a QuantActivation before it (quantize.prepare does so)"
+
+
+class Context:
+    """Collects spiking nodes while lowering walks the quantised graph. code: emission rule of new populations.
+
+    window: largest count range of an activation so far; relays pass on what others have spread.
+    """
+
+    def __init__(self, code: str) -> None:
+        self.code = code
+        self.nodes: dict[str, Node] = {}
+        self.ranges: dict[str, Range] = {}
+        self.window = 1
+
+    def add(self, node: Node) -> str:
+        """Add a node under a free name (its own if possible) and return that name."""
+        name, i = node.name, 2
+        while name in self.nodes:
+            name, i = f"{node.name}.{i}", i + 1
+        self.nodes[name] = node if name == node.name else dataclasses.replace(node, name=name)
+        extend_ranges(self.ranges, self.nodes[name])
+        return name
+
+    def expression(self, value: Value, node: QuantNode) -> Expression:
+        """A signal as a sum with one identity arm; a sum as itself."""
+        if isinstance(value, Parts):
+            fix = "Put the activation before the concatenation"
+            raise CannotLowerError("reads a concatenation of values that no activation has rounded", fix)
+        if isinstance(value, Expression):
+            return value
+        channels = value.shape[0]
+        arm = Identity(
+            name=f"{node.name}.from.{value.source}",
+            inputs=(value.source,),
+            shape=value.shape,
+            module=node.module,
+            weight=np.ones(channels, dtype=np.int8),
+            exponent=zero_exponent(channels),
+        )
+        return Expression((Arm(arm, np.full(channels, value.scale)),), np.zeros(channels), value.shape)
+
+    def signal(self, value: Value, node: QuantNode) -> Signal:
+        """A spike source for `node` to read.
+
+        Sums of ones (pools, upsampled or shifted copies) become a relay population with threshold 1, which passes
+        every count on unchanged. Anything else must have been rounded by an activation.
+        """
+        if isinstance(value, Signal):
+            return value
+        if isinstance(value, Parts):
+            return self.concatenate([self.signal(part, node) for part in value.parts], node)
+        arm = value.arms[0]
+        one_scale = len(set(arm.scale.tolist())) == 1 and arm.scale[0] > 0
+        if len(value.arms) > 1 or arm.trained or value.constant.any() or not one_scale:
+            raise CannotLowerError("reads a value that no activation has rounded to a grid", QUANTISE_FIX)
+        return self._flattened(self._relay(value, node), value.flat, node)
+
+    def _relay(self, value: Expression, node: QuantNode) -> Signal:
+        arm = value.arms[0]
+        source = self.ranges[arm.synapse.inputs[0]]
+        low, high = arm.synapse.input_bounds(source.low, source.high)
+        ones = np.ones(value.shape[0], dtype=np.int64)
+        synapse = self.add(dataclasses.replace(arm.synapse, name=f"{node.name}.relay.synapse"))
+        scale = float(arm.scale[0])
+        population = Population(
+            name=f"{node.name}.relay", inputs=(synapse,), shape=value.shape, module=node.module, threshold=ones,
+            bias=ones * 0, initial=ones * 0, input_scale=np.full(value.shape[0], scale), floor=int(low.min()),
+            ceiling=int(high.max()), code=self.code, scale=scale,
+        )  # fmt: skip
+        return Signal(self.add(population), value.shape, scale)
+
+    def concatenate(self, signals: list[Signal], node: QuantNode) -> Signal:
+        """Spike sources side by side; they must share one scale, so that a count means the same everywhere."""
+        scales = {signal.scale for signal in signals}
+        if len(scales) > 1:
+            steps = ", ".join(f"{scale:g}" for scale in sorted(scales))
+            fix = "Let the activations share one step (quantize.prepare ties them), or put one after the concatenation"
+            raise CannotLowerError(f"concatenates activations with different steps ({steps})", fix)
+        shape = (sum(signal.shape[0] for signal in signals), *signals[0].shape[1:])
+        inputs = tuple(signal.source for signal in signals)
+        cat = Concat(name=node.name, inputs=inputs, shape=shape, module=node.module, delays=(0,) * len(inputs))
+        return Signal(self.add(cat), shape, signals[0].scale)
+
+    def population(self, value: Expression, node: QuantNode, step: float, low: int, high: int) -> Signal:
+        """Neurons that round `value` to multiples of `step`."""
+        fitted = fit_population(value, self.ranges, step, low, high)
+        population = Population(
+            name=node.name, inputs=self._synapses(fitted, node), shape=value.shape, module=node.module,
+            threshold=fitted.threshold, bias=fitted.bias, initial=fitted.threshold // 2, input_scale=fitted.unit,
+            floor=low, ceiling=high, code=self.code, scale=step,
+        )  # fmt: skip
+        signal = Signal(self.add(population), value.shape, step)
+        self.window = max(self.window, high - low)
+        return self._flattened(signal, value.flat, node)
+
+    def readout(self, value: Expression, node: QuantNode) -> str:
+        """An accumulator for `value`; returns its name."""
+        fitted = fit_readout(value, self.ranges)
+        synapses = self._synapses(fitted, node)
+        return self.add(
+            Readout(
+                name="output", inputs=synapses, shape=value.shape, module=node.module, bias=fitted.bias,
+                scale=fitted.unit,
+            )
+        )  # fmt: skip
+
+    def flatten(self, signal: Signal, name: str, node: QuantNode) -> Signal:
+        """(C, H, W) -> (C * H * W,)."""
+        size = int(np.prod(signal.shape, dtype=np.int64))
+        flat = Flatten(name=name, inputs=(signal.source,), shape=(size,), module=node.module)
+        return Signal(self.add(flat), (size,), signal.scale)
+
+    def _flattened(self, signal: Signal, flat: bool, node: QuantNode) -> Signal:
+        return self.flatten(signal, f"{node.name}.flat", node) if flat and len(signal.shape) > 1 else signal
+
+    def _synapses(self, fitted: Fitted, node: QuantNode) -> tuple[str, ...]:
+        return tuple(self.add(self._named(synapse, node)) for synapse in fitted.synapses)
+
+    def _named(self, synapse: Synapse, node: QuantNode) -> Synapse:
+        """A layer keeps its own name; when two populations read it, the second copy also names its reader."""
+        if synapse.name in self.nodes:
+            return dataclasses.replace(synapse, name=f"{synapse.name}.to.{node.name}")
+        return synapse

@@ -1,0 +1,33 @@
+"""The whole way from a checkpoint to a spiking graph in one call."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from fastsnn_deploy import __version__
+from fastsnn_deploy.convert.lower import lower
+from fastsnn_deploy.convert.trace import trace
+from fastsnn_deploy.graph import SpikingGraph
+from fastsnn_deploy.quantize.checkpoint import Checkpoint
+
+
+def convert(
+    checkpoint: Checkpoint,
+    *,
+    code: str = "unary",
+    input_schedule: Literal["once", "spread"] = "once",
+    bias_schedule: Literal["wave", "spread", "initial"] = "wave",
+) -> SpikingGraph:
+    """Trace and lower a checkpoint's quantised model; options as in `lower`. Raises LoweringError or InputError.
+
+    The graph's metadata names the data set, the recipe and the quantised model's accuracy, where the checkpoint knows
+    them.
+    """
+    graph = trace(checkpoint.model.eval(), checkpoint.input_shape)
+    graph.metadata["generator"] = f"fastsnn-deploy {__version__}"
+    for key in ("data", "quantised_accuracy"):
+        if key in checkpoint.metadata:
+            graph.metadata[key] = str(checkpoint.metadata[key])
+    if isinstance(recipe := checkpoint.metadata.get("recipe"), dict):
+        graph.metadata["recipe"] = str(recipe.get("name"))
+    return lower(graph, code=code, input_schedule=input_schedule, bias_schedule=bias_schedule)

@@ -1,0 +1,216 @@
+"""One lowering rule a node type of the quantised graph. A new type is one function with `@lowers`."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from fastsnn_deploy.convert import quant_graph as q
+from fastsnn_deploy.convert.context import Context
+from fastsnn_deploy.convert.expression import Arm, CannotLowerError, Expression, Parts, Signal, Value
+from fastsnn_deploy.graph import Conv2d, Input, Linear, MaxPool2d, SumPool2d, Synapse, Upsample
+from fastsnn_deploy.graph.synapses import zero_exponent
+
+Rule = Callable[[Context, Any, list[Value]], Value]
+
+RULES: dict[type[q.QuantNode], Rule] = {}
+
+
+def lowers(kind: type[q.QuantNode]) -> Callable[[Rule], Rule]:
+    """Register rule(context, node, input values) -> value for a node type."""
+
+    def decorator(rule: Rule) -> Rule:
+        RULES[kind] = rule
+        return rule
+
+    return decorator
+
+
+def _ones(channels: int) -> dict[str, Any]:
+    return {"weight": np.ones(channels, dtype=np.int8), "exponent": zero_exponent(channels)}
+
+
+def _single(arm: Arm, shape: tuple[int, ...]) -> Expression:
+    return Expression((arm,), np.zeros(shape[0]), shape)
+
+
+@lowers(q.QuantImage)
+def _image(context: Context, node: q.QuantImage, inputs: list[Value]) -> Value:
+    source = Input(
+        name=node.name, shape=node.shape, module=node.module, step=node.step, low=node.low, high=node.high,
+        offset=node.offset, scale=node.scale,
+    )  # fmt: skip
+    return Signal(context.add(source), node.shape, node.scale)
+
+
+@lowers(q.Convolution)
+def _convolution(context: Context, node: q.Convolution, inputs: list[Value]) -> Value:
+    signal = context.signal(inputs[0], node)
+    synapse = Conv2d(
+        name=node.name, inputs=(signal.source,), shape=node.shape, module=node.module, weight=node.weight,
+        exponent=zero_exponent(node.shape[0]), stride=node.stride, padding=node.padding, dilation=node.dilation,
+        groups=node.groups,
+    )  # fmt: skip
+    return Expression((Arm(synapse, node.weight_scale * signal.scale),), node.bias, node.shape)
+
+
+@lowers(q.Dense)
+def _dense(context: Context, node: q.Dense, inputs: list[Value]) -> Value:
+    value = inputs[0]
+    if isinstance(value, Expression) and value.flat and (folded := _fold_pool(context, node, value)) is not None:
+        weight, pool = folded
+        source = context.nodes[pool.inputs[0]]
+        unpooled = Signal(source.name, source.shape, float(value.arms[0].scale[0]))
+        signal = context.flatten(unpooled, f"{node.name}.flat", node)
+    else:
+        weight, signal = node.weight, context.signal(value, node)
+    synapse = Linear(
+        name=node.name, inputs=(signal.source,), shape=node.shape, module=node.module, weight=weight,
+        exponent=zero_exponent(node.shape[0]),
+    )  # fmt: skip
+    return Expression((Arm(synapse, node.weight_scale * signal.scale),), node.bias, node.shape)
+
+
+def _fold_pool(context: Context, node: q.Dense, value: Expression) -> tuple[np.ndarray, SumPool2d] | None:
+    """Weights of a linear layer over the unpooled map: every position of a window gets the window's weight.
+
+    None if the pool is not a partition of its source into equal windows; it then needs a population of its own.
+    """
+    pool = value.arms[0].synapse
+    if len(value.arms) > 1 or not isinstance(pool, SumPool2d) or value.constant.any():
+        return None
+    if pool.kernel != pool.stride or pool.padding != (0, 0) or len(set(value.arms[0].scale.tolist())) > 1:
+        return None
+    covered = (pool.shape[0], pool.shape[1] * pool.kernel[0], pool.shape[2] * pool.kernel[1])
+    if context.nodes[pool.inputs[0]].shape != covered:
+        return None
+    outputs = len(node.weight)
+    windows = node.weight.reshape(outputs, *pool.shape)
+    weight = windows.repeat(pool.kernel[0], axis=2).repeat(pool.kernel[1], axis=3)
+    return weight.reshape(outputs, -1), pool
+
+
+@lowers(q.Normalisation)
+def _normalisation(context: Context, node: q.Normalisation, inputs: list[Value]) -> Value:
+    value = inputs[0]
+    parts = value.parts if isinstance(value, Parts) else (value,)
+    if any(isinstance(part, Expression) and part.flat and part.shape[1:] != (1, 1) for part in parts):
+        raise CannotLowerError("batch norm after flatten has a gain for each position", "Put it before the flatten")
+    if isinstance(value, Parts):
+        pieces = zip(value.parts, value.split(node.gain), value.split(node.shift), strict=True)
+        return Parts(tuple(context.expression(part, node).affine(gain, shift) for part, gain, shift in pieces))
+    return context.expression(value, node).affine(node.gain, node.shift)
+
+
+@lowers(q.Addition)
+def _addition(context: Context, node: q.Addition, inputs: list[Value]) -> Value:
+    terms = [context.expression(value, node) for value in inputs]
+    if len({(term.flat, term.shape) for term in terms}) > 1:
+        raise CannotLowerError("adds flattened and unflattened values", "Flatten after the addition")
+    arms = tuple(arm for term in terms for arm in term.arms)
+    constant = np.sum([term.constant for term in terms], axis=0)
+    return Expression(arms, constant, terms[0].shape, terms[0].flat)
+
+
+@lowers(q.Concatenation)
+def _concatenation(context: Context, node: q.Concatenation, inputs: list[Value]) -> Value:
+    if all(isinstance(value, Signal) for value in inputs):
+        signals = [value for value in inputs if isinstance(value, Signal)]
+        if len({signal.scale for signal in signals}) == 1:
+            return context.concatenate(signals, node)
+    parts: list[Signal | Expression] = []
+    for value in inputs:
+        parts += value.parts if isinstance(value, Parts) else (value,)
+    return Parts(tuple(parts))
+
+
+@lowers(q.Activation)
+def _activation(context: Context, node: q.Activation, inputs: list[Value]) -> Value:
+    value = inputs[0]
+    if not isinstance(value, Parts):
+        return context.population(context.expression(value, node), node, node.step, node.low, node.high)
+    populations = []
+    for i, part in enumerate(value.parts):
+        piece = dataclasses.replace(node, name=f"{node.name}.part{i}")
+        populations.append(context.population(context.expression(part, piece), piece, node.step, node.low, node.high))
+    return context.concatenate(populations, node)
+
+
+@lowers(q.MaxPooling)
+def _max_pooling(context: Context, node: q.MaxPooling, inputs: list[Value]) -> Value:
+    signal = context.signal(inputs[0], node)
+    pool = MaxPool2d(
+        name=node.name, inputs=(signal.source,), shape=node.shape, module=node.module, kernel=node.kernel,
+        stride=node.stride, padding=node.padding, dilation=node.dilation, ceil_mode=node.ceil_mode,
+    )  # fmt: skip
+    return Signal(context.add(pool), node.shape, signal.scale)
+
+
+@lowers(q.AveragePooling)
+def _average_pooling(context: Context, node: q.AveragePooling, inputs: list[Value]) -> Value:
+    signal = context.signal(inputs[0], node)
+    synapse = SumPool2d(
+        name=node.name, inputs=(signal.source,), shape=node.shape, module=node.module, kernel=node.kernel,
+        stride=node.stride, padding=node.padding, **_ones(node.shape[0]),
+    )  # fmt: skip
+    return _single(Arm(synapse, np.full(node.shape[0], signal.scale / node.divisor)), node.shape)
+
+
+@lowers(q.Upsampling)
+def _upsampling(context: Context, node: q.Upsampling, inputs: list[Value]) -> Value:
+    signal = context.signal(inputs[0], node)
+    synapse = Upsample(
+        name=node.name, inputs=(signal.source,), shape=node.shape, module=node.module, factor=node.factor,
+        **_ones(node.shape[0]),
+    )  # fmt: skip
+    return _single(Arm(synapse, np.full(node.shape[0], signal.scale)), node.shape)
+
+
+@lowers(q.Subsampling)
+def _subsampling(context: Context, node: q.Subsampling, inputs: list[Value]) -> Value:
+    signal = context.signal(inputs[0], node)
+    channels = node.shape[0]
+    synapse = Conv2d(
+        name=node.name, inputs=(signal.source,), shape=node.shape, module=node.module, stride=node.stride,
+        groups=channels, weight=np.ones((channels, 1, 1, 1), dtype=np.int8), exponent=zero_exponent(channels),
+    )  # fmt: skip
+    return _single(Arm(synapse, np.full(channels, signal.scale)), node.shape)
+
+
+@lowers(q.ChannelPadding)
+def _channel_padding(context: Context, node: q.ChannelPadding, inputs: list[Value]) -> Value:
+    """Every arm becomes a convolution with channels of zeros around its own."""
+    value = context.expression(inputs[0], node)
+    around = (node.before, node.after)
+    arms = tuple(
+        Arm(_padded(arm.synapse, node, around), np.pad(arm.scale, around, constant_values=np.abs(arm.scale).max()))
+        for arm in value.arms
+    )
+    return Expression(arms, np.pad(value.constant, around), node.shape)
+
+
+def _padded(synapse: Synapse, node: q.ChannelPadding, around: tuple[int, int]) -> Conv2d:
+    conv = synapse.as_primitive()
+    if not isinstance(conv, Conv2d):
+        raise CannotLowerError("pads channels of a value that no activation has rounded", "Pad after an activation")
+    outputs, per_group, *kernel = conv.weight.shape
+    whole = np.zeros((outputs, conv.groups, per_group, *kernel), dtype=np.int8)
+    whole[np.arange(outputs), np.arange(outputs) * conv.groups // outputs] = conv.weight
+    weight = np.pad(whole.reshape(outputs, -1, *kernel), (around, (0, 0), (0, 0), (0, 0)))
+    return dataclasses.replace(
+        conv, name=node.name, shape=node.shape, module=node.module, weight=weight, groups=1,
+        exponent=zero_exponent(len(weight)),
+    )  # fmt: skip
+
+
+@lowers(q.Flattening)
+def _flattening(context: Context, node: q.Flattening, inputs: list[Value]) -> Value:
+    value = inputs[0]
+    if isinstance(value, Signal):
+        return context.flatten(value, node.name, node)
+    if isinstance(value, Parts):
+        return context.flatten(context.signal(value, node), node.name, node)
+    return dataclasses.replace(value, flat=True)

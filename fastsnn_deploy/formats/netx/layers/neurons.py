@@ -1,0 +1,156 @@
+"""Populations and readouts, each one layer together with all of its synapses.
+
+The first synapse lies at the layer itself, under NetX's own keys; every further one under `synapse/<j>` with the
+same keys. What NetX does not know about synapse j lies in `synapse/<j>` too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import h5py
+import numpy as np
+
+from fastsnn_deploy.errors import InputError
+from fastsnn_deploy.formats.netx.fields import INT32_MAX, Fields, put_integers_as_float32, put_numbers, put_text
+from fastsnn_deploy.formats.netx.layers.base import LayerCodec, Numbering, Placed, common, put_extension
+from fastsnn_deploy.formats.netx.synapses import read_synapse, write_synapse
+from fastsnn_deploy.graph import Linear, Node, Population, Readout, Synapse
+from fastsnn_deploy.graph.ranges import ranges
+
+SIGNED_IF = "SIGNED_IF"
+
+ACCUMULATOR = "ACCUMULATOR"
+
+CODES = ("unary", "graded")
+"""Codes that version 1 of the extension knows."""
+
+STOCK_POTENTIAL = 2**17 - 1
+"""Largest synaptic input of stock Lava's LIF state: 24 bits in units of 1/64 of a weight (proc/lif/models.py)."""
+
+STOCK_BIAS = 2**15 - 1
+"""Stock LIF stores bias_mant as int16."""
+
+
+class PopulationCodec(LayerCodec):
+    """Neuron type SIGNED_IF, which stock lava-dl refuses to load."""
+
+    node_type = Population
+
+    def write(self, group: h5py.Group, node: Population, numbering: Numbering) -> None:
+        if node.code not in CODES:
+            raise InputError(
+                f"population '{node.name}': NetX has no code '{node.code}', only {' and '.join(CODES)}. "
+                "Use graph.with_code"
+            )
+        ext = _write_layer(group, node, numbering)
+        neuron = group.create_group("neuron")
+        put_text(neuron, "type", SIGNED_IF)
+        for key in ("threshold", "initial", "ceiling", "floor"):
+            put_numbers(neuron, key, getattr(node, key))
+        put_text(neuron, "code", node.code)
+        neuron.create_dataset("gradedSpike", data=np.bool_(node.code != "unary"))
+        put_numbers(ext, "scale", node.scale)
+        put_numbers(ext, "input_scale", node.input_scale)
+
+    def read(self, layer: Fields, names: Sequence[str]) -> list[Placed]:
+        return SpikingLayer().read(layer, names)
+
+
+class ReadoutCodec(LayerCodec):
+    """No neuron where stock lava-dl accumulates the same values; otherwise type ACCUMULATOR, which it refuses."""
+
+    node_type = Readout
+
+    def write(self, group: h5py.Group, node: Readout, numbering: Numbering) -> None:
+        ext = _write_layer(group, node, numbering)
+        if not stock_exact(node, numbering):
+            put_text(group.create_group("neuron"), "type", ACCUMULATOR)
+        put_numbers(ext, "scale", node.scale)
+
+    def read(self, layer: Fields, names: Sequence[str]) -> list[Placed]:
+        return SpikingLayer().read(layer, names)
+
+
+class SpikingLayer(LayerCodec):
+    """Reads layers of the types that hold synapses; the neuron decides between population and readout."""
+
+    node_type = Node
+
+    def write(self, group: h5py.Group, node: Node, numbering: Numbering) -> None:
+        raise TypeError("written by PopulationCodec and ReadoutCodec")
+
+    def read(self, layer: Fields, names: Sequence[str]) -> list[Placed]:
+        ext, order, fields = common(layer, own_shape=False)
+        synapses = _read_synapses(layer, fields["shape"], names)
+        bias = layer.whole("bias")
+        if bias.shape != (fields["shape"][0],):
+            raise layer.wrong("bias", f"of shape {bias.shape}", f"one value for each of {fields['shape'][0]} channels")
+        fields |= {"inputs": tuple(synapse.name for _, synapse in synapses), "bias": bias}
+        neuron = layer.group("neuron") if "neuron" in layer else None
+        kind = neuron.text("type") if neuron else ACCUMULATOR
+        if neuron and kind == SIGNED_IF:
+            return [*synapses, (order, _population(ext, neuron, fields))]
+        if kind != ACCUMULATOR:
+            raise layer.wrong("neuron/type", f"'{kind}'", f"{SIGNED_IF} or {ACCUMULATOR}")
+        return [*synapses, (order, Readout(**fields, scale=ext.reals("scale", fields["shape"][0])))]
+
+
+def _population(ext: Fields, neuron: Fields, fields: dict[str, Any]) -> Population:
+    channels = fields["shape"][0]
+    floor, ceiling = neuron.integer("floor"), neuron.integer("ceiling")
+    if max(abs(floor), abs(ceiling)) > INT32_MAX:
+        raise neuron.wrong("floor, ceiling", (floor, ceiling), f"at most {INT32_MAX} in magnitude")
+    code = neuron.text("code")
+    if neuron.flag("gradedSpike") != (code != "unary"):
+        raise neuron.wrong("gradedSpike", neuron.flag("gradedSpike"), f"in agreement with code '{code}'")
+    if code not in CODES:
+        raise neuron.wrong("code", code, " or ".join(CODES))
+    return Population(
+        **fields,
+        floor=floor,
+        ceiling=ceiling,
+        threshold=neuron.channels("threshold", channels),
+        initial=neuron.channels("initial", channels),
+        code=code,
+        scale=ext.number("scale"),
+        input_scale=ext.reals("input_scale", channels),
+    )
+
+
+def stock_exact(node: Readout, numbering: Numbering) -> bool:
+    """Whether stock lava-dl's accumulator gives this readout's potential: then the layer needs no own neuron type."""
+    first = numbering.graph[node.inputs[0]]
+    source = numbering.layer[first.inputs[0]]
+    bounds = ranges(numbering.graph.nodes)[node.name + ".potential"]
+    return (
+        len(node.inputs) == 1
+        and isinstance(first, Linear)
+        and first.delay == 1
+        and not first.exponent.any()
+        and bool(first.weight.any())
+        and source == numbering.layer[node.name] - 1
+        and bounds.magnitude <= STOCK_POTENTIAL
+        and int(np.abs(node.bias).max(initial=0)) <= STOCK_BIAS
+    )
+
+
+def _write_layer(group: h5py.Group, node: Population | Readout, numbering: Numbering) -> h5py.Group:
+    for index, name in enumerate(node.inputs):
+        synapse = numbering.graph[name]
+        assert isinstance(synapse, Synapse)  # a rule of the graph
+        extension = group.create_group(f"synapse/{index}")
+        write_synapse(group if index == 0 else extension, extension, synapse, numbering)
+    put_integers_as_float32(group, "bias", node.bias)
+    return put_extension(group, node, numbering)
+
+
+def _read_synapses(layer: Fields, shape: tuple[int, ...], names: Sequence[str]) -> list[Placed]:
+    group = layer.group("synapse")
+    synapses: list[Placed] = []
+    for index in range(max(len(group), 1)):
+        where = f"{layer.where}, synapse {index}"
+        extension = group.group(str(index), where=where)
+        synapses.append(read_synapse(layer if index == 0 else extension, extension, shape, names))
+    return synapses

@@ -1,0 +1,3 @@
+"""The CPU engine: int8 convolutions over all steps of a layer, neurons in one pass over the synaptic input."""
+
+from fastsnn_deploy.simulators.cpu.engine import CpuEngine as CpuEngine

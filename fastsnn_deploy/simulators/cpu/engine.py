@@ -1,0 +1,135 @@
+"""The CPU engine: tiles of images, each through the whole network, side by side in threads."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import reduce
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from fastsnn_deploy.graph import Node, SpikingGraph
+from fastsnn_deploy.processes import available_cores
+from fastsnn_deploy.simulators.batched import ReferenceEngine
+from fastsnn_deploy.simulators.cpu.plan import Plan
+from fastsnn_deploy.simulators.cpu.tile import Sums, Tile
+from fastsnn_deploy.simulators.engine import Activity, BatchRun, Engine, Recording, engine
+
+TILE_BYTES = 64 * 2**20
+"""Memory that the spikes of one tile may take."""
+
+CACHE_BYTES = 2**20
+"""Synaptic input that is computed at a time: what stays in a core's second-level cache."""
+
+DENSITY = 0.01
+"""Share of neurons that must send in a step for a product to be faster than following each spike."""
+
+
+@engine("cpu")
+class CpuEngine(Engine):
+    """See `engine.cpu`. private: use oneDNN's int8 convolution where it works; otherwise PyTorch's public one."""
+
+    def __init__(
+        self, graph: SpikingGraph, threads: int | None = None, *, private: bool = True, density: float = DENSITY,
+        cache_bytes: int = CACHE_BYTES, tile: int | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(graph, threads)
+        self.plan = Plan(graph, private)
+        self.workers = threads or available_cores()
+        self.density, self.cache_bytes = density, cache_bytes
+        self.tile = tile or _tile_images(graph)
+
+    @property
+    def batch_size(self) -> int:
+        return self.tile * self.workers * 2
+
+    def run(self, emitted: npt.NDArray[np.integer], steps: int | None = None, record: Collection[str] = ()) -> BatchRun:
+        emitted = np.asarray(emitted)
+        self.check(emitted, steps, record)
+        if not len(emitted):
+            return ReferenceEngine(self.graph).run(emitted, steps, record)
+        count = -(-len(emitted) // self.tile)
+        if count < self.workers or count % self.workers:  # no worker waits for the others' last tile
+            count = min(len(emitted), -(-count // self.workers) * self.workers)
+        parts = np.array_split(emitted, count)
+
+        def one(part: npt.NDArray[np.integer]) -> Tile:
+            tile = Tile(self.plan, part, steps, record, self.density, self.cache_bytes)
+            tile.run()
+            tile.series.clear()
+            return tile
+
+        with _single_threaded_torch(), ThreadPoolExecutor(self.workers) as pool:
+            tiles = list(pool.map(one, parts))
+        return self._merge(tiles, steps, record)
+
+    def _merge(self, tiles: list[Tile], steps: int | None, record: Collection[str]) -> BatchRun:
+        settle = np.concatenate([tile.last_change for tile in tiles]) + 1
+        end = int(settle.max(initial=0)) if steps is None else steps
+        graph = self.graph
+        sums = {name: [tile.sums[name] for tile in tiles] for name in tiles[0].sums}
+        recordings = {name: [tile.recording(graph[name], end) for tile in tiles] for name in record}
+        return BatchRun(
+            steps=end,
+            settle_steps=settle,
+            outputs={
+                name: np.concatenate([tile.output(graph[name], end) for tile in tiles], axis=1)
+                for name in graph.outputs
+            },
+            activity={name: self._activity(graph[name], each, end) for name, each in sums.items()},
+            recorded={name: _joined(parts) for name, parts in recordings.items()},
+        )
+
+    def _activity(self, node: Node, sums: list[Sums], steps: int) -> Activity:
+        per_step = np.zeros(steps, dtype=np.int64)
+        for each in sums:
+            sent = each.per_image[:steps].sum(1)  # what lies beyond is silent
+            per_step[: len(sent)] += sent
+
+        def canonical(values: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+            if len(node.shape) < 3:
+                return values.reshape(node.shape)
+            channels, height, width = node.shape
+            return values.reshape(height, width, channels).transpose(2, 0, 1)  # a view: copies take longer than adding
+
+        return Activity(
+            spikes=canonical(reduce(np.add, [each.spikes for each in sums])),
+            payload=canonical(reduce(np.add, [each.payload for each in sums])),
+            positive=sum(each.positive for each in sums),
+            negative=sum(each.negative for each in sums),
+            per_step=per_step,
+            most_in_step=max(int(each.per_image.max(initial=0)) for each in sums),
+            largest=max(each.largest for each in sums),
+        )
+
+
+def _tile_images(graph: SpikingGraph) -> int:
+    """Images whose widest layers fit TILE_BYTES, at one byte a neuron and step of the window."""
+    widest = max(node.size for node in graph.nodes) * (graph.schedule.window + 2)
+    return int(np.clip(TILE_BYTES // (4 * widest), 1, 64))
+
+
+@contextmanager
+def _single_threaded_torch() -> Iterator[None]:
+    """Each worker computes its own tile; threads within an operator would only get in their way."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _joined(parts: list[Recording]) -> Recording:
+    def join(series: list[npt.NDArray[np.int32] | None]) -> npt.NDArray[np.int32] | None:
+        kept = [each for each in series if each is not None]
+        return np.concatenate(kept, axis=1) if kept else None
+
+    return Recording(
+        join([part.spikes for part in parts]),
+        join([part.counts for part in parts]),
+        join([part.potentials for part in parts]),
+    )

@@ -1,0 +1,226 @@
+"""What the CPU engine prepares once for a graph: layouts, weights in the order of its kernels, value ranges."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from fastsnn_deploy.errors import InputError
+from fastsnn_deploy.graph import (
+    Flatten,
+    Identity,
+    Input,
+    Linear,
+    MaxPool2d,
+    Node,
+    Population,
+    Readout,
+    SpikingGraph,
+    Synapse,
+    Upsample,
+)
+from fastsnn_deploy.simulators.cpu.kernels import RULES, SINGLE, scatter
+from fastsnn_deploy.simulators.cpu.products import Product, Shape, as_convolution, identity, products
+
+Int64 = npt.NDArray[np.int64]
+Float32 = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class SynapsePlan:
+    """product: synaptic input of whole rows. weight, geometry: for `kernels.scatter`, or `kernels.repeat` if
+    `repeats`."""
+
+    synapse: Synapse
+    product: Product
+    weight: Float32
+    geometry: Int64
+    repeats: bool
+
+    @property
+    def source(self) -> str:
+        """Name of the node whose spikes it reads."""
+        return self.synapse.inputs[0]
+
+
+@dataclass(frozen=True)
+class PoolPlan:
+    """windows: int64 [positions, taps], source positions. readers, reader_start: windows of each source position."""
+
+    windows: Int64
+    readers: Int64
+    reader_start: Int64
+
+
+class Plan:
+    """Everything that depends on the graph only."""
+
+    def __init__(self, graph: SpikingGraph, private: bool = True) -> None:
+        unknown = sorted({node.code for node in graph.populations} - RULES.keys())
+        if unknown:
+            raise InputError(f"engine 'cpu' has no neuron of code {', '.join(unknown)}. Use the engine 'reference'")
+        self.graph, self.private = graph, private
+        self.readers = {
+            node.name: [other for other in graph.nodes if node.name in other.inputs] for node in graph.nodes
+        }
+        self.largest = largest_payloads(graph)
+        self.order = {node.name: self._order(node) for node in graph.nodes if node.emits == "spikes"}
+        self.synapses = {synapse.name: self._synapse(synapse, private) for synapse in graph.synapses}
+        self.arms = {node.name: self._arms(node) for node in graph.nodes if isinstance(node, (Population, Readout))}
+        self.pools = {node.name: _pool(graph, node) for node in graph.nodes if isinstance(node, MaxPool2d)}
+
+    def virtual(self, node: Node) -> bool:
+        """A flatten that need not move anything, because only linear layers read it."""
+        return isinstance(node, Flatten) and all(isinstance(reader, Linear) for reader in self.readers[node.name])
+
+    def zero(self, name: str) -> int | None:
+        """What a silent neuron stores in rows of uint8, or None if its spikes need float32."""
+        node, largest = self.graph[name], self.largest[name]
+        if isinstance(node, Input):
+            return self._input_zero(node)
+        return largest if 2 * largest <= BYTE else None
+
+    def _input_zero(self, node: Input) -> int | None:
+        parts = self.graph.schedule.window if self.graph.schedule.input == "spread" else 1
+        low, high = int((node.low - node.offset).min()) // parts, -(int((node.offset - node.high).min()) // parts)
+        return max(0, -low) if high + max(0, -low) <= BYTE else None
+
+    def _order(self, node: Node) -> Int64 | None:
+        """Canonical index of each neuron of a source as it lies in memory; None where they agree."""
+        if self.virtual(node):
+            return _positions_first(self.graph[node.inputs[0]].shape)
+        return _positions_first(node.shape) if len(node.shape) == 3 else None
+
+    def _arms(self, node: Population | Readout) -> list[SynapsePlan]:
+        """The synapses of a node; identities from one source with one delay (the two parts of a shortcut) as one."""
+        arms: list[SynapsePlan] = []
+        identities: dict[tuple[str, int], list[SynapsePlan]] = {}
+        for arm in (self.synapses[name] for name in node.inputs):
+            if isinstance(arm.synapse, Identity):
+                identities.setdefault((arm.source, arm.synapse.delay), []).append(arm)
+            else:
+                arms.append(arm)
+        for same in identities.values():
+            weight = np.sum([arm.synapse.effective_weight for arm in same], axis=0)
+            taps = np.asarray(sum(arm.weight for arm in same), dtype=np.float32)
+            arms.append(replace(same[0], product=identity(weight), weight=taps) if len(same) > 1 else same[0])
+        return arms
+
+    def _synapse(self, synapse: Synapse, private: bool) -> SynapsePlan:
+        source = self.graph[synapse.inputs[0]]
+        shape = Shape(as_map(source.shape), as_map(synapse.shape))
+        order = self.order[source.name] if len(source.shape) == 1 else None
+        largest = self.largest[source.name]
+        ways = products(synapse, shape, largest, order, private)
+        channels, height, width = shape.synaptic_input
+        if isinstance(synapse, Upsample):
+            places = np.asarray((shape.source[2], channels, width, *synapse.factor, height), dtype=np.int64)
+            return SynapsePlan(synapse, next(ways), synapse.effective_weight.astype(np.float32), places, True)
+        conv = as_convolution(synapse, shape, order)
+        geometry = np.asarray((
+            shape.source[2], shape.source[0], height, width, channels,
+            *conv.stride, *conv.padding, *conv.dilation, conv.groups,
+        ), dtype=np.int64)  # fmt: skip
+        taps = _taps(conv.effective_weight, conv.groups)
+        zero = self.zero(source.name)
+        # an input that leaves its range, which encoding never does, is stored as float32
+        kinds = {zero, None} if isinstance(source, Input) else {zero}
+        product = next(
+            (way for way in ways if all(_agrees(way, taps, geometry, shape, largest, kind) for kind in kinds)), None
+        )
+        if product is None:
+            raise RuntimeError(f"{synapse.name}: no convolution of this PyTorch gives exact sums")
+        return SynapsePlan(synapse, product, taps, geometry, False)
+
+
+BYTE = np.iinfo(np.uint8).max
+
+TRIED_CHANNELS = 8
+"""Source channels that send in the trial of a product: few, so that following their spikes takes no time."""
+
+
+def _agrees(product: Product, taps: Float32, geometry: Int64, shape: Shape, largest: int, zero: int | None) -> bool:
+    """Whether the product of a few rows is what following their spikes gives, at every neuron."""
+    # never the same values: what is left unwritten may hold the right answer to the values of an earlier trial
+    rng = np.random.default_rng()
+    channels, height, width = shape.source
+    sending = rng.permutation(channels)[:TRIED_CHANNELS]
+    maps = np.zeros((3, height * width, channels), dtype=np.int32)
+    low, high = (-largest, largest) if zero is None else (-min(zero, largest), min(BYTE - zero, largest))
+    values = rng.integers(low, high, (3, height * width, len(sending)))
+    maps[:, :, sending] = values + (values >= 0)
+    spikes = maps.reshape(3, -1)
+    image, neuron = (at.astype(np.int32) for at in np.nonzero(spikes))
+    expected = np.zeros((3, int(np.prod(shape.synaptic_input))), dtype=np.float32)
+    nowhere = np.zeros(0, dtype=np.int64)
+    scatter(image, neuron, spikes[image, neuron], taps, geometry, expected, False, nowhere, 0, nowhere, 0)
+    rows = (spikes + (zero or 0)).astype(np.float32 if zero is None else np.uint8)
+    synaptic_input, shift = product.call(rows, zero or 0), product.shift(rows.dtype, zero or 0)
+    return np.array_equal(synaptic_input - shift if len(shift) else synaptic_input, expected)
+
+
+def as_map(shape: tuple[int, ...]) -> tuple[int, int, int]:
+    """(C, H, W) of a node; a vector is one position of N channels."""
+    return (shape[0], shape[1], shape[2]) if len(shape) == 3 else (int(np.prod(shape)), 1, 1)
+
+
+def largest_payloads(graph: SpikingGraph) -> Mapping[str, int]:
+    """Greatest |payload| that one spike of each source can have."""
+    found: dict[str, int] = {}
+    for node in graph.nodes:
+        if isinstance(node, Input):
+            found[node.name] = int(max(np.abs(node.low - node.offset).max(), np.abs(node.high - node.offset).max()))
+        elif isinstance(node, Population):
+            found[node.name] = largest_payload(node)
+        elif node.emits == "spikes":
+            found[node.name] = max(found[name] for name in node.inputs)
+    return found
+
+
+def largest_payload(node: Population) -> int:
+    """Greatest |payload| of one spike of a population."""
+    if node.code in SINGLE:
+        return 1
+    bound = int(node.code.removeprefix("burst")) if node.code.startswith("burst") else node.ceiling - node.floor
+    return min(bound, node.ceiling - node.floor)
+
+
+def _taps(weight: Int64, groups: int) -> Float32:
+    """[O, I / groups, kh, kw] -> float32 [kh, kw, I, O / groups], the row that each source channel adds."""
+    outputs, inputs, height, width = weight.shape
+    grouped = weight.reshape(groups, outputs // groups, inputs, height, width)
+    return np.ascontiguousarray(
+        grouped.transpose(3, 4, 0, 2, 1).reshape(height, width, groups * inputs, outputs // groups), dtype=np.float32
+    )
+
+
+def _positions_first(shape: tuple[int, ...]) -> Int64 | None:
+    """Index in C, H, W order of the neurons in H, W, C order."""
+    if len(shape) != 3 or shape[0] == 1 or shape[1] * shape[2] == 1:
+        return None
+    return np.arange(int(np.prod(shape)), dtype=np.int64).reshape(shape).transpose(1, 2, 0).reshape(-1)
+
+
+def _pool(graph: SpikingGraph, node: MaxPool2d) -> PoolPlan:
+    """Windows as the pool itself defines them, read off from a map whose values are its positions."""
+    height, width = graph[node.inputs[0]].shape[1:]
+    windows = []
+    for y in range(node.shape[1]):
+        for x in range(node.shape[2]):
+            rows = _inside(y, node.kernel[0], node.stride[0], node.padding[0], node.dilation[0], height)
+            columns = _inside(x, node.kernel[1], node.stride[1], node.padding[1], node.dilation[1], width)
+            places = [row * width + column for row in rows for column in columns]
+            taps = node.kernel[0] * node.kernel[1]
+            windows.append(places + [places[0]] * (taps - len(places)))  # the first again changes no maximum
+    table = np.asarray(windows, dtype=np.int64)
+    readers = [np.flatnonzero((table == place).any(1)) for place in range(height * width)]
+    start = np.concatenate([[0], np.cumsum([len(each) for each in readers])])
+    return PoolPlan(table, np.concatenate(readers).astype(np.int64), start.astype(np.int64))
+
+
+def _inside(at: int, kernel: int, stride: int, padding: int, dilation: int, size: int) -> list[int]:
+    taps = (at * stride - padding + k * dilation for k in range(kernel))
+    return [tap for tap in taps if 0 <= tap < size]

@@ -1,0 +1,152 @@
+"""What a batched simulator takes and gives. Every engine equals `simulate.simulate` in every integer.
+
+An engine is one class decorated with `@engine(name)`; `open_engine` makes it for a graph.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from fastsnn_deploy.errors import InputError
+from fastsnn_deploy.graph import Input, MaxPool2d, Node, Population, Readout, SpikingGraph
+from fastsnn_deploy.graph.arithmetic import per_channel
+
+Int32 = npt.NDArray[np.int32]
+Int64 = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Activity:
+    """What one input, population or max pool sent, summed over images.
+
+    spikes, payload: int64 [*shape], events and sum of |payload| of each neuron over all steps. positive, negative:
+    events by sign. per_step: int64 [T], events in each step. most_in_step: most events of one image in one step.
+    largest: greatest |payload|.
+    """
+
+    spikes: Int64
+    payload: Int64
+    positive: int
+    negative: int
+    per_step: Int64
+    most_in_step: int
+    largest: int
+
+    def __add__(self, other: Activity) -> Activity:
+        steps = max(len(self.per_step), len(other.per_step))
+        per_step = np.zeros(steps, dtype=np.int64)
+        for part in (self.per_step, other.per_step):
+            per_step[: len(part)] += part
+        return Activity(
+            spikes=self.spikes + other.spikes,
+            payload=self.payload + other.payload,
+            positive=self.positive + other.positive,
+            negative=self.negative + other.negative,
+            per_step=per_step,
+            most_in_step=max(self.most_in_step, other.most_in_step),
+            largest=max(self.largest, other.largest),
+        )
+
+
+@dataclass(frozen=True)
+class Recording:
+    """Every step of one node: int32 [T, B, *shape] each; None where a node has no such thing.
+
+    The same series as `simulate.Run` holds: counts and potentials after each step.
+    """
+
+    spikes: Int32 | None = None
+    counts: Int32 | None = None
+    potentials: Int32 | None = None
+
+
+@dataclass(frozen=True)
+class BatchRun:
+    """A batch of B images over `steps` global steps; step 0 is the step in which the input emits.
+
+    Without a fixed number of steps a run ends when every image has settled: steps is the largest of settle_steps.
+    settle_steps: int64 [B], steps after which nothing changes any more. outputs: int32 [steps, B, *shape], value of
+    each output node after each step: potential of a readout, net count of a population. activity: of every input,
+    population and max pool. recorded: the nodes asked for.
+    """
+
+    steps: int
+    settle_steps: Int64
+    outputs: Mapping[str, Int32]
+    activity: Mapping[str, Activity]
+    recorded: Mapping[str, Recording] = field(default_factory=dict)
+
+    def final(self, name: str) -> Int32:
+        """Value of an output node at the end: int32 [B, *shape]."""
+        return np.asarray(self.outputs[name][-1])
+
+
+class Engine(ABC):
+    """A simulator for one graph. Results do not depend on batch size, thread count, or which engine it is."""
+
+    name: str = ""
+
+    def __init__(self, graph: SpikingGraph, threads: int | None = None) -> None:
+        self.graph = graph
+        self.threads = threads
+
+    @property
+    @abstractmethod
+    def batch_size(self) -> int:
+        """Images of one `run` that keep the engine busy; more only need more memory."""
+
+    @abstractmethod
+    def run(self, emitted: npt.NDArray[np.integer], steps: int | None = None, record: Collection[str] = ()) -> BatchRun:
+        """Simulate until every image has settled, or for exactly `steps` steps.
+
+        emitted: int [B, *input shape], the integers of `graph.input.encode(images)`; B may be 0. record: names of
+        inputs, populations, max pools and readouts whose every step is kept. Raises InputError for a wrong shape and
+        for unknown names.
+        """
+
+    def check(self, emitted: npt.NDArray[np.integer], steps: int | None, record: Collection[str]) -> None:
+        """Raise InputError unless the arguments of `run` fit the graph."""
+        shape, source = self.graph.input.shape, self.graph.input
+        low, high = (per_channel(level - source.offset, len(shape)) for level in (source.low, source.high))
+        if emitted.ndim != len(shape) + 1 or emitted.shape[1:] != shape or emitted.dtype.kind not in "iu":
+            raise InputError(
+                f"the emitted integers are {emitted.dtype} {emitted.shape}, input '{self.graph.input.name}' needs "
+                f"integers (B, {', '.join(map(str, shape))}). Use graph.input.encode(images)"
+            )
+        bound = np.maximum(np.abs(low), np.abs(high))
+        if (np.abs(emitted.astype(np.int64)) > bound).any():  # sums are exact because nothing beyond can enter
+            raise InputError(f"emitted integers leave the range of input '{self.graph.input.name}'. Use encode(images)")
+        if steps is not None and steps < 0:
+            raise InputError(f"steps {steps} must not be negative")
+        known = [node.name for node in self.graph.nodes if recordable(node)]
+        unknown = sorted(set(record) - set(known))
+        if unknown:
+            raise InputError(f"cannot record {', '.join(unknown)}. Nodes that can be recorded: {', '.join(known)}")
+
+
+def recordable(node: Node) -> bool:
+    """It has a state or sends spikes of its own: inputs, populations, max pools, readouts."""
+    return isinstance(node, (Input, Population, MaxPool2d, Readout))
+
+
+E = TypeVar("E", bound=type[Engine])
+
+ENGINES: dict[str, type[Engine]] = {}
+"""Engine classes by name."""
+
+
+def engine(name: str) -> Callable[[E], E]:
+    """Class decorator: register an engine."""
+
+    def decorator(cls: E) -> E:
+        cls.name = name
+        ENGINES[name] = cls
+        return cls
+
+    return decorator

@@ -1,0 +1,102 @@
+"""The answers of the integer network, an order of magnitude faster than its definition: float64 products in PyTorch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from fastsnn_deploy.graph import (
+    Concat,
+    Conv2d,
+    Flatten,
+    Input,
+    Linear,
+    MaxPool2d,
+    Node,
+    Population,
+    Readout,
+    SpikingGraph,
+    Synapse,
+    Upsample,
+)
+from fastsnn_deploy.graph.integer_network import logits
+
+Progress = Callable[[int, int], None]
+
+
+def integer_logits(
+    graph: SpikingGraph, levels: npt.NDArray[np.generic], batch: int = 50, progress: Progress | None = None
+) -> npt.NDArray[np.float64]:
+    """Real-valued answers of the integer network, float64 [N, *output shape]: its integers times their scale."""
+    outputs = integer_outputs(graph, levels, batch, progress)
+    return np.asarray(logits(graph, {graph.outputs[0]: outputs}))
+
+
+def integer_outputs(
+    graph: SpikingGraph, levels: npt.NDArray[np.generic], batch: int = 50, progress: Progress | None = None
+) -> npt.NDArray[np.int64]:
+    """The integers of the first output, int64 [N, *shape]: those of `simulate.evaluate`, an order of magnitude faster.
+
+    levels: images [N, *input shape] as `graph.input.encode` takes them. Sums are made in float64 and exact: a valid
+    graph keeps every partial sum within 24 bits.
+    """
+    parts = []
+    with torch.no_grad():
+        for start in range(0, len(levels), batch):
+            parts.append(_batch(graph, graph.input.encode(levels[start : start + batch])))
+            if progress is not None:
+                progress(min(start + batch, len(levels)), len(levels))
+    return np.concatenate(parts) if parts else np.zeros((0, *graph[graph.outputs[0]].shape), dtype=np.int64)
+
+
+def _batch(graph: SpikingGraph, emitted: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    values: dict[str, Tensor] = {}
+    readers = {name: sum(name in node.inputs for node in graph.nodes) for name in graph.by_name}
+    for node in graph.nodes:
+        inputs = [values[name] for name in node.inputs]
+        values[node.name] = torch.from_numpy(emitted).double() if isinstance(node, Input) else _value(node, inputs)
+        for name in node.inputs:  # what nobody reads any more goes
+            readers[name] -= 1
+            if not readers[name] and name != graph.outputs[0]:
+                del values[name]
+    return np.asarray(values[graph.outputs[0]].to(torch.int64).numpy())
+
+
+def _value(node: Node, inputs: list[Tensor]) -> Tensor:
+    if isinstance(node, Synapse):
+        return _synaptic_input(node.as_primitive(), inputs[0])
+    if isinstance(node, MaxPool2d):
+        return F.max_pool2d(inputs[0], node.kernel, node.stride, node.padding, node.dilation, node.ceil_mode)
+    if isinstance(node, Flatten):
+        return inputs[0].flatten(1)
+    if isinstance(node, Concat):
+        return torch.cat(inputs, 1)
+    assert isinstance(node, (Population, Readout))
+    total = torch.stack(inputs).sum(0) + _per_channel(node.bias, node)
+    if isinstance(node, Readout):
+        return total
+    # integers from here: a quotient in floating point could round up to the next count
+    potential = total.to(torch.int64) + _per_channel(node.initial, node)
+    count = torch.div(potential, _per_channel(node.threshold, node), rounding_mode="floor")
+    return count.clamp(node.floor, node.ceiling).double()
+
+
+def _per_channel(values: npt.NDArray[np.int64], node: Node) -> Tensor:
+    """One integer a channel, int64 [C, 1, ...], to go with batches of the node's shape."""
+    return torch.tensor(values).view(-1, *(1,) * (len(node.shape) - 1))
+
+
+def _synaptic_input(synapse: Synapse, spikes: Tensor) -> Tensor:
+    weight = torch.from_numpy(synapse.effective_weight).double()
+    if isinstance(synapse, Linear):
+        return F.linear(spikes, weight)
+    if isinstance(synapse, Conv2d):
+        return F.conv2d(spikes, weight, None, synapse.stride, synapse.padding, synapse.dilation, synapse.groups)
+    assert isinstance(synapse, Upsample)
+    larger = spikes.repeat_interleave(synapse.factor[0], 2).repeat_interleave(synapse.factor[1], 3)
+    return larger * weight.view(1, -1, 1, 1)

@@ -1,0 +1,29 @@
+"""Targets `signed-if` and `graded`: the spiking graph itself, with neurons that send -1, 0, 1 or a whole count."""
+
+from __future__ import annotations
+
+from fastsnn_deploy.graph import Population, Readout, SpikingGraph, with_code
+from fastsnn_deploy.targets.base import Converted, Int64, target
+
+
+@target("signed-if")
+def signed_if(graph: SpikingGraph, calibration: Int64 | None) -> Converted:
+    """Signed integrate-and-fire neurons that send -1, 0 or 1."""
+    return _converted(with_code(graph, "unary"))
+
+
+@target("graded")
+def graded(graph: SpikingGraph, calibration: Int64 | None) -> Converted:
+    """Signed integrate-and-fire neurons whose spikes carry a whole count."""
+    return _converted(with_code(graph, "graded"))
+
+
+def _converted(graph: SpikingGraph) -> Converted:
+    totals = {
+        "neurons": sum(node.size for node in graph.nodes if isinstance(node, (Population, Readout))),
+        "synapses": sum(int(s.fan_out(graph[s.inputs[0]].shape).sum()) for s in graph.synapses),
+        "parameters": sum(s.parameters for s in graph.synapses),
+        "depth": graph.depth,
+        "window": graph.schedule.window,
+    }
+    return Converted(graph, totals)

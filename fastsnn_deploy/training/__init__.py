@@ -1,0 +1,1 @@
+"""Data sets, recipes, networks by name, and the training loop."""

@@ -1,0 +1,209 @@
+"""Training recipes: everything that decides the weights, in one YAML file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator, model_validator
+
+from fastsnn_deploy.errors import InputError, Problem
+from fastsnn_deploy.quantize.bit_plan import BitPlan
+from fastsnn_deploy.quantize.quantisers import ACTIVATION_QUANTISERS, WEIGHT_QUANTISERS
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+Bits = Annotated[int, Field(ge=1, le=8)]
+WeightBits = Annotated[int, Field(ge=2, le=8)]
+
+
+class Augment(_Strict):
+    """shift: random translation by up to so many pixels, zero-level padding. flip: random mirror image.
+
+    autoaugment: the policy that was learned for CIFAR-10. cutout: side of a square hole, 0 for none.
+    """
+
+    shift: int = Field(default=0, ge=0)
+    flip: bool = False
+    autoaugment: bool = False
+    cutout: int = Field(default=0, ge=0)
+
+
+class Stage(_Strict):
+    """One stretch of training; each starts from the weights of the one before.
+
+    bits: activation bits, null for floating point (first stage only). levels: greatest activation integer in place
+    of 2**bits - 1; bits then follows. epochs, learning_rate: cosine from learning_rate to zero over the stage, after
+    one epoch of linear warm-up if `warmup`. milestones: epochs after which the learning rate is a tenth, in place of
+    the cosine. weight_decay, augment: in place of the recipe's. freeze_batch_norm: normalise by the running
+    statistics, as in use, and leave them as they are; with few bits the mismatch to those of a batch costs accuracy.
+    """
+
+    epochs: int = Field(ge=1)
+    learning_rate: float = Field(gt=0)
+    bits: int | None = Field(default=None, ge=1, le=8)
+    levels: int | None = Field(default=None, ge=1, le=255)
+    weight_bits: int = Field(default=4, ge=2, le=8)
+    warmup: bool = False
+    milestones: tuple[PositiveInt, ...] = ()
+    weight_decay: float | None = Field(default=None, ge=0)
+    augment: Augment | None = None
+    freeze_batch_norm: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bits_of_levels(cls, given: Any) -> Any:
+        if isinstance(given, dict) and type(levels := given.get("levels")) is int:
+            if given.get("bits", levels.bit_length()) != levels.bit_length():
+                raise ValueError(f"{levels} levels are {levels.bit_length()} bits. Leave out bits")
+            return {**given, "bits": levels.bit_length()}
+        return given
+
+
+class Normalisation(_Strict):
+    """Mean and standard deviation per channel of raw values, for float weights that were trained with others."""
+
+    mean: tuple[float, ...] = Field(min_length=1)
+    std: tuple[float, ...] = Field(min_length=1)
+
+
+class Teacher(_Strict):
+    """A float network of the zoo whose softened answers the quantised model learns besides the labels.
+
+    weights: its state_dict, a path below the data root. temperature and share: the loss is
+    share * temperature**2 * KL(teacher, quantised model) + (1 - share) * cross entropy. Source: Hinton et al.,
+    arXiv 1503.02531, section 2.
+    """
+
+    model: str
+    weights: str
+    temperature: float = Field(default=4.0, gt=0)
+    share: float = Field(default=0.5, gt=0, le=1)
+
+
+class Recipe(_Strict):
+    """A network, its data, and how it is trained.
+
+    weights: float weights to start from (a state_dict), a path below the data root. normalisation: what those
+    weights and the teacher's were trained with, if not the data's own. activation, weight_quantiser: names of
+    quantisers. bits_by_layer, weight_bits_by_layer: bits of layers that match a pattern, in every stage; output_bits,
+    output_signed: the last layer emits spikes; all as in `BitPlan`. compile: through torch.compile, which needs
+    a C++ compiler. test_every: epochs between two measurements of the test accuracy.
+    """
+
+    name: str
+    data: str
+    model: str
+    model_options: dict[str, PositiveInt] = {}
+    weights: str | None = None
+    normalisation: Normalisation | None = None
+    teacher: Teacher | None = None
+    stages: tuple[Stage, ...] = Field(min_length=1)
+    activation: str = "lsq"
+    weight_quantiser: str = "uniform"
+    bits_by_layer: dict[str, Bits] = {}
+    weight_bits_by_layer: dict[str, WeightBits] = {}
+    output_bits: int | None = Field(default=None, ge=1, le=8)
+    output_signed: bool = False
+    first_bits: int = Field(default=8, ge=2, le=8)
+    last_bits: int = Field(default=8, ge=2, le=8)
+    batch_size: int = Field(default=128, ge=2)  # batch norm needs two
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    weight_decay: float = Field(default=1e-4, ge=0)
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    augment: Augment = Augment()
+    precision: Literal["float32", "bfloat16"] = "float32"
+    compile: bool = False
+    test_every: PositiveInt = 1
+    seed: int = Field(default=0, ge=0, lt=2**32)
+
+    @field_validator("model_options")
+    @classmethod
+    def _leave_to_data(cls, options: dict[str, int]) -> dict[str, int]:
+        if {"channels", "classes"} & options.keys():
+            raise ValueError("channels and classes follow from the data")
+        return options
+
+    @field_validator("activation")
+    @classmethod
+    def _known_activation(cls, name: str) -> str:
+        return _known(name, ACTIVATION_QUANTISERS)
+
+    @field_validator("weight_quantiser")
+    @classmethod
+    def _known_weight(cls, name: str) -> str:
+        return _known(name, WEIGHT_QUANTISERS)
+
+    @model_validator(mode="after")
+    def _has_grids(self) -> Recipe:
+        for i, stage in enumerate(self.stages):
+            if stage.bits is not None:
+                try:
+                    self.plan(stage)
+                except InputError as error:
+                    raise ValueError(f"stage {i + 1}: {'; '.join(map(str, error.problems))}") from error
+        return self
+
+    def augmentation(self, stage: Stage) -> Augment:
+        """What changes the training images of a stage."""
+        return self.augment if stage.augment is None else stage.augment
+
+    def plan(self, stage: Stage) -> BitPlan:
+        """Bits and quantisers in a quantised stage. Raises InputError if there are no such grids."""
+        assert stage.bits is not None
+        return BitPlan(
+            stage.bits, stage.weight_bits, self.first_bits, self.last_bits, stage.levels, self.bits_by_layer,
+            self.weight_bits_by_layer, self.output_bits, self.output_signed, self.activation, self.weight_quantiser,
+        )  # fmt: skip
+
+
+def _known(name: str, quantisers: Mapping[str, object]) -> str:
+    if name not in quantisers:
+        raise ValueError(f"must be one of {', '.join(sorted(quantisers))}")
+    return name
+
+
+def recipe_names() -> list[str]:
+    """Names of the recipes that come with the package."""
+    return sorted(path.stem for path in recipe_folder().glob("*.yaml"))
+
+
+def recipe_folder() -> Path:
+    """Folder of the shipped recipes: inside an installed package, or beside it in a source tree."""
+    package = Path(str(resources.files("fastsnn_deploy")))
+    inside = package / "recipes"
+    return inside if inside.is_dir() else package.parent / "recipes"
+
+
+def load_recipe(name_or_path: str | Path) -> Recipe:
+    """A recipe by name or from a YAML file. Raises InputError naming the file and every wrong key and value."""
+    path = Path(name_or_path)
+    if not path.suffix:
+        path = recipe_folder() / f"{name_or_path}.yaml"
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        known = ", ".join(recipe_names())
+        raise InputError(f"{name_or_path}: no such recipe. Known recipes: {known}; or name a .yaml file") from error
+    except (OSError, UnicodeDecodeError, RecursionError, yaml.YAMLError) as error:
+        raise InputError(f"{path}: cannot be read as YAML ({str(error).splitlines()[0]})") from error
+    try:
+        recipe = Recipe.model_validate(content)
+    except ValidationError as error:
+        places = [item["loc"] for item in error.errors()]
+        problems = [
+            Problem(".".join(map(str, item["loc"])) or "recipe", f"{item['msg']} (found {item.get('input')!r:.60})")
+            for item in error.errors()
+            if not any(place[: len(item["loc"])] == item["loc"] != place for place in places)  # only follows from it
+        ]
+        raise InputError(f"{path}: is not a valid recipe", problems) from error
+    late = [i for i, stage in enumerate(recipe.stages) if stage.bits is None and i > 0]
+    if late or recipe.stages[-1].bits is None:
+        raise InputError(f"{path}: only the first stage may be in floating point, and the last must have bits")
+    return recipe

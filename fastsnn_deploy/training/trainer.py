@@ -1,0 +1,375 @@
+"""A plain training loop: seeded, resumable, cosine schedule, CPU or GPU, optional bfloat16."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from torch import Tensor, fx, nn
+from torch.nn import functional as F
+
+from fastsnn_deploy.errors import InputError
+from fastsnn_deploy.processes import Processes, connected
+from fastsnn_deploy.quantize.bit_plan import apply_plan
+from fastsnn_deploy.quantize.checkpoint import Checkpoint, read_plain, save, write_plain
+from fastsnn_deploy.quantize.layers import BATCH_NORMS, QuantActivation
+from fastsnn_deploy.quantize.prepare import calibrate, prepare_planned
+from fastsnn_deploy.training.augmentation import augment, draw
+from fastsnn_deploy.training.data import Images, load_images
+from fastsnn_deploy.training.distributed import Group
+from fastsnn_deploy.training.float_weights import distillation_loss, load_float_weights
+from fastsnn_deploy.training.models import build
+from fastsnn_deploy.training.recipe import Augment, Recipe, Stage
+
+Progress = Callable[[int, int], None]
+Log = Callable[[str], None]
+
+RESUME_FORMAT = "fastsnn-deploy training state"
+
+
+class Trainer:
+    """Trains one recipe. The state after every epoch lies in `<output>.resume` until training has finished.
+
+    A quantised stage that is not the last leaves its quantised model in `<output stem>-<bits>bit<suffix>`.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        output: str | Path,
+        *,
+        data_root: str | Path = "data",
+        download: bool = False,
+        device: str = "cpu",
+        progress: Progress | None = None,
+        log: Log | None = None,
+        processes: Processes | None = None,
+    ) -> None:
+        self.recipe, self.output = recipe, Path(output)
+        processes = processes or Processes()
+        if processes.size > 1 and device == "cuda":
+            device = f"cuda:{processes.rank % processes.local_size}"
+        self.device = _device(device)
+        self.group = Group(processes, self.device)
+        self.progress = progress or (lambda done, total: None)
+        self.log = log or (lambda line: None)
+        self.data_root = Path(data_root)
+        # a GPU holds the whole data set, and moves and mirrors the images itself
+        self.train_images = self._normalisation(load_images(recipe.data, "train", data_root, download)).to(self.device)
+        self.test_images = self._normalisation(load_images(recipe.data, "test", data_root, download)).to(self.device)
+        self._check_augmentation()
+        self._check_batches()
+        self.teacher = self._teacher()
+        self.epochs = sum(stage.epochs for stage in recipe.stages)
+
+    @property
+    def resume_file(self) -> Path:
+        """Where the state after the last finished epoch lies."""
+        return self.output.with_name(self.output.name + ".resume")
+
+    def run(self, resume: bool = False) -> Checkpoint:
+        """Train all stages, save the quantised model to `output`, delete the resume file, return the checkpoint.
+
+        With several processes each must call it once; the first one writes the files.
+        """
+        with connected(self.group.processes, "nccl" if self.device.type == "cuda" else "gloo"):
+            return self._run(resume)
+
+    def _run(self, resume: bool) -> Checkpoint:
+        state = self._read_resume() if resume else None
+        self.group.wait()  # the first process deletes that file in the end
+        torch.manual_seed(self.recipe.seed)
+        model = self._float_network(self.recipe.model, self.recipe.model_options, self.recipe.weights)
+        self._check_fit(model)
+        for number, stage in enumerate(self.recipe.stages):
+            model = _to(self._enter(model, stage), self.device, torch.channels_last)
+            if state is not None and number < state["stage"]:
+                continue  # structure only: the weights come with the state
+            self.group.agree(model)
+            self._train_stage(model, number, state)
+            state = None
+            if stage.bits is not None and number + 1 < len(self.recipe.stages):
+                self._save(model, self.output.with_name(f"{self.output.stem}-{stage.bits}bit{self.output.suffix}"))
+        checkpoint = self._save(model, self.output)
+        if self.group.first:
+            self.resume_file.unlink(missing_ok=True)
+        return checkpoint
+
+    def _check_augmentation(self) -> None:
+        asked = any(self.recipe.augmentation(stage).autoaugment for stage in self.recipe.stages)
+        if asked and self.train_images.highest != 255:
+            raise InputError(
+                f"recipe '{self.recipe.name}' augments by autoaugment, which is for images of 256 levels; those of "
+                f"'{self.recipe.data}' have {self.train_images.highest + 1}"
+            )
+
+    def _check_batches(self) -> None:
+        images, processes = len(self.train_images.labels), self.group.processes.size
+        batch = min(images, self.recipe.batch_size)
+        if self.group.smallest(batch) < 2:  # batch norm needs two
+            raise InputError(
+                f"recipe '{self.recipe.name}': batches of {batch} (batch_size {self.recipe.batch_size}, {images} "
+                f"training images) are fewer than two images for each of {processes} processes. Use a greater "
+                "batch_size, more images, or fewer processes"
+            )
+
+    def _normalisation(self, images: Images) -> Images:
+        chosen = self.recipe.normalisation
+        return images if chosen is None else replace(images, mean=chosen.mean, std=chosen.std)
+
+    def _float_network(self, name: str, options: dict[str, int], weights: str | None) -> nn.Module:
+        images = self.train_images
+        model = build(name, channels=images.shape[0], classes=images.classes, **options)
+        if weights is not None:
+            load_float_weights(model, self.data_root / weights)
+        return model
+
+    def _teacher(self) -> nn.Module | None:
+        chosen = self.recipe.teacher
+        if chosen is None:
+            return None
+        teacher = self._float_network(chosen.model, {}, chosen.weights).eval().requires_grad_(False)
+        teacher = _to(teacher, self.device, torch.channels_last)
+        return self._compiled(teacher)
+
+    def _compiled(self, model: nn.Module) -> nn.Module:
+        return torch.compile(model, dynamic=False) if self.recipe.compile else model  # type: ignore[return-value]
+
+    def _check_fit(self, model: nn.Module) -> None:
+        images = self.train_images
+        try:
+            with torch.no_grad():
+                shape = tuple(model.eval()(images.raw(slice(0, 2)).cpu()).shape[1:])
+        except (RuntimeError, ValueError) as error:
+            reason = str(error).splitlines()[0]
+            raise InputError(
+                f"model '{self.recipe.model}' cannot take the images of '{images.name}', shape {images.shape} "
+                f"({reason}). Choose a model for this size"
+            ) from error
+        if shape != (images.classes,):
+            raise InputError(f"model '{self.recipe.model}' answers with shape {shape} for {images.classes} classes")
+
+    def _enter(self, model: nn.Module, stage: Stage) -> nn.Module:
+        """The model in the form of a stage: float, freshly quantised, or with other bits."""
+        if stage.bits is None:
+            return model
+        if any(isinstance(module, QuantActivation) for module in model.modules()):
+            assert isinstance(model, fx.GraphModule)
+            apply_plan(model, self.recipe.plan(stage))
+            return model
+        images = self.train_images
+        model = _to(model, "cpu", torch.contiguous_format)
+        quantised = prepare_planned(
+            model, self.recipe.plan(stage), mean=images.mean, std=images.std, input_step=images.step,
+            input_levels=(0, images.highest),
+        )  # fmt: skip
+        quantised.eval()
+        calibrate(quantised, images.raw(slice(0, 256)).cpu())
+        return quantised
+
+    def _train_stage(self, model: nn.Module, number: int, state: dict[str, Any] | None) -> None:
+        stage = self.recipe.stages[number]
+        decay = self.recipe.weight_decay if stage.weight_decay is None else stage.weight_decay
+        optimiser = torch.optim.SGD(_groups(model, decay), lr=stage.learning_rate,
+                                    momentum=self.recipe.momentum, nesterov=self.recipe.momentum > 0)  # fmt: skip
+        first = 0
+        if state is not None:
+            try:
+                model.load_state_dict(state["model"])
+                optimiser.load_state_dict(state["optimiser"])
+            except Exception as error:  # whatever damaged content may set off
+                reason = str(error).split("\n")[0]
+                raise InputError(f"{self.resume_file}: does not belong to this recipe ({reason})") from error
+            first = state["epoch"]
+        before = sum(s.epochs for s in self.recipe.stages[:number])
+        forward = self._compiled(model)
+        for epoch in range(first, stage.epochs):
+            loss = self._epoch(model, forward, optimiser, number, epoch, before + epoch)
+            line = f"stage {number + 1}/{len(self.recipe.stages)} epoch {epoch + 1}/{stage.epochs}: loss {loss:.4f}"
+            if (epoch + 1) % self.recipe.test_every == 0 or epoch + 1 == stage.epochs:
+                line += f", test accuracy {100 * self.accuracy(model, self.test_images):.2f} %"
+            self.log(line)
+            self._write_resume(model, optimiser, number, epoch + 1)
+
+    def _epoch(
+        self, model: nn.Module, forward: nn.Module, optimiser: torch.optim.Optimizer, stage: int, epoch: int, done: int
+    ) -> float:
+        """One pass over the training images; forward is the model or its compiled form.
+
+        All randomness follows from (seed, stage, epoch): resuming is exact.
+        """
+        generator = torch.Generator().manual_seed(self.recipe.seed * 1_000_003 + stage * 10_007 + epoch)
+        torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
+        model.train()
+        if self.recipe.stages[stage].freeze_batch_norm:
+            for module in model.modules():
+                if isinstance(module, BATCH_NORMS):
+                    module.eval()
+        full, rest = divmod(len(self.train_images.labels), self.recipe.batch_size)
+        batches = full + (self.group.smallest(rest) > 1)
+        chosen = self.recipe.augmentation(self.recipe.stages[stage])
+        total = 0.0
+        for i, (images, labels, whole) in enumerate(self._batches(chosen, generator)):
+            rate = _learning_rate(self.recipe.stages[stage], epoch + i / batches)
+            for group in optimiser.param_groups:
+                group["lr"] = rate
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.precision == "bfloat16"):
+                logits = forward(self._normalised(model, images)).float()
+            loss = self._loss(logits, images, labels)
+            optimiser.zero_grad(set_to_none=True)
+            part = loss if len(labels) == whole else loss * (len(labels) / whole)
+            part.backward()  # type: ignore[no-untyped-call]
+            self.group.sum_gradients(model.parameters())
+            nn.utils.clip_grad_norm_(model.parameters(), 5.0)
+            optimiser.step()
+            total += float(loss.detach()) * len(labels)
+            self.progress(done * batches + i + 1, self.epochs * batches)
+        self.group.average_statistics(model)
+        total = float(self.group.sum(torch.tensor(total, dtype=torch.float64)))
+        if not math.isfinite(total) or not all(torch.isfinite(p).all() for p in model.parameters()):
+            raise InputError(
+                f"training diverged in epoch {epoch + 1} of stage {stage + 1}: the loss is {total}. Lower the learning "
+                "rate"
+            )
+        return total / len(self.train_images.labels)
+
+    def _loss(self, logits: Tensor, images: Tensor, labels: Tensor) -> Tensor:
+        loss = F.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing)
+        chosen = self.recipe.teacher
+        if self.teacher is None or chosen is None:
+            return loss
+        with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16,
+                                             enabled=self.recipe.precision == "bfloat16"):  # fmt: skip
+            taught = self.teacher(self._on_data_scale(images)).float()
+        return (1 - chosen.share) * loss + chosen.share * distillation_loss(logits, taught, chosen.temperature)
+
+    def _batches(self, chosen: Augment, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor, int]]:
+        """This process's part of every batch: images, labels, and the images of the whole batch."""
+        data = self.train_images
+        height, width = data.shape[1:]
+        mean = (torch.tensor(data.mean) / data.step).round().to(torch.uint8)
+        order = torch.randperm(len(data.labels), generator=generator)
+        for index in torch.split(order, self.recipe.batch_size):
+            if self.group.smallest(len(index)) > 1:  # batch norm needs two
+                draws = draw(chosen, len(index), (height, width), generator)
+                share = self.group.share(len(index))
+                levels = augment(data.levels[index[share]], chosen, draws.of(share), mean)
+                images = (levels.float() * data.step).to(self.device, memory_format=torch.channels_last)
+                yield images, data.labels[index[share]].to(self.device), len(index)
+
+    def _normalised(self, model: nn.Module, images: Tensor) -> Tensor:
+        """A quantised model normalises raw images itself; a float network gets them normalised."""
+        if any(isinstance(module, QuantActivation) for module in model.modules()):
+            return images
+        return self._on_data_scale(images)
+
+    def _on_data_scale(self, images: Tensor) -> Tensor:
+        mean = torch.tensor(self.train_images.mean, device=images.device).view(1, -1, 1, 1)
+        std = torch.tensor(self.train_images.std, device=images.device).view(1, -1, 1, 1)
+        return (images - mean) / std
+
+    def accuracy(self, model: nn.Module, data: Images) -> float:
+        """Fraction of images whose largest logit is the label's, evaluated in float32."""
+        model.eval()
+        right = 0
+        count = len(data.labels)
+        with torch.no_grad():
+            for index in torch.split(torch.arange(count)[self.group.share(count)], 500):
+                images = data.raw(index).to(self.device, memory_format=torch.channels_last)
+                predicted = model(self._normalised(model, images)).flatten(1).argmax(1)
+                right += int((predicted == data.labels[index].to(self.device)).sum())
+        return int(self.group.sum(torch.tensor(right))) / count
+
+    def _save(self, trained: nn.Module, path: Path) -> Checkpoint:
+        model = _to(copy.deepcopy(trained), "cpu", torch.contiguous_format).eval()
+        metadata = {
+            "data": self.recipe.data,
+            "recipe": self.recipe.model_dump(mode="json"),
+            "quantised_accuracy": self._cpu_accuracy(model),
+        }
+        checkpoint = Checkpoint(model, self.train_images.shape, metadata)  # type: ignore[arg-type]
+        if self.group.first:
+            save(checkpoint, path)
+        return checkpoint
+
+    def _cpu_accuracy(self, model: nn.Module) -> float:
+        device, self.device = self.device, torch.device("cpu")
+        try:
+            return self.accuracy(model, self.test_images)
+        finally:
+            self.device = device
+
+    def _write_resume(self, model: nn.Module, optimiser: torch.optim.Optimizer, stage: int, epoch: int) -> None:
+        if not self.group.first:
+            return
+        state = {
+            "format": RESUME_FORMAT,
+            "recipe": self.recipe.model_dump_json(),
+            "stage": stage,
+            "epoch": epoch,
+            "processes": self.group.processes.size,
+            "model": model.state_dict(),
+            "optimiser": optimiser.state_dict(),
+        }
+        write_plain(state, self.resume_file)
+
+    def _read_resume(self) -> dict[str, Any]:
+        state = read_plain(self.resume_file, "training state", str(self.device))
+        if not isinstance(state, dict) or state.get("format") != RESUME_FORMAT:
+            raise InputError(f"{self.resume_file}: is not a training state of this program")
+        if _recipe_of(state) != self.recipe:
+            raise InputError(f"{self.resume_file}: belongs to another recipe. Use the same recipe, or start anew")
+        stages = self.recipe.stages
+        stage, epoch = state.get("stage", -1), state.get("epoch", -1)
+        if stage not in range(len(stages)) or epoch not in range(1, stages[stage].epochs + 1):
+            raise InputError(f"{self.resume_file}: is damaged: there is no epoch {epoch} of stage {stage}. Start anew")
+        if state.get("processes", 1) != self.group.processes.size:
+            self.log(
+                f"{self.resume_file} comes from {state.get('processes', 1)} processes: with "
+                f"{self.group.processes.size} the weights will differ from those of an uninterrupted training"
+            )
+        return state
+
+
+def _recipe_of(state: dict[str, Any]) -> Recipe | None:
+    """The recipe of a training state, which an older program may have written with fewer fields; None if damaged."""
+    try:
+        return Recipe.model_validate_json(state["recipe"])
+    except (KeyError, ValidationError):
+        return None
+
+
+def _learning_rate(stage: Stage, epoch: float) -> float:
+    warm = min(1.0, epoch + 0.01) if stage.warmup else 1.0
+    if stage.milestones:
+        return warm * stage.learning_rate * 0.1 ** sum(epoch >= milestone for milestone in stage.milestones)
+    return warm * stage.learning_rate * 0.5 * (1 + math.cos(math.pi * epoch / stage.epochs))
+
+
+def _groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Weight decay for weights only: not for biases, batch norm, or steps."""
+    decayed = {id(m.weight) for m in model.modules() if isinstance(m, (nn.Conv2d, nn.Linear))}
+    parameters = list(model.parameters())
+    return [
+        {"params": [p for p in parameters if id(p) in decayed], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if id(p) not in decayed], "weight_decay": 0.0},
+    ]
+
+
+def _to(model: nn.Module, device: str | torch.device, layout: torch.memory_format) -> nn.Module:
+    return model.to(device).to(memory_format=layout)  # type: ignore[call-overload, no-any-return]
+
+
+def _device(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"device '{name}' cannot be used ({str(error).splitlines()[0]}). Use --device cpu") from error
+    return device
