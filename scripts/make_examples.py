@@ -29,7 +29,7 @@ from fastsnn_deploy.convert.convert import convert
 from fastsnn_deploy.files import atomic_write_text
 from fastsnn_deploy.formats import netx
 from fastsnn_deploy.formats.export import export
-from fastsnn_deploy.graph import with_code
+from fastsnn_deploy.passes.spike_bounds import with_neurons
 from fastsnn_deploy.passes.stock_range import to_stock_range
 from fastsnn_deploy.quantize import Checkpoint, load, save
 from fastsnn_deploy.simulators.integer import integer_logits
@@ -60,42 +60,42 @@ def main() -> None:
             checkpoint = trainer.run()
         seconds = round(time.monotonic() - start)
         command = f"uv run python scripts/make_examples.py {name}"
-        for code in CODES:
-            file = FOLDER / f"{name}-{code}.net"
-            entry = make(checkpoint, code, file, options.data_root, VERIFIED_IMAGES)
+        for neurons in CODES:
+            file = FOLDER / f"{name}-{neurons}.net"
+            entry = make(checkpoint, neurons, file, options.data_root, VERIFIED_IMAGES)
             manifest[file.name] = {"command": command, **entry, "training_seconds": seconds}
     for name, _, model in (each.partition("=") for each in options.trained):
         checkpoint = load(model)
         save(checkpoint, FOLDER / f"{name}.pt")
         command = f"uv run python scripts/make_examples.py --trained {name}=MODEL.pt"
-        for code in (*CODES, "stock-lif"):
-            file = FOLDER / f"{name}-{code}.net"
-            entry = make(checkpoint, code, file, options.data_root, VERIFIED_TRAINED)
+        for neurons in (*CODES, "stock-lif"):
+            file = FOLDER / f"{name}-{neurons}.net"
+            entry = make(checkpoint, neurons, file, options.data_root, VERIFIED_TRAINED)
             print(json.dumps(entry, indent=2), flush=True)
-            if code == "stock-lif":
+            if neurons == "stock-lif":
                 file.unlink()
             else:
                 manifest[file.name] = {"command": command, **entry, "checkpoint": f"{name}.pt"}
     atomic_write_text(manifest_file, json.dumps(dict(sorted(manifest.items())), indent=2) + "\n")
 
 
-def make(checkpoint: Checkpoint, code: str, file: Path, data_root: str, images: int) -> dict[str, Any]:
+def make(checkpoint: Checkpoint, neurons: str, file: Path, data_root: str, images: int) -> dict[str, Any]:
     """Export one file, verify it on Lava with some images; return its entry of the manifest."""
     graph = convert(checkpoint)
     test = load_images(str(checkpoint.metadata["data"]), "test", data_root)
     levels, labels = test.levels.numpy(), test.labels.numpy()
-    if code == "stock-lif":
+    if neurons == "stock-lif":
         export(graph, file, "stock-lif")
         result = verify_thermometer(netx.read_stock(file), graph, levels[:images], backend="lava")
         graph = to_stock_range(graph)
     else:
-        graph = with_code(graph, code)
+        graph = with_neurons(graph, neurons)
         netx.write(graph, file)
         result = verify(netx.read(file), levels[:images], truth=graph, backend="lava", net=file)
     answers = integer_logits(graph, levels).argmax(1)
     return {
         "recipe": graph.metadata["recipe"],
-        "code": code,
+        "neurons": neurons,
         "sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
         "date": datetime.date.today().isoformat(),
         "versions": {"fastsnn-deploy": __version__, "python": platform.python_version()}

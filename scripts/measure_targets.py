@@ -19,9 +19,10 @@ from fastsnn_deploy.analysis.counting import count
 from fastsnn_deploy.analysis.stock_counts import count_stock
 from fastsnn_deploy.convert.convert import convert
 from fastsnn_deploy.errors import InputError
-from fastsnn_deploy.graph import SpikingGraph, with_code
+from fastsnn_deploy.graph import SpikingGraph
 from fastsnn_deploy.graph.integer_network import evaluate, logits
 from fastsnn_deploy.lava_dl import run as run_stock
+from fastsnn_deploy.passes.spike_bounds import with_neurons
 from fastsnn_deploy.simulators.reference import simulate
 from fastsnn_deploy.targets.sigma_delta.convert import convert as to_sigma_delta
 from fastsnn_deploy.targets.thermometer.network import to_thermometer
@@ -59,14 +60,14 @@ def main() -> None:
         print()
 
 
-def extension(graph: SpikingGraph, emitted: np.ndarray, code: str) -> tuple[str, ...]:
+def extension(graph: SpikingGraph, emitted: np.ndarray, neurons: str) -> tuple[str, ...]:
     """Row of `signed-if` or `graded`."""
-    run = simulate(with_code(graph, code), emitted)
-    counts = count(with_code(graph, code), run)
+    run = simulate(with_neurons(graph, neurons), emitted)
+    counts = count(with_neurons(graph, neurons), run)
     steps = f"{run.settle_steps.mean():.1f} (at most {run.settle_steps.max()})"
     figures = (counts.total("neurons"), counts.total("synapses"))
     sums = (counts.total(key) / len(emitted) for key in ("spikes", "synaptic_operations"))
-    name = "signed-if" if code == "unary" else code
+    name = "signed-if" if neurons == "unary" else neurons
     exact = all(np.array_equal(run.final(p.name), evaluate(graph, emitted)[p.name]) for p in graph.populations)
     return name, "yes" if exact else "NO", "no", *(f"{n:,}" for n in figures), steps, *(f"{n:,.0f}" for n in sums)
 

@@ -26,8 +26,9 @@ from results_page import RECORDS, stamp, store
 from fastsnn_deploy.analysis.evaluate import evaluate
 from fastsnn_deploy.convert.convert import convert
 from fastsnn_deploy.errors import InputError
-from fastsnn_deploy.graph import Schedule, SpikingGraph, with_code
+from fastsnn_deploy.graph import Schedule, SpikingGraph
 from fastsnn_deploy.graph.integer_network import logits
+from fastsnn_deploy.passes.spike_bounds import with_neurons
 from fastsnn_deploy.quantize import load
 from fastsnn_deploy.simulators import open_engine
 from fastsnn_deploy.simulators.integer import integer_outputs
@@ -112,7 +113,7 @@ def measure(name: str, options: argparse.Namespace, work: Path) -> dict[str, Any
         "epochs": list(options.epochs),
         "output_bits": made.output_bits,
         "signed": spiking(graph, images, integers, options.threads),
-        "unsigned": spiking(with_code(graph, "unsigned"), images, integers, options.threads),
+        "unsigned": spiking(with_neurons(graph, "unsigned"), images, integers, options.threads),
     }
     return {
         "data": made.data,

@@ -31,8 +31,9 @@ from fastsnn_deploy.analysis.hardware import load_hardware
 from fastsnn_deploy.convert.convert import convert
 from fastsnn_deploy.errors import InputError
 from fastsnn_deploy.files import atomic_write_text
-from fastsnn_deploy.graph import SpikingGraph, with_code
+from fastsnn_deploy.graph import SpikingGraph
 from fastsnn_deploy.graph.integer_network import logits
+from fastsnn_deploy.passes.spike_bounds import with_neurons
 from fastsnn_deploy.quantize import Checkpoint, load
 from fastsnn_deploy.simulators import BatchRun, Engine, open_engine
 from fastsnn_deploy.simulators.integer import integer_outputs
@@ -155,7 +156,7 @@ def measure(network: Network, tuned: Path | None, data_root: Path) -> Iterator[t
         },
     )
     yield "settled", network.spiking(network.graph, integers)
-    yield "graded", network.spiking(with_code(network.graph, "graded"), integers)
+    yield "graded", network.spiking(with_neurons(network.graph, "graded"), integers)
     yield "window-unsigned", network.spiking(published_graph(network.checkpoint, "unsigned"), integers)
     yield "window-signed", network.spiking(published_graph(network.checkpoint, "unary"), integers)
     if tuned is not None:

@@ -23,8 +23,9 @@ from fastsnn_deploy.graph import (
     SumPool2d,
     Synapse,
     Upsample,
-    balanced,
 )
+from fastsnn_deploy.graph.neurons import spike_bounds
+from fastsnn_deploy.passes.balance import balanced
 
 
 class Builder:
@@ -215,7 +216,14 @@ class Builder:
             self.population(synapse)
 
 
-def random_graph(seed: int, *, blocks: int = 5, code: str = "unary", balance: bool = True, **options) -> SpikingGraph:
+def bounds(neurons: str, floor: int, ceiling: int) -> dict[str, int]:
+    """Spike bounds of a preset, as keywords of a population."""
+    return dict(zip(("min_spike", "max_spike"), spike_bounds(neurons, floor, ceiling), strict=True))
+
+
+def random_graph(
+    seed: int, *, blocks: int = 5, neurons: str = "unary", balance: bool = True, **options
+) -> SpikingGraph:
     """A valid random graph of about `blocks` blocks with a readout or a spiking output."""
     builder = Builder(seed, **options)
     for _ in range(builder.integer(1, blocks)):
@@ -234,7 +242,9 @@ def random_graph(seed: int, *, blocks: int = 5, code: str = "unary", balance: bo
         )
     else:
         output = builder.population(final, ceiling=7)
-    nodes = [replace(n, code=code) if isinstance(n, Population) else n for n in builder.nodes]
+    nodes = [
+        replace(n, **bounds(neurons, n.floor, n.ceiling)) if isinstance(n, Population) else n for n in builder.nodes
+    ]
     modes = ("once", "spread"), ("wave", "spread", "initial")
     schedule = Schedule(
         window=builder.integer(1, 4),

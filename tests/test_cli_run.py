@@ -13,8 +13,9 @@ import pytest
 from fastsnn_deploy.backends.loihi import Board, Detection, detection
 from fastsnn_deploy.cli import doctor
 from fastsnn_deploy.formats import netx
-from fastsnn_deploy.graph import SpikingGraph, with_code
+from fastsnn_deploy.graph import SpikingGraph
 from fastsnn_deploy.graph.integer_network import evaluate, logits
+from fastsnn_deploy.passes.spike_bounds import with_neurons
 from fastsnn_deploy.simulators.reference import simulate
 from fastsnn_deploy.simulators.streaming import stream
 from fastsnn_deploy.targets.thermometer.network import to_thermometer
@@ -48,7 +49,7 @@ def emitted(graph: SpikingGraph) -> np.ndarray:
 @pytest.fixture(scope="module")
 def graded_file(graph: SpikingGraph, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("graded") / "graded.net"
-    netx.write(with_code(graph, "graded"), path)
+    netx.write(with_neurons(graph, "graded"), path)
     return path
 
 

@@ -24,7 +24,7 @@ from fastsnn_deploy.simulators.gpu import GpuEngine
 from tests.random_graphs import random_graph, random_images
 
 SEEDS = st.integers(0, 2**20)
-CODES = st.sampled_from(["unary", "graded", "unsigned", "burst2"])
+NEURONS = st.sampled_from(["unary", "graded", "unsigned", "burst2"])
 DENSITIES = st.sampled_from([-1.0, 0.02, 0.3, 2.0])
 """Every step through products, a mixture, every message followed."""
 
@@ -60,13 +60,13 @@ def case(seed: int, images: int = 3, **options: Any) -> tuple[SpikingGraph, np.n
 
 @settings(max_examples=150, deadline=None)
 @given(
-    SEEDS, CODES, st.booleans(), DENSITIES, st.booleans(), st.sampled_from([None, 0, 1, 3, 7, 30]),
+    SEEDS, NEURONS, st.booleans(), DENSITIES, st.booleans(), st.sampled_from([None, 0, 1, 3, 7, 30]),
     st.sampled_from(["settled", "settled", "window"]),
 )  # fmt: skip
 def test_cpu_equals_the_reference_in_every_integer(
-    seed: int, code: str, balance: bool, density: float, private: bool, steps: int | None, stop: str
+    seed: int, neurons: str, balance: bool, density: float, private: bool, steps: int | None, stop: str
 ):
-    graph, emitted = case(seed, code=code, balance=balance)
+    graph, emitted = case(seed, neurons=neurons, balance=balance)
     graph = replace(graph, schedule=replace(graph.schedule, stop=stop))
     for names in (recorded_nodes(graph), []):  # neurons that nobody watches take other loops
         run = CpuEngine(graph, 1, private=private, density=density).run(emitted, steps, names)
@@ -74,9 +74,9 @@ def test_cpu_equals_the_reference_in_every_integer(
 
 
 @settings(max_examples=30, deadline=None)
-@given(SEEDS, CODES, st.integers(1, 4), st.integers(1, 3))
-def test_results_do_not_depend_on_tile_batch_and_threads(seed: int, code: str, tile: int, threads: int):
-    graph, emitted = case(seed, images=7, code=code)
+@given(SEEDS, NEURONS, st.integers(1, 4), st.integers(1, 3))
+def test_results_do_not_depend_on_tile_batch_and_threads(seed: int, neurons: str, tile: int, threads: int):
+    graph, emitted = case(seed, images=7, neurons=neurons)
     names = recorded_nodes(graph)
     expected = CpuEngine(graph, 1, tile=7).run(emitted, None, names)
     assert_equal_runs(CpuEngine(graph, threads, tile=tile, cache_bytes=tile).run(emitted, None, names), expected)

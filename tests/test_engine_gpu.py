@@ -13,15 +13,15 @@ from hypothesis import strategies as st
 
 from fastsnn_deploy.errors import InputError
 from fastsnn_deploy.graph import Identity, Input, Population, Schedule, SpikingGraph
-from fastsnn_deploy.graph.neurons import EMISSIONS
+from fastsnn_deploy.graph.neurons import emit
 from fastsnn_deploy.simulators.batched import ReferenceEngine
 from fastsnn_deploy.simulators.engine import Activity, BatchRun, Recording, recordable
 from fastsnn_deploy.simulators.gpu import GpuEngine, engine, kernels, neurons, products
 from fastsnn_deploy.simulators.gpu.tile import Tile
-from tests.random_graphs import random_graph, random_images
+from tests.random_graphs import bounds, random_graph, random_images
 
 SEEDS = st.integers(0, 2**20)
-CODES = st.sampled_from(["unary", "graded", "unsigned", "burst2"])
+NEURONS = st.sampled_from(["unary", "graded", "unsigned", "burst2"])
 SCHEDULES = st.builds(
     Schedule,
     window=st.integers(1, 4),
@@ -70,27 +70,27 @@ def compare(graph: SpikingGraph, emitted: np.ndarray, steps: int | None, record:
 
 
 @settings(max_examples=40)
-@given(SEEDS, CODES, SCHEDULES, st.booleans())
-def test_every_integer_of_settled_runs(seed: int, code: str, schedule: Schedule, balance: bool):
-    graph = replace(random_graph(seed, code=code, balance=balance), schedule=schedule)
+@given(SEEDS, NEURONS, SCHEDULES, st.booleans())
+def test_every_integer_of_settled_runs(seed: int, neurons: str, schedule: Schedule, balance: bool):
+    graph = replace(random_graph(seed, neurons=neurons, balance=balance), schedule=schedule)
     emitted = graph.input.encode(random_images(graph, seed, 3))
     compare(graph, emitted, None, names_of(graph))
 
 
 @settings(max_examples=30)
-@given(SEEDS, CODES, SCHEDULES, st.booleans(), st.integers(1, 15))
+@given(SEEDS, NEURONS, SCHEDULES, st.booleans(), st.integers(1, 15))
 def test_every_integer_of_runs_cut_short_or_drawn_out(
-    seed: int, code: str, schedule: Schedule, balance: bool, steps: int
+    seed: int, neurons: str, schedule: Schedule, balance: bool, steps: int
 ):
-    graph = replace(random_graph(seed, code=code, balance=balance), schedule=schedule)
+    graph = replace(random_graph(seed, neurons=neurons, balance=balance), schedule=schedule)
     compare(graph, graph.input.encode(random_images(graph, seed, 2)), steps, names_of(graph))
     compare(graph, graph.input.encode(random_images(graph, seed, 2)), 60, [])
 
 
 @settings(max_examples=15)
-@given(SEEDS, CODES)
-def test_tiles_do_not_change_results(seed: int, code: str):
-    graph = random_graph(seed, code=code)
+@given(SEEDS, NEURONS)
+def test_tiles_do_not_change_results(seed: int, neurons: str):
+    graph = random_graph(seed, neurons=neurons)
     emitted = graph.input.encode(random_images(graph, seed, 5))
     names = names_of(graph)
     whole = GpuEngine(graph, device="cpu")
@@ -162,7 +162,7 @@ def test_what_the_engine_refuses(monkeypatch: pytest.MonkeyPatch):
         GpuEngine(graph)
 
 
-def one_neuron(code: str, **options: int) -> SpikingGraph:
+def one_neuron(neurons: str, **options: int) -> SpikingGraph:
     source = Input(name="image", shape=(1, 1, 1), step=1.0, low=0, high=9, offset=np.zeros(1, int), scale=1.0)
     arm = Identity(
         name="arm", inputs=("image",), shape=(1, 1, 1), weight=np.array([3]), exponent=np.zeros(1, int), delay=4
@@ -170,35 +170,27 @@ def one_neuron(code: str, **options: int) -> SpikingGraph:
     population = Population(
         name="pop", inputs=("arm",), shape=(1, 1, 1), threshold=np.array([2]),
         bias=np.array([options.get("bias", 0)]), initial=np.array([options.get("initial", 1)]),
-        input_scale=np.ones(1), ceiling=options.get("ceiling", 30), floor=-4, code=code, scale=1.0,
+        input_scale=np.ones(1), ceiling=options.get("ceiling", 30), floor=-4, scale=1.0,
+        **bounds(neurons, -4, options.get("ceiling", 30)),
     )  # fmt: skip
     return SpikingGraph((source, arm, population), ("pop",))
 
 
 @pytest.mark.parametrize("initial", [-7, 0, 1, 9])
-@pytest.mark.parametrize("code", ["unary", "graded"])
-def test_neurons_that_fire_before_anything_arrives(code: str, initial: int):
-    graph = one_neuron(code, initial=initial, bias=5)
+@pytest.mark.parametrize("neurons", ["unary", "graded"])
+def test_neurons_that_fire_before_anything_arrives(neurons: str, initial: int):
+    graph = one_neuron(neurons, initial=initial, bias=5)
     for value in (0, 4):
         for steps in (None, 3, 9):
             compare(graph, np.full((1, 1, 1, 1), value), steps, ["pop"])
 
 
-def test_an_emission_rule_that_only_numpy_knows(monkeypatch: pytest.MonkeyPatch):
-    def burst(potential, count, threshold, floor, ceiling):
-        return np.clip(EMISSIONS["graded"](potential, count, threshold, floor, ceiling), -2, 2)
-
-    monkeypatch.setitem(EMISSIONS, "burst", burst)
-    compare(one_neuron("burst"), np.full((2, 1, 1, 1), 7), None, ["pop"])
-    graph = random_graph(11, code="burst")
-    compare(graph, graph.input.encode(random_images(graph, 11, 2)), None, names_of(graph))
-
-
-@pytest.mark.parametrize("code", sorted(neurons.TORCH_EMISSIONS))
-def test_emission_rules_equal_their_definition(code: str):
+@pytest.mark.parametrize("limits", [(-1, 1), (0, 1), (-17, 17), (-2, 5)])
+def test_neurons_follow_the_rule(limits: tuple[int, int]):
     v, c, theta = random_states()
-    result = neurons.TORCH_EMISSIONS[code](*(torch.from_numpy(x) for x in (v, c, theta)), -2, 15)
-    assert np.array_equal(result.numpy(), EMISSIONS[code](v, c, theta, -2, 15))
+    tensors = [torch.from_numpy(x) for x in (v, c, theta)]
+    cell = neurons.Cell(tensors[2], tensors[2], -2, 15, *limits, (64,), 0, torch.int32, False)
+    assert np.array_equal(cell.emit(tensors[0], tensors[1]).numpy(), emit(v, c, theta, -2, 15, *limits))
 
 
 def random_states() -> tuple[np.ndarray, np.ndarray, np.ndarray]:

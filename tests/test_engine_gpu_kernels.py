@@ -31,9 +31,10 @@ from fastsnn_deploy.graph import (
     Schedule,
     SpikingGraph,
 )
-from fastsnn_deploy.graph.neurons import EMISSIONS
-from fastsnn_deploy.simulators.gpu import GpuEngine, engine, kernels, neurons
-from tests.random_graphs import random_graph, random_images
+from fastsnn_deploy.graph.neurons import emit
+from fastsnn_deploy.simulators.gpu import GpuEngine, engine, kernels
+from fastsnn_deploy.simulators.gpu import neurons as gpu_neurons
+from tests.random_graphs import bounds, random_graph, random_images
 from tests.test_engine_gpu import compare, names_of, random_states
 
 
@@ -42,36 +43,40 @@ def test_kernels_in_the_interpreter():
     assert in_process("check_kernels", {"TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}) == "equal\n"
 
 
+KINDS = {True: "unary", False: "graded"}
+"""Names of the two forms of the rule, by `Cell.single`."""
+
+
 def check_kernels() -> None:
     """Run by `test_kernels_in_the_interpreter`: graphs that use every path of both kernels, and random ones."""
     used: Counter[str] = Counter()
     advance, advance_conv = kernels.Kernels.advance, kernels.Kernels.advance_conv
 
     def counted(self, cell, state, drive, spikes):
-        used["settling" if drive is None else f"synaptic input {cell.code}"] += 1
+        used["settling" if drive is None else f"synaptic_input {KINDS[cell.single]}"] += 1
         return advance(self, cell, state, drive, spikes)
 
     def counted_conv(self, conv, cell, state, arriving, first, drive, spikes, beside=None):
-        used.update([f"conv {cell.code}", f"{conv.digits} digits", f"spikes {spikes.dtype}"])
+        used.update([f"conv {KINDS[cell.single]}", f"{conv.digits} digits", f"spikes {spikes.dtype}"])
         used.update(["more synaptic input"] * (drive.synaptic_input is not None) + ["identity"] * (beside is not None))
         return advance_conv(self, conv, cell, state, arriving, first, drive, spikes, beside)
 
     kernels.Kernels.advance, kernels.Kernels.advance_conv = counted, counted_conv
-    for code in ("unary", "graded"):
-        for graph in (every_path(code, 15), every_path(code, 200)):
+    for neurons in ("unary", "graded"):
+        for graph in (every_path(neurons, 15), every_path(neurons, 200)):
             emitted = graph.input.encode(random_images(graph, 1, 3))
             for steps in (None, 6):
                 compare(graph, emitted, steps, [])
             compare(graph, emitted, None, names_of(graph))
             compare(replace(graph, schedule=replace(graph.schedule, stop="window")), emitted, None, [])
         for seed in range(5):
-            graph = random_graph(seed, blocks=3, max_size=5, code=code, balance=bool(seed % 2))
+            graph = random_graph(seed, blocks=3, max_size=5, neurons=neurons, balance=bool(seed % 2))
             compare(graph, graph.input.encode(random_images(graph, seed)), None if seed % 2 else 7, [])
     loaded = kernels.load_kernels(torch.device("cpu"))
     assert loaded is not None
-    for code in loaded.source.EMISSION_KERNELS:
-        check_emission(loaded, code)
-    wanted = {f"{kind} {code}" for kind in ("conv", "synaptic_input") for code in ("unary", "graded")}
+    for limits in ((-1, 1), (0, 1), (-17, 17), (-2, 5)):
+        check_emission(loaded, limits)
+    wanted = {f"{kind} {neurons}" for kind in ("conv", "synaptic_input") for neurons in ("unary", "graded")}
     wanted |= {
         "settling",
         "1 digits",
@@ -85,21 +90,21 @@ def check_kernels() -> None:
     print("equal")
 
 
-def check_emission(loaded: kernels.Kernels, code: str) -> None:
+def check_emission(loaded: kernels.Kernels, limits: tuple[int, int]) -> None:
     """One step of the neuron kernel from random states against the rule's definition."""
     v, c, theta = random_states()
     tensors = [torch.from_numpy(x.copy()) for x in (v, c, theta)]
-    cell = neurons.Cell(code, tensors[2], tensors[2], -2, 15, (64,), 0, torch.int32, False)
+    cell = gpu_neurons.Cell(tensors[2], tensors[2], -2, 15, *limits, (64,), 0, torch.int32, False)
     sent = torch.empty((1, *v.shape), dtype=torch.int32)
-    pending = loaded.advance(cell, neurons.State(tensors[0], tensors[1]), None, sent)
-    expected = EMISSIONS[code](v, c, theta, -2, 15)
-    assert np.array_equal(sent[0].numpy(), expected), code
-    assert np.array_equal(tensors[0].numpy(), v - theta * expected), code
-    assert np.array_equal(tensors[1].numpy(), c + expected), code
-    assert pending == EMISSIONS[code](v - theta * expected, c + expected, theta, -2, 15).any(), code
+    pending = loaded.advance(cell, gpu_neurons.State(tensors[0], tensors[1]), None, sent)
+    expected = emit(v, c, theta, -2, 15, *limits)
+    assert np.array_equal(sent[0].numpy(), expected), limits
+    assert np.array_equal(tensors[0].numpy(), v - theta * expected), limits
+    assert np.array_equal(tensors[1].numpy(), c + expected), limits
+    assert pending == emit(v - theta * expected, c + expected, theta, -2, 15, *limits).any(), limits
 
 
-def every_path(code: str, ceiling: int) -> SpikingGraph:
+def every_path(neurons: str, ceiling: int) -> SpikingGraph:
     """8-bit signed pixels; a strided convolution; a residual with identity and a second convolution; a readout."""
     rng = np.random.default_rng(ceiling)
     none = np.zeros(40, dtype=int)
@@ -113,7 +118,8 @@ def every_path(code: str, ceiling: int) -> SpikingGraph:
         threshold = rng.integers(30, 300, shape[0])
         return Population(
             name=name, inputs=inputs, shape=shape, threshold=threshold, bias=rng.integers(-99, 99, shape[0]),
-            initial=threshold // 2, input_scale=np.ones(shape[0]), ceiling=ceiling, code=code, scale=1.0,
+            initial=threshold // 2, input_scale=np.ones(shape[0]), ceiling=ceiling, scale=1.0,
+            **bounds(neurons, 0, ceiling),
         )  # fmt: skip
 
     nodes = (
@@ -192,12 +198,14 @@ def check_compilation() -> None:
     from fastsnn_deploy.simulators.gpu import triton_source
 
     neuron, conv = CompiledOnly(triton_source.advance_neurons), CompiledOnly(triton_source.advance_conv)
-    source = SimpleNamespace(EMISSION_KERNELS=triton_source.EMISSION_KERNELS, advance_neurons=neuron, advance_conv=conv)
+    source = SimpleNamespace(
+        single=triton_source.single, general=triton_source.general, advance_neurons=neuron, advance_conv=conv
+    )
     engine.load_kernels = lambda device: kernels.Kernels(source)
     counts = []
     for images in (1, 16, 17):
-        for code, ceiling in (("unary", 15), ("graded", 200)):
-            graph = every_path(code, ceiling)
+        for neurons, ceiling in (("unary", 15), ("graded", 200)):
+            graph = every_path(neurons, ceiling)
             GpuEngine(graph, device="cpu").run(graph.input.encode(random_images(graph, 1, images)), 6)
         counts.append(len(conv.built))
     assert counts[0] >= 6, counts

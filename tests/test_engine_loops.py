@@ -17,6 +17,7 @@ from fastsnn_deploy.simulators.cpu import products as ways
 from fastsnn_deploy.simulators.cpu.assembly import available
 from fastsnn_deploy.simulators.cpu.plan import as_map
 from fastsnn_deploy.simulators.cpu.products import Shape, products
+from tests.random_graphs import bounds
 from tests.test_engine import assert_equal_runs, recorded_nodes
 
 SIDES = st.integers(1, 7)
@@ -54,7 +55,7 @@ def test_all_ways_to_multiply_give_the_same_synaptic_input(
 
 
 def wide_graph(
-    seed: int, channels: tuple[int, int, int], size: tuple[int, int], schedule: Schedule, *, code: str = "unary",
+    seed: int, channels: tuple[int, int, int], size: tuple[int, int], schedule: Schedule, *, neurons: str = "unary",
     padding: int = 1, shortcut: bool = False, ceiling: int = 3, weight: int = 7,
 ) -> SpikingGraph:  # fmt: skip
     """Two 3x3 convolutions on maps, the second as wide as Winograd's needs it to be, if wanted with a shortcut."""
@@ -77,7 +78,8 @@ def wide_graph(
     populations = [
         Population(
             name=name, inputs=arms, shape=shape, threshold=theta, bias=rng.integers(-90, 90, len(theta)),
-            initial=theta // 2, input_scale=np.ones(len(theta)), ceiling=ceiling, scale=1.0, code=code,
+            initial=theta // 2, input_scale=np.ones(len(theta)), ceiling=ceiling, scale=1.0,
+            **bounds(neurons, 0, ceiling),
         )
         for name, arms, shape, theta in (
             ("a", ("first",), first.shape, thresholds[0]),
@@ -112,13 +114,13 @@ def equal(graph: SpikingGraph, images: int, seed: int = 0, **options: object) ->
     st.booleans(), st.integers(1, 5), st.sampled_from([-1.0, 0.01, 0.3]),
 )  # fmt: skip
 def test_wide_maps_equal_the_reference(
-    seed: int, schedule: Schedule, size: tuple[int, int], outputs: int, padding: int, code: str, shortcut: bool,
+    seed: int, schedule: Schedule, size: tuple[int, int], outputs: int, padding: int, neurons: str, shortcut: bool,
     images: int, density: float,
 ):  # fmt: skip
     if shortcut:
         outputs, padding = 64, 1
     channels = (1 + seed % 5, 64, outputs)
-    graph = wide_graph(seed, channels, size, schedule, code=code, padding=padding, shortcut=shortcut)
+    graph = wide_graph(seed, channels, size, schedule, neurons=neurons, padding=padding, shortcut=shortcut)
     equal(graph, images, seed, density=density)
 
 

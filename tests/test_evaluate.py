@@ -23,9 +23,10 @@ from fastsnn_deploy.analysis.evaluation_counts import counts_of
 from fastsnn_deploy.analysis.serialise import pack, unpack
 from fastsnn_deploy.errors import InputError
 from fastsnn_deploy.formats import netx
-from fastsnn_deploy.graph import Input, Linear, MaxPool2d, Readout, SpikingGraph, with_code
+from fastsnn_deploy.graph import Input, Linear, MaxPool2d, Readout, SpikingGraph
 from fastsnn_deploy.graph.integer_network import evaluate as integer_network
 from fastsnn_deploy.graph.integer_network import logits
+from fastsnn_deploy.passes.spike_bounds import with_neurons
 from fastsnn_deploy.quantize import load
 from fastsnn_deploy.simulators import open_engine
 from fastsnn_deploy.simulators.integer import integer_logits, integer_outputs
@@ -39,12 +40,12 @@ MANIFEST = json.loads((NET.parent / "manifest.json").read_text())[NET.name]
 KS = (1, 2, 5)
 
 seeds = st.integers(0, 10_000)
-codes = st.sampled_from(["unary", "graded"])
+presets = st.sampled_from(["unary", "graded"])
 
 
-def drawn(seed: int, code: str = "unary") -> SpikingGraph:
+def drawn(seed: int, neurons: str = "unary") -> SpikingGraph:
     """A random graph in which every window of a max pool holds a position of its map: others have no maximum."""
-    graph = random_graph(seed, blocks=3, code=code, max_size=6)
+    graph = random_graph(seed, blocks=3, neurons=neurons, max_size=6)
     for node in graph.nodes:
         if isinstance(node, MaxPool2d):
             assume(node.apply(np.zeros((1, *graph[node.inputs[0]].shape), dtype=np.int64)).min() == 0)
@@ -93,9 +94,9 @@ def same(a: Evaluation, b: Evaluation) -> bool:
 
 
 @settings(max_examples=25)
-@given(seed=seeds, code=codes, fixed=st.sampled_from([None, 1, 6]))
-def test_equals_each_image_alone_for_any_batch(seed: int, code: str, fixed: int | None):
-    graph = drawn(seed, code)
+@given(seed=seeds, neurons=presets, fixed=st.sampled_from([None, 1, 6]))
+def test_equals_each_image_alone_for_any_batch(seed: int, neurons: str, fixed: int | None):
+    graph = drawn(seed, neurons)
     levels, labels = drawn_data(graph, seed)
     expected = plain(graph, levels, labels, fixed)
     whole = run_it(graph, levels, labels, steps=fixed, batch=5)
@@ -115,9 +116,9 @@ def test_equals_each_image_alone_for_any_batch(seed: int, code: str, fixed: int 
 
 
 @settings(max_examples=25)
-@given(seed=seeds, code=codes, fixed=st.sampled_from([None, 2, 30]))
-def test_operations_equal_the_profile(seed: int, code: str, fixed: int | None):
-    graph = drawn(seed, code)
+@given(seed=seeds, neurons=presets, fixed=st.sampled_from([None, 2, 30]))
+def test_operations_equal_the_profile(seed: int, neurons: str, fixed: int | None):
+    graph = drawn(seed, neurons)
     levels, labels = drawn_data(graph, seed)
     run = simulate(graph, graph.input.encode(levels), fixed)
     counts = count(graph, run, every_step=fixed is not None)
@@ -132,9 +133,9 @@ def test_operations_equal_the_profile(seed: int, code: str, fixed: int | None):
 
 
 @settings(max_examples=25)
-@given(seed=seeds, code=codes)
-def test_counts_are_those_of_the_profile(seed: int, code: str):
-    graph = drawn(seed, code)
+@given(seed=seeds, neurons=presets)
+def test_counts_are_those_of_the_profile(seed: int, neurons: str):
+    graph = drawn(seed, neurons)
     levels, labels = drawn_data(graph, seed)
     expected = count(graph, simulate(graph, graph.input.encode(levels)))
     assert counts_of(run_it(graph, levels, labels, batch=2)) == expected
@@ -267,7 +268,7 @@ def test_wrong_arguments():
         ({"steps": 0}, "steps is 0"),
         ({"topk": (0,)}, "topk is 0"),
         ({"engine": "abacus"}, "abacus"),
-        ({"engine": open_engine(with_code(graph, "graded"), "reference")}, "another graph"),
+        ({"engine": open_engine(with_neurons(graph, "graded"), "reference")}, "another graph"),
     ]
     for wrong, message in cases:
         options = {"labels": labels, "engine": "reference", **wrong}

@@ -29,7 +29,7 @@ def test_examples_are_those_of_the_manifest(name: str):
     assert hashlib.sha256(path.read_bytes()).hexdigest() == MANIFEST[name]["sha256"]
     graph = netx.read(path)
     assert graph.metadata["recipe"] == MANIFEST[name]["recipe"]
-    assert {population.code for population in graph.populations} == {MANIFEST[name]["code"]}
+    assert {population.neurons for population in graph.populations} == {MANIFEST[name]["neurons"]}
     assert MANIFEST[name]["verified_on_lava"]["integers_differing"] == 0
 
 

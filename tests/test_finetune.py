@@ -68,9 +68,9 @@ def different(a: Checkpoint, b: Checkpoint) -> set[str]:
     return {name for name in first if not torch.equal(first[name], second[name])}
 
 
-def distance(source: Checkpoint, tuned: Checkpoint, data: Images, code: str) -> float:
+def distance(source: Checkpoint, tuned: Checkpoint, data: Images, neurons: str) -> float:
     """Mean squared error of the last layer's counts after the window to the activation of `source`, on other images."""
-    quantised, graph = canonicalise(source.model).eval(), published_graph(tuned, code)
+    quantised, graph = canonicalise(source.model).eval(), published_graph(tuned, neurons)
     layer = find_layers(quantised, graph)[-1]
     target = activation(quantised, layer, data.raw(slice(600, 800)))
     emitted = graph.input.encode(data.levels[600:800].numpy())
@@ -83,7 +83,7 @@ def distance(source: Checkpoint, tuned: Checkpoint, data: Images, code: str) -> 
 def test_the_published_schedule(checkpoint: Checkpoint, data: Images):
     graph = published_graph(checkpoint, "unsigned")
     assert graph.schedule == Schedule(window=3, input="spread", bias="spread", stop="window")
-    assert {node.code for node in graph.populations} == {"unsigned"}
+    assert {node.neurons for node in graph.populations} == {"unsigned"}
     levels = data.levels[:20].numpy()
     # the integer network does not know about time
     np.testing.assert_array_equal(integer_outputs(graph, levels), integer_outputs(convert(checkpoint), levels))
@@ -108,7 +108,7 @@ def test_a_layer_on_settled_counts_is_the_activation(seed: int):
 
 
 def test_a_layer_learns(checkpoint: Checkpoint, data: Images):
-    wanted = Settings(images=500, held_out=10, code="unsigned", force=True, learning_rate=0.02)
+    wanted = Settings(images=500, held_out=10, neurons="unsigned", force=True, learning_rate=0.02)
     losses, distances = [], [distance(checkpoint, checkpoint, data, "unsigned")]
     for epochs in (1, 3):
         tuner = finetuner(checkpoint, data, dataclasses.replace(wanted, epochs=epochs))
@@ -120,11 +120,11 @@ def test_a_layer_learns(checkpoint: Checkpoint, data: Images):
     assert distances[2] < distances[1] < distances[0]
 
 
-@pytest.mark.parametrize("code", ["unary", "unsigned"])
-def test_changes_stay_only_where_they_help(checkpoint: Checkpoint, data: Images, code: str):
+@pytest.mark.parametrize("neurons", ["unary", "unsigned"])
+def test_changes_stay_only_where_they_help(checkpoint: Checkpoint, data: Images, neurons: str):
     before = copy.deepcopy(state_of(checkpoint))
     lines: list[str] = []
-    tuner = finetuner(checkpoint, data, dataclasses.replace(FEW, code=code), log=lines.append)
+    tuner = finetuner(checkpoint, data, dataclasses.replace(FEW, neurons=neurons), log=lines.append)
     tuned = tuner.run()
     report = tuned.metadata["finetune"]
     records = [LayerRecord(**record) for record in report["layers"]]
@@ -135,7 +135,7 @@ def test_changes_stay_only_where_they_help(checkpoint: Checkpoint, data: Images,
         assert record.kept == (record.correct > best)
         best = max(best, record.correct)
     assert report["held_out_correct_after"] == best >= report["held_out_correct_before"]
-    graph = published_graph(tuned, code)
+    graph = published_graph(tuned, neurons)
     levels, labels = data.levels[tuner.held_out].numpy(), data.labels[tuner.held_out].numpy()
     assert evaluate(graph, levels, labels, engine="cpu").topk[0].correct == best
     # nothing else has changed: no statistics, no thresholds, no first or last layer, nothing undone
@@ -227,8 +227,8 @@ def test_wrong_settings(checkpoint: Checkpoint, data: Images):
             Settings(learning_rate=rate)
     with pytest.raises(InputError, match="has 1437 training images; 1000 to learn from and 438 held out are 1438"):
         Finetuner(checkpoint, data, Settings(images=1000, held_out=438))
-    with pytest.raises(InputError, match="code"):
-        Finetuner(checkpoint, data, dataclasses.replace(FEW, code="loud"))
+    with pytest.raises(InputError, match="neurons"):
+        Finetuner(checkpoint, data, dataclasses.replace(FEW, neurons="loud"))
 
 
 def test_a_network_without_inner_layers(data: Images):
@@ -295,7 +295,7 @@ def test_wrong_states(checkpoint: Checkpoint, data: Images, tmp_path: Path):
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Any]:
-    """Run `fastsnn-deploy finetune` in `tmp_path`, inside this process: (exit code, stdout, stderr)."""
+    """Run `fastsnn-deploy finetune` in `tmp_path`, inside this process: (exit neurons, stdout, stderr)."""
     monkeypatch.chdir(tmp_path)
 
     def run_command(*arguments: object) -> tuple[int, str, str]:
@@ -312,8 +312,8 @@ SMALL = ("--images", 100, "--held-out", 100, "--batch", 25, "--learning-rate", 0
 
 
 def test_the_command(run, checkpoint_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    code, printed, log = run(checkpoint_file, "-o", "new/tuned.pt", *SMALL, "--json")
-    assert code == 0, log
+    neurons, printed, log = run(checkpoint_file, "-o", "new/tuned.pt", *SMALL, "--json")
+    assert neurons == 0, log
     report = json.loads(printed)
     assert report["checkpoint"] == "new/tuned.pt"
     assert report["settings"]["images"] == 100
@@ -335,11 +335,11 @@ def test_the_command(run, checkpoint_file: Path, tmp_path: Path, monkeypatch: py
 
     with monkeypatch.context() as patch:
         patch.setattr(torch.optim.SGD, "step", interrupting)
-        code, printed, log = run(checkpoint_file, *SMALL, "--json")
-    assert (code, printed) == (130, "")
+        neurons, printed, log = run(checkpoint_file, *SMALL, "--json")
+    assert (neurons, printed) == (130, "")
     assert "tuned.pt.resume: go on with --resume" in " ".join(log.split())
-    code, printed, log = run(checkpoint_file, *SMALL, "--resume")
-    assert code == 0, log
+    neurons, printed, log = run(checkpoint_file, *SMALL, "--resume")
+    assert neurons == 0, log
     assert f"{sum(layer['kept'] for layer in report['layers'])} of 4 layers changed" in printed
     assert different(load(tmp_path / "tuned.pt"), tuned) == set()
     assert not (tmp_path / "tuned.pt.resume").exists()
@@ -358,8 +358,8 @@ def test_the_command_with_wrong_input(run, checkpoint: Checkpoint, checkpoint_fi
         ((unnamed,), "Name it with --data"),
     ]
     for arguments, message in cases:
-        code, printed, log = run(*arguments)
-        assert (code, printed) == (2, ""), arguments
+        neurons, printed, log = run(*arguments)
+        assert (neurons, printed) == (2, ""), arguments
         assert message in " ".join(log.split())
         assert "Traceback" not in log
         assert list(tmp_path.iterdir()) == []

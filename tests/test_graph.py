@@ -24,14 +24,15 @@ from fastsnn_deploy.graph import (
     Population,
     Readout,
     SpikingGraph,
-    balanced,
     edge_delays,
     load,
     save,
 )
-from fastsnn_deploy.graph.arithmetic import exact_matmul, quantise, round_half_up, spread
+from fastsnn_deploy.graph.arithmetic import exact_matmul, quantise, round_half_up
 from fastsnn_deploy.graph.integer_network import evaluate
 from fastsnn_deploy.graph.ranges import STATE_MAX, ranges
+from fastsnn_deploy.graph.schedule import Injection
+from fastsnn_deploy.passes.balance import balanced
 from fastsnn_deploy.simulators.reference import simulate
 from tests.random_graphs import random_graph, random_images
 
@@ -67,7 +68,7 @@ def small_graph(**changes: dict) -> SpikingGraph:
         ("pop", {"threshold": np.array([8, 2**40])}, "threshold must hold integers of 32 signed bits"),
         ("pop", {"ceiling": 0}, "count bounds [0, 0]"),
         ("pop", {"floor": 1}, "count bounds [1, 3]"),
-        ("pop", {"code": "morse"}, "code 'morse'"),
+        ("pop", {"max_spike": 0}, "spike bounds [-1, 0]"),
         ("pop", {"scale": float("nan")}, "scales must be positive"),
         ("pop", {"shape": (2, 3, 2)}, "has shape (2, 3, 2), but its inputs make (2, 2, 3)"),
         ("pop", {"inputs": ()}, "reads nothing"),
@@ -96,7 +97,7 @@ def test_each_broken_rule_is_named(name: str, change: dict, message: str):
 
 def test_all_problems_of_a_group_are_listed():
     with pytest.raises(GraphError) as caught:
-        small_graph(pop={"threshold": np.array([-3, 5]), "code": "morse"}, conv={"exponent": np.array([99, 0])})
+        small_graph(pop={"threshold": np.array([-3, 5]), "max_spike": 0}, conv={"exponent": np.array([99, 0])})
     assert len(caught.value.problems) == 3
 
 
@@ -175,7 +176,7 @@ def test_balanced_arms_arrive_together_and_nothing_else_changes(seed: int):
 
 @given(SEEDS)
 def test_file_round_trip_is_equal(tmp_path_factory: pytest.TempPathFactory, seed: int):
-    graph = random_graph(seed, code="graded" if seed % 2 else "unary")
+    graph = random_graph(seed, neurons="graded" if seed % 2 else "unary")
     path = tmp_path_factory.mktemp("graph") / "graph.safetensors"
     save(graph, path)
     assert load(path) == graph
@@ -186,7 +187,7 @@ def test_unequal_graphs_are_unequal():
     graph = small_graph()
     assert graph == small_graph()
     assert graph != small_graph(pop={"threshold": np.array([8, 9])})
-    assert graph != small_graph(pop={"code": "graded"})
+    assert graph != small_graph(pop={"min_spike": -3, "max_spike": 3})
     assert graph != replace(graph, metadata={"a": "b"})
 
 
@@ -274,7 +275,7 @@ def test_rounding_is_half_up():
 
 @given(st.integers(-(10**6), 10**6), st.integers(1, 40))
 def test_spread_adds_up_evenly(total: int, window: int):
-    parts = [int(spread(np.int64(total), step, window)) for step in range(-1, window + 1)]
+    parts = [int(Injection(window, window).share(np.int64(total), step)) for step in range(-1, window + 1)]
     assert sum(parts) == total
     assert parts[0] == parts[-1] == 0
     assert max(parts[1:-1]) - min(parts[1:-1]) <= 1

@@ -33,11 +33,11 @@ from fastsnn_deploy.graph import (
     SpikingGraph,
     SumPool2d,
     Upsample,
-    balanced,
 )
 from fastsnn_deploy.graph.run import Run
+from fastsnn_deploy.passes.balance import balanced
 from fastsnn_deploy.simulators.reference import simulate
-from tests.random_graphs import random_graph, random_images
+from tests.random_graphs import bounds, random_graph, random_images
 
 ROOT = Path(__file__).parent.parent
 TIMEOUT = 60.0
@@ -68,6 +68,8 @@ def assert_same(run: Run, reference: Run) -> None:
 
 def population(name: str, *inputs: str, shape: tuple[int, ...], threshold: int = 250, **fields) -> Population:
     channels = shape[0]
+    fields = {"ceiling": 7, "floor": 0, "scale": 0.5} | fields
+    fields |= bounds(fields.pop("neurons", "unary"), fields["floor"], fields["ceiling"])
     return Population(
         name=name,
         inputs=inputs,
@@ -76,11 +78,11 @@ def population(name: str, *inputs: str, shape: tuple[int, ...], threshold: int =
         bias=np.arange(channels) * 9 - 11,
         initial=np.arange(threshold, threshold + channels) // 2,
         input_scale=np.ones(channels),
-        **{"ceiling": 7, "scale": 0.5} | fields,
+        **fields,
     )
 
 
-def everything(code: str, *, balance: bool = True) -> SpikingGraph:
+def everything(neurons: str, *, balance: bool = True) -> SpikingGraph:
     """Every node type in one network, H != W, a residual, a concat that is flattened and pooled, mixed exponents."""
     rng = np.random.default_rng(5)
 
@@ -122,14 +124,17 @@ def everything(code: str, *, balance: bool = True) -> SpikingGraph:
         Linear(name="empty", inputs=("pop7",), shape=(5,), weight=np.zeros((5, 5)), exponent=zeros(5)),
         Readout(name="out", inputs=("relay", "empty"), shape=(5,), bias=np.arange(5) - 2, scale=np.ones(5)),
     )  # fmt: skip
-    nodes = tuple(replace(node, code=code) if isinstance(node, Population) else node for node in nodes)
+    nodes = tuple(
+        replace(node, **bounds(neurons, node.floor, node.ceiling)) if isinstance(node, Population) else node
+        for node in nodes
+    )
     graph = SpikingGraph(nodes=nodes, outputs=("out", "pop7"), schedule=Schedule(window=5, input="spread"))
     return balanced(graph) if balance else graph
 
 
-@pytest.mark.parametrize(("code", "balance"), [("unary", True), ("graded", False)])
-def test_every_node_type_gives_the_reference_integers(code: str, balance: bool) -> None:
-    graph = everything(code, balance=balance)
+@pytest.mark.parametrize(("neurons", "balance"), [("unary", True), ("graded", False)])
+def test_every_node_type_gives_the_reference_integers(neurons: str, balance: bool) -> None:
+    graph = everything(neurons, balance=balance)
     assert timing.pipelines(graph) == balance
     emitted = graph.input.encode(random_images(graph, 1, 3))
     reference = simulate(graph, emitted)
@@ -141,7 +146,7 @@ def test_every_node_type_gives_the_reference_integers(code: str, balance: bool) 
 @pytest.mark.parametrize("seed", [12, 37, 101, 204, 333, 407, 510, 627, 711, 862])
 def test_random_graphs_give_the_reference_integers(seed: int) -> None:
     """Balanced and unbalanced, both codes, every schedule; stopped before they settle, so nothing may leak."""
-    graph = random_graph(seed, code=("unary", "graded")[seed % 2], balance=bool(seed % 3))
+    graph = random_graph(seed, neurons=("unary", "graded")[seed % 2], balance=bool(seed % 3))
     emitted = graph.input.encode(random_images(graph, seed, 3))
     steps = max(1, int(simulate(graph, emitted).settle_steps.max()) - 2)
     assert_same(lava.run(graph, emitted, steps, timeout=TIMEOUT), simulate(graph, emitted, steps))
@@ -169,9 +174,9 @@ def test_synaptic_input_beyond_24_bits_in_one_step_is_exact(models: str) -> None
         Input(name="image", **fields, step=1.0, low=0, high=15, offset=no, scale=1.0),
         Conv2d(name="up", inputs=("image",), **fields, weight=one, exponent=no),
         Conv2d(name="down", inputs=("image",), **fields, weight=-2 * one, exponent=no, delay=2),
-        population("swing", "up", "down", **fields, floor=-15, ceiling=15, code="graded", threshold=1),
+        population("swing", "up", "down", **fields, floor=-15, ceiling=15, neurons="graded", threshold=1),
         Conv2d(name="large", inputs=("swing",), **fields, weight=127 * one, exponent=no + 12),
-        population("out", "large", **fields, floor=-15, ceiling=15, code="graded", threshold=1000),
+        population("out", "large", **fields, floor=-15, ceiling=15, neurons="graded", threshold=1000),
     )
     nodes = tuple(replace(n, bias=no, initial=no) if isinstance(n, Population) else n for n in nodes)
     graph = SpikingGraph(nodes=nodes, outputs=("out",))
@@ -207,7 +212,7 @@ def test_wide_depthwise_convolutions_and_what_the_stock_model_cannot_do() -> Non
         Input(name="image", shape=(channels, 3, 2), step=1.0, low=0, high=9, offset=np.zeros(channels), scale=1.0),
         SumPool2d(name="sum", inputs=("image",), shape=(channels, 2, 1), weight=weight, exponent=np.zeros(channels),
                   kernel=(2, 2), stride=(1, 1)),
-        population("out", "sum", shape=(channels, 2, 1), code="graded"),
+        population("out", "sum", shape=(channels, 2, 1), neurons="graded"),
     )  # fmt: skip
     graph = SpikingGraph(nodes=nodes, outputs=("out",))
     emitted = graph.input.encode(random_images(graph, 0, 1))

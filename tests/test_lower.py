@@ -32,10 +32,10 @@ from fastsnn_deploy.graph import (
     SpikingGraph,
     Synapse,
     edge_delays,
-    with_code,
 )
 from fastsnn_deploy.graph.arithmetic import per_channel, quantise
 from fastsnn_deploy.graph.integer_network import evaluate, logits, route
+from fastsnn_deploy.passes.spike_bounds import with_neurons
 from fastsnn_deploy.quantize import load, prepare
 from fastsnn_deploy.quantize.layers import PadChannels, QuantActivation, QuantConv2d, QuantInput, QuantLinear
 from fastsnn_deploy.simulators.reference import simulate
@@ -115,14 +115,14 @@ def test_random_quantiseds_lower_exactly(seed: int):
 @settings(max_examples=10)
 @given(
     seed=st.integers(0, 2**32 - 1),
-    code=st.sampled_from(["unary", "graded"]),
+    neurons=st.sampled_from(["unary", "graded"]),
     arrival=st.sampled_from(["once", "spread"]),
     bias=st.sampled_from(["wave", "spread", "initial"]),
     balance=st.booleans(),
 )
-def test_lowered_graphs_settle_to_their_integers(seed: int, code: str, arrival: str, bias: str, balance: bool):
+def test_lowered_graphs_settle_to_their_integers(seed: int, neurons: str, arrival: str, bias: str, balance: bool):
     network, shape, images = random_network(seed, blocks=2)
-    graph = lowered(network, shape, code=code, input_schedule=arrival, bias_schedule=bias, balance=balance)
+    graph = lowered(network, shape, neurons=neurons, input_schedule=arrival, bias_schedule=bias, balance=balance)
     assume(sum(node.ceiling - node.floor for node in graph.populations) < 500)
     emitted = graph.input.encode(images[:2])
     values, run = evaluate(graph, emitted), simulate(graph, emitted)
@@ -339,21 +339,21 @@ def test_the_quantised_is_left_as_it_was():
 
 
 def test_codes_and_schedules_are_passed_on():
-    graph = lowered(Shared(), code="graded", input_schedule="spread", bias_schedule="initial")
-    assert {node.code for node in graph.populations} == {"graded"}
+    graph = lowered(Shared(), neurons="graded", input_schedule="spread", bias_schedule="initial")
+    assert {node.neurons for node in graph.populations} == {"graded"}
     assert (graph.schedule.input, graph.schedule.bias, graph.schedule.window) == ("spread", "initial", 15)
-    assert graph == with_code(lowered(Shared(), input_schedule="spread", bias_schedule="initial"), "graded")
+    assert graph == with_neurons(lowered(Shared(), input_schedule="spread", bias_schedule="initial"), "graded")
 
 
 def test_checkpoints_convert_with_their_metadata(checkpoint_file):
     checkpoint = load(checkpoint_file)
-    graph = convert(checkpoint, code="graded")
+    graph = convert(checkpoint, neurons="graded")
     assert graph.metadata["data"] == "digits"
     assert graph.metadata["recipe"] == "test"
     assert graph.metadata["generator"].startswith("fastsnn-deploy ")
     assert float(graph.metadata["quantised_accuracy"]) == checkpoint.metadata["quantised_accuracy"]
     assert graph.input.shape == checkpoint.input_shape
-    assert graph.populations[0].code == "graded"
+    assert graph.populations[0].neurons == "graded"
 
 
 def test_large_networks_lower_in_seconds():

@@ -75,7 +75,7 @@ def test_every_network_settles_to_its_integers(name: str, tmp_path: Path) -> Non
     save(Checkpoint(quantised, tuple(images.shape[1:])), tmp_path / "model.pt")
     read = load(tmp_path / "model.pt").model.eval()
     assert torch.equal(read(images), quantised(images))
-    graph = lower(trace(read, tuple(images.shape[1:])), code="graded")
+    graph = lower(trace(read, tuple(images.shape[1:])), neurons="graded")
     assert graph[graph.outputs[0]].shape == (5,)
     assert_settles(graph, images[:1])
 

@@ -21,7 +21,7 @@ from fastsnn_deploy.formats import netx
 from fastsnn_deploy.formats.netx import file as netx_file
 from fastsnn_deploy.graph import Conv2d, Flatten, Identity, Input, Linear, Population, Readout, Schedule, SpikingGraph
 from fastsnn_deploy.simulators.reference import simulate
-from tests.random_graphs import random_graph, random_images
+from tests.random_graphs import bounds, random_graph, random_images
 
 ROOT = Path(__file__).parent.parent
 
@@ -41,6 +41,8 @@ def image(shape: tuple[int, ...] = (2, 9, 7)) -> Input:
 
 def population(name: str, *inputs: str, shape: tuple[int, ...], threshold: int = 300, **fields) -> Population:
     channels = shape[0]
+    fields = {"ceiling": 7, "floor": 0, "scale": 0.5} | fields
+    fields |= bounds(fields.pop("neurons", "unary"), fields["floor"], fields["ceiling"])
     return Population(
         name=name,
         inputs=inputs,
@@ -49,11 +51,11 @@ def population(name: str, *inputs: str, shape: tuple[int, ...], threshold: int =
         bias=np.arange(channels) * 11 - 7,
         initial=np.arange(threshold, threshold + channels) // 2,
         input_scale=np.ones(channels),
-        **{"ceiling": 7, "scale": 0.5} | fields,
+        **fields,
     )
 
 
-def sequential(code: str = "unary") -> SpikingGraph:
+def sequential(neurons: str = "unary") -> SpikingGraph:
     """Convolutions with asymmetric kernels and H != W, flatten, dense: the structure stock NetX knows."""
     rng = np.random.default_rng(3)
 
@@ -64,13 +66,13 @@ def sequential(code: str = "unary") -> SpikingGraph:
         image(),
         Conv2d(name="conv1", inputs=("image",), shape=(4, 5, 8), weight=weight(4, 2, 3, 2), exponent=np.zeros(4),
                stride=(2, 1), padding=(1, 1)),
-        population("pop1", "conv1", shape=(4, 5, 8), code=code),
+        population("pop1", "conv1", shape=(4, 5, 8), neurons=neurons),
         Conv2d(name="conv2", inputs=("pop1",), shape=(6, 3, 9), weight=weight(6, 2, 3, 2), exponent=np.zeros(6),
                stride=(2, 1), padding=(2, 1), dilation=(2, 1), groups=2),
-        population("pop2", "conv2", shape=(6, 3, 9), code=code),
+        population("pop2", "conv2", shape=(6, 3, 9), neurons=neurons),
         Flatten(name="flat", inputs=("pop2",), shape=(162,)),
         Linear(name="dense", inputs=("flat",), shape=(5,), weight=weight(5, 162), exponent=np.zeros(5)),
-        population("out", "dense", shape=(5,), threshold=400, code=code),
+        population("out", "dense", shape=(5,), threshold=400, neurons=neurons),
     )  # fmt: skip
     return SpikingGraph(nodes=nodes, outputs=("out",), metadata={"source": "Größe \x00 and NUL"})
 
@@ -88,8 +90,8 @@ def dense_only(exponent: int = 0, delay: int = 1) -> SpikingGraph:
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 10**6), st.sampled_from(["unary", "graded"]), st.booleans())
-def test_a_written_graph_reads_back_equal(tmp_path_factory, seed: int, code: str, balance: bool) -> None:
-    graph = random_graph(seed, code=code, balance=balance)
+def test_a_written_graph_reads_back_equal(tmp_path_factory, seed: int, neurons: str, balance: bool) -> None:
+    graph = random_graph(seed, neurons=neurons, balance=balance)
     path = tmp_path_factory.mktemp("netx") / "graph.net"
     netx.write(graph, path)
     assert netx.read(path) == graph
@@ -193,7 +195,8 @@ def get_neuron_params(neuron_config, **options):
     assert neuron_config['type'] == 'SIGNED_IF'
     return {'neuron_proc': SignedIF, 'num_message_bits': 24, 'threshold': neuron['threshold'][()],
             'initial': neuron['initial'][()], 'floor': int(neuron['floor'][()]),
-            'ceiling': int(neuron['ceiling'][()]), 'code': neuron['code'][()].decode(),
+            'ceiling': int(neuron['ceiling'][()]), 'min_spike': int(neuron['min_spike'][()]),
+            'max_spike': int(neuron['max_spike'][()]),
             'clock': Clock(period=10**6, offset=0, active=10**6, images=1)}
 
 hdf5.Network.get_neuron_params = staticmethod(get_neuron_params)
@@ -332,7 +335,7 @@ CHANGES: dict[str, tuple[Callable[[h5py.File], None], str]] = {
     "large threshold": (replaced("layer/1/neuron/threshold", np.full(4, 2**62)), "at most 2147483647"),
     "large ceiling": (replaced("layer/1/neuron/ceiling", 2**40), "layer 1: 'floor, ceiling'"),
     "neuron": (replaced("layer/1/neuron/type", "CUBA"), "'neuron/type' is 'CUBA'"),
-    "code": (replaced("layer/1/neuron/code", "burst"), "'gradedSpike' is False"),
+    "spikes": (replaced("layer/1/neuron/max_spike", 0), "spike bounds [-1, 0]"),
     "fraction": (replaced("layer/1/weight", WEIGHT + 0.5), "'weight' is 0.5 at (0, 0, 0, 0), must be whole"),
     "nan": (replaced("layer/1/weight", WEIGHT * np.nan), "'weight' is nan"),
     "beyond int8": (replaced("layer/1/weight", WEIGHT + 200), "200 at (0, 0, 0, 0), must be an 8-bit integer"),

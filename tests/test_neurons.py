@@ -1,4 +1,4 @@
-"""Emission rules: bursts settle for any bound, unsigned neurons stop and may end elsewhere, targets refuse both."""
+"""The neuron rule: bursts settle for any bound, unsigned neurons stop and may end elsewhere."""
 
 from __future__ import annotations
 
@@ -13,52 +13,63 @@ from fastsnn_deploy.backends import lava
 from fastsnn_deploy.errors import InputError
 from fastsnn_deploy.formats import netx
 from fastsnn_deploy.formats.nir import export_graph
-from fastsnn_deploy.graph import Input, Linear, Population, SpikingGraph, with_code
+from fastsnn_deploy.graph import Input, Linear, Population, SpikingGraph
 from fastsnn_deploy.graph.integer_network import evaluate
-from fastsnn_deploy.graph.neurons import EMISSIONS, PAYLOADS, UNSETTLED, graded, settles, unary, unsigned
+from fastsnn_deploy.graph.neurons import emit, preset_name, spike_bounds
+from fastsnn_deploy.passes.spike_bounds import with_neurons
 from fastsnn_deploy.simulators.reference import simulate
-from tests.random_graphs import random_graph, random_images
+from tests.random_graphs import bounds, random_graph, random_images
 
-SETTLED = sorted(set(EMISSIONS) - UNSETTLED)
+SETTLED = ("burst15", "burst2", "burst7", "graded", "unary")
 
 
-def test_codes_and_which_of_them_settle() -> None:
-    assert {"unary", "graded", "unsigned", *(f"burst{bound}" for bound in PAYLOADS)} == set(EMISSIONS)
-    assert [code for code in EMISSIONS if not settles(code)] == ["unsigned"]
-    with pytest.raises(KeyError):
-        settles("morse")
+def test_presets_and_which_of_them_settle() -> None:
+    for neurons in (*SETTLED, "unsigned"):
+        low, high = spike_bounds(neurons, -2, 60)
+        assert preset_name(-2, 60, low, high) == neurons
+        node = with_neurons(random_graph(3), neurons).populations[0]
+        assert node.settles == (neurons != "unsigned")
+    for unknown in ("morse", "burst", "burst0", "burst-2", "Unary"):
+        with pytest.raises(InputError, match=unknown):
+            spike_bounds(unknown, 0, 3)
 
 
 @given(
     potential=st.integers(-(2**23), 2**23), count=st.integers(-4, 15), threshold=st.integers(1, 70_000),
     floor=st.integers(-4, 0), ceiling=st.integers(1, 15),
 )  # fmt: skip
-def test_rules_follow_their_definitions(potential: int, count: int, threshold: int, floor: int, ceiling: int) -> None:
+def test_the_rule_with_each_preset_is_the_published_neuron(
+    potential: int, count: int, threshold: int, floor: int, ceiling: int
+) -> None:
     count = min(max(count, floor), ceiling)
     state = np.array([potential]), np.array([count]), np.array([threshold]), floor, ceiling
+
+    def sent(neurons: str) -> int:
+        return int(emit(*state, *spike_bounds(neurons, floor, ceiling))[0])
+
     due = min(max((potential + threshold * count) // threshold, floor), ceiling) - count
-    assert graded(*state).tolist() == [due]
-    assert unary(*state).tolist() == [np.sign(due)]
-    assert unsigned(*state).tolist() == [max(np.sign(due), 0)]
-    for bound in PAYLOADS:
-        assert EMISSIONS[f"burst{bound}"](*state).tolist() == [min(max(due, -bound), bound)]
+    assert sent("graded") == due
+    assert sent("unary") == (potential >= threshold and count < ceiling) - (potential < 0 and count > floor)
+    assert sent("unsigned") == (potential >= threshold and count < ceiling)
+    for bound in (1, 2, 3, 4, 7, 15):
+        assert sent(f"burst{bound}") == min(max(due, -bound), bound)
 
 
-@pytest.mark.parametrize("code", SETTLED)
+@pytest.mark.parametrize("neurons", SETTLED)
 @given(seed=st.integers(0, 2**32 - 1), balance=st.booleans())
-def test_every_code_that_settles_gives_the_integer_network(code: str, seed: int, balance: bool) -> None:
-    graph = random_graph(seed, code=code, balance=balance)
+def test_every_preset_that_settles_gives_the_integer_network(neurons: str, seed: int, balance: bool) -> None:
+    graph = random_graph(seed, neurons=neurons, balance=balance)
     emitted = graph.input.encode(random_images(graph, seed))
     values, run = evaluate(graph, emitted), simulate(graph, emitted)
     for node in graph.populations:
         assert np.array_equal(run.counts[node.name][-1], values[node.name])
-        if code.startswith("burst"):
-            assert np.abs(run.spikes[node.name]).max(initial=0) <= int(code[5:])
+        if neurons.startswith("burst"):
+            assert np.abs(run.spikes[node.name]).max(initial=0) <= int(neurons[5:])
 
 
 @given(seed=st.integers(0, 2**32 - 1))
 def test_unsigned_networks_come_to_rest_within_their_bounds(seed: int) -> None:
-    graph = random_graph(seed, code="unsigned")
+    graph = random_graph(seed, neurons="unsigned")
     run = simulate(graph, graph.input.encode(random_images(graph, seed)))
     for node in graph.populations:
         assert set(np.unique(run.spikes[node.name])) <= {0, 1}
@@ -69,7 +80,7 @@ def test_unsigned_networks_come_to_rest_within_their_bounds(seed: int) -> None:
         assert silent.all()
 
 
-def early_then_inhibited(code: str) -> SpikingGraph:
+def early_then_inhibited(neurons: str) -> SpikingGraph:
     """One neuron whose synaptic input rises first and is taken back a step later: the settled count is 0."""
     one = np.ones(1, dtype=np.int64)
 
@@ -80,35 +91,31 @@ def early_then_inhibited(code: str) -> SpikingGraph:
     image = Input(name="image", shape=(1,), step=1.0, low=0, high=15, offset=one * 0, scale=1.0)
     neuron = Population(
         name="neuron", inputs=("up", "down"), shape=(1,), threshold=4 * one, bias=0 * one, initial=2 * one,
-        input_scale=np.ones(1), ceiling=3, code=code, scale=1.0,
+        input_scale=np.ones(1), ceiling=3, scale=1.0, **bounds(neurons, 0, 3),
     )  # fmt: skip
     return SpikingGraph((image, linear("up", "image", 1, 1), linear("down", "image", -1, 3), neuron), ("neuron",))
 
 
-@pytest.mark.parametrize("code", sorted(EMISSIONS))
-def test_only_unsigned_neurons_keep_what_they_fired_too_early(code: str) -> None:
-    graph = early_then_inhibited(code)
+@pytest.mark.parametrize("neurons", [*SETTLED, "unsigned"])
+def test_only_unsigned_neurons_keep_what_they_fired_too_early(neurons: str) -> None:
+    graph = early_then_inhibited(neurons)
     emitted = np.full((1, 1), 15)
     assert evaluate(graph, emitted)["neuron"].tolist() == [[0]]
-    assert simulate(graph, emitted).counts["neuron"][-1].tolist() == [[0 if settles(code) else 2]]
+    assert simulate(graph, emitted).counts["neuron"][-1].tolist() == [[2 if neurons == "unsigned" else 0]]
 
 
-@pytest.mark.parametrize("code", ["unsigned", "burst7"])
-def test_netx_refuses_codes_it_has_no_word_for(code: str, tmp_path: Path) -> None:
-    graph = with_code(random_graph(3), code)
-    with pytest.raises(InputError, match=f"NetX has no code '{code}', only unary and graded"):
-        netx.write(graph, tmp_path / "model.net")
-    assert not list(tmp_path.iterdir())
+@pytest.mark.parametrize("neurons", ["unsigned", "burst7"])
+def test_netx_and_lava_take_any_spike_bounds(neurons: str, tmp_path: Path) -> None:
+    graph, emitted = early_then_inhibited(neurons), np.full((1, 1), 15)
+    netx.write(graph, tmp_path / "model.net")
+    assert netx.read(tmp_path / "model.net") == graph
+    expected, found = simulate(graph, emitted, 8), lava.run(tmp_path / "model.net", emitted, 8, timeout=120)
+    for kind in ("spikes", "counts", "potentials"):
+        for name, series in getattr(expected, kind).items():
+            assert np.array_equal(getattr(found, kind)[name], series), (kind, name)
 
 
-@pytest.mark.parametrize("code", ["unsigned", "burst7"])
-def test_lava_refuses_codes_it_has_no_model_for(code: str) -> None:
-    graph = early_then_inhibited(code)
-    with pytest.raises(InputError, match=f"no code '{code}'"):
-        lava.run(graph, np.full((1, 1), 15), 6, timeout=120)
-
-
-def test_nir_refuses_codes_that_its_report_does_not_describe(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="does not describe code 'unsigned'"):
+def test_nir_refuses_neurons_that_its_report_does_not_describe(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="does not describe unsigned neurons"):
         export_graph(early_then_inhibited("unsigned"), tmp_path / "graph.nir")
     assert not list(tmp_path.iterdir())

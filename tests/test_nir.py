@@ -40,10 +40,10 @@ def fields_of(report) -> set[str]:
 
 
 @settings(max_examples=20, deadline=None)
-@given(seed=st.integers(0, 10**6), code=st.sampled_from(["unary", "graded"]))
-def test_round_trip_is_equal(tmp_path_factory, seed, code):
+@given(seed=st.integers(0, 10**6), neurons=st.sampled_from(["unary", "graded"]))
+def test_round_trip_is_equal(tmp_path_factory, seed, neurons):
     path = tmp_path_factory.mktemp("nir") / "g.nir"
-    graph = dataclasses.replace(random_graph(seed, code=code), metadata={"name/../ü\0": "\ud800"})
+    graph = dataclasses.replace(random_graph(seed, neurons=neurons), metadata={"name/../ü\0": "\ud800"})
     report = export_graph(graph, path)
     assert import_graph(path) == graph
     # nir's own check of types and shapes holds, but for the kernels that the report names
@@ -110,7 +110,7 @@ def test_the_report_names_what_nir_cannot_say(tmp_path):
     assert data["can_change_results"]
     for node in graph.populations:
         found = {loss["field"] for loss in data["losses"] if loss["node"] == node.name}
-        assert {"soft_reset", "signed_spikes", "ceiling", "code", "scale"} <= found
+        assert {"soft_reset", "signed_spikes", "ceiling", "spike_bounds", "scale"} <= found
     pools = [node.name for node in graph.nodes if isinstance(node, MaxPool2d)]
     assert pools == [loss["node"] for loss in data["losses"] if loss["lost"] == "MaxPool2d"]
     console = Console(file=io.StringIO(), width=100)

@@ -37,26 +37,26 @@ from fastsnn_deploy.graph import (
     Schedule,
     SpikingGraph,
     Synapse,
-    with_code,
 )
 from fastsnn_deploy.graph.integer_network import evaluate
 from fastsnn_deploy.graph.run import Run
+from fastsnn_deploy.passes.spike_bounds import with_neurons
 from fastsnn_deploy.simulators.reference import simulate
-from tests.random_graphs import random_graph, random_images
+from tests.random_graphs import bounds, random_graph, random_images
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "energy.md"
 
 seeds = st.integers(0, 10_000)
-codes = st.sampled_from(["unary", "graded"])
+presets = st.sampled_from(["unary", "graded"])
 
 
 def emitted(graph: SpikingGraph, seed: int, images: int = 2) -> np.ndarray:
     return graph.input.encode(random_images(graph, seed, images))
 
 
-def drawn(seed: int, code: str = "unary", *, balance: bool = True) -> SpikingGraph:
+def drawn(seed: int, neurons: str = "unary", *, balance: bool = True) -> SpikingGraph:
     """A random graph in which every window of a max pool holds a position of its map: others have no maximum."""
-    graph = random_graph(seed, code=code, balance=balance, max_size=6)
+    graph = random_graph(seed, neurons=neurons, balance=balance, max_size=6)
     for node in graph.nodes:
         if isinstance(node, MaxPool2d):
             assume(node.apply(np.zeros((1, *graph[node.inputs[0]].shape), dtype=np.int64)).min() == 0)
@@ -127,9 +127,9 @@ def check_layer(graph: SpikingGraph, run: Run, steps: int, found: LayerCounts) -
 
 
 @settings(max_examples=150, deadline=None)
-@given(seed=seeds, code=codes, balance=st.booleans(), fixed=st.sampled_from([None, 1, 3, 6]))
-def test_counts_equal_brute_force(seed: int, code: str, balance: bool, fixed: int | None) -> None:
-    graph = drawn(seed, code, balance=balance)
+@given(seed=seeds, neurons=presets, balance=st.booleans(), fixed=st.sampled_from([None, 1, 3, 6]))
+def test_counts_equal_brute_force(seed: int, neurons: str, balance: bool, fixed: int | None) -> None:
+    graph = drawn(seed, neurons, balance=balance)
     run = simulate(graph, emitted(graph, seed), fixed)
     counts = count(graph, run, every_step=fixed is not None)
     steps = 2 * fixed if fixed else int(run.settle_steps.sum())
@@ -144,17 +144,17 @@ def test_counts_equal_brute_force(seed: int, code: str, balance: bool, fixed: in
 
 
 @settings(max_examples=40, deadline=None)
-@given(seed=seeds, code=codes)
-def test_every_message_of_a_settled_run_is_delivered(seed: int, code: str) -> None:
-    graph = drawn(seed, code)
+@given(seed=seeds, neurons=presets)
+def test_every_message_of_a_settled_run_is_delivered(seed: int, neurons: str) -> None:
+    graph = drawn(seed, neurons)
     counts = count(graph, simulate(graph, emitted(graph, seed)))
     assert counts.total("undelivered_operations") == 0
 
 
 @settings(max_examples=25, deadline=None)
-@given(seed=seeds, code=codes)
-def test_counts_of_batches_add_up(seed: int, code: str) -> None:
-    graph = drawn(seed, code)
+@given(seed=seeds, neurons=presets)
+def test_counts_of_batches_add_up(seed: int, neurons: str) -> None:
+    graph = drawn(seed, neurons)
     images = emitted(graph, seed, 3)
     whole = count(graph, simulate(graph, images))
     parts = [count(graph, simulate(graph, images[i : i + 1])) for i in range(3)]
@@ -201,7 +201,7 @@ def reads(graph: SpikingGraph, node: Synapse) -> int:
 # --- small networks by hand
 
 
-def chain(weight: list[int], *, code: str, ceiling: int = 3, pixels: int = 1) -> SpikingGraph:
+def chain(weight: list[int], *, neurons: str, ceiling: int = 3, pixels: int = 1) -> SpikingGraph:
     """input (1, 1, pixels) -> conv 1x3, padding 1 -> population, threshold 1 -> flatten -> linear -> readout (2)."""
     zero, one = np.zeros(1), np.ones(1)
     shape = (1, 1, pixels)
@@ -220,7 +220,7 @@ def chain(weight: list[int], *, code: str, ceiling: int = 3, pixels: int = 1) ->
             ceiling=ceiling,
             floor=-ceiling,
             scale=1.0,
-            code=code,
+            **bounds(neurons, -ceiling, ceiling),
         ),
         Flatten(name="flat", inputs=("pop",), shape=(pixels,)),
         Linear(name="fc", inputs=("flat",), shape=(2,), weight=np.array([[1] * pixels, [0] * pixels]), exponent=[0, 0]),
@@ -229,8 +229,8 @@ def chain(weight: list[int], *, code: str, ceiling: int = 3, pixels: int = 1) ->
     return SpikingGraph(nodes=nodes, outputs=("out",), schedule=Schedule())
 
 
-def run_chain(code: str, pixels: list[int]) -> tuple[SpikingGraph, Counts]:
-    graph = chain([1, 1, 1], code=code, pixels=len(pixels))
+def run_chain(neurons: str, pixels: list[int]) -> tuple[SpikingGraph, Counts]:
+    graph = chain([1, 1, 1], neurons=neurons, pixels=len(pixels))
     return graph, count(graph, simulate(graph, np.array(pixels).reshape(1, 1, 1, -1)))
 
 
@@ -284,7 +284,7 @@ def test_signed_spikes_do_not_cancel() -> None:
 
 
 def test_a_message_read_twice_is_one_message_and_two_operations() -> None:
-    graph = chain([0, 1, 0], code="graded")
+    graph = chain([0, 1, 0], neurons="graded")
     nodes = (
         *graph.nodes[:2],
         Identity(name="skip", inputs=("in",), shape=(1, 1, 1), weight=[1], exponent=[0]),
@@ -301,7 +301,7 @@ def test_a_message_read_twice_is_one_message_and_two_operations() -> None:
 
 
 def test_a_run_cut_off_leaves_operations_undelivered() -> None:
-    graph = chain([1, 1, 1], code="graded", pixels=3)
+    graph = chain([1, 1, 1], neurons="graded", pixels=3)
     images = np.array([2, 0, 1]).reshape(1, 1, 1, 3)
     counts = count(graph, simulate(graph, images, 2), every_step=True)
     assert counts["out"].synaptic_operations == 0
@@ -312,7 +312,7 @@ def test_a_run_cut_off_leaves_operations_undelivered() -> None:
 
 
 def test_ann_by_hand() -> None:
-    graph = chain([1, 1, 1], code="graded", pixels=3)
+    graph = chain([1, 1, 1], neurons="graded", pixels=3)
     counts = ann_counts(graph, np.array([2, 0, 1]).reshape(1, 1, 1, 3))
     assert (counts["pop"].macs, counts["pop"].macs_with_padding, counts["pop"].macs_nonzero) == (7, 9, 4)
     assert (counts["out"].macs, counts["out"].macs_with_padding, counts["out"].macs_nonzero) == (6, 6, 6)
@@ -336,7 +336,7 @@ def test_a_run_of_another_graph_is_refused() -> None:
     graph, _ = run_chain("graded", [1])
     run = simulate(graph, np.ones((1, 1, 1, 1), np.int64))
     with pytest.raises(InputError, match="'in'"):
-        count(chain([1, 1, 1], code="graded", pixels=2), run)
+        count(chain([1, 1, 1], neurons="graded", pixels=2), run)
 
 
 # --- energy
@@ -413,7 +413,7 @@ def test_nearest_neighbour_search_on_pohoiki_springs(spikes: int, davies_mj: flo
 
 
 def test_energy_refuses_what_it_cannot_price() -> None:
-    graph = chain([1, 1, 1], code="graded")
+    graph = chain([1, 1, 1], neurons="graded")
     counts = one_layer(operations=1, active=1, inactive=1)
     none = replace(counts, images=0)
     loihi = load_hardware("loihi2")
@@ -549,7 +549,7 @@ def test_unknown_names_and_paths() -> None:
 
 
 def test_profile_does_not_depend_on_the_batch_and_reports_progress() -> None:
-    graph = with_code(random_graph(7), "graded")
+    graph = with_neurons(random_graph(7), "graded")
     images = emitted(graph, 7, 5)
     seen: list[tuple[int, int]] = []
     result = profile(graph, images, "loihi2", batch=2, progress=lambda done, total: seen.append((done, total)))
@@ -602,7 +602,7 @@ def test_rendering_is_complete_when_piped() -> None:
 
 
 def test_layer_names_are_not_markup() -> None:
-    graph = chain([1, 1, 1], code="graded")
+    graph = chain([1, 1, 1], neurons="graded")
     nodes = [replace(n, name="[red]in") if n.name == "in" else n for n in graph.nodes]
     nodes = [replace(n, inputs=("[red]in",)) if n.name == "conv" else n for n in nodes]
     text = io.StringIO()

@@ -1,4 +1,4 @@
-"""Quantisers: values and gradients against the papers' code, integers equal to the floats that training sees."""
+"""Quantisers: values and gradients against the papers' neurons, integers equal to the floats that training sees."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ def test_integers_times_scale_are_the_trained_weights(quantiser: str, bits: int)
 
 
 def official_apot(bits: int) -> list[float]:
-    """Magnitudes of `build_power_value(bits - 1)` of the official code, as fractions of the largest."""
+    """Magnitudes of `build_power_value(bits - 1)` of the official neurons, as fractions of the largest."""
     a, b, c = [0.0], [0.0], [0.0]
     if bits == 3:
         a += [2.0 ** (-i - 1) for i in range(3)]
@@ -263,9 +263,9 @@ def counts_of(quantised: Any) -> dict[str, np.ndarray]:
 COMBINATIONS = [(a, w) for a in ACTIVATION_QUANTISERS for w in ("uniform", "apot")]
 
 
-def exact(quantised: Any, code: str = "unary") -> Any:
+def exact(quantised: Any, neurons: str = "unary") -> Any:
     """Lower, and require that the run settles to the integer network; return graph and values."""
-    graph = lower(trace(quantised, (3, 6, 6)), code=code)
+    graph = lower(trace(quantised, (3, 6, 6)), neurons=neurons)
     emitted = graph.input.encode(IMAGES.numpy())
     values, run = evaluate(graph, emitted), simulate(graph, emitted)
     for node in graph.populations:
@@ -360,10 +360,10 @@ def test_patterns_that_match_nothing_and_impossible_plans_are_listed() -> None:
 
 
 @pytest.mark.parametrize(("signed", "low", "high"), [(False, 0, 7), (True, -4, 3)])
-@pytest.mark.parametrize("code", ["unary", "graded"])
-def test_a_spiking_output_has_bits_of_its_own(signed: bool, low: int, high: int, code: str) -> None:
+@pytest.mark.parametrize("neurons", ["unary", "graded"])
+def test_a_spiking_output_has_bits_of_its_own(signed: bool, low: int, high: int, neurons: str) -> None:
     quantised = quantised_of(bits=2, output_bits=3, output_signed=signed, last_bits=6)
-    graph, values = exact(quantised, code)
+    graph, values = exact(quantised, neurons)
     (output,) = (graph[name] for name in graph.outputs)
     assert isinstance(output, Population)
     assert (output.floor, output.ceiling) == (low, high)

@@ -13,7 +13,7 @@ import pytest
 
 from fastsnn_deploy.convert.convert import convert
 from fastsnn_deploy.errors import InputError
-from fastsnn_deploy.graph import with_code
+from fastsnn_deploy.passes.spike_bounds import with_neurons
 from fastsnn_deploy.quantize import load
 from fastsnn_deploy.simulators.integer import integer_outputs
 from fastsnn_deploy.training.data import load_images
@@ -38,7 +38,7 @@ STAGES = [
     {"epochs": 3, "bits": None, "weight_bits": 4, "learning_rate": 0.1},
     {"epochs": 5, "bits": 2, "weight_bits": 4, "learning_rate": 0.1},
 ]
-SETTINGS = {"images": 1000, "held_out": 500, "epochs": 1, "learning_rate": 0.01, "code": "unary"}
+SETTINGS = {"images": 1000, "held_out": 500, "epochs": 1, "learning_rate": 0.01, "neurons": "unary"}
 VALUES: dict[str, dict[str, Any]] = {
     "float": {"correct": 93, "weights": "weights/float.th"},
     "quantised": {"correct": 92, "recipe": "some", "model": "resnet20", "teacher": "resnet32", "stages": STAGES},
@@ -166,7 +166,7 @@ def test_the_parts_of_qffs(checkpoint_file: Path):
     signed = ablation.spiking(graph, images, integers, 1)
     assert (signed["correct"], signed["answers_differing"]) == (right, 0)
     assert signed["correct_after"]["16"] == right >= signed["correct_after"]["3"]
-    unsigned = ablation.spiking(with_code(graph, "unsigned"), images, integers, 1)
+    unsigned = ablation.spiking(with_neurons(graph, "unsigned"), images, integers, 1)
     assert unsigned["answers_differing"] > 0
     assert unsigned["spikes"] < signed["spikes"]
     recipes = [ablation.recipe(name, (1, 1), 8, "cifar10") for name in ablation.VARIANTS]

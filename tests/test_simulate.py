@@ -23,20 +23,20 @@ from fastsnn_deploy.graph import (
     SumPool2d,
     Synapse,
     Upsample,
-    with_code,
 )
 from fastsnn_deploy.graph.integer_network import evaluate, logits
+from fastsnn_deploy.passes.spike_bounds import with_neurons
 from fastsnn_deploy.simulators.reference import simulate
 from tests.random_graphs import random_graph, random_images
 
 SEEDS = st.integers(0, 2**20)
-CODES = st.sampled_from(["unary", "graded"])
+NEURONS = st.sampled_from(["unary", "graded"])
 
 
 @settings(max_examples=150)
-@given(SEEDS, CODES, st.booleans())
-def test_spiking_network_settles_to_the_integer_network(seed: int, code: str, balance: bool):
-    graph = random_graph(seed, code=code, balance=balance)
+@given(SEEDS, NEURONS, st.booleans())
+def test_spiking_network_settles_to_the_integer_network(seed: int, neurons: str, balance: bool):
+    graph = random_graph(seed, neurons=neurons, balance=balance)
     emitted = graph.input.encode(random_images(graph, seed))
     values, run = evaluate(graph, emitted), simulate(graph, emitted)
     for node in graph.nodes:
@@ -57,9 +57,9 @@ def test_settled_networks_stay_settled(seed: int):
         assert np.array_equal(shorter.final(name), run.final(name))
 
 
-@given(SEEDS, CODES)
-def test_counts_add_up_and_unary_spikes_are_ternary(seed: int, code: str):
-    graph = random_graph(seed, code=code)
+@given(SEEDS, NEURONS)
+def test_counts_add_up_and_unary_spikes_are_ternary(seed: int, neurons: str):
+    graph = random_graph(seed, neurons=neurons)
     run = simulate(graph, graph.input.encode(random_images(graph, seed)))
     for name, counts in run.counts.items():
         assert np.array_equal(counts, np.cumsum(run.spikes[name], axis=0))
@@ -67,7 +67,7 @@ def test_counts_add_up_and_unary_spikes_are_ternary(seed: int, code: str):
         if isinstance(node, Population):
             assert counts.min() >= node.floor
             assert counts.max() <= node.ceiling
-            if code == "unary":
+            if neurons == "unary":
                 assert np.abs(run.spikes[name]).max() <= 1
 
 
@@ -82,10 +82,10 @@ def test_images_of_a_batch_do_not_influence_each_other(seed: int):
 
 
 @settings(max_examples=25)
-@given(SEEDS, CODES, st.booleans())
-def test_simulator_equals_a_neuron_by_neuron_oracle(seed: int, code: str, balance: bool):
+@given(SEEDS, NEURONS, st.booleans())
+def test_simulator_equals_a_neuron_by_neuron_oracle(seed: int, neurons: str, balance: bool):
     """Written from semantics alone: explicit synapse matrices, Python integers, one neuron at a time."""
-    graph = random_graph(seed, blocks=2, code=code, balance=balance, max_size=4, max_channels=2)
+    graph = random_graph(seed, blocks=2, neurons=neurons, balance=balance, max_size=4, max_channels=2)
     emitted = graph.input.encode(random_images(graph, seed, 1))
     steps = 12
     run = simulate(graph, emitted, steps)
@@ -144,7 +144,7 @@ def _oracle(graph: SpikingGraph, image: list[int], steps: int) -> tuple[dict, di
                         after.append(before + synaptic_input)
                         continue
                     v, n, theta = state[node.name][i] + synaptic_input, counts[node.name][i], int(node.threshold[c])
-                    if node.code == "graded":
+                    if node.neurons == "graded":
                         s = min(max((v + theta * n) // theta, node.floor), node.ceiling) - n
                     elif v >= theta and n < node.ceiling:
                         s = 1
@@ -240,7 +240,7 @@ def test_negative_spikes_repair_an_overshoot():
     assert run.spikes["pop"].ravel().tolist()[1:4] == [1, 1, 1]
     assert run.final("pop").item() == 0
     assert (run.spikes["pop"] == -1).sum() == 3
-    once = simulate(with_code(graph, "graded"), np.full((1, 1, 1, 1), 4))
+    once = simulate(with_neurons(graph, "graded"), np.full((1, 1, 1, 1), 4))
     assert once.spikes["pop"].ravel()[once.spikes["pop"].ravel() != 0].tolist() == [3, -3]
 
 
@@ -255,15 +255,15 @@ def test_empty_batches_and_zero_steps():
     assert logits(graph, evaluate(graph, nothing)).shape == (0, 5)
 
 
-@pytest.mark.parametrize("code", ["unary", "graded"])
-def test_worst_case_latency_of_balanced_chains(code: str):
+@pytest.mark.parametrize("neurons", ["unary", "graded"])
+def test_worst_case_latency_of_balanced_chains(neurons: str):
     """Graded networks with balanced arms and wave bias settle in exactly depth steps after the input."""
     for seed in range(40):
-        graph = random_graph(seed, code=code)
+        graph = random_graph(seed, neurons=neurons)
         graph = replace(graph, schedule=replace(graph.schedule, input="once", bias="wave"))
         if any(p.floor < 0 for p in graph.populations):
             continue
         run = simulate(graph, graph.input.encode(random_images(graph, seed)))
         ceilings = sum(p.ceiling - p.floor for p in graph.populations)
-        limit = graph.depth + 1 if code == "graded" else graph.depth + 1 + ceilings
+        limit = graph.depth + 1 if neurons == "graded" else graph.depth + 1 + ceilings
         assert run.settle_steps.max() <= limit

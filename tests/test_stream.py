@@ -21,12 +21,12 @@ from fastsnn_deploy.simulators.streaming import Stream, stream
 from tests.random_graphs import random_graph, random_images
 
 SEEDS = st.integers(0, 2**20)
-CODES = st.sampled_from(["unary", "graded"])
+NEURONS = st.sampled_from(["unary", "graded"])
 
 
 @pytest.fixture(scope="module", autouse=True)
 def compiled_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Let all subprocesses of the session share byte code, also where the environment forbids writing it."""
+    """Let all subprocesses of the session share byte neurons, also where the environment forbids writing it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
         patch.setenv("PYTHONPYCACHEPREFIX", str(tmp_path_factory.getbasetemp() / "bytecode"))
@@ -53,9 +53,9 @@ def assert_same(run: Run, reference: Run) -> None:
 
 
 @settings(max_examples=80)
-@given(SEEDS, CODES, st.booleans())
-def test_every_frame_settles_to_the_integer_network(seed: int, code: str, balance: bool):
-    graph = random_graph(seed, code=code, balance=balance)
+@given(SEEDS, NEURONS, st.booleans())
+def test_every_frame_settles_to_the_integer_network(seed: int, neurons: str, balance: bool):
+    graph = random_graph(seed, neurons=neurons, balance=balance)
     frames = frames_of(graph, seed)
     result, expected = stream(graph, frames), evaluate(graph, frames)
     for node in graph.nodes:
@@ -66,9 +66,9 @@ def test_every_frame_settles_to_the_integer_network(seed: int, code: str, balanc
     assert int(result.spikes().sum()) == sum(int(np.count_nonzero(s)) for s in result.run.spikes.values())
 
 
-@given(SEEDS, CODES)
-def test_a_repeated_frame_costs_no_message(seed: int, code: str):
-    graph = random_graph(seed, code=code)
+@given(SEEDS, NEURONS)
+def test_a_repeated_frame_costs_no_message(seed: int, neurons: str):
+    graph = random_graph(seed, neurons=neurons)
     result = stream(graph, frames_of(graph, seed))
     assert result.spikes()[2] == 0
     assert result.settle_steps()[2] == 0
@@ -76,18 +76,18 @@ def test_a_repeated_frame_costs_no_message(seed: int, code: str):
 
 
 @settings(max_examples=25)
-@given(SEEDS, CODES)
-def test_a_stream_of_one_frame_is_a_run_of_one_image(seed: int, code: str):
-    graph = random_graph(seed, code=code)
+@given(SEEDS, NEURONS)
+def test_a_stream_of_one_frame_is_a_run_of_one_image(seed: int, neurons: str):
+    graph = random_graph(seed, neurons=neurons)
     emitted = graph.input.encode(random_images(graph, seed, 1))
     assert_same(stream(graph, emitted).run, simulate(graph, emitted))
 
 
 @settings(max_examples=25)
-@given(SEEDS, CODES)
-def test_intervals(seed: int, code: str):
+@given(SEEDS, NEURONS)
+def test_intervals(seed: int, neurons: str):
     """The steps found without an interval give the same run; longer ones the same values, whatever their lengths."""
-    graph = random_graph(seed, code=code)
+    graph = random_graph(seed, neurons=neurons)
     frames = frames_of(graph, seed)
     free = stream(graph, frames)
     assert_same(stream(graph, frames, free.lengths).run, free.run)
@@ -98,7 +98,7 @@ def test_intervals(seed: int, code: str):
 
 
 def test_a_frame_that_is_cut_off_is_not_called_exact_but_the_next_long_one_is():
-    graph = random_graph(3, code="unary", balance=False)
+    graph = random_graph(3, neurons="unary", balance=False)
     frames = frames_of(graph, 3)
     expected = evaluate(graph, frames)
     short = stream(graph, frames, graph.schedule.window)
@@ -121,17 +121,17 @@ def test_bad_frames_and_intervals_are_refused():
         lava.stream(graph, frames, record="outputs")
 
 
-def on_lava(seed: int, code: str, balance: bool, interval: int | None) -> tuple[Stream, Stream]:
-    graph = random_graph(seed, code=code, balance=balance)
+def on_lava(seed: int, neurons: str, balance: bool, interval: int | None) -> tuple[Stream, Stream]:
+    graph = random_graph(seed, neurons=neurons, balance=balance)
     frames = frames_of(graph, seed)
     return lava.stream(graph, frames, interval, timeout=120), stream(graph, frames, interval)
 
 
 @pytest.mark.parametrize(
-    ("seed", "code", "balance", "interval"), [(16, "graded", True, None), (3, "unary", False, 9)]
+    ("seed", "neurons", "balance", "interval"), [(16, "graded", True, None), (3, "unary", False, 9)]
 )  # the second spreads its input over 4 steps and is cut off
-def test_lava_gives_every_integer_of_the_reference_stream(seed: int, code: str, balance: bool, interval: int | None):
-    found, expected = on_lava(seed, code, balance, interval)
+def test_lava_gives_every_integer_of_the_reference_stream(seed: int, neurons: str, balance: bool, interval: int | None):
+    found, expected = on_lava(seed, neurons, balance, interval)
     assert_same(found.run, expected.run)
     assert np.array_equal(found.starts, expected.starts)
     assert np.array_equal(found.spikes(), expected.spikes())

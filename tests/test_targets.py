@@ -33,7 +33,7 @@ def test_unknown_targets_are_refused(checkpoint_file: Path, tmp_path: Path):
 def test_extension_targets_hold_the_graph(checkpoint_file: Path, tmp_path: Path, target: str):
     graph = convert(load(checkpoint_file))
     exported = export(graph, tmp_path / "x.net", target)
-    codes = {population.code for population in netx.read(tmp_path / "x.net").populations}
+    codes = {population.neurons for population in netx.read(tmp_path / "x.net").populations}
     assert codes == {"graded" if target == "graded" else "unary"}
     assert exported.totals["synapses"] == sum(row["synapses"] for row in exported.layers) > 0
 

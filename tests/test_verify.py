@@ -15,8 +15,9 @@ from fastsnn_deploy.analysis.verify import verify
 from fastsnn_deploy.convert.convert import convert
 from fastsnn_deploy.errors import MismatchError
 from fastsnn_deploy.formats import netx
-from fastsnn_deploy.graph import Population, Readout, with_code
+from fastsnn_deploy.graph import Population, Readout
 from fastsnn_deploy.graph.integer_network import evaluate
+from fastsnn_deploy.passes.spike_bounds import with_neurons
 from fastsnn_deploy.quantize import load
 from fastsnn_deploy.simulators.reference import simulate
 from fastsnn_deploy.training.data import load_images
@@ -88,7 +89,7 @@ def test_exported_digits_network_is_exact(checkpoint_file: Path, net_file: Path)
 def test_graded_export_is_exact_against_the_same_truth(checkpoint_file: Path):
     truth = convert(load(checkpoint_file))
     images = load_images("digits", "test").levels[:10].numpy()
-    graded = with_code(truth, "graded")
+    graded = with_neurons(truth, "graded")
     result = verify(graded, images, truth=truth)
     assert result.exact
     assert result.settle_steps.max() <= graded.depth + 1

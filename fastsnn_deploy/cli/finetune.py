@@ -23,7 +23,7 @@ def finetune(
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the images for each layer.")] = 1,
     batch: Annotated[int, typer.Option(min=1, help="Images a step.")] = 50,
     learning_rate: Annotated[float, typer.Option(help="Of SGD with momentum 0.9.")] = 1e-3,
-    code: Annotated[str, typer.Option(help="Neurons: unary (with negative spikes) or unsigned.")] = "unary",
+    neurons: Annotated[str, typer.Option(help="Neurons: unary (with negative spikes) or unsigned.")] = "unary",
     force: Annotated[bool, typer.Option("--force", help="Keep every change.")] = False,
     seed: Annotated[int, typer.Option(help="Chooses the images and their order.")] = 0,
     threads: Annotated[int | None, typer.Option(min=1, help="Processor cores; default all.")] = None,
@@ -48,7 +48,7 @@ def finetune(
         raise InputError("the checkpoint does not say which data it was trained on. Name it with --data")
     train, test = (load_images(str(name), split, data_root, download) for split in ("train", "test"))
     settings = Settings(
-        images=images, held_out=held_out, epochs=epochs, batch=batch, learning_rate=learning_rate, code=code,
+        images=images, held_out=held_out, epochs=epochs, batch=batch, learning_rate=learning_rate, neurons=neurons,
         force=force, seed=seed,
     )  # fmt: skip
     console = messages()

@@ -10,6 +10,7 @@ from fastsnn_deploy.convert.expression import Arm, CannotLowerError, Expression,
 from fastsnn_deploy.convert.fit import Fitted, fit_population, fit_readout
 from fastsnn_deploy.convert.quant_graph import QuantNode
 from fastsnn_deploy.graph import Concat, Flatten, Identity, Node, Population, Readout, Synapse
+from fastsnn_deploy.graph.neurons import spike_bounds
 from fastsnn_deploy.graph.ranges import Range, extend_ranges
 from fastsnn_deploy.graph.synapses import zero_exponent
 
@@ -17,13 +18,14 @@ QUANTISE_FIX = "Put a QuantActivation before it (quantize.prepare does so)"
 
 
 class Context:
-    """Collects spiking nodes while lowering walks the quantised graph. code: emission rule of new populations.
+    """Collects spiking nodes while lowering walks the quantised graph. neurons: preset of spike bounds of new
+    populations.
 
     window: largest count range of an activation so far; relays pass on what others have spread.
     """
 
-    def __init__(self, code: str) -> None:
-        self.code = code
+    def __init__(self, neurons: str) -> None:
+        self.neurons = neurons
         self.nodes: dict[str, Node] = {}
         self.ranges: dict[str, Range] = {}
         self.window = 1
@@ -80,10 +82,14 @@ class Context:
         scale = float(arm.scale[0])
         population = Population(
             name=f"{node.name}.relay", inputs=(synapse,), shape=value.shape, module=node.module, threshold=ones,
-            bias=ones * 0, initial=ones * 0, input_scale=np.full(value.shape[0], scale), floor=int(low.min()),
-            ceiling=int(high.max()), code=self.code, scale=scale,
+            bias=ones * 0, initial=ones * 0, input_scale=np.full(value.shape[0], scale),
+            scale=scale, **self._limits(int(low.min()), int(high.max())),
         )  # fmt: skip
         return Signal(self.add(population), value.shape, scale)
+
+    def _limits(self, floor: int, ceiling: int) -> dict[str, int]:
+        low, high = spike_bounds(self.neurons, floor, ceiling)
+        return {"floor": floor, "ceiling": ceiling, "min_spike": low, "max_spike": high}
 
     def concatenate(self, signals: list[Signal], node: QuantNode) -> Signal:
         """Spike sources side by side; they must share one scale, so that a count means the same everywhere."""
@@ -103,7 +109,7 @@ class Context:
         population = Population(
             name=node.name, inputs=self._synapses(fitted, node), shape=value.shape, module=node.module,
             threshold=fitted.threshold, bias=fitted.bias, initial=fitted.threshold // 2, input_scale=fitted.unit,
-            floor=low, ceiling=high, code=self.code, scale=step,
+            scale=step, **self._limits(low, high),
         )  # fmt: skip
         signal = Signal(self.add(population), value.shape, step)
         self.window = max(self.window, high - low)

@@ -14,7 +14,7 @@ from fastsnn_deploy.quantize.checkpoint import Checkpoint
 def convert(
     checkpoint: Checkpoint,
     *,
-    code: str = "unary",
+    neurons: str = "unary",
     input_schedule: Literal["once", "spread"] = "once",
     bias_schedule: Literal["wave", "spread", "initial"] = "wave",
 ) -> SpikingGraph:
@@ -30,4 +30,4 @@ def convert(
             graph.metadata[key] = str(checkpoint.metadata[key])
     if isinstance(recipe := checkpoint.metadata.get("recipe"), dict):
         graph.metadata["recipe"] = str(recipe.get("name"))
-    return lower(graph, code=code, input_schedule=input_schedule, bias_schedule=bias_schedule)
+    return lower(graph, neurons=neurons, input_schedule=input_schedule, bias_schedule=bias_schedule)

@@ -9,13 +9,14 @@ from fastsnn_deploy.convert.expression import CannotLowerError, Signal, Value
 from fastsnn_deploy.convert.quant_graph import QuantGraph, QuantNode
 from fastsnn_deploy.convert.rules import RULES
 from fastsnn_deploy.errors import GraphError, LoweringError, Problem
-from fastsnn_deploy.graph import Population, Schedule, SpikingGraph, balanced
+from fastsnn_deploy.graph import Population, Schedule, SpikingGraph
+from fastsnn_deploy.passes.balance import balanced
 
 
 def lower(
     quant_graph: QuantGraph,
     *,
-    code: str = "unary",
+    neurons: str = "unary",
     input_schedule: Literal["once", "spread"] = "once",
     bias_schedule: Literal["wave", "spread", "initial"] = "wave",
     balance: bool = True,
@@ -23,11 +24,11 @@ def lower(
     """Integer spiking graph that settles to the quantised network's integers.
 
     Batch norm goes into thresholds and biases, pools and shortcuts into synapses, the output into a readout (or a
-    spiking population if it ends in an activation). code: emission rule of every population. balance: delay
+    spiking population if it ends in an activation). neurons: preset of spike bounds (`spike_bounds`). balance: delay
     shortcuts so that all arms of a sum arrive together.
     Raises LoweringError listing every place that has no exact form.
     """
-    context = Context(code)
+    context = Context(neurons)
     values: dict[str, Value] = {}
     problems: list[Problem] = []
     for node in quant_graph.nodes:

@@ -49,14 +49,3 @@ def exact_matmul(a: IntArray, b: IntArray) -> npt.NDArray[np.int64]:
     if bound >= EXACT_FLOAT64:
         raise OverflowError(f"a sum of products may reach {bound}, beyond 2**53: not exact in float64")
     return np.asarray(np.matmul(a.astype(np.float64), b.astype(np.float64)).astype(np.int64))
-
-
-def spread(total: IntArray, step: int, window: int) -> npt.NDArray[np.int64]:
-    """The part of `total` that is injected in step `step` of `window` even parts (Bresenham split).
-
-    Parts differ by at most one and add up to `total` exactly; outside 0 <= step < window the part is 0.
-    """
-    total = np.asarray(total, dtype=np.int64)
-    if not 0 <= step < window:
-        return np.zeros_like(total)
-    return total * (step + 1) // window - total * step // window

@@ -14,10 +14,11 @@ from safetensors.numpy import save_file
 from fastsnn_deploy.errors import InputError
 from fastsnn_deploy.files import atomic_path, existing_file
 from fastsnn_deploy.graph.node import NODE_TYPES, Node
-from fastsnn_deploy.graph.spiking_graph import Schedule, SpikingGraph
+from fastsnn_deploy.graph.schedule import Schedule
+from fastsnn_deploy.graph.spiking_graph import SpikingGraph
 
 FORMAT = "fastsnn-deploy spiking graph"
-VERSION = 1
+VERSION = 2
 
 
 def save(graph: SpikingGraph, path: str | Path) -> None:

@@ -1,99 +1,101 @@
-"""Emission rules: what a neuron sends, given its potential and its net count. The definition of each neuron.
+"""The neuron rule: what every neuron sends, given its potential and its net count. One rule, two bounds.
 
-A rule maps (potential, count, threshold, floor, ceiling), all integer arrays or scalars that broadcast, to the
-emitted spikes of one step. The simulator then does, in this order, `potential -= threshold * spikes` and
-`count += spikes`. A new rule is one function decorated with `@emission`.
+A neuron owes the difference between the count that its potential asks for and the count it has sent so far, and
+sends as much of it as its spike bounds allow:
 
-A rule settles if a neuron at rest always has the count of the integer network, clip((potential + threshold * count)
-// threshold, floor, ceiling). A network of such neurons ends with the integer network's answer, whatever the order
-in which spikes arrive; a network with one that does not settle may end with another (`settles`).
+    spike = clip(clip(potential // threshold + count, floor, ceiling) - count, min_spike, max_spike)
+
+The simulator then does, in this order, `potential -= threshold * spike` and `count += spike`. Presets name the usual
+bounds (`spike_bounds`). With -1 and 1 this is the neuron of QFFS (10.3389/fnins.2022.918793, Algorithm 1, with
+Fast-SNN's `>=`): +1 if potential >= threshold and count < ceiling, -1 if potential < 0 and count > floor. With 0 and 1
+it is the neuron of QCFS (arXiv 2303.04347, eq. 1-5), but for its count ceiling.
+
+A neuron at rest has the count of the integer network, clip((potential + threshold * count) // threshold, floor,
+ceiling), if it may send in both directions (`settles`): such a network ends with the integer network's answer, whatever
+the order in which spikes arrive. One that cannot take back what it fired too early may end with another.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
 
 import numpy as np
 import numpy.typing as npt
 
+from fastsnn_deploy.errors import InputError
 from fastsnn_deploy.graph.arithmetic import IntArray
 
-Emission = Callable[[IntArray, IntArray, IntArray, int, int], npt.NDArray[np.int64]]
-
-EMISSIONS: dict[str, Emission] = {}
-"""Every emission rule by the name of its code."""
+PRESETS = ("unary", "graded", "unsigned", "burst")
+"""Names of spike bounds; a burst is followed by its bound, as in burst4."""
 
 
-UNSETTLED: set[str] = set()
-"""Codes whose runs may end with other counts than the integer network."""
-
-
-def emission(code: str, *, settles: bool = True) -> Callable[[Emission], Emission]:
-    """Register an emission rule under the name of its code. settles: as defined above."""
-
-    def decorator(rule: Emission) -> Emission:
-        EMISSIONS[code] = rule
-        if not settles:
-            UNSETTLED.add(code)
-        return rule
-
-    return decorator
-
-
-def settles(code: str) -> bool:
-    """True if every run with this code ends with the integer network's counts. Raises KeyError for an unknown code."""
-    if code not in EMISSIONS:
-        raise KeyError(code)
-    return code not in UNSETTLED
-
-
-@emission("unary")
-def unary(potential: IntArray, count: IntArray, threshold: IntArray, floor: int, ceiling: int) -> npt.NDArray[np.int64]:
-    """+1 if potential >= threshold and count < ceiling; -1 if potential < 0 and count > floor; else 0.
-
-    Source: QFFS (10.3389/fnins.2022.918793) Algorithm 1, with Fast-SNN's `>=`; the negative comparison is strict.
-    """
-    positive = (potential >= threshold) & (count < ceiling)
-    negative = (potential < 0) & (count > floor)
-    return np.asarray(positive.astype(np.int64) - negative.astype(np.int64))
-
-
-@emission("graded")
-def graded(
-    potential: IntArray, count: IntArray, threshold: IntArray, floor: int, ceiling: int
+def emit(
+    potential: IntArray,
+    count: IntArray,
+    threshold: IntArray,
+    floor: int,
+    ceiling: int,
+    min_spike: int,
+    max_spike: int,
 ) -> npt.NDArray[np.int64]:
-    """The whole difference between the settled count and the present one: one spike instead of many."""
-    settled = np.asarray(np.clip(potential // threshold + count, floor, ceiling), dtype=np.int64)
-    return np.asarray(settled - count)
+    """Spikes of one step.
 
+    Args:
+        potential: membrane potential with this step's synaptic input, any integers.
+        count: net count so far.
+        threshold: at least 1.
+        floor: least net count.
+        ceiling: greatest net count.
+        min_spike: least spike, at most 0.
+        max_spike: greatest spike, at least 1.
 
-@emission("unsigned", settles=False)
-def unsigned(
-    potential: IntArray, count: IntArray, threshold: IntArray, floor: int, ceiling: int
-) -> npt.NDArray[np.int64]:
-    """+1 if potential >= threshold and count < ceiling, else 0: what fired too early is never taken back.
+    Returns:
+        int64, arrays broadcast together.
 
-    The neuron of QCFS (arXiv 2303.04347, eq. 1-5), but for one thing: there a neuron fires without limit, here it
-    stops at its ceiling, as its count has to. A relay or an activation that may be negative stays at 0 or above.
+    Example:
+        >>> emit(np.array([7, -1, 2]), np.array([0, 1, 0]), np.array(3), 0, 3, -1, 1)
+        array([ 1, -1,  0])
     """
-    return np.asarray(((potential >= threshold) & (count < ceiling)).astype(np.int64))
+    settled = np.clip(potential // threshold + count, floor, ceiling)
+    return np.asarray(np.clip(settled - count, min_spike, max_spike), dtype=np.int64)
 
 
-PAYLOADS = (2, 3, 4, 7, 15)
-"""Payload bounds that have a code of their own, burst2 to burst15."""
+def spike_bounds(neurons: str, floor: int, ceiling: int) -> tuple[int, int]:
+    """(min_spike, max_spike) of a preset for counts in [floor, ceiling].
+
+    Args:
+        neurons: "unary" (-1 to 1), "graded" (the whole difference in one spike), "unsigned" (0 to 1: what fired too
+            early is never taken back), or "burst" and a number (at most that many at once, either way: for chips
+            whose spikes carry few bits).
+        floor: least net count.
+        ceiling: greatest net count.
+
+    Raises:
+        InputError: for an unknown preset.
+
+    Example:
+        >>> spike_bounds("graded", 0, 7), spike_bounds("burst2", 0, 7)
+        ((-7, 7), (-2, 2))
+    """
+    if neurons == "unary":
+        return -1, 1
+    if neurons == "unsigned":
+        return 0, 1
+    if neurons == "graded":
+        return floor - ceiling, ceiling - floor
+    if (burst := re.fullmatch(r"burst([1-9]\d{0,8})", neurons)) is not None:
+        return -int(burst[1]), int(burst[1])
+    raise InputError(f"neurons '{neurons}' are not known. Known: unary, graded, unsigned, burst2, burst3, ...")
 
 
-def _register_burst(bound: int) -> None:
-    @emission(f"burst{bound}")
-    def burst(
-        potential: IntArray, count: IntArray, threshold: IntArray, floor: int, ceiling: int
-    ) -> npt.NDArray[np.int64]:
-        """`graded` with payloads of at most `bound` either way: for chips whose spikes carry few bits.
+def preset_name(floor: int, ceiling: int, min_spike: int, max_spike: int) -> str:
+    """The preset that has these bounds, or the bounds themselves.
 
-        Settles as `graded` does, in up to ceil(Z / bound) steps a population. With a bound of 1 it would be `unary`.
-        """
-        return np.clip(graded(potential, count, threshold, floor, ceiling), -bound, bound)
-
-
-for _bound in PAYLOADS:
-    _register_burst(_bound)
+    Example:
+        >>> preset_name(0, 7, -1, 1), preset_name(0, 7, -7, 7), preset_name(0, 7, -1, 3)
+        ('unary', 'graded', '-1..3')
+    """
+    for name in ("unary", "unsigned", "graded", f"burst{max_spike}"):
+        if spike_bounds(name, floor, ceiling) == (min_spike, max_spike):
+            return name
+    return f"{min_spike}..{max_spike}"

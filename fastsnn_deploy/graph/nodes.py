@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fastsnn_deploy.errors import InputError
-from fastsnn_deploy.graph.arithmetic import round_half_up
+from fastsnn_deploy.graph.arithmetic import per_channel, round_half_up
+from fastsnn_deploy.graph.neurons import emit, preset_name
 from fastsnn_deploy.graph.node import Node, Signal, register
 from fastsnn_deploy.graph.synapses.conv2d import Pair, windows
 
@@ -69,7 +70,7 @@ class Population(Node):
 
     threshold (>= 1), bias, initial: int64 [C], in synaptic input units; bias is the total over the whole run, initial
     the potential at the start (threshold // 2 rounds half up). floor <= 0 <= ceiling: bounds of the net count.
-    code: the emission rule, a key of `neurons.EMISSIONS`. scale: real activation of one count. input_scale:
+    min_spike <= 0 < max_spike: bounds of one spike (`graph.neurons`). scale: real activation of one count. input_scale:
     float64 [C], real pre-activation of one unit of synaptic input.
     """
 
@@ -88,8 +89,30 @@ class Population(Node):
     input_scale: npt.NDArray[np.float64]
     ceiling: int
     floor: int = 0
-    code: str = "unary"
+    min_spike: int = -1
+    max_spike: int = 1
     scale: float
+
+    @property
+    def neurons(self) -> str:
+        """Name of the spike bounds: unary, graded, unsigned, burst4, or the bounds."""
+        return preset_name(self.floor, self.ceiling, self.min_spike, self.max_spike)
+
+    @property
+    def payload(self) -> int:
+        """Greatest magnitude of one spike."""
+        return min(max(-self.min_spike, self.max_spike), self.ceiling - self.floor)
+
+    @property
+    def settles(self) -> bool:
+        """Whether every run ends with the integer network's counts: a neuron can take back what it sent."""
+        return self.min_spike < 0
+
+    def emit(self, potential: Int64, count: Int64) -> Int64:
+        """Spikes of one step, int64 [..., *shape], from potential and count of that shape."""
+        threshold = per_channel(self.threshold, len(self.shape))
+        bounds = self.floor, self.ceiling, self.min_spike, self.max_spike
+        return emit(potential, count, threshold, *bounds)
 
 
 @register

@@ -2,34 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
 
 from fastsnn_deploy.errors import GraphError, Problem
 from fastsnn_deploy.graph.node import Node
-from fastsnn_deploy.graph.nodes import Concat, Input, MaxPool2d, Population, Readout
+from fastsnn_deploy.graph.nodes import Concat, Input, MaxPool2d, Population
+from fastsnn_deploy.graph.schedule import Schedule
 from fastsnn_deploy.graph.synapses import Synapse
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """How input and bias are spread over time. It changes spikes and steps, never a settled count.
-
-    window: T0, the injection window in steps, the same for the whole network (2**bits - 1).
-    input: "once" (one graded spike in step 0) or "spread" (T0 even parts, one a step).
-    bias: "wave" (all in the step in which the first synaptic input can arrive), "spread" (T0 even parts from that step
-    on), or "initial" (in step 0).
-    stop: "settled" (populations fire until nothing changes any more) or "window" (each fires only in the T0 steps
-    from its depth on, as published for Fast-SNN: such a network need not reach the integer network's answer).
-    """
-
-    window: int = 1
-    input: Literal["once", "spread"] = "once"
-    bias: Literal["wave", "spread", "initial"] = "wave"
-    stop: Literal["settled", "window"] = "settled"
 
 
 @dataclass(frozen=True)
@@ -44,7 +25,7 @@ class SpikingGraph:
 
     nodes: tuple[Node, ...]
     outputs: tuple[str, ...]
-    schedule: Schedule = Schedule()
+    schedule: Schedule = field(default_factory=Schedule)
     metadata: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -93,7 +74,11 @@ class SpikingGraph:
 
     def fires(self, node: Node, step: int) -> bool:
         """Whether the schedule lets a population fire in a step."""
-        return self.schedule.stop == "settled" or 0 <= step - self.depths[node.name] < self.schedule.window
+        return self.schedule.stop == "settled" or 0 <= step - self.depths[node.name] < self.schedule.duration
+
+    def bias_start(self, node: Node) -> int:
+        """Step in which the bias of a population or readout begins to enter."""
+        return 0 if self.schedule.bias == "initial" else self.depths[node.name]
 
     @property
     def depth(self) -> int:
@@ -108,37 +93,6 @@ def edge_delays(node: Node) -> tuple[int, ...]:
     if isinstance(node, Concat):
         return node.delays
     return (0,) * len(node.inputs)
-
-
-def balanced(graph: SpikingGraph) -> SpikingGraph:
-    """The same graph with delays chosen so that all arms into a population, readout or concat arrive together.
-
-    A delay is lengthened, never shortened. Balanced arms avoid negative spikes that early partial sums cause.
-    """
-    depths: dict[str, int] = {}
-    nodes: dict[str, Node] = dict(graph.by_name)
-    for node in graph.nodes:
-        inputs = [nodes[name] for name in node.inputs]
-        if isinstance(node, Concat):
-            target = max(depths[name] for name in node.inputs)
-            nodes[node.name] = dataclasses.replace(node, delays=tuple(target - depths[name] for name in node.inputs))
-            depths[node.name] = target
-            continue
-        arrivals = [depths[name] + delay for name, delay in zip(node.inputs, edge_delays(node), strict=True)]
-        depths[node.name] = max(arrivals, default=0)
-        if isinstance(node, (Population, Readout)):
-            for synapse, arrival in zip(inputs, arrivals, strict=True):
-                if isinstance(synapse, Synapse) and arrival < depths[node.name]:
-                    lag = depths[node.name] - arrival
-                    nodes[synapse.name] = dataclasses.replace(synapse, delay=synapse.delay + lag)
-                    depths[synapse.name] += lag
-    return dataclasses.replace(graph, nodes=tuple(nodes[node.name] for node in graph.nodes))
-
-
-def with_code(graph: SpikingGraph, code: str) -> SpikingGraph:
-    """The same graph with every population using emission rule `code`."""
-    nodes = (dataclasses.replace(n, code=code) if isinstance(n, Population) else n for n in graph.nodes)
-    return dataclasses.replace(graph, nodes=tuple(nodes))
 
 
 def _sorted(nodes: tuple[Node, ...]) -> tuple[Node, ...]:

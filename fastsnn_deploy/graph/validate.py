@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fastsnn_deploy.errors import Problem
-from fastsnn_deploy.graph.neurons import EMISSIONS
 from fastsnn_deploy.graph.node import NODE_TYPES, Node
 from fastsnn_deploy.graph.nodes import Concat, Flatten, Input, MaxPool2d, Population, Readout
 from fastsnn_deploy.graph.ranges import STATE_BITS, STATE_MAX, ranges
@@ -149,15 +148,22 @@ def channel_arrays(graph: SpikingGraph) -> Iterator[Problem]:
                 yield Problem(_at(node), f"{field} has shape {value.shape}, needs ({node.channels},)")
 
 
+INTEGERS = (
+    "threshold", "bias", "initial", "offset", "ceiling", "floor", "min_spike", "max_spike", "low", "high", "delay",
+    "delays",
+)  # fmt: skip
+
+
 def integers_fit(graph: SpikingGraph) -> Iterator[Problem]:
     """Every integer of a node fits 32 signed bits, so that no later check can overflow."""
     for node in graph.nodes:
-        for key in ("threshold", "bias", "initial", "offset", "ceiling", "floor", "low", "high", "delay", "delays"):
+        for key in INTEGERS:
             value = np.asarray(getattr(node, key, 0))
             if value.dtype.kind not in "iu" or (value.size and np.abs(value.astype(np.float64)).max() >= 2**31):
                 yield Problem(_at(node), f"{key} must hold integers of 32 signed bits")
-    if type(graph.schedule.window) is not int or abs(graph.schedule.window) >= 2**31:
-        yield Problem("schedule", f"window {graph.schedule.window} must be an integer of 32 signed bits")
+    for key, number in (("window", graph.schedule.window), ("steps", graph.schedule.duration)):
+        if type(number) is not int or abs(number) >= 2**31:
+            yield Problem("schedule", f"{key} {number} must be an integer of 32 signed bits")
 
 
 def weights_fit(graph: SpikingGraph) -> Iterator[Problem]:
@@ -173,15 +179,17 @@ def weights_fit(graph: SpikingGraph) -> Iterator[Problem]:
 
 
 def neurons_fit(graph: SpikingGraph) -> Iterator[Problem]:
-    """Thresholds are at least 1, floor <= 0 <= ceiling, floor < ceiling, the code is known, scales are positive."""
+    """Thresholds are at least 1, count bounds hold 0, spikes go up by 1 at least, scales are positive."""
     for node in graph.populations:
         if node.threshold.size and node.threshold.min() < 1:
             channel = int(node.threshold.argmin())
             yield Problem(_at(node), f"threshold {node.threshold[channel]} of channel {channel} is not positive")
         if not (node.floor <= 0 <= node.ceiling and node.floor < node.ceiling):
             yield Problem(_at(node), f"count bounds [{node.floor}, {node.ceiling}] must hold 0 and differ")
-        if node.code not in EMISSIONS:
-            yield Problem(_at(node), f"code '{node.code}' is not one of {sorted(EMISSIONS)}")
+        if not node.min_spike <= 0 < node.max_spike:
+            yield Problem(
+                _at(node), f"spike bounds [{node.min_spike}, {node.max_spike}] must reach from 0 or less to 1"
+            )
         if not (np.isfinite(node.scale) and node.scale > 0 and _positive(node.input_scale)):
             yield Problem(_at(node), "scales must be positive and finite")
     for other in graph.nodes:
@@ -194,6 +202,10 @@ def neurons_fit(graph: SpikingGraph) -> Iterator[Problem]:
                 yield Problem(_at(other), f"levels [{other.low}, {other.high}] are empty")
 
 
+PUBLISHED = ("window", "spread", "spread")
+"""stop, input and bias of the schedules as published."""
+
+
 def schedule_known(graph: SpikingGraph) -> Iterator[Problem]:
     """The schedule has a window of at least 1 and known modes."""
     schedule = graph.schedule
@@ -203,11 +215,15 @@ def schedule_known(graph: SpikingGraph) -> Iterator[Problem]:
         yield Problem("schedule", f"unknown mode input='{schedule.input}', bias='{schedule.bias}'")
     if schedule.stop not in ("settled", "window"):
         yield Problem("schedule", f"unknown mode stop='{schedule.stop}'")
+    if schedule.duration < 1:
+        yield Problem("schedule", f"steps {schedule.steps} must be at least 1")
+    if schedule.duration != schedule.window and (schedule.stop, schedule.input, schedule.bias) != PUBLISHED:
+        yield Problem("schedule", f"{schedule.steps} steps, other than the window, need stop='window' and all spread")
 
 
 def state_fits(graph: SpikingGraph) -> Iterator[Problem]:
     """No synaptic input and no potential can leave 24 signed bits, whatever the image."""
-    bounds = ranges(graph.nodes)
+    bounds = ranges(graph.nodes, graph.schedule.gain)
     for node in graph.nodes:
         for key in (node.name, node.name + ".potential"):
             if key in bounds and bounds[key].magnitude > STATE_MAX:

@@ -55,7 +55,7 @@ def reads_input_late(routes: Routes, units: list[list[Node]]) -> bool:
 
 def unit_is_linear(unit: Node) -> bool:
     """Whether a unit reads synaptic input, not spikes."""
-    return unit.reads == "synaptic_input"
+    return unit.reads == "synaptic input"
 
 
 def _attempt(routes: Routes, *, copy_input: bool) -> _Plan:

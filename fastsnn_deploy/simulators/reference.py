@@ -13,9 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fastsnn_deploy.graph import Concat, Flatten, Input, MaxPool2d, Node, Population, Readout, SpikingGraph, Synapse
-from fastsnn_deploy.graph.arithmetic import per_channel, spread
+from fastsnn_deploy.graph.arithmetic import per_channel
 from fastsnn_deploy.graph.integer_network import route
-from fastsnn_deploy.graph.neurons import EMISSIONS
 from fastsnn_deploy.graph.run import Run
 
 Int64 = npt.NDArray[np.int64]
@@ -61,8 +60,7 @@ class Simulation:
             initial = per_channel(node.initial, len(node.shape))
             self.states[node.name].potential = np.broadcast_to(initial, (self.batch, *node.shape)).copy()
             self.states[node.name].count = np.zeros((self.batch, *node.shape), dtype=np.int64)
-        window = graph.schedule.window
-        self.last_injection = max(graph.depths.values()) + window
+        self.last_injection = max(graph.depths.values()) + graph.schedule.duration
         self.longest_delay = max(graph.depths.values()) + 1
         # each population on a path needs at most one step a count once its inputs rest (semantics: L * Z)
         self.longest = self.last_injection + 10_000 + sum(p.ceiling - p.floor for p in graph.populations)
@@ -114,27 +112,23 @@ class Simulation:
 
     def injected(self) -> Int64:
         """What the input emits in this step: int64 [N, *input shape]."""
-        schedule = self.graph.schedule
-        return spread(self.emitted, self.time, schedule.window if schedule.input == "spread" else 1)
+        return self.graph.schedule.input_injection.share(self.emitted, self.time)
 
     def _synaptic_input(self, node: Population | Readout) -> Int64:
         """Synaptic input that arrives in this step, bias included: int64 [N, *shape]."""
-        schedule = self.graph.schedule
-        start = 0 if schedule.bias == "initial" else self.graph.depths[node.name]
-        bias = spread(node.bias, self.time - start, schedule.window if schedule.bias == "spread" else 1)
+        bias = self.graph.schedule.bias_injection.share(node.bias, self.time - self.graph.bias_start(node))
         total = np.zeros((self.batch, *node.shape), dtype=np.int64) + per_channel(bias, len(node.shape))
         for name in node.inputs:
             total += self.states[name].incoming
         return total
 
     def _fire(self, node: Population, state: _State) -> None:
-        threshold = per_channel(node.threshold, len(node.shape))
         potential = np.asarray(state.potential) + self._synaptic_input(node)
         count = np.asarray(state.count)
-        spikes = EMISSIONS[node.code](potential, count, threshold, node.floor, node.ceiling)
+        spikes = node.emit(potential, count)
         if not self.graph.fires(node, self.time):
             spikes = np.zeros_like(spikes)
-        state.potential = potential - threshold * spikes
+        state.potential = potential - per_channel(node.threshold, len(node.shape)) * spikes
         state.count = count + spikes
         state.potentials.append(state.potential)
         state.counts.append(state.count)

@@ -15,7 +15,6 @@ import numpy.typing as npt
 
 from fastsnn_deploy.errors import InputError
 from fastsnn_deploy.graph import SpikingGraph
-from fastsnn_deploy.graph.arithmetic import spread
 from fastsnn_deploy.graph.run import Run
 from fastsnn_deploy.simulators.reference import Simulation
 
@@ -111,7 +110,7 @@ def changes(frames: Int64) -> Int64:
 
 def injection_steps(graph: SpikingGraph) -> int:
     """Steps over which the schedule spreads the injection of one frame."""
-    return graph.schedule.window if graph.schedule.input == "spread" else 1
+    return graph.schedule.input_injection.steps
 
 
 def checked_frames(graph: SpikingGraph, frames: npt.NDArray[np.integer]) -> Int64:
@@ -160,4 +159,4 @@ class _Streaming(Simulation):
                 raise AssertionError(f"not settled after {self.longest} steps: the settling theorem is violated")
 
     def injected(self) -> Int64:
-        return spread(self.change, self.time - self.start, self.parts)
+        return self.graph.schedule.input_injection.share(self.change, self.time - self.start)

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from fastsnn_deploy.graph import Population, Readout, SpikingGraph, with_code
+from fastsnn_deploy.graph import Population, Readout, SpikingGraph
+from fastsnn_deploy.passes.spike_bounds import with_neurons
 from fastsnn_deploy.targets.base import Converted, Int64, target
 
 
 @target("signed-if")
 def signed_if(graph: SpikingGraph, calibration: Int64 | None) -> Converted:
     """Signed integrate-and-fire neurons that send -1, 0 or 1."""
-    return _converted(with_code(graph, "unary"))
+    return _converted(with_neurons(graph, "unary"))
 
 
 @target("graded")
 def graded(graph: SpikingGraph, calibration: Int64 | None) -> Converted:
     """Signed integrate-and-fire neurons whose spikes carry a whole count."""
-    return _converted(with_code(graph, "graded"))
+    return _converted(with_neurons(graph, "graded"))
 
 
 def _converted(graph: SpikingGraph) -> Converted:

@@ -23,7 +23,8 @@ from torch.nn import functional as F
 from fastsnn_deploy.analysis.evaluate import evaluate
 from fastsnn_deploy.convert.convert import convert
 from fastsnn_deploy.errors import InputError, LoweringError
-from fastsnn_deploy.graph import Schedule, SpikingGraph, with_code
+from fastsnn_deploy.graph import Schedule, SpikingGraph
+from fastsnn_deploy.passes.spike_bounds import with_neurons
 from fastsnn_deploy.quantize import Checkpoint, canonicalise
 from fastsnn_deploy.quantize.checkpoint import read_plain, write_plain
 from fastsnn_deploy.simulators import open_engine
@@ -42,7 +43,7 @@ class Settings:
 
     epochs: passes over the images for each layer. learning_rate, momentum, weight_decay: of SGD; those of the official
     code for ResNets, weight decay on weights only. batch: the official code has 128; fewer images need more steps.
-    code: emission rule of the neurons, "unary" (with negative spikes) or "unsigned". force: keep every change.
+    neurons: "unary" (with negative spikes) or "unsigned". force: keep every change.
     """
 
     images: int = 2000
@@ -52,7 +53,7 @@ class Settings:
     learning_rate: float = 1e-3
     momentum: float = 0.9
     weight_decay: float = 1e-4
-    code: str = "unary"
+    neurons: str = "unary"
     force: bool = False
     seed: int = 0
 
@@ -78,9 +79,9 @@ class LayerRecord:
     kept: bool
 
 
-def published_graph(checkpoint: Checkpoint, code: str = "unary") -> SpikingGraph:
+def published_graph(checkpoint: Checkpoint, neurons: str = "unary") -> SpikingGraph:
     """The graph of a checkpoint with the published schedule: constant input and bias, T steps a layer, then silence."""
-    graph = with_code(convert(checkpoint), code)
+    graph = with_neurons(convert(checkpoint), neurons)
     schedule = Schedule(window=graph.schedule.window, input="spread", bias="spread", stop="window")
     return dataclasses.replace(graph, schedule=schedule)
 
@@ -111,7 +112,7 @@ class Finetuner:
         self.progress = progress or (lambda done, total: None)
         self.log = log or (lambda line: None)
         self.source = dataclasses.replace(checkpoint, model=canonicalise(checkpoint.model).eval())
-        graph = published_graph(self.source, self.settings.code)
+        graph = published_graph(self.source, self.settings.neurons)
         layers = [layer for layer in find_layers(self.source.model, graph) if layer.name not in graph.outputs]
         self.layers = tuple(layer for layer in layers[1:] if layer.parameters)
         if not self.layers:
@@ -174,7 +175,7 @@ class Finetuner:
 
     def _correct(self, checkpoint: Checkpoint) -> int:
         """Held-out images that the spiking network gets right after its window."""
-        graph = published_graph(checkpoint, self.settings.code)
+        graph = published_graph(checkpoint, self.settings.neurons)
         levels, labels = self.data.levels[self.held_out].numpy(), self.data.labels[self.held_out].numpy()
         engine = open_engine(graph, self.engine, self.threads)
         return evaluate(graph, levels, labels, engine=engine, topk=(1,)).topk[0].correct
@@ -238,7 +239,7 @@ class Finetuner:
         images = self.data.raw(index)
         target = activation(self.source.model, layer, images)
         try:
-            graph = published_graph(tuned, self.settings.code)
+            graph = published_graph(tuned, self.settings.neurons)
         except LoweringError as error:
             raise InputError(f"layer '{layer.name}' cannot be converted any more. Lower the learning rate") from error
         emitted = graph.input.encode(self.data.levels[index].numpy())

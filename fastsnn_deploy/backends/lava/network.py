@@ -17,7 +17,7 @@ from fastsnn_deploy.backends.lava.processes.clock import Clock
 from fastsnn_deploy.backends.lava.processes.max_pool import EventMaxPool
 from fastsnn_deploy.backends.lava.processes.recorder import Recorder
 from fastsnn_deploy.backends.lava.processes.relay import Relay
-from fastsnn_deploy.backends.lava.processes.signed_if import EMISSION, SignedIF
+from fastsnn_deploy.backends.lava.processes.signed_if import SignedIF
 from fastsnn_deploy.backends.lava.processes.source import ImageSource
 from fastsnn_deploy.backends.lava.synapses import Wire, connect_synapse, join
 from fastsnn_deploy.backends.lava.timing import Timing
@@ -80,22 +80,20 @@ class Network:
         return {}
 
     def _input(self, node: Input) -> dict[str, Any]:
-        schedule = self.graph.schedule
-        if schedule.stop != "settled":
-            raise BackendError(f"the Lava backend has no schedule that stops at the {schedule.stop}: use 'settled'")
+        injection = self.graph.schedule.input_injection
         self.root = ImageSource(
             shape=_lava(node.shape),
             images=str(self.folder / "images.npy"),
             progress=str(self.folder / "progress.npy"),
-            parts=schedule.window if schedule.input == "spread" else 1,
+            parts=injection.window,
+            steps=injection.steps,
             clock=self._clock(node),
             starts=self.starts,
         )
         return {"spikes": self._emit(node, self.root.s_out)}
 
     def _population(self, node: Population) -> dict[str, Any]:
-        if node.code not in EMISSION:
-            raise BackendError(f"population '{node.name}': code '{node.code}' has no Lava model")
+        schedule = self.graph.schedule
         neurons = SignedIF(
             shape=_lava(node.shape),
             threshold=_int32(node.threshold),
@@ -103,7 +101,10 @@ class Network:
             bias=_int32(node.bias),
             floor=node.floor,
             ceiling=node.ceiling,
-            code=node.code,
+            min_spike=node.min_spike,
+            max_spike=node.max_spike,
+            fire_start=self.graph.depths[node.name] - self.timing.offsets[node.name],
+            fire_steps=schedule.duration if schedule.stop == "window" else None,
             **self._bias(node),
         )
         self._connect_input(node, neurons.a_in)
@@ -163,12 +164,12 @@ class Network:
         return Clock(timing.period, timing.offsets[node.name], timing.steps, timing.images)
 
     def _bias(self, node: Node) -> dict[str, Any]:
-        schedule = self.graph.schedule
-        start = 0 if schedule.bias == "initial" else self.graph.depths[node.name]
+        injection = self.graph.schedule.bias_injection
         return {
             "clock": self._clock(node),
-            "bias_start": start - self.timing.offsets[node.name],
-            "bias_parts": schedule.window if schedule.bias == "spread" else 1,
+            "bias_start": self.graph.bias_start(node) - self.timing.offsets[node.name],
+            "bias_parts": injection.window,
+            "bias_steps": injection.steps,
         }
 
     def _record(self, node: Node, kind: str, port: Any) -> None:

@@ -19,7 +19,7 @@ from fastsnn_deploy.formats.netx.layers import LAYERS, codec_of
 from fastsnn_deploy.formats.netx.layers.base import Numbering
 from fastsnn_deploy.graph import Node, Schedule, SpikingGraph
 
-VERSION = 1
+VERSION = 2
 """Version of the extension. A reader refuses every other number."""
 
 VERSION_KEY = "fastsnn_deploy_netx_version"
@@ -78,6 +78,9 @@ def _fill(file: h5py.File, graph: SpikingGraph) -> None:
     put_numbers(schedule, "window", graph.schedule.window)
     put_text(schedule, "input", graph.schedule.input)
     put_text(schedule, "bias", graph.schedule.bias)
+    put_text(schedule, "stop", graph.schedule.stop)
+    if graph.schedule.steps is not None:
+        put_numbers(schedule, "steps", graph.schedule.steps)
 
 
 def _check_origin(file: h5py.File, path: Path) -> None:
@@ -118,8 +121,9 @@ def _graph(root: Fields) -> SpikingGraph:
 
 
 def _schedule(fields: Fields) -> Schedule:
-    modes: dict[str, Any] = {key: fields.text(key) for key in ("input", "bias")}
-    return Schedule(window=fields.integer("window"), **modes)
+    modes: dict[str, Any] = {key: fields.text(key) for key in ("input", "bias", "stop")}
+    steps = fields.integer("steps") if "steps" in fields else None
+    return Schedule(window=fields.integer("window"), steps=steps, **modes)
 
 
 def _metadata(fields: Fields) -> dict[str, str]:

@@ -32,7 +32,6 @@ from fastsnn_deploy.graph import (
     Synapse,
 )
 from fastsnn_deploy.graph.arithmetic import per_channel
-from fastsnn_deploy.graph.neurons import settles
 
 Float32 = npt.NDArray[np.float32]
 
@@ -107,9 +106,9 @@ class _Builder:
             return sources
         if isinstance(node, Flatten):
             return [self._flatten(node, source) for source in sources]
-        if isinstance(node, Population) and not settles(node.code):
+        if isinstance(node, Population) and not node.settles:
             raise InputError(
-                f"population '{node.name}': the loss report does not describe code '{node.code}'. Use graph.with_code"
+                f"population '{node.name}': the loss report does not describe {node.neurons} neurons. Use others"
             )
         if isinstance(node, (Population, Readout)):
             return [self._add(node.name, _neuron(node), *sources, shape=node.shape)]

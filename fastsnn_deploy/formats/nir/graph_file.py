@@ -19,7 +19,7 @@ KIND = "spiking graph"
 
 MISSING = {
     nir.Input: "step, low, high, offset, scale",
-    nir.IF: "initial, floor, ceiling, code, scale, input_scale, and the total bias",
+    nir.IF: "initial, floor, ceiling, min_spike, max_spike, scale, input_scale, and the total bias",
     nir.I: "scale and the total bias",
     nir.Conv2d: "weight exponent, delay",
     nir.Affine: "weight exponent, delay",

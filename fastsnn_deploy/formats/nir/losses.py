@@ -88,16 +88,16 @@ def _of_population(node: Population) -> Iterator[Entry]:
         "never takes back a spike that came too early",
         True,
     )
-    yield "code", f"'{node.code}'", *_of_code(node)
+    yield "spike_bounds", f"{node.min_spike} to {node.max_spike} ({node.neurons})", *_of_spikes(node)
     if node.initial.any():
         lost = f"{node.initial.min()}..{node.initial.max()}"
         yield "initial", lost, "starts at 0, which rounds down instead of half up", True
     yield "scale", f"one count is {node.scale}", "gives counts instead of activations", False
 
 
-def _of_code(node: Population) -> tuple[str, bool]:
-    if node.code == "unary":
-        return "sends at most one spike in a step, as this code does", False
+def _of_spikes(node: Population) -> tuple[str, bool]:
+    if node.payload == 1:
+        return "sends at most one spike in a step, as this neuron does", False
     return "sends single spikes instead of spikes with a payload", True
 
 

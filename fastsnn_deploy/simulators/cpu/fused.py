@@ -12,7 +12,6 @@ import numpy.typing as npt
 from fastsnn_deploy.graph import Population
 from fastsnn_deploy.simulators.cpu.assembly import available
 from fastsnn_deploy.simulators.cpu.convolution import Convolution, Fired, Neurons, NoConvolution
-from fastsnn_deploy.simulators.cpu.kernels import SINGLE
 from fastsnn_deploy.simulators.cpu.launch import ROWS, even
 from fastsnn_deploy.simulators.cpu.products import EXACT_FLOAT32
 from fastsnn_deploy.simulators.cpu.synaptic_input import Arrivals, Sources
@@ -99,7 +98,7 @@ def fusion(node: Population, arrivals: list[Arrivals], bias: Bias, gate: npt.NDA
            density: float, zero: int | None) -> Fusion | None:  # fmt: skip
     """How to fuse the steps from `start` on, one for each entry of `gate`; None if they cannot be."""
     values = (node.threshold, node.initial, *(share for _, share in bias))
-    if node.code not in SINGLE or zero is None or any((np.abs(value) >= EXACT_FLOAT32).any() for value in values):
+    if node.payload > 1 or zero is None or any((np.abs(value) >= EXACT_FLOAT32).any() for value in values):
         return None
     end = start + len(gate)
     if not available():
@@ -116,7 +115,7 @@ def fusion(node: Population, arrivals: list[Arrivals], bias: Bias, gate: npt.NDA
     chunks = _chunks(node, set(steps), set(sources.steps), bias, start, silent, end)
     neurons = Neurons(
         node.threshold.astype(np.int32), node.initial.astype(np.int32),
-        np.asarray((node.floor, node.ceiling, zero), dtype=np.int32), node.code == "unary",
+        np.asarray((node.floor, node.ceiling, zero), dtype=np.int32), node.min_spike < 0,
     )  # fmt: skip
     convolution = main.plan.product.convolution if main is not None else None
     return Fusion(neurons, main, convolution or NoConvolution(node.channels, node.size), steps, sources, silent, chunks)

@@ -14,8 +14,6 @@ import numpy as np
 from numba import njit
 from numba.extending import register_jitable
 
-from fastsnn_deploy.graph.neurons import PAYLOADS
-
 
 def _can_be_kept() -> bool:
     """Whether compiled code can be stored: not where neither the package nor the user has a writable folder."""
@@ -40,62 +38,38 @@ APART = BLOCK + 80
 
 
 @_RULE
-def unary(potential, count, threshold, floor, ceiling):  # noqa: D103
-    up = np.float32(1.0) if (potential >= threshold) & (count < ceiling) else np.float32(0.0)
-    down = np.float32(1.0) if (potential < np.float32(0.0)) & (count > floor) else np.float32(0.0)
-    return up - down
+def single(potential, count, threshold, floor, ceiling, min_spike, max_spike):
+    """`graph.neurons.emit` where every spike is 1 or -1: no division."""
+    up = max_spike if (potential >= threshold) & (count < ceiling) else np.float32(0.0)
+    down = min_spike if (potential < np.float32(0.0)) & (count > floor) else np.float32(0.0)
+    return up + down
 
 
 @_RULE
-def graded(potential, count, threshold, floor, ceiling):  # noqa: D103
+def general(potential, count, threshold, floor, ceiling, min_spike, max_spike):
+    """`graph.neurons.emit` in float32."""
     settled = np.float32(np.floor(np.float64(potential) / np.float64(threshold))) + count
-    return min(max(settled, floor), ceiling) - count
-
-
-@_RULE
-def unsigned(potential, count, threshold, floor, ceiling):  # noqa: D103
-    return np.float32(1.0) if (potential >= threshold) & (count < ceiling) else np.float32(0.0)
-
-
-def _burst(bound: int) -> Callable[..., Any]:
-    most = np.float32(bound)
-
-    @_RULE
-    def burst(potential, count, threshold, floor, ceiling):
-        return min(max(graded(potential, count, threshold, floor, ceiling), -most), most)
-
-    return burst
-
-
-RULES: dict[str, Callable[..., Any]] = {
-    "unary": unary, "graded": graded, "unsigned": unsigned, **{f"burst{bound}": _burst(bound) for bound in PAYLOADS},
-}  # fmt: skip
-"""Compiled form of each emission rule of `graph.neurons`: float32 scalars, same arguments, same integers."""
-
-
-SINGLE = ("unary", "unsigned")
-"""Codes whose spikes all carry 1 or -1."""
+    return min(max(min(max(settled, floor), ceiling) - count, min_spike), max_spike)
 
 
 @cache
-def fire_rows(code: str) -> Callable[..., None]:
-    """The loop over the rows of a population for an emission rule.
+def fire_rows(ones: bool) -> Callable[..., None]:
+    """The loop over the rows of a population. ones: every spike is 1 or -1.
 
     Arguments: synaptic input float32 [B, R, neurons]; shift float32 [neurons] or [0], what each row is too large by;
     rows int64 [T], the row of each step or -1; gate bool [T], whether neurons may fire; bias float32 [P, L]; bias_row
     int64 [T], the part of each step or -1; threshold, initial float32 [L], whole positions one after another (L is
-    repeated as often as needed); floor, ceiling float32; zero, of the type of out. Results: potential, count float32
-    [B, neurons], or [0, neurons] if nobody needs them; out uint8 or float32 [B, T, neurons]; positive, negative int32
-    [B, T]; spikes int32 [neurons]; payload int64 [neurons], of codes other than unary and unsigned, whose payload is
+    repeated as often as needed); floor, ceiling, min_spike, max_spike float32; zero, of the type of out. Results:
+    potential, count float32 [B, neurons], or [0, neurons] if nobody needs them; out uint8 or float32 [B, T, neurons];
+    positive, negative int32 [B, T]; spikes int32 [neurons]; payload int64 [neurons], unless ones, whose payload is
     the number of spikes; potentials float32 [B, T, neurons], or [0, 0, 0] if they are not recorded.
     """
-    rule = RULES[code]
-    graded_code = code not in SINGLE
+    rule = single if ones else general
     at_v, at_c, at_sent, at_payload, at_nothing = 0, APART, 2 * APART, 3 * APART, 4 * APART
 
     def loop(
-        synaptic_input, shift, rows, gate, bias, bias_row, threshold, initial, floor, ceiling, zero,
-        potential, count, out, positive, negative, spikes, payload, potentials,
+        synaptic_input, shift, rows, gate, bias, bias_row, threshold, initial, floor, ceiling,
+        min_spike, max_spike, zero, potential, count, out, positive, negative, spikes, payload, potentials,
     ):  # fmt: skip
         images, steps, neurons = out.shape
         length = len(threshold)
@@ -136,7 +110,7 @@ def fire_rows(code: str) -> Callable[..., None]:
                     sent, ups = np.int32(0), np.int32(0)
                     for j in range(size):
                         v = state[at_v + j] + ((arriving[j] - surplus[j]) + part[j])
-                        s = rule(v, state[at_c + j], theta[j], floor, ceiling)
+                        s = rule(v, state[at_c + j], theta[j], floor, ceiling, min_spike, max_spike)
                         state[at_v + j] = v - theta[j] * s
                         state[at_c + j] += s
                         emitted[j] = s + np.float32(zero)
@@ -144,7 +118,7 @@ def fire_rows(code: str) -> Callable[..., None]:
                         # cut back to 32 bits at once, or the whole loop takes as few neurons at a time as 64 bits allow
                         sent = np.int32(sent + (np.int32(1) if s != np.float32(0.0) else np.int32(0)))
                         ups = np.int32(ups + (np.int32(1) if s > np.float32(0.0) else np.int32(0)))
-                        if graded_code:
+                        if not ones:
                             state[at_payload + j] += abs(s)
                     positive[image, t] += ups
                     negative[image, t] += sent - ups
@@ -161,12 +135,12 @@ def fire_rows(code: str) -> Callable[..., None]:
                     count[image, begin : begin + size] = state[at_c : at_c + size]
             for j in range(size):
                 spikes[begin + j] += np.int32(state[at_sent + j])
-            if graded_code:
+            if not ones:
                 for j in range(size):
                     payload[begin + j] += np.int64(state[at_payload + j])
             begin += size
 
-    loop.__name__ = loop.__qualname__ = f"fire_rows_{code}"
+    loop.__name__ = loop.__qualname__ = f"fire_rows_{ones:d}"
     return njit(**OPTIONS)(loop)
 
 
@@ -248,17 +222,18 @@ def repeat(image, neuron, value, weight, geometry, target, marking, stamp, tick,
 
 
 @cache
-def fire_places(code: str) -> Callable[..., tuple[int, int]]:
+def fire_places(ones: bool) -> Callable[..., tuple[int, int]]:
     """One step of the neurons at listed positions, for the sparse tail.
 
-    Arguments: where int64 [n]; potential, count float32 [B, neurons]; threshold float32 [C]; floor, ceiling; spikes,
-    payload int64 [neurons]. Results: image, neuron, value int32 (room for n * C), the events; again int64 [n], the
-    positions that fired. Returns (events, positions).
+    Arguments: where int64 [n]; potential, count float32 [B, neurons]; threshold float32 [C]; floor, ceiling, min_spike,
+    max_spike; spikes, payload int64 [neurons]. Results: image, neuron, value int32 (room for n * C), the events;
+    again int64 [n], the positions that fired. Returns (events, positions).
     """
-    rule = RULES[code]
+    rule = single if ones else general
 
     def loop(
-        where, found, potential, count, threshold, floor, ceiling, spikes, payload, image, neuron, value, again,
+        where, found, potential, count, threshold, floor, ceiling, min_spike, max_spike, spikes, payload, image, neuron,
+        value, again,
     ):  # fmt: skip
         channels = len(threshold)
         positions = potential.shape[1] // channels
@@ -269,7 +244,7 @@ def fire_places(code: str) -> Callable[..., tuple[int, int]]:
             v, c = potential[b, p * channels : (p + 1) * channels], count[b, p * channels : (p + 1) * channels]
             active = np.int32(0)  # most positions stay silent: many neurons at a time to find that out
             for ch in range(channels):
-                s = rule(v[ch], c[ch], threshold[ch], floor, ceiling)
+                s = rule(v[ch], c[ch], threshold[ch], floor, ceiling, min_spike, max_spike)
                 v[ch] -= threshold[ch] * s
                 c[ch] += s
                 sent[ch] = s
@@ -287,7 +262,7 @@ def fire_places(code: str) -> Callable[..., tuple[int, int]]:
             repeated += 1
         return events, repeated
 
-    loop.__name__ = loop.__qualname__ = f"fire_places_{code}"
+    loop.__name__ = loop.__qualname__ = f"fire_places_{ones:d}"
     return njit(**OPTIONS)(loop)
 
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from fastsnn_deploy.errors import InputError
 from fastsnn_deploy.graph import (
     Flatten,
     Identity,
@@ -22,7 +21,7 @@ from fastsnn_deploy.graph import (
     Synapse,
     Upsample,
 )
-from fastsnn_deploy.simulators.cpu.kernels import RULES, SINGLE, scatter
+from fastsnn_deploy.simulators.cpu.kernels import scatter
 from fastsnn_deploy.simulators.cpu.products import Product, Shape, as_convolution, identity, products
 
 Int64 = npt.NDArray[np.int64]
@@ -59,9 +58,6 @@ class Plan:
     """Everything that depends on the graph only."""
 
     def __init__(self, graph: SpikingGraph, private: bool = True) -> None:
-        unknown = sorted({node.code for node in graph.populations} - RULES.keys())
-        if unknown:
-            raise InputError(f"engine 'cpu' has no neuron of code {', '.join(unknown)}. Use the engine 'reference'")
         self.graph, self.private = graph, private
         self.readers = {
             node.name: [other for other in graph.nodes if node.name in other.inputs] for node in graph.nodes
@@ -84,7 +80,7 @@ class Plan:
         return largest if 2 * largest <= BYTE else None
 
     def _input_zero(self, node: Input) -> int | None:
-        parts = self.graph.schedule.window if self.graph.schedule.input == "spread" else 1
+        parts = self.graph.schedule.input_injection.window
         low, high = int((node.low - node.offset).min()) // parts, -(int((node.offset - node.high).min()) // parts)
         return max(0, -low) if high + max(0, -low) <= BYTE else None
 
@@ -174,18 +170,10 @@ def largest_payloads(graph: SpikingGraph) -> Mapping[str, int]:
         if isinstance(node, Input):
             found[node.name] = int(max(np.abs(node.low - node.offset).max(), np.abs(node.high - node.offset).max()))
         elif isinstance(node, Population):
-            found[node.name] = largest_payload(node)
+            found[node.name] = node.payload
         elif node.emits == "spikes":
             found[node.name] = max(found[name] for name in node.inputs)
     return found
-
-
-def largest_payload(node: Population) -> int:
-    """Greatest |payload| of one spike of a population."""
-    if node.code in SINGLE:
-        return 1
-    bound = int(node.code.removeprefix("burst")) if node.code.startswith("burst") else node.ceiling - node.floor
-    return min(bound, node.ceiling - node.floor)
 
 
 def _taps(weight: Int64, groups: int) -> Float32:

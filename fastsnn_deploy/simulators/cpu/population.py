@@ -10,11 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from fastsnn_deploy.graph import Population
-from fastsnn_deploy.graph.arithmetic import spread
 from fastsnn_deploy.simulators.cpu.convolution import Fired
 from fastsnn_deploy.simulators.cpu.fused import fusion
-from fastsnn_deploy.simulators.cpu.kernels import BLOCK, SINGLE, fire_places, fire_rows, mark_rows
-from fastsnn_deploy.simulators.cpu.plan import largest_payload
+from fastsnn_deploy.simulators.cpu.kernels import BLOCK, fire_places, fire_rows, mark_rows
 from fastsnn_deploy.simulators.cpu.series import Events, Series
 from fastsnn_deploy.simulators.cpu.synaptic_input import Arrivals, Sources
 
@@ -44,12 +42,10 @@ def fire(tile: Tile, node: Population) -> Series:
     start = min([*starts, 0] if unsettled else starts, default=0)
     start = min(start, tile.limit)
     ends = [a.rows_end(tile.density) for a in arrivals] + [step + 1 for step, _ in bias]
-    busy = (
-        -(-(node.ceiling - node.floor) // largest_payload(node)) if starts else 1
-    )  # steps a neuron needs to send it all
+    busy = -(-(node.ceiling - node.floor) // node.payload) if starts else 1  # steps a neuron needs to send it all
     if tile.graph.schedule.stop == "window":  # held before its window and silent after it
         start, ends, busy = min(start, tile.graph.depths[node.name]), [a.end for a in arrivals], 0
-        ends.append(tile.graph.depths[node.name] + tile.graph.schedule.window)
+        ends.append(tile.graph.depths[node.name] + tile.graph.schedule.duration)
     end = min(max([*ends, start + (busy if starts or unsettled else 0)]), tile.limit)
     shape = (tile.images, node.size)
     # nobody looks at the neurons after a window
@@ -67,10 +63,8 @@ def fire(tile: Tile, node: Population) -> Series:
 
 def _bias_steps(tile: Tile, node: Population) -> list[tuple[int, Int64]]:
     """Steps in which bias arrives, with its share for each channel."""
-    schedule = tile.graph.schedule
-    begin = 0 if schedule.bias == "initial" else tile.graph.depths[node.name]
-    parts = schedule.window if schedule.bias == "spread" else 1
-    shares = ((begin + i, spread(node.bias, i, parts)) for i in range(parts))
+    begin, injection = tile.graph.bias_start(node), tile.graph.schedule.bias_injection
+    shares = ((begin + i, injection.share(node.bias, i)) for i in range(injection.steps))
     return [(step, share) for step, share in shares if share.any()]
 
 
@@ -102,12 +96,19 @@ def _rows(
     sums.spikes += spikes
     sums.positive += int(positive.sum())
     sums.negative += int(negative.sum())
-    if node.code in SINGLE:
+    if node.payload == 1:
         sums.payload += spikes
         sums.largest = int(spikes.any())
     elif out.size:
         sums.largest = max(sums.largest, int(out.max()) - (zero or 0), (zero or 0) - int(out.min()))
     return Series(start, out, zero or 0, positive + negative)
+
+
+def limits_of(node: Population) -> tuple[np.float32, np.float32, np.float32, np.float32]:
+    """floor, ceiling, min_spike, max_spike; no spike is larger than the range of counts."""
+    most = node.ceiling - node.floor
+    bounds = max(node.min_spike, -most), min(node.max_spike, most)
+    return np.float32(node.floor), np.float32(node.ceiling), np.float32(bounds[0]), np.float32(bounds[1])
 
 
 def _through_synaptic_input(
@@ -128,7 +129,7 @@ def _through_synaptic_input(
     for at, (step, _) in enumerate(bias):
         if sources.start <= step < sources.end:
             bias_row[step - sources.start] = at
-    kernel, threshold, initial = fire_rows(node.code), block(node.threshold), block(node.initial)
+    kernel, threshold, initial = fire_rows(node.payload == 1), block(node.threshold), block(node.initial)
     together = max(1, budget // max(1, 4 * node.size * max(steps, 1)))
     for first in range(0, images, together):
         chosen = slice(first, min(first + together, images))
@@ -136,7 +137,7 @@ def _through_synaptic_input(
         part = fired.images(chosen)
         kernel(
             synaptic_input, shift, rows, gate, shares, bias_row, threshold, initial,
-            np.float32(node.floor), np.float32(node.ceiling), fired.out.dtype.type(zero),
+            *limits_of(node), fired.out.dtype.type(zero),
             part.potential, part.count, part.out, part.positive, part.negative, fired.sent, payload,
             trace[chosen] if len(trace) else trace,
         )  # fmt: skip
@@ -155,7 +156,7 @@ def _tail(tile: Tile, node: Population, arrivals: list[Arrivals], rows: Series, 
         found = mark_rows(last, last.dtype.type(rows.zero), node.channels, stamp, rows.tail_start, where)
     threshold = node.threshold.astype(np.float32)
     sums = tile.sums_of(node)
-    kernel = fire_places(node.code)
+    kernel = fire_places(node.payload == 1)
     last_input = max((a.end for a in arrivals), default=0)
     tail: list[Events] = []
     images = slice(0, tile.images)
@@ -167,8 +168,8 @@ def _tail(tile: Tile, node: Population, arrivals: list[Arrivals], rows: Series, 
         room = found * node.channels
         image, neuron, value = np.empty((3, room), dtype=np.int32)
         sent, repeated = kernel(
-            where, found, state.potential, state.count, threshold, np.float32(node.floor), np.float32(node.ceiling),
-            sums.spikes, sums.payload, image, neuron, value, again,
+            where, found, state.potential, state.count, threshold, *limits_of(node), sums.spikes,
+            sums.payload, image, neuron, value, again,
         )  # fmt: skip
         tail.append(Events(image[:sent].copy(), neuron[:sent].copy(), value[:sent].copy()))
         if node.name in tile.record:

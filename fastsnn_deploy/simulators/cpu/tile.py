@@ -15,7 +15,6 @@ import numpy as np
 import numpy.typing as npt
 
 from fastsnn_deploy.graph import Concat, Flatten, Input, MaxPool2d, Node, Population, Readout, Synapse
-from fastsnn_deploy.graph.arithmetic import spread
 from fastsnn_deploy.simulators.cpu import population as neurons
 from fastsnn_deploy.simulators.cpu.kernels import list_events
 from fastsnn_deploy.simulators.cpu.plan import BYTE, Plan
@@ -106,14 +105,14 @@ class Tile:
     # --- sources -----------------------------------------------------------------------------------------------------
 
     def _input(self) -> Series:
-        schedule = self.graph.schedule
-        window = min(schedule.window if schedule.input == "spread" else 1, self.limit)
+        injection = self.graph.schedule.input_injection
+        steps = min(injection.steps, self.limit)
         order = self.plan.order[self.graph.input.name]
         flat = self.emitted.reshape(self.images, -1).astype(np.int64)
         flat = flat if order is None else flat[:, order]
-        rows = np.empty((self.images, window, flat.shape[1]), dtype=np.float32)
-        for step in range(window):
-            rows[:, step] = spread(flat, step, schedule.window if schedule.input == "spread" else 1)
+        rows = np.empty((self.images, steps, flat.shape[1]), dtype=np.float32)
+        for step in range(steps):
+            rows[:, step] = injection.share(flat, step)
         spikes = np.count_nonzero(rows, axis=2).astype(np.int32)
         zero = self.plan.zero(self.graph.input.name)
         if zero is None or rows.min(initial=0) < -zero or rows.max(initial=0) > BYTE - zero:
@@ -210,18 +209,16 @@ class Tile:
     # --- readout -----------------------------------------------------------------------------------------------------
 
     def _read(self, node: Readout) -> None:
-        schedule = self.graph.schedule
         arrivals = self.arrivals(node)
-        parts = schedule.window if schedule.bias == "spread" else 1
-        begin = 0 if schedule.bias == "initial" else self.graph.depths[node.name]
-        end = min(max([begin + parts, *(a.end for a in arrivals)]), self.limit)
+        begin, injection = self.graph.bias_start(node), self.graph.schedule.bias_injection
+        end = min(max([begin + injection.steps, *(a.end for a in arrivals)]), self.limit)
         synaptic_input = np.zeros((self.images, end, node.size), dtype=np.float32)
         for arrival in arrivals:
             add_synaptic_input(arrival, synaptic_input, self.density)
         total = synaptic_input.astype(np.int64)
         positions = node.size // node.channels
-        for step in range(begin, min(begin + parts, end)):
-            total[:, step] += np.tile(spread(node.bias, step - begin, parts), positions)
+        for step in range(begin, min(begin + injection.steps, end)):
+            total[:, step] += np.tile(injection.share(node.bias, step - begin), positions)
         for step in range(end):
             changed = total[:, step].any(1)
             self.last_change[changed] = np.maximum(self.last_change[changed], step)

@@ -55,9 +55,9 @@ class GpuEngine(Engine):
     def bytes_per_image(self) -> int:
         """Memory of one image, estimated high: every series kept, and the synaptic input of the largest population."""
         schedule = self.graph.schedule
-        unary = max((p.ceiling - p.floor for p in self.graph.populations if p.code == "unary"), default=0)
+        unary = max((p.ceiling - p.floor for p in self.graph.populations if p.payload == 1), default=0)
         spread = "spread" in (schedule.input, schedule.bias)
-        rows = 8 + 2 * unary + (schedule.window if spread else 1)
+        rows = 8 + 2 * unary + (schedule.duration if spread else 1)
         sent = sum(
             node.size * store_type(int(self.plan.payloads[node.name].max())).itemsize
             for node in self.graph.nodes

@@ -95,9 +95,8 @@ class Kernels:
     def __init__(self, source: Any) -> None:
         self.source = source
 
-    def knows(self, code: str) -> bool:
-        """A rule for this code exists in Triton."""
-        return code in self.source.EMISSION_KERNELS
+    def _rule(self, cell: Cell) -> Any:
+        return self.source.single if cell.single else self.source.general
 
     def advance(self, cell: Cell, state: State, drive: Drive | None, spikes: Tensor) -> bool:
         """Neurons through the steps of `spikes`; an `Advance` as in `neurons`."""
@@ -112,7 +111,7 @@ class Kernels:
             cell.threshold, spikes, state.potential, state.count, pending,
             size, len(cell.threshold), len(spikes),
             0 if synaptic_input is None else len(synaptic_input), 0 if drive is None else len(drive.bias), cell.floor,
-            cell.ceiling, EMIT=self.source.EMISSION_KERNELS[cell.code], BLOCK=BLOCK, num_warps=4,
+            cell.ceiling, cell.min_spike, cell.max_spike, EMIT=self._rule(cell), BLOCK=BLOCK, num_warps=4,
         )  # fmt: skip
         return bool(pending.item())
 
@@ -149,12 +148,12 @@ class Kernels:
             images, len(spikes), first, len(arriving),
             0 if beside is None else beside.first, 0 if beside is None else len(beside.rows), len(drive.bias),
             height, width, out_height, out_width,
-            cell.floor, cell.ceiling,
+            cell.floor, cell.ceiling, cell.min_spike, cell.max_spike,
             CHANNELS=conv.channels, OUTPUTS=outputs, TAPS=conv.taps, PADDED=conv.weight.shape[1],
             KERNEL_WIDTH=conv.kernel_width, STRIDE_H=conv.stride[0], STRIDE_W=conv.stride[1],
             PAD_H=conv.padding[0], PAD_W=conv.padding[1], DILATION_H=conv.dilation[0], DILATION_W=conv.dilation[1],
             DIGITS=conv.digits, MORE=drive.synaptic_input is not None, SIDE=beside is not None,
-            EMIT=self.source.EMISSION_KERNELS[cell.code],
+            EMIT=self._rule(cell),
             BLOCK_M=BLOCK_M, BLOCK_N=across, BLOCK_K=conv.columns, num_warps=4,
         )  # fmt: skip
         return bool(pending.item())
@@ -183,7 +182,7 @@ def load_kernels(device: torch.device) -> Kernels | None:
 
 def _works(kernels: Kernels, device: torch.device) -> bool:
     threshold, initial = (torch.tensor([value], dtype=torch.int32, device=device) for value in (2, 5))
-    cell = Cell("unary", threshold, initial, 0, 3, (1,), 0, torch.int8, True)
+    cell = Cell(threshold, initial, 0, 3, -1, 1, (1,), 0, torch.int8, True)
     spikes = torch.empty((3, 1, 1), dtype=torch.int8, device=device)
     pending = kernels.advance(cell, rest(cell, 1), None, spikes)
     return not pending and spikes.flatten().tolist() == [1, 1, 0]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fastsnn_deploy.graph import Population
-from fastsnn_deploy.graph.neurons import EMISSIONS
+from fastsnn_deploy.graph.arithmetic import per_channel
 from fastsnn_deploy.simulators.engine import Int64
 from fastsnn_deploy.simulators.gpu.series import inner_shape, store_type
 
@@ -23,35 +23,6 @@ CHUNK = 8
 SLACK = 10_000
 """Steps beyond the count range after which a population that still fires breaks the settling theorem."""
 
-TorchEmission = Callable[[Tensor, Tensor, Tensor, int, int], Tensor]
-
-TORCH_EMISSIONS: dict[str, TorchEmission] = {}
-"""Emission rules (`graph.neurons`) on int32 tensors, by code. A code without one runs through its NumPy rule."""
-
-
-def torch_emission(code: str) -> Callable[[TorchEmission], TorchEmission]:
-    """Register the PyTorch form of an emission rule."""
-
-    def decorator(rule: TorchEmission) -> TorchEmission:
-        TORCH_EMISSIONS[code] = rule
-        return rule
-
-    return decorator
-
-
-@torch_emission("unary")
-def unary(potential: Tensor, count: Tensor, threshold: Tensor, floor: int, ceiling: int) -> Tensor:
-    """`graph.neurons.unary`."""
-    positive = (potential >= threshold) & (count < ceiling)
-    negative = (potential < 0) & (count > floor)
-    return positive.to(torch.int32) - negative.to(torch.int32)
-
-
-@torch_emission("graded")
-def graded(potential: Tensor, count: Tensor, threshold: Tensor, floor: int, ceiling: int) -> Tensor:
-    """`graph.neurons.graded`. `//` of tensors floors."""
-    return (potential // threshold + count).clamp(floor, ceiling) - count
-
 
 @dataclass(frozen=True)
 class Cell:
@@ -61,11 +32,12 @@ class Cell:
     dtype: of stored spikes. restless: a neuron fires at rest, before anything arrived.
     """
 
-    code: str
     threshold: Tensor
     initial: Tensor
     floor: int
     ceiling: int
+    min_spike: int
+    max_spike: int
     inner: tuple[int, ...]
     tail: int
     dtype: torch.dtype
@@ -73,27 +45,30 @@ class Cell:
 
     def emit(self, potential: Tensor, count: Tensor) -> Tensor:
         """Spikes of one step: int32, from int32 potential and count [B, *inner]."""
-        rule = TORCH_EMISSIONS.get(self.code)
-        if rule is not None:
-            return rule(potential, count, self.threshold, self.floor, self.ceiling)
-        v, c, theta = (x.cpu().numpy().astype(np.int64) for x in (potential, count, self.threshold))
-        spikes = EMISSIONS[self.code](v, c, theta, self.floor, self.ceiling)
-        return torch.from_numpy(np.asarray(spikes, dtype=np.int32)).to(potential.device)
+        due = (potential // self.threshold + count).clamp(self.floor, self.ceiling) - count  # `//` of tensors floors
+        return due.clamp(self.min_spike, self.max_spike)
+
+    @property
+    def single(self) -> bool:
+        """Every spike is 1 or -1."""
+        return max(-self.min_spike, self.max_spike) == 1
 
 
 def make_cell(node: Population, payload: Int64, device: torch.device) -> Cell:
     """The neurons of a population. payload: greatest |spike|, int64 [C]."""
-    rest = EMISSIONS[node.code](node.initial, np.zeros_like(node.initial), node.threshold, node.floor, node.ceiling)
+    at_rest = node.emit(per_channel(node.initial, len(node.shape)), np.zeros((), dtype=np.int64))
+    most = node.ceiling - node.floor
     return Cell(
-        code=node.code,
         threshold=torch.from_numpy(node.threshold.astype(np.int32)).to(device),
         initial=torch.from_numpy(node.initial.astype(np.int32)).to(device),
         floor=node.floor,
         ceiling=node.ceiling,
+        min_spike=max(node.min_spike, -most),
+        max_spike=min(node.max_spike, most),
         inner=inner_shape(node.shape),
-        tail=0 if node.code == "graded" else min(TAIL, node.ceiling - node.floor),
+        tail=min(TAIL, -(-most // node.payload) - 1),
         dtype=store_type(int(payload.max(initial=0))),
-        restless=bool(np.any(rest)),
+        restless=bool(at_rest.any()),
     )
 
 
@@ -125,7 +100,7 @@ Advance = Callable[[Cell, State, "Drive | None", Tensor], bool]
 
 
 def torch_advance(cell: Cell, state: State, drive: Drive | None, spikes: Tensor) -> bool:
-    """One step after another in PyTorch: works for every code and on every device."""
+    """One step after another in PyTorch: works on every device."""
     for step in range(len(spikes)):
         if drive is not None and step < len(drive.bias):
             state.potential += drive.bias[step]

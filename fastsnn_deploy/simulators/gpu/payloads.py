@@ -14,7 +14,7 @@ from fastsnn_deploy.simulators.engine import Int64
 def payloads(graph: SpikingGraph) -> Mapping[str, Int64]:
     """Greatest |spike| of each channel of every spike source, int64 [C], by node name."""
     found: dict[str, Int64] = {}
-    totals = ranges(graph.nodes)
+    totals = ranges(graph.nodes, graph.schedule.gain)
     for node in graph.nodes:
         if node.emits == "spikes":
             found[node.name] = _payload(node, [found[name] for name in node.inputs if name in found], totals)
@@ -26,8 +26,7 @@ def _payload(node: Node, sources: list[Int64], totals: Mapping[str, Range]) -> I
         total = totals[node.name]
         return np.maximum(-total.low, total.high)  # parts of a spread input are no larger than the whole
     if isinstance(node, Population):
-        # a count moves within its bounds, whatever the code
-        return np.full(node.channels, 1 if node.code == "unary" else node.ceiling - node.floor, dtype=np.int64)
+        return np.full(node.channels, node.payload, dtype=np.int64)
     if isinstance(node, MaxPool2d):
         return sources[0]  # a maximum changes by no more than what it is taken of
     if isinstance(node, Flatten):

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 
 from fastsnn_deploy.graph import Identity, Population, Readout, SpikingGraph, Synapse
-from fastsnn_deploy.graph.arithmetic import spread
 from fastsnn_deploy.simulators.engine import Int64
 from fastsnn_deploy.simulators.gpu.kernels import FusedConv, Kernels, fuse
 from fastsnn_deploy.simulators.gpu.neurons import Cell, make_cell
@@ -95,10 +94,8 @@ def _join_identities(graph: SpikingGraph, synaptic_inputs: Mapping[str, Charge])
 
 
 def _bias(graph: SpikingGraph, node: Population | Readout, device: torch.device) -> Bias:
-    schedule = graph.schedule
-    start = 0 if schedule.bias == "initial" else graph.depths[node.name]
-    window = schedule.window if schedule.bias == "spread" else 1
-    rows = [spread(node.bias, step, window) for step in range(window)] if node.bias.any() else []
+    start, injection = graph.bias_start(node), graph.schedule.bias_injection
+    rows = [injection.share(node.bias, step) for step in range(injection.steps)] if node.bias.any() else []
     shares = np.asarray(rows, dtype=np.int32).reshape(-1, node.channels)
     return Bias(start, torch.from_numpy(shares).to(device))
 

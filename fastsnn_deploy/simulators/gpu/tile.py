@@ -80,14 +80,14 @@ class Tile:
 
     def input(self, node: Input) -> None:
         """The shares of the image, from step 0 on."""
-        schedule = self.graph.schedule
-        window = schedule.window if schedule.input == "spread" else 1
+        injection = self.graph.schedule.input_injection
         device = self.plan.device
         total = to_inner(torch.from_numpy(self.emitted.astype(np.int64)).to(device))
-        shape = (window, *total.shape)
+        shape = (injection.steps, *total.shape)
         rows = torch.empty(shape, dtype=store_type(self._payload(node)), device=device)
-        for step in range(window):  # the even split of `graph.arithmetic.spread`
-            until, before = (torch.div(total * part, window, rounding_mode="floor") for part in (step + 1, step))
+        for step in range(injection.steps):  # `Injection.share`
+            ends = (torch.div(total * part, injection.window, rounding_mode="floor") for part in (step + 1, step))
+            until, before = ends
             rows[step] = until - before
         self._send(node, arrive(Series(0, rows), 0, self.steps))
 
@@ -116,7 +116,7 @@ class Tile:
         """All neurons through the steps of their window; what came before it counts in its first step."""
         cell, bias, depth = self.plan.cells[node.name], self.plan.biases[node.name], self.graph.depths[node.name]
         arms = self._arms(node)
-        begin, close = self._clip(depth, depth + self.graph.schedule.window)
+        begin, close = self._clip(depth, depth + self.graph.schedule.duration)
         parts = [(arm.start, arm.end) for _, arm in arms] + [self._clip(bias.start, bias.end), (begin, close)]
         start, end = span(parts)
         spikes, drive = self._silence(node), None
@@ -147,7 +147,7 @@ class Tile:
         taken = () if fused is None else (fused.conv, fused.identity)
         others = [arm for i, arm in enumerate(arms) if i not in taken]
         drive = Drive(self._synaptic_input(node, others, start, end), self._bias(node, start, end))
-        advance = torch_advance if kernels is None or not kernels.knows(cell.code) else kernels.advance
+        advance = torch_advance if kernels is None else kernels.advance
 
         def first(state: State, spikes: Tensor) -> bool:
             if kernels is None or fused is None:
@@ -217,7 +217,7 @@ class Tile:
     def _fused(self, node: Population, arms: list[tuple[str, Series]]) -> Fused | None:
         """The arms that the convolution kernel takes. Records need the synaptic input itself."""
         kernels = self.plan.kernels
-        if kernels is None or not kernels.knows(node.code) or node.name in self.record:
+        if kernels is None or node.name in self.record:
             return None
         convs = [i for i, (name, _) in enumerate(arms) if name in self.plan.fused]
         identities = [i for i, (name, _) in enumerate(arms) if isinstance(self.graph[name], Identity)]

@@ -10,47 +10,31 @@ within one step are int32, the start of a step is int64.
 
 from __future__ import annotations
 
-from typing import Any
-
 import triton
 import triton.language as tl
 
-EMISSION_KERNELS: dict[str, Any] = {}
-"""Emission rules (`graph.neurons`) as Triton functions of (potential, count, threshold, floor, ceiling), by code."""
 
-
-def emission_kernel(code: str):
-    """Register a Triton function as the form of an emission rule."""
-
-    def decorator(rule):
-        EMISSION_KERNELS[code] = rule
-        return rule
-
-    return decorator
-
-
-@emission_kernel("unary")
 @triton.jit
-def unary(potential, count, threshold, floor, ceiling):
-    """`graph.neurons.unary`."""
-    positive = (potential >= threshold) & (count < ceiling)
-    negative = (potential < 0) & (count > floor)
-    return positive.to(tl.int32) - negative.to(tl.int32)
+def single(potential, count, threshold, floor, ceiling, min_spike, max_spike):
+    """`graph.neurons.emit` where every spike is 1 or -1: no division."""
+    up = (potential >= threshold) & (count < ceiling)
+    down = (potential < 0) & (count > floor)
+    return up.to(tl.int32) * max_spike + down.to(tl.int32) * min_spike
 
 
-@emission_kernel("graded")
 @triton.jit
-def graded(potential, count, threshold, floor, ceiling):
-    """`graph.neurons.graded`; Triton divides towards zero, so negative quotients with a remainder go one lower."""
+def general(potential, count, threshold, floor, ceiling, min_spike, max_spike):
+    """`graph.neurons.emit`; Triton divides towards zero, so negative quotients with a remainder go one lower."""
     quotient = potential // threshold
     quotient = tl.where(potential - quotient * threshold < 0, quotient - 1, quotient)
-    return tl.minimum(tl.maximum(quotient + count, floor), ceiling) - count
+    due = tl.minimum(tl.maximum(quotient + count, floor), ceiling) - count
+    return tl.minimum(tl.maximum(due, min_spike), max_spike)
 
 
-@triton.jit(do_not_specialize=["size", "rows", "input_rows", "bias_rows", "floor", "ceiling"])
+@triton.jit(do_not_specialize=["size", "rows", "input_rows", "bias_rows", "floor", "ceiling", "min_spike", "max_spike"])
 def advance_neurons(
     synaptic_input, bias, threshold, spikes, potential, count, pending,
-    size, channels, rows, input_rows, bias_rows, floor, ceiling,
+    size, channels, rows, input_rows, bias_rows, floor, ceiling, min_spike, max_spike,
     EMIT: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Neurons whose synaptic input is known. One program: BLOCK neurons of all images.
@@ -70,26 +54,26 @@ def advance_neurons(
         before = row * step_size
         v += tl.load(synaptic_input + before + index, mask=inside & (row < input_rows), other=0)
         v += tl.load(bias + row * channels + channel, mask=inside & (row < bias_rows), other=0)
-        sent = EMIT(v, c, theta, floor, ceiling)
+        sent = EMIT(v, c, theta, floor, ceiling, min_spike, max_spike)
         v -= theta * sent
         c += sent
         tl.store(spikes + before + index, sent, mask=inside)
     tl.store(potential + index, v, mask=inside)
     tl.store(count + index, c, mask=inside)
-    again = (EMIT(v, c, theta, floor, ceiling) != 0) & inside
+    again = (EMIT(v, c, theta, floor, ceiling, min_spike, max_spike) != 0) & inside
     tl.atomic_max(pending, tl.max(again.to(tl.int32), axis=0))
 
 
 @triton.jit(
     do_not_specialize=[
         "images", "rows", "source_first", "source_rows", "side_first", "side_rows", "bias_rows", "height",
-        "width", "out_height", "out_width", "floor", "ceiling",
+        "width", "out_height", "out_width", "floor", "ceiling", "min_spike", "max_spike",
     ]
 )  # fmt: skip
 def advance_conv(
     source, weight, shift, synaptic_input, side, side_weight, bias, threshold, initial, spikes, potential, count,
     pending, images, rows, source_first, source_rows, side_first, side_rows, bias_rows,
-    height, width, out_height, out_width, floor, ceiling,
+    height, width, out_height, out_width, floor, ceiling, min_spike, max_spike,
     CHANNELS: tl.constexpr, OUTPUTS: tl.constexpr, TAPS: tl.constexpr, PADDED: tl.constexpr,
     KERNEL_WIDTH: tl.constexpr, STRIDE_H: tl.constexpr, STRIDE_W: tl.constexpr, PAD_H: tl.constexpr,
     PAD_W: tl.constexpr, DILATION_H: tl.constexpr, DILATION_W: tl.constexpr, DIGITS: tl.constexpr,
@@ -159,11 +143,11 @@ def advance_conv(
             beside = row - side_first
             seen = inside & (beside >= 0) & (beside < side_rows)
             v += tl.load(side + beside * out_row + place, mask=seen, other=0).to(tl.int32) * factor
-        sent = EMIT(v, c, theta, floor, ceiling)
+        sent = EMIT(v, c, theta, floor, ceiling, min_spike, max_spike)
         v -= theta * sent
         c += sent
         tl.store(spikes + before + place, sent, mask=inside)
     tl.store(potential + place, v, mask=inside)
     tl.store(count + place, c, mask=inside)
-    again = ((EMIT(v, c, theta, floor, ceiling) != 0) & inside).to(tl.int32)
+    again = ((EMIT(v, c, theta, floor, ceiling, min_spike, max_spike) != 0) & inside).to(tl.int32)
     tl.atomic_max(pending, tl.max(tl.max(again, axis=1), axis=0))

@@ -17,13 +17,14 @@ from lava.magma.core.resources import CPU
 from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 
 from fastsnn_deploy.backends.lava.processes.clock import Clock
-from fastsnn_deploy.backends.lava.processes.state import bias_part, wrap
+from fastsnn_deploy.backends.lava.processes.state import share, wrap
 
 
 class Accumulator(AbstractProcess):  # type: ignore[misc]
     """Potential = all synaptic input of the image so far plus bias; the channel is the last axis.
 
-    bias: int [C], added in `bias_parts` even parts from step `bias_start` of each image on. v_out: the potential.
+    bias: int [C], of whose `bias_parts` even parts `bias_steps` enter from step `bias_start` of each image on. v_out:
+    the potential.
     """
 
     def __init__(
@@ -34,8 +35,9 @@ class Accumulator(AbstractProcess):  # type: ignore[misc]
         clock: Clock,
         bias_start: int = 0,
         bias_parts: int = 1,
+        bias_steps: int = 1,
     ) -> None:
-        super().__init__(shape=shape, clock=clock, bias_start=bias_start, bias_parts=bias_parts)
+        super().__init__(shape=shape, clock=clock, bias_start=bias_start, bias_parts=bias_parts, bias_steps=bias_steps)
         self.a_in = InPort(shape=shape)
         self.v_out = OutPort(shape=shape)
         self.v = Var(shape=shape, init=0)
@@ -57,7 +59,7 @@ class PyAccumulator(PyLoihiProcessModel):  # type: ignore[misc]
         super().__init__(proc_params)
         self.clock = proc_params["clock"]
         self.bias_start = proc_params["bias_start"]
-        self.bias_parts = proc_params["bias_parts"]
+        self.bias_parts, self.bias_steps = proc_params["bias_parts"], proc_params["bias_steps"]
 
     def run_spk(self) -> None:
         """One time step."""
@@ -66,6 +68,6 @@ class PyAccumulator(PyLoihiProcessModel):  # type: ignore[misc]
         if now is not None:
             if now[1] == 0:
                 self.v[...] = 0
-            bias = bias_part(self.bias, now[1] - self.bias_start, self.bias_parts)
+            bias = share(self.bias, now[1] - self.bias_start, self.bias_parts, self.bias_steps)
             self.v[...] = wrap(self.v + synaptic_input + bias)
         self.v_out.send(self.v)

@@ -17,14 +17,15 @@ from lava.magma.core.resources import CPU
 from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 
 from fastsnn_deploy.backends.lava.processes.clock import Clock
-from fastsnn_deploy.backends.lava.processes.state import Int32, bias_part, wrap
+from fastsnn_deploy.backends.lava.processes.state import Int32, share, wrap
 
 
 class SignedIF(AbstractProcess):  # type: ignore[misc]
     """A population; the channel is the last axis of `shape`, (W, H, C) or (N,).
 
     threshold, initial: int [C]. bias: int [C] or of `shape`, added in `bias_parts` even parts from step
-    `bias_start` of each image on. floor, ceiling: bounds of the net count. code: a key of `EMISSION`.
+    `bias_start` of each image on, for `bias_steps` steps. floor, ceiling: bounds of the net count. min_spike,
+    max_spike: of one spike. Neurons fire in the `fire_steps` steps from `fire_start` on (None: always).
     Ports: a_in synaptic input, s_out spikes, v_out potential after the reset by subtraction.
     """
 
@@ -37,12 +38,24 @@ class SignedIF(AbstractProcess):  # type: ignore[misc]
         bias: npt.NDArray[np.integer],
         floor: int,
         ceiling: int,
-        code: str,
+        min_spike: int,
+        max_spike: int,
         clock: Clock,
         bias_start: int = 0,
         bias_parts: int = 1,
+        bias_steps: int = 1,
+        fire_start: int = 0,
+        fire_steps: int | None = None,
     ) -> None:
-        super().__init__(shape=shape, code=code, clock=clock, bias_start=bias_start, bias_parts=bias_parts)
+        super().__init__(
+            shape=shape,
+            clock=clock,
+            bias_start=bias_start,
+            bias_parts=bias_parts,
+            bias_steps=bias_steps,
+            fire_start=fire_start,
+            fire_steps=fire_steps,
+        )
         self.a_in = InPort(shape=shape)
         self.s_out = OutPort(shape=shape)
         self.v_out = OutPort(shape=shape)
@@ -53,23 +66,16 @@ class SignedIF(AbstractProcess):  # type: ignore[misc]
         self.bias = Var(shape=bias.shape, init=bias)
         self.floor = Var(shape=(1,), init=floor)
         self.ceiling = Var(shape=(1,), init=ceiling)
+        self.min_spike = Var(shape=(1,), init=min_spike)
+        self.max_spike = Var(shape=(1,), init=max_spike)
 
 
-def unary(v: Int32, count: Int32, threshold: Int32, floor: Int32, ceiling: Int32) -> Int32:
-    """One spike, +1 at or above threshold or -1 below zero, unless the count is at its bound."""
-    up = (v >= threshold) & (count < ceiling)
-    down = (v < 0) & (count > floor)
-    return np.subtract(up, down, dtype=np.int32)
-
-
-def graded(v: Int32, count: Int32, threshold: Int32, floor: Int32, ceiling: Int32) -> Int32:
-    """All spikes that are due, in one message: the payload is the change of the settled count."""
-    due = np.floor_divide(v, threshold)
-    return np.asarray(np.minimum(np.maximum(due, floor - count), ceiling - count))
-
-
-EMISSION = {"unary": unary, "graded": graded}
-"""Emission rules by the name of the code."""
+def emit(
+    v: Int32, count: Int32, threshold: Int32, floor: Int32, ceiling: Int32, min_spike: Int32, max_spike: Int32
+) -> Int32:
+    """The neuron rule: what is due of the settled count, within the spike bounds; int32."""
+    due = np.clip(np.floor_divide(v, threshold), floor - count, ceiling - count)
+    return np.asarray(np.clip(due, min_spike, max_spike))
 
 
 @implements(proc=SignedIF, protocol=LoihiProtocol)
@@ -88,13 +94,15 @@ class PySignedIF(PyLoihiProcessModel):  # type: ignore[misc]
     bias: Any = LavaPyType(np.ndarray, np.int32, precision=24)
     floor: Any = LavaPyType(np.ndarray, np.int32, precision=24)
     ceiling: Any = LavaPyType(np.ndarray, np.int32, precision=24)
+    min_spike: Any = LavaPyType(np.ndarray, np.int32, precision=24)
+    max_spike: Any = LavaPyType(np.ndarray, np.int32, precision=24)
 
     def __init__(self, proc_params: Any) -> None:
         super().__init__(proc_params)
         self.clock = proc_params["clock"]
-        self.emission = EMISSION[proc_params["code"]]
         self.bias_start = proc_params["bias_start"]
-        self.bias_parts = proc_params["bias_parts"]
+        self.bias_parts, self.bias_steps = proc_params["bias_parts"], proc_params["bias_steps"]
+        self.fire_start, self.fire_steps = proc_params["fire_start"], proc_params["fire_steps"]
         self.silence = np.zeros(proc_params["shape"], dtype=np.int32)
 
     def run_spk(self) -> None:
@@ -108,9 +116,12 @@ class PySignedIF(PyLoihiProcessModel):  # type: ignore[misc]
         if now[1] == 0:
             self.v[...] = self.initial
             self.count[...] = 0
-        bias = bias_part(self.bias, now[1] - self.bias_start, self.bias_parts)
+        bias = share(self.bias, now[1] - self.bias_start, self.bias_parts, self.bias_steps)
         self.v[...] = wrap(self.v + synaptic_input + bias)
-        spikes = self.emission(self.v, self.count, self.threshold, self.floor, self.ceiling)
+        spikes = self.silence
+        if self.fire_steps is None or 0 <= now[1] - self.fire_start < self.fire_steps:
+            limits = self.floor, self.ceiling, self.min_spike, self.max_spike
+            spikes = emit(self.v, self.count, self.threshold, *limits)
         self.v -= spikes * self.threshold
         self.count += spikes
         self.s_out.send(spikes)

@@ -16,14 +16,15 @@ from lava.magma.core.resources import CPU
 from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 
 from fastsnn_deploy.backends.lava.processes.clock import Clock
+from fastsnn_deploy.backends.lava.processes.state import share
 
 
 class ImageSource(AbstractProcess):  # type: ignore[misc]
-    """Emits image i in `parts` even parts from the first step of its period on (Bresenham split).
+    """Emits `steps` of the `parts` even parts of image i from the first step of its period on (Bresenham split).
 
     images: path of an .npy file, int32 [N, *shape]. progress: path of an .npy file, int64 [1], that receives the
     number of the step just done. starts: if given, the images are emitted within one period of the clock, image i
-    from step starts[i] on; they begin with 0 and lie at least `parts` apart.
+    from step starts[i] on; they begin with 0 and lie at least `steps` apart.
     """
 
     def __init__(
@@ -33,10 +34,13 @@ class ImageSource(AbstractProcess):  # type: ignore[misc]
         images: str,
         progress: str,
         parts: int,
+        steps: int,
         clock: Clock,
         starts: tuple[int, ...] = (),
     ) -> None:
-        super().__init__(shape=shape, images=images, progress=progress, parts=parts, clock=clock, starts=starts)
+        super().__init__(
+            shape=shape, images=images, progress=progress, parts=parts, steps=steps, clock=clock, starts=starts
+        )
         self.s_out = OutPort(shape=shape)
 
 
@@ -51,7 +55,7 @@ class PyImageSource(PyLoihiProcessModel):  # type: ignore[misc]
     def __init__(self, proc_params: Any) -> None:
         super().__init__(proc_params)
         self.clock = proc_params["clock"]
-        self.parts = proc_params["parts"]
+        self.parts, self.steps = proc_params["parts"], proc_params["steps"]
         self.starts = proc_params["starts"]
         self.images = np.load(proc_params["images"], mmap_mode="r")
         self.progress = np.load(proc_params["progress"], mmap_mode="r+")
@@ -64,8 +68,7 @@ class PyImageSource(PyLoihiProcessModel):  # type: ignore[misc]
             index = bisect_right(self.starts, now[1]) - 1
             now = index, now[1] - self.starts[index]
         spikes = self.silence
-        if now and now[1] < self.parts:
-            image = self.images[now[0]].astype(np.int64)
-            spikes = (image * (now[1] + 1) // self.parts - image * now[1] // self.parts).astype(np.int32)
+        if now and now[1] < self.steps:
+            spikes = share(self.images[now[0]], now[1], self.parts, self.steps)
         self.s_out.send(spikes)
         self.progress[0] = self.time_step

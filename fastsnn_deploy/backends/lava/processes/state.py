@@ -19,9 +19,9 @@ def wrap(values: Int32) -> Int32:
     return np.asarray(((values + HALF) & (2 * HALF - 1)) - HALF)
 
 
-def bias_part(bias: Int32, step: int, parts: int) -> Int32:
-    """What enters in `step` when `bias` is split into `parts` even parts (Bresenham): int32 like `bias`."""
-    if not 0 <= step < parts:
-        return np.zeros_like(bias)
-    total = bias.astype(np.int64)
+def share(values: Int32, step: int, parts: int, steps: int) -> Int32:
+    """What enters in `step` of `steps` when `values` are split into even `parts` (Bresenham): int32 like them."""
+    if not 0 <= step < steps:
+        return np.zeros(values.shape, dtype=np.int32)
+    total = values.astype(np.int64)
     return np.asarray(total * (step + 1) // parts - total * step // parts, dtype=np.int32)

@@ -12,7 +12,6 @@ from typing import Any
 import h5py
 import numpy as np
 
-from fastsnn_deploy.errors import InputError
 from fastsnn_deploy.formats.netx.fields import INT32_MAX, Fields, put_integers_as_float32, put_numbers, put_text
 from fastsnn_deploy.formats.netx.layers.base import LayerCodec, Numbering, Placed, common, put_extension
 from fastsnn_deploy.formats.netx.synapses import read_synapse, write_synapse
@@ -23,8 +22,8 @@ SIGNED_IF = "SIGNED_IF"
 
 ACCUMULATOR = "ACCUMULATOR"
 
-CODES = ("unary", "graded")
-"""Codes that version 1 of the extension knows."""
+LIMITS = ("floor", "ceiling", "min_spike", "max_spike")
+"""Bounds of the net count and of one spike."""
 
 STOCK_POTENTIAL = 2**17 - 1
 """Largest synaptic input of stock Lava's LIF state: 24 bits in units of 1/64 of a weight (proc/lif/models.py)."""
@@ -39,18 +38,11 @@ class PopulationCodec(LayerCodec):
     node_type = Population
 
     def write(self, group: h5py.Group, node: Population, numbering: Numbering) -> None:
-        if node.code not in CODES:
-            raise InputError(
-                f"population '{node.name}': NetX has no code '{node.code}', only {' and '.join(CODES)}. "
-                "Use graph.with_code"
-            )
         ext = _write_layer(group, node, numbering)
         neuron = group.create_group("neuron")
         put_text(neuron, "type", SIGNED_IF)
-        for key in ("threshold", "initial", "ceiling", "floor"):
+        for key in ("threshold", "initial", *LIMITS):
             put_numbers(neuron, key, getattr(node, key))
-        put_text(neuron, "code", node.code)
-        neuron.create_dataset("gradedSpike", data=np.bool_(node.code != "unary"))
         put_numbers(ext, "scale", node.scale)
         put_numbers(ext, "input_scale", node.input_scale)
 
@@ -99,21 +91,14 @@ class SpikingLayer(LayerCodec):
 
 def _population(ext: Fields, neuron: Fields, fields: dict[str, Any]) -> Population:
     channels = fields["shape"][0]
-    floor, ceiling = neuron.integer("floor"), neuron.integer("ceiling")
-    if max(abs(floor), abs(ceiling)) > INT32_MAX:
-        raise neuron.wrong("floor, ceiling", (floor, ceiling), f"at most {INT32_MAX} in magnitude")
-    code = neuron.text("code")
-    if neuron.flag("gradedSpike") != (code != "unary"):
-        raise neuron.wrong("gradedSpike", neuron.flag("gradedSpike"), f"in agreement with code '{code}'")
-    if code not in CODES:
-        raise neuron.wrong("code", code, " or ".join(CODES))
+    limits: dict[str, Any] = {key: neuron.integer(key) for key in LIMITS}
+    if max(map(abs, limits.values())) > INT32_MAX:
+        raise neuron.wrong(", ".join(LIMITS), tuple(limits.values()), f"at most {INT32_MAX} in magnitude")
     return Population(
         **fields,
-        floor=floor,
-        ceiling=ceiling,
+        **limits,
         threshold=neuron.channels("threshold", channels),
         initial=neuron.channels("initial", channels),
-        code=code,
         scale=ext.number("scale"),
         input_scale=ext.reals("input_scale", channels),
     )

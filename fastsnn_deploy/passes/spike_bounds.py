@@ -1,0 +1,27 @@
+"""Other spike bounds for all neurons of a graph."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from fastsnn_deploy.graph import Population, SpikingGraph
+from fastsnn_deploy.graph.neurons import spike_bounds
+
+
+def with_neurons(graph: SpikingGraph, neurons: str) -> SpikingGraph:
+    """The same graph with the spike bounds of a preset in every population.
+
+    Args:
+        graph: any graph.
+        neurons: "unary", "graded", "unsigned", or "burst4" and the like (`spike_bounds`).
+
+    Raises:
+        InputError: for an unknown preset.
+    """
+
+    def changed(node: Population) -> Population:
+        low, high = spike_bounds(neurons, node.floor, node.ceiling)
+        return dataclasses.replace(node, min_spike=low, max_spike=high)
+
+    nodes = (changed(node) if isinstance(node, Population) else node for node in graph.nodes)
+    return dataclasses.replace(graph, nodes=tuple(nodes))
