@@ -323,7 +323,7 @@ WEIGHT = np.zeros((4, 2, 3, 2), np.float32)
 
 CHANGES: dict[str, tuple[Callable[[h5py.File], None], str]] = {
     "no version": (attribute(None), "another program"),
-    "other version": (attribute(2), "version 2, this program reads version 1"),
+    "other version": (attribute(1), "version 1, this program reads version 2"),
     "version text": (attribute("one"), "version one"),
     "no layers": (replaced("layer", None), "'/layer' is missing"),
     "gap": (gap, "'/layer/2' is missing"),
@@ -333,7 +333,7 @@ CHANGES: dict[str, tuple[Callable[[h5py.File], None], str]] = {
     "short threshold": (replaced("layer/1/neuron/threshold", np.array([5])), "'threshold' is int64 of shape (1,)"),
     "real threshold": (replaced("layer/1/neuron/threshold", np.ones(4)), "'threshold' is float64"),
     "large threshold": (replaced("layer/1/neuron/threshold", np.full(4, 2**62)), "at most 2147483647"),
-    "large ceiling": (replaced("layer/1/neuron/ceiling", 2**40), "layer 1: 'floor, ceiling'"),
+    "large ceiling": (replaced("layer/1/neuron/ceiling", 2**40), "layer 1: 'floor, ceiling, min_spike, max_spike'"),
     "neuron": (replaced("layer/1/neuron/type", "CUBA"), "'neuron/type' is 'CUBA'"),
     "spikes": (replaced("layer/1/neuron/max_spike", 0), "spike bounds [-1, 0]"),
     "fraction": (replaced("layer/1/weight", WEIGHT + 0.5), "'weight' is 0.5 at (0, 0, 0, 0), must be whole"),
