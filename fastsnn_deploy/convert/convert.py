@@ -6,6 +6,7 @@ from typing import Literal
 
 from fastsnn_deploy import __version__
 from fastsnn_deploy.convert.lower import lower
+from fastsnn_deploy.convert.names import named
 from fastsnn_deploy.convert.trace import trace
 from fastsnn_deploy.graph import SpikingGraph
 from fastsnn_deploy.quantize.checkpoint import Checkpoint
@@ -30,4 +31,4 @@ def convert(
             graph.metadata[key] = str(checkpoint.metadata[key])
     if isinstance(recipe := checkpoint.metadata.get("recipe"), dict):
         graph.metadata["recipe"] = str(recipe.get("name"))
-    return lower(graph, neurons=neurons, input_schedule=input_schedule, bias_schedule=bias_schedule)
+    return named(lower(graph, neurons=neurons, input_schedule=input_schedule, bias_schedule=bias_schedule))
