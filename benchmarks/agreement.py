@@ -15,7 +15,7 @@ from peers.base import Contender, Int64, Values
 
 from fastsnn_deploy.graph import Flatten, Input, MaxPool2d, Node, Population, Readout, SpikingGraph, Synapse
 from fastsnn_deploy.graph.arithmetic import per_channel
-from fastsnn_deploy.graph.integer_network import evaluate
+from fastsnn_deploy.graph.integer_network import integer_values
 
 Rule = Callable[[Int64, Int64, Int64], tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]]
 """(potential, threshold, count) -> who sends +1, who then sends -1. All potentials are in units of 1 / (2 T)."""
@@ -53,7 +53,7 @@ def expected(
     given: spikes [T, B, *shape] that the next layers see in place of those computed here.
     """
     if semantics == "integer network":
-        values = evaluate(graph, emitted)
+        values = integer_values(graph, emitted)
         return {n.name: values[n.name].astype(np.float64) for n in graph.nodes if isinstance(n, (Population, Readout))}
     trains: dict[str, Int64] = {}
     found: dict[str, npt.NDArray[np.float64]] = {}

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from fastsnn_deploy.convert.convert import convert
 from fastsnn_deploy.formats import netx
 from fastsnn_deploy.graph import Population, SpikingGraph
-from fastsnn_deploy.graph.integer_network import evaluate
+from fastsnn_deploy.graph.integer_network import integer_values
 from fastsnn_deploy.quantize import Checkpoint, prepare
 from fastsnn_deploy.training.data import load_images
 from fastsnn_deploy.training.models.lenet import LeNet
@@ -186,7 +186,7 @@ def _random_model(setting: Setting, seed: int) -> nn.Module:
 
 def active_fractions(graph: SpikingGraph, emitted: np.ndarray) -> dict[str, float]:
     """Fraction of nonzero settled counts of every population."""
-    values = evaluate(graph, emitted)
+    values = integer_values(graph, emitted)
     return {
         node.name: float(np.count_nonzero(values[node.name]) / values[node.name].size)
         for node in graph.nodes

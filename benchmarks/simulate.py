@@ -27,7 +27,7 @@ from rounds import Sample, in_turns, stopwatch
 from fastsnn_deploy import graph as graphs
 from fastsnn_deploy.errors import InputError
 from fastsnn_deploy.graph import SpikingGraph
-from fastsnn_deploy.graph.integer_network import evaluate
+from fastsnn_deploy.graph.integer_network import integer_values
 
 DEFAULT_PEERS = ("ours", "ours-window", "ceiling", "float", "fast-snn", "spikingjelly", "snntorch", "sinabs")
 FAILURES = (NotAvailableError, RuntimeError, MemoryError)
@@ -148,7 +148,7 @@ def check_ours(built: dict[str, Contender], emitted: Int64) -> None:
     for name, ours in built.items():
         if isinstance(ours, Ours):
             found = ours.values(emitted)
-            right = evaluate(ours.graph, emitted) if name == "ours" else ours.on("reference").values(emitted)
+            right = integer_values(ours.graph, emitted) if name == "ours" else ours.on("reference").values(emitted)
             wrong = [node for node, values in found.items() if not np.array_equal(values, right[node])]
             run = ours.engine.run(emitted)  # as it is timed: nodes that nobody records take other loops
             wrong += [node for node in ours.graph.outputs if not np.array_equal(run.final(node), right[node])]

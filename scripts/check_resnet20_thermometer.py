@@ -24,7 +24,7 @@ from fastsnn_deploy.convert.lower import lower
 from fastsnn_deploy.convert.trace import trace
 from fastsnn_deploy.formats import netx
 from fastsnn_deploy.graph import SpikingGraph
-from fastsnn_deploy.graph.integer_network import evaluate
+from fastsnn_deploy.graph.integer_network import integer_values
 from fastsnn_deploy.quantize import calibrate, load, prepare
 from fastsnn_deploy.targets.thermometer.network import to_thermometer
 from fastsnn_deploy.training.data import load_images
@@ -69,7 +69,7 @@ def main() -> None:
     print(f"Lava: {time.monotonic() - start:.0f} s")
     output, potentials = graph.outputs[0], run.potentials[-1]
     assert potentials is not None
-    expected, wrong = evaluate(graph, emitted)[output], 0
+    expected, wrong = integer_values(graph, emitted)[output], 0
     for image in range(options.images):
         values = (potentials[image + population.depth] >> 6).astype(np.int64)
         wrong += int((population.counts({population.depth: values})[output][0] != expected[image]).sum())

@@ -20,7 +20,7 @@ from fastsnn_deploy.analysis.stock_counts import count_stock
 from fastsnn_deploy.convert.convert import convert
 from fastsnn_deploy.errors import InputError
 from fastsnn_deploy.graph import SpikingGraph
-from fastsnn_deploy.graph.integer_network import evaluate, logits
+from fastsnn_deploy.graph.integer_network import integer_values, logits
 from fastsnn_deploy.lava_dl import run as run_stock
 from fastsnn_deploy.passes.spike_bounds import with_neurons
 from fastsnn_deploy.simulators.reference import simulate
@@ -68,7 +68,7 @@ def extension(graph: SpikingGraph, emitted: np.ndarray, neurons: str) -> tuple[s
     figures = (counts.total("neurons"), counts.total("synapses"))
     sums = (counts.total(key) / len(emitted) for key in ("spikes", "synaptic_operations"))
     name = "signed-if" if neurons == "unary" else neurons
-    exact = all(np.array_equal(run.final(p.name), evaluate(graph, emitted)[p.name]) for p in graph.populations)
+    exact = all(np.array_equal(run.final(p.name), integer_values(graph, emitted)[p.name]) for p in graph.populations)
     return name, "yes" if exact else "NO", "no", *(f"{n:,}" for n in figures), steps, *(f"{n:,.0f}" for n in sums)
 
 
@@ -86,7 +86,7 @@ def sigma_delta(graph: SpikingGraph, emitted: np.ndarray) -> tuple[str, ...]:
         counted.append(count_stock(network.network, frames, run))
         unit, sigma = network.stages[-1].units[0], run.potentials[-1]
         predictions.append(logits(graph, {unit.node.name: unit.read(network.readout(sigma[-1]))}).argmax(1))
-    before = logits(graph, evaluate(graph, emitted)).argmax(1)
+    before = logits(graph, integer_values(graph, emitted)).argmax(1)
     same = int((np.concatenate(predictions) == before).sum())
     sums = (sum(getattr(each, key) for each in counted) / len(emitted) for key in ("spikes", "synaptic_operations"))
     sizes = f"{counted[0].neurons:,}", f"{counted[0].synapses:,}"
@@ -99,7 +99,7 @@ def population(graph: SpikingGraph, emitted: np.ndarray) -> tuple[str, ...]:
     result = to_thermometer(graph)
     run = run_stock(result.network, emitted[:, None], len(emitted) + result.depth)
     counts = count_stock(result.network, emitted[:, None], run)
-    values, before = evaluate(result.graph, emitted), evaluate(graph, emitted)
+    values, before = integer_values(result.graph, emitted), integer_values(graph, emitted)
     exact = all(
         np.array_equal(found, values[name][i : i + 1])
         for i in range(len(emitted))

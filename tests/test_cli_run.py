@@ -14,7 +14,7 @@ from fastsnn_deploy.backends.loihi import Board, Detection, detection
 from fastsnn_deploy.cli import doctor
 from fastsnn_deploy.formats import netx
 from fastsnn_deploy.graph import SpikingGraph
-from fastsnn_deploy.graph.integer_network import evaluate, logits
+from fastsnn_deploy.graph.integer_network import integer_values, logits
 from fastsnn_deploy.passes.spike_bounds import with_neurons
 from fastsnn_deploy.simulators.reference import simulate
 from fastsnn_deploy.simulators.streaming import stream
@@ -69,7 +69,7 @@ def population(graph: SpikingGraph, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 def classes(graph: SpikingGraph, emitted: np.ndarray) -> list[int]:
-    return logits(graph, evaluate(graph, emitted)).argmax(1).tolist()
+    return logits(graph, integer_values(graph, emitted)).argmax(1).tolist()
 
 
 def test_one_by_one(run, net_file: Path, graph: SpikingGraph, emitted: np.ndarray, tmp_path: Path):

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from fastsnn_deploy.graph.integer_values import integer_values, logits
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -24,8 +25,6 @@ from fastsnn_deploy.analysis.serialise import pack, unpack
 from fastsnn_deploy.errors import InputError
 from fastsnn_deploy.formats import netx
 from fastsnn_deploy.graph import Input, Linear, MaxPool2d, Readout, SpikingGraph
-from fastsnn_deploy.graph.integer_network import evaluate as integer_network
-from fastsnn_deploy.graph.integer_network import logits
 from fastsnn_deploy.passes.spike_bounds import with_neurons
 from fastsnn_deploy.quantize import load
 from fastsnn_deploy.simulators import open_engine
@@ -155,7 +154,7 @@ def test_integer_outputs_are_those_of_the_integer_network(seed: int):
     graph = random_graph(seed, blocks=4)
     levels = random_images(graph, seed, 5)
     name = graph.outputs[0]
-    expected = integer_network(graph, graph.input.encode(levels))
+    expected = integer_values(graph, graph.input.encode(levels))
     for batch in (1, 2, 50):
         found = integer_outputs(graph, levels, batch)
         assert found.dtype == np.int64

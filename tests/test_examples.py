@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from fastsnn_deploy.formats import netx
-from fastsnn_deploy.graph.integer_network import evaluate, logits
+from fastsnn_deploy.graph.integer_network import integer_values, logits
 from fastsnn_deploy.simulators.reference import simulate
 from fastsnn_deploy.training.data import load_images
 
@@ -38,7 +38,7 @@ def test_digits_examples_have_the_accuracy_of_the_manifest(name: str):
     graph = netx.read(ROOT / "netx_exports" / name)
     test = load_images("digits", "test")
     emitted = graph.input.encode(test.levels.numpy())
-    values = evaluate(graph, emitted)
+    values = integer_values(graph, emitted)
     accuracy = float((logits(graph, values).argmax(1) == test.labels.numpy()).mean())
     assert accuracy == MANIFEST[name]["integer_accuracy"] >= 0.96
     run = simulate(graph, emitted[:20])

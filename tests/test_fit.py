@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from fastsnn_deploy.convert.fit import MAX_THRESHOLD
-from fastsnn_deploy.graph.integer_network import evaluate, logits
+from fastsnn_deploy.graph.integer_network import integer_values, logits
 from fastsnn_deploy.graph.ranges import STATE_MAX, ranges
 from fastsnn_deploy.quantize.layers import QuantInput
 from tests.random_networks import reference
@@ -19,7 +19,7 @@ def test_gains_of_both_signs_and_zero():
     gain = [0.5, -0.25, 0.0, 1.0]
     layers = image(), conv(2, 4), norm(gain, [0.5, 1.0, 2.75, -1.0], 4.0), activation(1.0), conv(4, 3, 5)
     graph = exact(nn.Sequential(*layers))
-    values = evaluate(graph, graph.input.encode(pixels()))
+    values = integer_values(graph, graph.input.encode(pixels()))
     assert (values["_3"][:, 2] == 3).all()
     assert len(np.unique(values["_3"][:, 1])) > 3
 
@@ -39,7 +39,7 @@ def test_dead_channels_are_floored(gain: float):
     graph = lowered(network)
     population = graph["_3"]
     assert population.threshold.max() <= MAX_THRESHOLD
-    values = evaluate(graph, graph.input.encode(pixels()))
+    values = integer_values(graph, graph.input.encode(pixels()))
     _, run = reference(network.eval(), pixels())
     assert np.array_equal(values["_3"], run.counts("_3"))
 
@@ -54,7 +54,7 @@ def test_a_large_threshold_of_a_channel_that_is_alive_costs_no_weight_bits():
     assert np.array_equal(graph["_1"].weight, first.integer_weight()[0].numpy())
     _, run = reference(network, images)
     assert len(np.unique(run.counts("_2"))) == 4
-    assert np.array_equal(evaluate(graph, graph.input.encode(images))["_2"], run.counts("_2"))
+    assert np.array_equal(integer_values(graph, graph.input.encode(images))["_2"], run.counts("_2"))
 
 
 @pytest.mark.parametrize("gain", [64.0, 2.0**14, -(2.0**20), 2.0**60])
@@ -77,7 +77,7 @@ def test_zero_variance():
 def test_huge_biases_saturate_within_the_state(bias: float):
     network = nn.Sequential(image(), conv(2, 2), norm([1.0, 1.0], [bias, 0.5]), activation(1.0)).eval()
     graph = lowered(network)
-    counts = evaluate(graph, graph.input.encode(pixels()))["_3"]
+    counts = integer_values(graph, graph.input.encode(pixels()))["_3"]
     assert (counts[:, 0] == (15 if bias > 0 else 0)).all()
     _, run = reference(network, pixels())
     assert np.array_equal(counts[:, 1], run.counts("_3")[:, 1])
@@ -106,8 +106,8 @@ def test_zero_padding_of_the_image_is_padding_with_its_mean():
     graph = exact(network)
     flat = np.full((1, 2, 5, 7), 0.5)
     assert not graph.input.encode(flat).any()
-    assert not evaluate(graph, graph.input.encode(flat))["_2"].any()
-    brighter = evaluate(graph, graph.input.encode(flat + 1 / 16))["_2"]
+    assert not integer_values(graph, graph.input.encode(flat))["_2"].any()
+    brighter = integer_values(graph, graph.input.encode(flat + 1 / 16))["_2"]
     assert not (brighter == brighter[:, :, 2:3, 3:4]).all()
 
 
@@ -172,7 +172,7 @@ def test_one_dead_readout_channel_costs_the_others_nothing():
     network = nn.Sequential(image(), conv(2, 3), norm([1.0, 1e-9, 0.0], [0.5, 1.0, -3.0])).eval()
     graph = lowered(network)
     answer, _ = reference(network, pixels())
-    found = logits(graph, evaluate(graph, graph.input.encode(pixels())))
+    found = logits(graph, integer_values(graph, graph.input.encode(pixels())))
     assert np.array_equal(found[:, 0], answer[:, 0])
     assert np.abs(found - answer).max() < 1e-5
     assert ranges(graph.nodes)["output"].magnitude <= STATE_MAX
@@ -186,7 +186,7 @@ def test_a_wide_readout_channel_costs_the_others_nothing():
     graph = lowered(network)
     images = np.random.default_rng(0).integers(0, 256, (2, 2, 5, 7)) / 255
     answer, _ = reference(network, images)
-    assert np.array_equal(logits(graph, evaluate(graph, graph.input.encode(images)))[:, 0], answer[:, 0])
+    assert np.array_equal(logits(graph, integer_values(graph, graph.input.encode(images)))[:, 0], answer[:, 0])
     assert graph["output"].scale[1] > 1 / 32
 
 
@@ -194,6 +194,6 @@ def test_a_huge_bias_of_a_readout_fits_the_state():
     network = nn.Sequential(image(), conv(2, 2), norm([1.0, 1.0], [1e25, 0.0])).eval()
     graph = lowered(network)
     answer, _ = reference(network, pixels())
-    found = logits(graph, evaluate(graph, graph.input.encode(pixels())))
+    found = logits(graph, integer_values(graph, graph.input.encode(pixels())))
     assert np.abs(found - answer)[:, 0].max() <= 1e25 * 2.0**-20
     assert ranges(graph.nodes)["output"].magnitude <= STATE_MAX

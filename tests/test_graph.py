@@ -29,7 +29,8 @@ from fastsnn_deploy.graph import (
     save,
 )
 from fastsnn_deploy.graph.arithmetic import exact_matmul, quantise, round_half_up
-from fastsnn_deploy.graph.integer_network import evaluate
+from fastsnn_deploy.graph.encoded import Encoded
+from fastsnn_deploy.graph.integer_network import integer_values
 from fastsnn_deploy.graph.ranges import STATE_MAX, ranges
 from fastsnn_deploy.graph.schedule import Injection
 from fastsnn_deploy.passes.balance import balanced
@@ -170,7 +171,7 @@ def test_balanced_arms_arrive_together_and_nothing_else_changes(seed: int):
             assert arrivals == {level.depths[node.name]}
     assert level.depths == graph.depths | {s.name: level.depths[s.name] for s in level.synapses}
     emitted = graph.input.encode(random_images(graph, seed))
-    before, after = evaluate(graph, emitted), evaluate(level, emitted)
+    before, after = integer_values(graph, emitted), integer_values(level, emitted)
     assert all(np.array_equal(before[name], after[name]) for name in before)
 
 
@@ -310,11 +311,18 @@ def test_a_potential_at_the_edge_of_the_state_is_allowed_and_exact():
 
 def test_encode_checks_images():
     source = small_graph().input
-    with pytest.raises(InputError, match=r"expects \(N, 1, 4, 5\)"):
+    with pytest.raises(InputError, match=r"takes \(N, 1, 4, 5\)"):
         source.encode(np.zeros((2, 4, 5)))
     with pytest.raises(InputError, match="NaN"):
         source.encode(np.full((1, 1, 4, 5), np.nan))
     with pytest.raises(InputError, match="outside its levels"):
         source.encode(np.full((1, 1, 4, 5), 16))
     assert source.encode(np.full((1, 1, 4, 5), 2.5)).max() == 3
-    assert source.encode(np.full((1, 1, 4, 5), 99.0)).max() == 15
+    with pytest.raises(InputError, match="outside"):
+        source.encode(np.full((1, 1, 4, 5), 99.0))
+    encoded = source.encode(np.full((1, 4, 5), 15.4))
+    assert type(encoded) is Encoded
+    assert source.encode(encoded) is encoded
+    assert source.encode(encoded[:0]).shape == (0, 1, 4, 5)
+    with pytest.raises(InputError, match="encoded images"):
+        source.encode(Encoded(np.zeros((1, 4, 5, 1))))

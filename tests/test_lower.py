@@ -34,7 +34,7 @@ from fastsnn_deploy.graph import (
     edge_delays,
 )
 from fastsnn_deploy.graph.arithmetic import per_channel, quantise
-from fastsnn_deploy.graph.integer_network import evaluate, logits, route
+from fastsnn_deploy.graph.integer_network import integer_values, logits, route
 from fastsnn_deploy.passes.spike_bounds import with_neurons
 from fastsnn_deploy.quantize import load, prepare
 from fastsnn_deploy.quantize.layers import PadChannels, QuantActivation, QuantConv2d, QuantInput, QuantLinear
@@ -86,7 +86,7 @@ def lowered(network: nn.Module, shape: tuple[int, ...] = (2, 5, 7), **options) -
 def assert_equal(network: nn.Module, graph: SpikingGraph, images: np.ndarray) -> None:
     """Every activation's integers and the answer are those of the quantised model."""
     answer, run = reference(network, images)
-    values = evaluate(graph, graph.input.encode(images))
+    values = integer_values(graph, graph.input.encode(images))
     for name in run.activations:
         counts = run.counts(name)
         assert np.array_equal(values[name].reshape(counts.shape), counts), name
@@ -125,7 +125,7 @@ def test_lowered_graphs_settle_to_their_integers(seed: int, neurons: str, arriva
     graph = lowered(network, shape, neurons=neurons, input_schedule=arrival, bias_schedule=bias, balance=balance)
     assume(sum(node.ceiling - node.floor for node in graph.populations) < 500)
     emitted = graph.input.encode(images[:2])
-    values, run = evaluate(graph, emitted), simulate(graph, emitted)
+    values, run = integer_values(graph, emitted), simulate(graph, emitted)
     for node in graph.nodes:
         if isinstance(node, (Population, MaxPool2d)) or node.name in graph.outputs:
             assert np.array_equal(run.final(node.name), values[node.name]), node.name

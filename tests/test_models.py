@@ -15,7 +15,7 @@ from fastsnn_deploy.convert.lower import lower
 from fastsnn_deploy.convert.trace import trace
 from fastsnn_deploy.errors import InputError
 from fastsnn_deploy.graph import SpikingGraph
-from fastsnn_deploy.graph.integer_network import evaluate
+from fastsnn_deploy.graph.integer_network import integer_values
 from fastsnn_deploy.quantize import Checkpoint, calibrate, load, prepare, save
 from fastsnn_deploy.simulators.reference import simulate
 from fastsnn_deploy.training.float_weights import load_float_weights
@@ -57,7 +57,7 @@ def small_quantised(name: str, **options: Any) -> Any:
 
 def assert_settles(graph: SpikingGraph, images: torch.Tensor) -> None:
     emitted = graph.input.encode(images.numpy())
-    values, run = evaluate(graph, emitted), simulate(graph, emitted)
+    values, run = integer_values(graph, emitted), simulate(graph, emitted)
     for node in graph.populations:
         assert np.array_equal(run.counts[node.name][-1], values[node.name]), node.name
     for name in graph.outputs:

@@ -14,7 +14,7 @@ from fastsnn_deploy.errors import InputError
 from fastsnn_deploy.formats import netx
 from fastsnn_deploy.formats.nir import export_graph
 from fastsnn_deploy.graph import Input, Linear, Population, SpikingGraph
-from fastsnn_deploy.graph.integer_network import evaluate
+from fastsnn_deploy.graph.integer_network import integer_values
 from fastsnn_deploy.graph.neurons import emit, preset_name, spike_bounds
 from fastsnn_deploy.passes.spike_bounds import with_neurons
 from fastsnn_deploy.simulators.reference import simulate
@@ -60,7 +60,7 @@ def test_the_rule_with_each_preset_is_the_published_neuron(
 def test_every_preset_that_settles_gives_the_integer_network(neurons: str, seed: int, balance: bool) -> None:
     graph = random_graph(seed, neurons=neurons, balance=balance)
     emitted = graph.input.encode(random_images(graph, seed))
-    values, run = evaluate(graph, emitted), simulate(graph, emitted)
+    values, run = integer_values(graph, emitted), simulate(graph, emitted)
     for node in graph.populations:
         assert np.array_equal(run.counts[node.name][-1], values[node.name])
         if neurons.startswith("burst"):
@@ -100,7 +100,7 @@ def early_then_inhibited(neurons: str) -> SpikingGraph:
 def test_only_unsigned_neurons_keep_what_they_fired_too_early(neurons: str) -> None:
     graph = early_then_inhibited(neurons)
     emitted = np.full((1, 1), 15)
-    assert evaluate(graph, emitted)["neuron"].tolist() == [[0]]
+    assert integer_values(graph, emitted)["neuron"].tolist() == [[0]]
     assert simulate(graph, emitted).counts["neuron"][-1].tolist() == [[2 if neurons == "unsigned" else 0]]
 
 

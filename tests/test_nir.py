@@ -20,7 +20,7 @@ from fastsnn_deploy.errors import InputError
 from fastsnn_deploy.formats.nir import export_graph, export_thermometer, import_graph, import_thermometer
 from fastsnn_deploy.formats.nir.weights import dense_kernel, square_kernel
 from fastsnn_deploy.graph import MaxPool2d, Population, Readout, SpikingGraph, Upsample
-from fastsnn_deploy.graph.integer_network import evaluate
+from fastsnn_deploy.graph.integer_network import integer_values
 from fastsnn_deploy.lava_dl.network import Lif, Sdnn, StockDense, StockInput, StockNetwork
 from tests.random_graphs import random_graph, random_images
 
@@ -78,7 +78,7 @@ def test_every_nir_node_computes_what_ours_does(tmp_path, seed):
     graph = random_graph(seed)
     graph = dataclasses.replace(graph, schedule=dataclasses.replace(graph.schedule, window=1))
     file = exported(graph, tmp_path)
-    counts = evaluate(graph, graph.input.encode(random_images(graph, seed)))
+    counts = integer_values(graph, graph.input.encode(random_images(graph, seed)))
     cuts = {node.name for node in graph.nodes if isinstance(node, (MaxPool2d, Upsample))}
     known = {name: counts[name] for name in [node.name for node in graph.populations]}
     known |= {"input": counts[graph.input.name]} | {f"{name}_makes": counts[name] for name in cuts}

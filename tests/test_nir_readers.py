@@ -17,7 +17,7 @@ from torch import nn
 
 from fastsnn_deploy.errors import GraphError
 from fastsnn_deploy.formats.nir import export_thermometer, import_nir, import_thermometer
-from fastsnn_deploy.graph.integer_network import evaluate
+from fastsnn_deploy.graph.integer_network import integer_values
 from fastsnn_deploy.lava_dl.compare import difference
 from fastsnn_deploy.lava_dl.dense_weights import computed_weight
 from fastsnn_deploy.lava_dl.network import (
@@ -235,7 +235,7 @@ def test_the_population_form_gives_every_count_of_the_integer_network(tmp_path, 
         output, spikes = answers(model, emitted[:, None])
         weighted = [i for i, layer in enumerate(form.network.layers) if isinstance(layer, (StockConv, StockDense))]
         layers = {k: spikes.get(f"neuron_{i}", output).astype(np.int64) for k, i in enumerate(weighted, start=1)}
-        expected = evaluate(form.graph, emitted)
+        expected = integer_values(form.graph, emitted)
         for name, values in form.counts(layers).items():
             assert np.array_equal(values, expected[name])
             compared += values.size

@@ -38,7 +38,7 @@ from fastsnn_deploy.graph import (
     SpikingGraph,
     Synapse,
 )
-from fastsnn_deploy.graph.integer_network import evaluate
+from fastsnn_deploy.graph.integer_network import integer_values
 from fastsnn_deploy.graph.run import Run
 from fastsnn_deploy.passes.spike_bounds import with_neurons
 from fastsnn_deploy.simulators.reference import simulate
@@ -168,7 +168,7 @@ def test_counts_of_batches_add_up(seed: int, neurons: str) -> None:
 def test_ann_counts_equal_brute_force(seed: int) -> None:
     graph = drawn(seed)
     images = emitted(graph, seed)
-    values = evaluate(graph, images)
+    values = integer_values(graph, images)
     for layer in ann_counts(graph, images).layers:
         dense = padded = nonzero = added = 0
         for name in graph[layer.name].inputs:

@@ -14,7 +14,7 @@ from fastsnn_deploy.convert.lower import lower
 from fastsnn_deploy.convert.trace import trace
 from fastsnn_deploy.errors import InputError, LoweringError
 from fastsnn_deploy.graph import Population
-from fastsnn_deploy.graph.integer_network import evaluate
+from fastsnn_deploy.graph.integer_network import integer_values
 from fastsnn_deploy.quantize import (
     Checkpoint,
     QuantActivation,
@@ -267,7 +267,7 @@ def exact(quantised: Any, neurons: str = "unary") -> Any:
     """Lower, and require that the run settles to the integer network; return graph and values."""
     graph = lower(trace(quantised, (3, 6, 6)), neurons=neurons)
     emitted = graph.input.encode(IMAGES.numpy())
-    values, run = evaluate(graph, emitted), simulate(graph, emitted)
+    values, run = integer_values(graph, emitted), simulate(graph, emitted)
     for node in graph.populations:
         assert np.array_equal(run.counts[node.name][-1], values[node.name])
     return graph, values

@@ -24,7 +24,7 @@ from fastsnn_deploy.graph import (
     Synapse,
     Upsample,
 )
-from fastsnn_deploy.graph.integer_network import evaluate, logits
+from fastsnn_deploy.graph.integer_network import integer_values, logits
 from fastsnn_deploy.passes.spike_bounds import with_neurons
 from fastsnn_deploy.simulators.reference import simulate
 from tests.random_graphs import random_graph, random_images
@@ -38,7 +38,7 @@ NEURONS = st.sampled_from(["unary", "graded"])
 def test_spiking_network_settles_to_the_integer_network(seed: int, neurons: str, balance: bool):
     graph = random_graph(seed, neurons=neurons, balance=balance)
     emitted = graph.input.encode(random_images(graph, seed))
-    values, run = evaluate(graph, emitted), simulate(graph, emitted)
+    values, run = integer_values(graph, emitted), simulate(graph, emitted)
     for node in graph.nodes:
         if isinstance(node, (Population, MaxPool2d, Readout)):
             assert np.array_equal(run.final(node.name), values[node.name]), node.name
@@ -172,7 +172,7 @@ def _matrix(synapse: Synapse, source: tuple[int, ...]) -> list[list[int]]:
 def test_synapses_equal_torch(seed: int):
     """Convolutions, pools and upsampling against PyTorch in float64, where these integers are exact."""
     graph = random_graph(seed)
-    values = evaluate(graph, graph.input.encode(random_images(graph, seed)))
+    values = integer_values(graph, graph.input.encode(random_images(graph, seed)))
     functional = torch.nn.functional
     for node in graph.nodes:
         if not isinstance(node, (Conv2d, SumPool2d, Upsample, MaxPool2d, Identity)):
@@ -202,7 +202,7 @@ def _torch_max_pool(x, kernel, stride, padding, dilation, ceil_mode):
 @given(SEEDS)
 def test_primitive_forms_are_the_same_map(seed: int):
     graph = random_graph(seed)
-    values = evaluate(graph, graph.input.encode(random_images(graph, seed)))
+    values = integer_values(graph, graph.input.encode(random_images(graph, seed)))
     for synapse in graph.synapses:
         primitive = synapse.as_primitive()
         source = values[synapse.inputs[0]]
@@ -252,7 +252,7 @@ def test_empty_batches_and_zero_steps():
     assert all(series.shape[1] == 0 for series in run.spikes.values())
     one = graph.input.encode(random_images(graph, 0, 1))
     assert simulate(graph, one, 0).steps == 0
-    assert logits(graph, evaluate(graph, nothing)).shape == (0, 5)
+    assert logits(graph, integer_values(graph, nothing)).shape == (0, 5)
 
 
 @pytest.mark.parametrize("neurons", ["unary", "graded"])

@@ -13,7 +13,7 @@ from fastsnn_deploy import lava_dl
 from fastsnn_deploy.backends import lava
 from fastsnn_deploy.errors import BackendError, InputError
 from fastsnn_deploy.graph import MaxPool2d, Population, Readout, SpikingGraph
-from fastsnn_deploy.graph.integer_network import evaluate
+from fastsnn_deploy.graph.integer_network import integer_values
 from fastsnn_deploy.graph.run import Run
 from fastsnn_deploy.lava_dl import Lif, StockConv, StockDense, StockFlatten, StockInput, StockNetwork
 from fastsnn_deploy.simulators.reference import simulate
@@ -57,7 +57,7 @@ def assert_same(run: Run, reference: Run) -> None:
 def test_every_frame_settles_to_the_integer_network(seed: int, neurons: str, balance: bool):
     graph = random_graph(seed, neurons=neurons, balance=balance)
     frames = frames_of(graph, seed)
-    result, expected = stream(graph, frames), evaluate(graph, frames)
+    result, expected = stream(graph, frames), integer_values(graph, frames)
     for node in graph.nodes:
         if isinstance(node, (Population, MaxPool2d, Readout)):
             assert np.array_equal(result.values(node.name), expected[node.name]), node.name
@@ -93,14 +93,14 @@ def test_intervals(seed: int, neurons: str):
     assert_same(stream(graph, frames, free.lengths).run, free.run)
     longer = stream(graph, frames, int(free.lengths.max()) + 3)
     assert (longer.starts == np.arange(5) * (int(free.lengths.max()) + 3)).all()
-    assert longer.exact(evaluate(graph, frames)).all()
+    assert longer.exact(integer_values(graph, frames)).all()
     assert np.array_equal(longer.spikes(), free.spikes())
 
 
 def test_a_frame_that_is_cut_off_is_not_called_exact_but_the_next_long_one_is():
     graph = random_graph(3, neurons="unary", balance=False)
     frames = frames_of(graph, 3)
-    expected = evaluate(graph, frames)
+    expected = integer_values(graph, frames)
     short = stream(graph, frames, graph.schedule.window)
     assert not short.exact(expected).any()
     assert stream(graph, frames, [graph.schedule.window] * 4 + [100]).exact(expected)[4]

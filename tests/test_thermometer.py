@@ -28,7 +28,7 @@ from fastsnn_deploy.graph import (
     Synapse,
     Upsample,
 )
-from fastsnn_deploy.graph.integer_network import evaluate
+from fastsnn_deploy.graph.integer_network import integer_values
 from fastsnn_deploy.graph.synapses.conv2d import windows
 from fastsnn_deploy.lava_dl import StockConv, StockDense, StockLayer, run
 from fastsnn_deploy.passes.linearise import chain
@@ -66,7 +66,7 @@ def one_frame(population: ThermometerNetwork, emitted: np.ndarray) -> dict[str, 
 
 def assert_equal(population: ThermometerNetwork, got: dict[str, np.ndarray], emitted: np.ndarray) -> None:
     graph = population.graph
-    wanted = evaluate(graph, emitted)
+    wanted = integer_values(graph, emitted)
     assert set(graph.outputs) <= set(got)
     for name, values in got.items():
         assert np.array_equal(values, wanted[name]), name

@@ -16,7 +16,7 @@ from fastsnn_deploy.convert.convert import convert
 from fastsnn_deploy.errors import MismatchError
 from fastsnn_deploy.formats import netx
 from fastsnn_deploy.graph import Population, Readout
-from fastsnn_deploy.graph.integer_network import evaluate
+from fastsnn_deploy.graph.integer_network import integer_values
 from fastsnn_deploy.passes.spike_bounds import with_neurons
 from fastsnn_deploy.quantize import load
 from fastsnn_deploy.simulators.reference import simulate
@@ -36,7 +36,7 @@ def tampered(mapping: dict, name: str, index: tuple[int, ...]) -> dict:
 def test_a_single_wrong_settled_integer_is_found(seed: int):
     graph = random_graph(seed)
     emitted = graph.input.encode(random_images(graph, seed))
-    values, run = dict(evaluate(graph, emitted)), simulate(graph, emitted)
+    values, run = dict(integer_values(graph, emitted)), simulate(graph, emitted)
     clean = compare_settled(graph, values, run)
     assert clean.exact
     assert clean.compared == sum(

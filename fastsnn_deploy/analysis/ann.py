@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +17,7 @@ import numpy.typing as npt
 from fastsnn_deploy.analysis.counting import connections_of, fan_out, has_multipliers, layer_nodes
 from fastsnn_deploy.analysis.counts import same_length, same_structure
 from fastsnn_deploy.graph import Node, SpikingGraph, Synapse
-from fastsnn_deploy.graph.integer_network import evaluate
+from fastsnn_deploy.graph.integer_network import integer_values
 
 Int64 = npt.NDArray[np.int64]
 
@@ -79,12 +80,13 @@ class AnnCounts:
         return sum(getattr(layer, quantity) for layer in self.layers)
 
 
-def ann_counts(graph: SpikingGraph, emitted: Int64) -> AnnCounts:
+def ann_counts(graph: SpikingGraph, images: Any) -> AnnCounts:
     """Counts of the integer quantised network on a batch; add those of several batches with `+`.
 
-    emitted: int64 [N, *input shape], `graph.input.encode(images)`. Activations come from `simulate.evaluate`.
+    images: raw or Encoded. Activations are those of the integer network.
     """
-    nonzero = {name: np.count_nonzero(value, axis=0) for name, value in evaluate(graph, emitted).items()}
+    emitted = graph.encode(images)
+    nonzero = {name: np.count_nonzero(value, axis=0) for name, value in integer_values(graph, emitted).items()}
     layers = tuple(_layer(graph, node, len(emitted), nonzero) for node in layer_nodes(graph))
     return AnnCounts(layers, len(emitted))
 

@@ -16,7 +16,7 @@ from fastsnn_deploy.backends import lava
 from fastsnn_deploy.errors import MismatchError, Problem
 from fastsnn_deploy.formats import netx
 from fastsnn_deploy.graph import SpikingGraph
-from fastsnn_deploy.graph.integer_network import evaluate, logits
+from fastsnn_deploy.graph.integer_network import integer_values, logits
 from fastsnn_deploy.simulators.reference import simulate
 
 Backend = Literal["reference", "lava"]
@@ -96,7 +96,7 @@ def verify(
             netx.write(graph, net)
         for start in range(0, len(emitted), batch):
             chunk = slice(start, start + batch)
-            values = evaluate(truth, answer_input[chunk])
+            values = integer_values(truth, answer_input[chunk])
             part = _verify_batch(graph, values, emitted[chunk], backend, net, models, timeout)
             total = total.joined(part)
             if progress is not None:

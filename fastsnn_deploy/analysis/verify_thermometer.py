@@ -12,7 +12,7 @@ from fastsnn_deploy.analysis.compare import Comparison, Difference, compare
 from fastsnn_deploy.analysis.verify import Backend, Progress, Verification
 from fastsnn_deploy.backends import lava
 from fastsnn_deploy.graph import SpikingGraph
-from fastsnn_deploy.graph.integer_network import evaluate, logits
+from fastsnn_deploy.graph.integer_network import integer_values, logits
 from fastsnn_deploy.lava_dl import StockNetwork
 from fastsnn_deploy.lava_dl import run as run_stock
 from fastsnn_deploy.passes.stock_range import to_stock_range
@@ -60,7 +60,7 @@ def _verify_batch(
     steps = count + population.depth
     stream = emitted[:, None]  # [frames, 1, *shape]: one image a step
     run = run_stock(population.network, stream, steps)
-    values = evaluate(graph, emitted)
+    values = integer_values(graph, emitted)
     settled = Comparison()
     for frame in range(count):
         found = population.read(run, frame)
@@ -71,7 +71,7 @@ def _verify_batch(
         on_lava = lava.run_stock(population.network, stream, steps, models=models, timeout=timeout)
         backends["lava"] = _compare_last_layer(population, run, on_lava)
     predictions, unrounded = (
-        logits(graph, answers).reshape(count, -1).argmax(1) for answers in (values, evaluate(truth, emitted))
+        logits(graph, answers).reshape(count, -1).argmax(1) for answers in (values, integer_values(truth, emitted))
     )
     latency = np.full(count, population.depth, dtype=np.int64)
     rounded = int((predictions != unrounded).sum())

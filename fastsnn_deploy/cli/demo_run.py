@@ -16,7 +16,7 @@ from fastsnn_deploy.convert.convert import convert
 from fastsnn_deploy.errors import BackendError
 from fastsnn_deploy.formats import netx
 from fastsnn_deploy.graph import SpikingGraph
-from fastsnn_deploy.graph.integer_network import evaluate, logits
+from fastsnn_deploy.graph.integer_network import integer_values, logits
 from fastsnn_deploy.quantize import Checkpoint
 from fastsnn_deploy.training.data import load_images
 from fastsnn_deploy.training.recipe import load_recipe
@@ -58,7 +58,7 @@ def run_demo(folder: Path, samples: int, hardware: str, step: Step) -> Demo:
     netx.write(graph, net_file)
     test = load_images("digits", "test")
     levels = test.levels.numpy()
-    answers = logits(graph, evaluate(graph, graph.input.encode(levels))).argmax(1)
+    answers = logits(graph, integer_values(graph, graph.input.encode(levels))).argmax(1)
     accuracy = float((answers == test.labels.numpy()).mean())
     backend = _best_backend()
     place = "Lava" if backend == "lava" else "the reference simulator (Lava is not installed)"

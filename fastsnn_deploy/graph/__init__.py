@@ -1,5 +1,6 @@
 """The integer spiking graph: data classes, validation, range analysis, and its file format. NumPy only."""
 
+from fastsnn_deploy.graph.encoded import Encoded as Encoded
 from fastsnn_deploy.graph.file import load as load
 from fastsnn_deploy.graph.file import save as save
 from fastsnn_deploy.graph.node import Node as Node

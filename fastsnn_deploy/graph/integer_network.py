@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,12 +14,12 @@ from fastsnn_deploy.graph.arithmetic import per_channel, quantise
 Int64 = npt.NDArray[np.int64]
 
 
-def evaluate(graph: SpikingGraph, emitted: Int64) -> Mapping[str, Int64]:
+def integer_values(graph: SpikingGraph, images: Any) -> Mapping[str, Int64]:
     """Value of every node for a batch: counts of spike sources, synaptic input of synapses, potentials of readouts.
 
-    emitted: int64 [N, *input shape], what the input emits (`graph.input.encode(images)`). Returns int64
-    [N, *node shape] by node name.
+    images: raw or Encoded (`SpikingGraph.encode`). Returns int64 [N, *node shape] by node name.
     """
+    emitted = graph.encode(images)
     values: dict[str, Int64] = {}
     for node in graph.nodes:
         values[node.name] = _value(node, [values[name] for name in node.inputs], emitted)
@@ -27,7 +28,7 @@ def evaluate(graph: SpikingGraph, emitted: Int64) -> Mapping[str, Int64]:
 
 def _value(node: Node, inputs: list[Int64], emitted: Int64) -> Int64:
     if isinstance(node, Input):
-        return emitted.astype(np.int64)
+        return np.asarray(emitted)
     if isinstance(node, (Synapse, MaxPool2d)):
         return node.apply(inputs[0])
     if isinstance(node, (Population, Readout)):

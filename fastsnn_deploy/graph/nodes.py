@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from fastsnn_deploy.errors import InputError
-from fastsnn_deploy.graph.arithmetic import per_channel, round_half_up
+from fastsnn_deploy.graph.arithmetic import per_channel
+from fastsnn_deploy.graph.encoded import Encoded
+from fastsnn_deploy.graph.images import levels_of
 from fastsnn_deploy.graph.neurons import emit, preset_name
 from fastsnn_deploy.graph.node import Node, Signal, register
 from fastsnn_deploy.graph.synapses.conv2d import Pair, windows
@@ -36,31 +38,26 @@ class Input(Node):
     offset: Int64
     scale: float
 
-    def encode(self, images: npt.NDArray[np.generic]) -> Int64:
-        """Raw images [N, *shape] -> emitted integers int64 [N, *shape].
+    def encode(self, images: Any) -> Encoded:
+        """What the input emits for raw images.
 
-        Floating point is rounded half up to levels and clipped; integers are taken as levels. Raises InputError
-        for a wrong shape, for NaN, and for integer levels outside [low, high].
+        Args:
+            images: raw images as `images.levels_of` takes them, NumPy or torch, a batch or one; or Encoded, which is
+                checked and handed back.
+
+        Raises:
+            InputError: a wrong shape or channel order, NaN, values outside the grid, images that seem normalised.
         """
-        images = np.asarray(images)
-        if images.ndim != len(self.shape) + 1 or images.shape[1:] != self.shape:
-            raise InputError(
-                f"images have shape {images.shape}, but input '{self.name}' expects (N, "
-                f"{', '.join(map(str, self.shape))}). Reorder the axes to channels first, or resize the images"
-            )
-        if np.issubdtype(images.dtype, np.floating):
-            if not np.isfinite(images).all():
-                raise InputError(f"images for input '{self.name}' hold NaN or infinity. Clean the data")
-            level = np.clip(round_half_up(images.astype(np.float64) / self.step), self.low, self.high)
-        else:
-            level = images.astype(np.int64)
-            if level.size and (level.min() < self.low or level.max() > self.high):
-                raise InputError(
-                    f"integer images for input '{self.name}' span [{level.min()}, {level.max()}], outside its levels "
-                    f"[{self.low}, {self.high}]. Pass levels in range, or floating-point images in units of the data"
-                )
-        offset = self.offset.reshape((-1,) + (1,) * (len(self.shape) - 1))
-        return np.asarray(level - offset, dtype=np.int64)
+        if isinstance(images, Encoded):
+            return self._checked(images)
+        where = f"input '{self.name}'"
+        level = levels_of(images, shape=self.shape, step=self.step, low=self.low, high=self.high, name=where)
+        return Encoded(level - per_channel(self.offset, len(self.shape)))
+
+    def _checked(self, encoded: Encoded) -> Encoded:
+        if encoded.shape[1:] != self.shape:
+            raise InputError(f"encoded images have shape {encoded.shape}, input '{self.name}' is {self.shape}")
+        return encoded
 
 
 @register

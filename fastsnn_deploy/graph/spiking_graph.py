@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 from fastsnn_deploy.errors import GraphError, Problem
+from fastsnn_deploy.graph.encoded import Encoded
 from fastsnn_deploy.graph.node import Node
 from fastsnn_deploy.graph.nodes import Concat, Input, MaxPool2d, Population
 from fastsnn_deploy.graph.schedule import Schedule
@@ -52,6 +54,17 @@ class SpikingGraph:
     def input(self) -> Input:
         """The one input of the graph."""
         return next(node for node in self.nodes if isinstance(node, Input))
+
+    def encode(self, images: Any) -> Encoded:
+        """Raw images as the input emits them; see `Input.encode`. What is encoded already is handed back.
+
+        Args:
+            images: uint8 0..255 or floats in units of the data (0..1 for pictures), NCHW or one image, NumPy or torch.
+
+        Returns:
+            int64 [N, *input shape].
+        """
+        return self.input.encode(images)
 
     @property
     def synapses(self) -> tuple[Synapse, ...]:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from fastsnn_deploy.errors import GraphError, Problem
 from fastsnn_deploy.graph import Node, Population, Readout, SpikingGraph, Synapse
 from fastsnn_deploy.graph.arithmetic import round_half_up
-from fastsnn_deploy.graph.integer_network import evaluate
+from fastsnn_deploy.graph.integer_network import integer_values
 from fastsnn_deploy.graph.ranges import Range, ranges
 from fastsnn_deploy.graph.synapses import MAX_EXPONENT
 from fastsnn_deploy.lava_dl.limits import BIAS_MAX, BIAS_MIN, CURRENT_MAX, WEIGHT_MAX
@@ -57,7 +57,7 @@ def changed_counts(before: SpikingGraph, after: SpikingGraph, emitted: Int64) ->
 
     emitted: int64 [N, *input shape], what the input emits. Both graphs have the same node names.
     """
-    old, new = evaluate(before, emitted), evaluate(after, emitted)
+    old, new = integer_values(before, emitted), integer_values(after, emitted)
     shares = {p.name: float((old[p.name] != new[p.name]).mean()) for p in before.populations if old[p.name].size}
     for name in before.outputs:
         if isinstance(before[name], Readout) and old[name].size:

@@ -8,6 +8,7 @@ a max pool adds spikes to its counts and emits the change of their maximum; a re
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -33,12 +34,12 @@ class _State:
     changed: bool = False
 
 
-def simulate(graph: SpikingGraph, emitted: Int64, steps: int | None = None) -> Run:
+def simulate(graph: SpikingGraph, images: Any, steps: int | None = None) -> Run:
     """Run `graph` on a batch until nothing is in flight, or for exactly `steps` steps.
 
-    emitted: int64 [N, *input shape], the integers of `graph.input.encode(images)`. N may be 0.
+    images: raw or Encoded (`SpikingGraph.encode`); N may be 0.
     """
-    simulation = Simulation(graph, emitted)
+    simulation = Simulation(graph, np.asarray(graph.encode(images)))
     while simulation.time < steps if steps is not None else not simulation.quiet():
         simulation.step()
         if steps is None and simulation.time > simulation.longest:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -73,18 +74,18 @@ class Stream:
 
 def stream(
     graph: SpikingGraph,
-    frames: npt.NDArray[np.integer],
+    frames: Any,
     interval: Interval | None = None,
     *,
     progress: Callable[[int, int], None] | None = None,
 ) -> Stream:
     """Run `graph` on a stream of frames with the reference simulator.
 
-    frames: int [F, *input shape], the integers of `graph.input.encode(images)`, F >= 1. interval: steps from one
-    frame to the next (for the last: to the end), one number or one for each frame; None waits after each frame until
-    nothing is in flight. With None every frame is exact; a shorter interval may cut frames off, `Stream.exact` tells.
-    progress: called with (frames done, frames in all). Raises InputError for frames of a wrong shape and for an
-    interval shorter than the injection window of the schedule.
+    frames: images, raw or Encoded (`SpikingGraph.encode`), F >= 1. interval: steps from one frame to the next (for
+    the last: to the end), one number or one for each frame; None waits after each frame until nothing is in flight.
+    With None every frame is exact; a shorter interval may cut frames off, `Stream.exact` tells. progress: called with
+    (frames done, frames in all). Raises InputError for frames that the network cannot take, and for an interval
+    shorter than the injection of the schedule.
     """
     frames = checked_frames(graph, frames)
     lengths = None if interval is None else frame_lengths(graph, len(frames), interval)
@@ -113,15 +114,12 @@ def injection_steps(graph: SpikingGraph) -> int:
     return graph.schedule.input_injection.steps
 
 
-def checked_frames(graph: SpikingGraph, frames: npt.NDArray[np.integer]) -> Int64:
-    """`frames` as int64. Raises InputError unless they are integers [F >= 1, *input shape]."""
-    frames = np.asarray(frames)
-    if frames.ndim == 0 or frames.shape[1:] != graph.input.shape or frames.dtype.kind not in "iu" or not len(frames):
-        raise InputError(
-            f"frames are {frames.dtype} of shape {frames.shape}, must be at least one frame of integers of shape "
-            f"(F, {', '.join(map(str, graph.input.shape))}). Use graph.input.encode(images)"
-        )
-    return frames.astype(np.int64)
+def checked_frames(graph: SpikingGraph, frames: Any) -> Int64:
+    """Raw or Encoded frames as the input emits them, int64. Raises InputError unless there is one at least."""
+    encoded = np.asarray(graph.encode(frames))
+    if not len(encoded):
+        raise InputError("a stream needs at least one frame")
+    return encoded
 
 
 def frame_lengths(graph: SpikingGraph, frames: int, interval: Interval) -> Int64:

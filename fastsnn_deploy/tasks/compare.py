@@ -13,8 +13,7 @@ from torch import Tensor
 from fastsnn_deploy.analysis.evaluation import Evaluation, nothing
 from fastsnn_deploy.errors import InputError, MismatchError, Problem
 from fastsnn_deploy.graph import SpikingGraph
-from fastsnn_deploy.graph.integer_network import evaluate as integer_values
-from fastsnn_deploy.graph.integer_network import logits
+from fastsnn_deploy.graph.integer_network import integer_values, logits
 from fastsnn_deploy.simulators import open_engine
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fastsnn_deploy.graph import MaxPool2d, Population, Readout
-from fastsnn_deploy.graph.integer_network import evaluate
+from fastsnn_deploy.graph.integer_network import integer_values
 from fastsnn_deploy.lava_dl import StockConv
 from fastsnn_deploy.targets.thermometer.network import ThermometerNetwork, to_thermometer
 from tests.conformance.stock import EXTRA_CASES, Case, run_stock
@@ -37,7 +37,7 @@ def test_population_code_of_random_graphs_on_stock_lava(tmp_path: Path) -> None:
         cases.append(Case(network.network, np.concatenate([emitted, padding])))
     results = run_stock(cases, tmp_path, timeout=60 + SECONDS_PER_CASE * len(cases))
     for network, emitted, series in zip(networks, images, results, strict=True):
-        values = evaluate(network.graph, emitted)
+        values = integer_values(network.graph, emitted)
         for frame in range(FRAMES):
             found = network.counts(layers_at(network, series, frame))
             kinds = (Population, MaxPool2d, Readout)

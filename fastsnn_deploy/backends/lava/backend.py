@@ -37,7 +37,7 @@ Progress = Callable[[int, int], None]
 
 def run(
     graph: SpikingGraph | str | Path,
-    emitted: npt.NDArray[np.int64],
+    images: Any,
     steps: int,
     *,
     models: Literal["fast", "stock"] = "fast",
@@ -48,14 +48,14 @@ def run(
 ) -> Run:
     """Run a batch through Lava's CPU simulator, all images in one Lava run.
 
-    graph: a NetX file of `netx.write`, or a graph, which is first written to one. emitted: int64 [N, *input shape],
-    the integers of `graph.input.encode(images)`. steps: T, simulated for each image. models: the model of Lava's
+    graph: a NetX file of `netx.write`, or a graph, which is first written to one. images: raw or
+    Encoded (`SpikingGraph.encode`). steps: T, simulated for each image. models: the model of Lava's
     Conv process, 'fast' (im2col) or 'stock'; all integers are the same. timeout: seconds for the whole run.
     record: 'all'; 'spikes' leaves out the potentials of populations; 'outputs' keeps the output nodes only.
     progress: called with (steps done, steps in all) of the Lava run. starts: for streams (`lava.stream`): all of
-    `emitted` goes into one run of N = 1 without a reset, entry i from step starts[i] on.
+    `images`, here changes as integers, goes into one run of N = 1 without a reset, entry i from step starts[i] on.
 
-    Returns the series that `simulate(graph, emitted, steps)` gives, at the same steps, of what is recorded; counts
+    Returns the series that `simulate(graph, images, steps)` gives, at the same steps, of what is recorded; counts
     are the sums of the recorded spikes. Raises InputError for a bad file or batch, BackendError if Lava is not
     installed, fails, or does not finish in time. No process or shared memory of the run outlives the call.
     """
@@ -64,7 +64,7 @@ def run(
         raise InputError(f"models='{models}', record='{record}': must be fast or stock; all, spikes or outputs")
     file = None if isinstance(graph, SpikingGraph) else Path(graph)
     graph = graph if isinstance(graph, SpikingGraph) else netx.read(graph)
-    batch = _batch(graph, emitted)
+    batch = _batch(graph, images if starts else graph.encode(images))
     if steps < 0 or timeout <= 0:
         raise InputError(f"steps={steps} must not be negative and timeout={timeout} must be positive")
     spikes, potentials = _recorded(graph, record)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from fastsnn_deploy.backends.lava.backend import Progress, run
 from fastsnn_deploy.backends.lava.compatibility import require_lava
@@ -19,7 +18,7 @@ from fastsnn_deploy.simulators.streaming import stream as simulated_stream
 
 def stream(
     graph: SpikingGraph | str | Path,
-    frames: npt.NDArray[np.integer],
+    frames: Any,
     interval: Interval | None = None,
     *,
     models: Literal["fast", "stock"] = "fast",
@@ -29,7 +28,7 @@ def stream(
 ) -> Stream:
     """Run a stream of frames through Lava's CPU simulator: the integers of `simulate.stream`, step by step.
 
-    graph: a NetX file of `netx.write`, or a graph. frames: int [F, *input shape], `graph.input.encode(images)`.
+    graph: a NetX file of `netx.write`, or a graph. frames: images, raw or Encoded.
     interval: steps from one frame to the next, one number or one for each frame; None takes those after which the
     reference simulator has nothing in flight, which costs a run of it. models, timeout, record, progress: as in
     `lava.run`. Raises InputError and BackendError as `lava.run` does.

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastsnn_deploy.graph import Population, Readout, SpikingGraph
-from fastsnn_deploy.graph.integer_network import evaluate
+from fastsnn_deploy.graph.integer_network import integer_values
 from fastsnn_deploy.lava_dl import StockConv, StockDense, run
 from fastsnn_deploy.targets.sigma_delta.convert import STATE_ONE, SigmaDeltaNetwork
 from fastsnn_deploy.targets.sigma_delta.stages import Unit
@@ -74,7 +74,7 @@ def compare(
     answers: list[tuple[Int64, Int64]] = []
     for start in range(0, len(emitted), _batch(converted)):
         batch = emitted[start : start + _batch(converted)]
-        found, quantised = activations_of(converted, batch), evaluate(graph, batch)
+        found, quantised = activations_of(converted, batch), integer_values(graph, batch)
         real = batch.astype(np.float64)
         for stage, values in zip(converted.stages, found, strict=True):
             real = stage.real(real)

@@ -1,0 +1,88 @@
+"""Raw images, as users have them, on the grid of a network's input."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fastsnn_deploy.errors import InputError
+
+Int64 = npt.NDArray[np.int64]
+
+PIXEL = 1 / 255
+"""Step of pixels 0..255 that stand for 0..1."""
+
+
+def levels_of(
+    images: Any, *, shape: tuple[int, ...], step: float, low: int, high: int, name: str = "the network"
+) -> Int64:
+    """Levels of raw images on a grid.
+
+    Args:
+        images: NumPy array or torch tensor [N, *shape] or one image [*shape]. Floating point is in units of the data,
+            from low * step to high * step; uint8 is pixels 0..255, for a grid of 256 steps of 1/255; other integers
+            are levels of the grid; bool is 0 and 1.
+        shape: of one image, (C, H, W) or (N,).
+        step: real value of one level.
+        low: the least level.
+        high: the greatest level.
+        name: what takes the images, for messages.
+
+    Returns:
+        int64 [N, *shape], levels from low to high; real values are rounded half up.
+
+    Raises:
+        InputError: wrong shape or channel order, NaN, values outside the grid, images that seem normalised.
+    """
+    array = np.asarray(images.detach().cpu().numpy() if hasattr(images, "detach") else images)
+    array = _batch(array, shape, name)
+    if array.dtype == np.bool_:
+        array = array.astype(np.float64)
+    if np.issubdtype(array.dtype, np.floating):
+        return _rounded(array, step, low, high, name)
+    if not np.issubdtype(array.dtype, np.integer):
+        raise InputError(f"images for {name} have dtype {array.dtype}. Give uint8 from 0 to 255 or floats from 0 to 1")
+    if array.dtype == np.uint8 and not (low == 0 and high == 255 and math.isclose(step, PIXEL)):
+        raise InputError(
+            f"images for {name} are uint8 pixels, but it takes values from {low * step:g} to {high * step:g} in "
+            f"{high - low} steps. Divide the pixels by 255"
+        )
+    if array.size and (array.min() < low or array.max() > high):
+        raise InputError(
+            f"integer images for {name} span [{array.min()}, {array.max()}], outside its levels [{low}, {high}]. Give "
+            "levels in range, or floating-point images in units of the data"
+        )
+    return array.astype(np.int64)
+
+
+def _batch(array: npt.NDArray[Any], shape: tuple[int, ...], name: str) -> npt.NDArray[Any]:
+    if array.shape == shape:
+        return array[None]
+    if array.ndim == len(shape) + 1 and array.shape[1:] == shape:
+        return array
+    last = array.shape[-len(shape) :] == (*shape[1:], shape[0]) and len(shape) == 3
+    fix = "Put the channels first, before height and width" if last else "Give them that shape, channels first"
+    raise InputError(
+        f"images have shape {array.shape}, but {name} takes (N, {', '.join(map(str, shape))}) or one image. {fix}"
+    )
+
+
+def _rounded(array: npt.NDArray[Any], step: float, low: int, high: int, name: str) -> Int64:
+    if not np.isfinite(array).all():
+        raise InputError(f"images for {name} hold NaN or infinity. Clean the data")
+    levels = np.floor(array.astype(np.float64) / step + 0.5)
+    if levels.size and (levels.min() < low or levels.max() > high):  # before they become integers, which would wrap
+        least, most = float(array.min()), float(array.max())
+        if least < low * step - step / 2:
+            fix = "They seem normalised: give raw images, the network knows its mean and std"
+        elif most > 2 and most <= 255:
+            fix = "They seem to be pixels from 0 to 255: divide them by 255"
+        else:
+            fix = "Scale them into that range"
+        raise InputError(
+            f"images for {name} span [{least:.4g}, {most:.4g}], outside [{low * step:g}, {high * step:g}]. {fix}"
+        )
+    return levels.astype(np.int64)
