@@ -24,7 +24,6 @@ from fastsnn_deploy.graph import (
     Population,
     Readout,
     SpikingGraph,
-    edge_delays,
     load,
     save,
 )
@@ -167,7 +166,7 @@ def test_balanced_arms_arrive_together_and_nothing_else_changes(seed: int):
     level = balanced(graph)
     for node in level.nodes:
         if isinstance(node, (Population, Readout, Concat)):
-            arrivals = {level.depths[name] + delay for name, delay in zip(node.inputs, edge_delays(node), strict=True)}
+            arrivals = {level.depths[name] + delay for name, delay in zip(node.inputs, node.edge_delays, strict=True)}
             assert arrivals == {level.depths[node.name]}
     assert level.depths == graph.depths | {s.name: level.depths[s.name] for s in level.synapses}
     emitted = graph.input.encode(random_images(graph, seed))

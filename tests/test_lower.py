@@ -31,7 +31,6 @@ from fastsnn_deploy.graph import (
     Readout,
     SpikingGraph,
     Synapse,
-    edge_delays,
 )
 from fastsnn_deploy.graph.arithmetic import per_channel, quantise
 from fastsnn_deploy.graph.integer_network import integer_values, logits, route
@@ -137,7 +136,7 @@ def test_arms_of_balanced_graphs_arrive_together(seed: int):
     network, shape, _ = random_network(seed)
     graph = lowered(network, shape)
     for node in graph.nodes:
-        arrivals = {graph.depths[name] + d for name, d in zip(node.inputs, edge_delays(node), strict=True)}
+        arrivals = {graph.depths[name] + d for name, d in zip(node.inputs, node.edge_delays, strict=True)}
         assert len(arrivals) <= 1
 
 

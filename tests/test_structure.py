@@ -87,3 +87,15 @@ def test_graph_simulator_files_and_profile_work_without_torch_and_lava():
         "import fastsnn_deploy.backends.lava, fastsnn_deploy.analysis.verify, fastsnn_deploy.analysis.result\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+def test_every_node_type_is_known_everywhere():
+    """A new node type states what it is in its own file; the tables by type must know it."""
+    from fastsnn_deploy.formats.netx.layers import LAYERS
+    from fastsnn_deploy.graph.node import NODE_TYPES
+    from fastsnn_deploy.simulators.reference import ADVANCE
+
+    assert LAYERS
+    for kind in NODE_TYPES.values():
+        assert kind in ADVANCE, f"{kind.__name__}: the reference simulator has no step for it"
+        assert not kind.__abstractmethods__, f"{kind.__name__} leaves out {set(kind.__abstractmethods__)}"

@@ -13,18 +13,15 @@ from fastsnn_deploy.errors import InputError
 from fastsnn_deploy.graph import (
     Concat,
     Flatten,
-    Input,
     MaxPool2d,
     Node,
     Population,
     Readout,
     SpikingGraph,
     Synapse,
-    edge_delays,
 )
 from fastsnn_deploy.graph.run import Run
 from fastsnn_deploy.graph.synapses import zero_exponent
-from fastsnn_deploy.graph.synapses.base import axis_fan_out
 
 Int64 = npt.NDArray[np.int64]
 
@@ -52,7 +49,7 @@ def count(graph: SpikingGraph, run: Run, *, every_step: bool = False) -> Counts:
 
 def layer_nodes(graph: SpikingGraph) -> tuple[Node, ...]:
     """The nodes that are layers of a report, in order: neither synapses nor routing."""
-    return tuple(node for node in graph.nodes if isinstance(node, (Input, Population, MaxPool2d, Readout)))
+    return tuple(node for node in graph.nodes if node.layer)
 
 
 def connections_of(graph: SpikingGraph, node: Node) -> tuple[Connection, ...]:
@@ -67,21 +64,7 @@ def fan_out(graph: SpikingGraph, connection: Connection) -> Int64:
 
     For a max pool, the windows that hold the element.
     """
-    source = graph[connection.inputs[0]].shape
-    if isinstance(connection, Synapse):
-        return connection.fan_out(source)
-    rows, columns = (
-        axis_fan_out(
-            source[1 + i],
-            connection.shape[1 + i],
-            connection.kernel[i],
-            connection.stride[i],
-            connection.padding[i],
-            connection.dilation[i],
-        )
-        for i in (0, 1)
-    )
-    return np.broadcast_to(np.outer(rows, columns), source).astype(np.int64)
+    return connection.fan_out(graph[connection.inputs[0]].shape)
 
 
 def has_multipliers(connection: Connection) -> bool:
@@ -113,7 +96,7 @@ def taps(graph: SpikingGraph, name: str, delay: int = 0) -> tuple[tuple[str, int
     """
     node = graph[name]
     if isinstance(node, (Flatten, Concat)):
-        arms = zip(node.inputs, edge_delays(node), strict=True)
+        arms = zip(node.inputs, node.edge_delays, strict=True)
         return tuple(tap for arm, lag in arms for tap in taps(graph, arm, delay + lag))
     return ((name, delay),)
 
@@ -202,7 +185,7 @@ class _Counter:
 
 def _check(graph: SpikingGraph, run: Run) -> None:
     for node in graph.nodes:
-        if not isinstance(node, (Input, Population, MaxPool2d)):
+        if not node.spiking:
             continue
         expected = (run.steps, len(run.settle_steps), *node.shape)
         found = run.spikes[node.name].shape if node.name in run.spikes else None

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastsnn_deploy.analysis.counting import connections_of, fan_out, layer_nodes, taps
-from fastsnn_deploy.graph import Input, MaxPool2d, Node, Population, SpikingGraph
+from fastsnn_deploy.graph import Node, SpikingGraph
 from fastsnn_deploy.simulators import Activity
 
 Int64 = npt.NDArray[np.int64]
@@ -189,7 +189,7 @@ def nothing(graph: SpikingGraph, topk: Sequence[int] = (), steps: int | None = N
 
 def sources_of(graph: SpikingGraph) -> tuple[Node, ...]:
     """The nodes that send spikes of their own, in order: input, populations, max pools."""
-    return tuple(node for node in graph.nodes if isinstance(node, (Input, Population, MaxPool2d)))
+    return tuple(node for node in graph.nodes if node.spiking)
 
 
 def _silence(node: Node, steps: int) -> Activity:

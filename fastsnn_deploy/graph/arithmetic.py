@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 IntArray = npt.NDArray[np.integer]
-FloatArray = npt.NDArray[np.floating]
+Int64 = npt.NDArray[np.int64]
 
 EXACT_FLOAT64 = 2**53  # every integer of smaller magnitude is a float64
 

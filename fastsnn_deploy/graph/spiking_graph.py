@@ -10,7 +10,7 @@ from typing import Any
 from fastsnn_deploy.errors import GraphError, Problem
 from fastsnn_deploy.graph.encoded import Encoded
 from fastsnn_deploy.graph.node import Node
-from fastsnn_deploy.graph.nodes import Concat, Input, MaxPool2d, Population
+from fastsnn_deploy.graph.nodes import Input, Population
 from fastsnn_deploy.graph.schedule import Schedule
 from fastsnn_deploy.graph.synapses import Synapse
 
@@ -81,7 +81,7 @@ class SpikingGraph:
         """Step in which the last of a node's first spikes can arrive (input: 0); one a synapse and max pool."""
         depths: dict[str, int] = {}
         for node in self.nodes:
-            arrivals = [depths[name] + delay for name, delay in zip(node.inputs, edge_delays(node), strict=True)]
+            arrivals = [depths[name] + delay for name, delay in zip(node.inputs, node.edge_delays, strict=True)]
             depths[node.name] = max(arrivals, default=0)
         return depths
 
@@ -97,15 +97,6 @@ class SpikingGraph:
     def depth(self) -> int:
         """D: steps from the input to the last readout or output population."""
         return max(self.depths[name] for name in self.outputs)
-
-
-def edge_delays(node: Node) -> tuple[int, ...]:
-    """Delay in steps of each of the node's inputs."""
-    if isinstance(node, (Synapse, MaxPool2d)):
-        return (node.delay,) * len(node.inputs)
-    if isinstance(node, Concat):
-        return node.delays
-    return (0,) * len(node.inputs)
 
 
 def _sorted(nodes: tuple[Node, ...]) -> tuple[Node, ...]:

@@ -9,9 +9,8 @@ import numpy as np
 
 from fastsnn_deploy.errors import Problem
 from fastsnn_deploy.graph.node import NODE_TYPES, Node
-from fastsnn_deploy.graph.nodes import Concat, Flatten, Input, MaxPool2d, Population, Readout
+from fastsnn_deploy.graph.nodes import Concat, Input, Population, Readout
 from fastsnn_deploy.graph.ranges import STATE_BITS, STATE_MAX, ranges
-from fastsnn_deploy.graph.synapses import MAX_EXPONENT, Synapse
 
 if TYPE_CHECKING:
     from fastsnn_deploy.graph.spiking_graph import SpikingGraph
@@ -60,7 +59,7 @@ def signals_match(graph: SpikingGraph) -> Iterator[Problem]:
             continue
         if not node.inputs:
             yield Problem(_at(node), "reads nothing")
-        if isinstance(node, (Synapse, MaxPool2d, Flatten)) and len(node.inputs) > 1:
+        if node.arity == 1 and len(node.inputs) > 1:
             yield Problem(_at(node), f"reads {len(node.inputs)} nodes, takes one")
         for name in node.inputs:
             if graph[name].emits != node.reads:
@@ -86,32 +85,13 @@ def shapes_match(graph: SpikingGraph) -> Iterator[Problem]:
             yield Problem(_at(node), f"shape {node.shape} is not (N,) or (C, H, W) with positive sizes")
             continue
         try:
-            expected = _expected_shape(graph, node)
+            _check_window(node)
+            expected = node.output_shape(*(graph[name].shape for name in node.inputs))
         except (ValueError, IndexError) as error:
             yield Problem(_at(node), str(error))
             continue
         if expected != node.shape:
             yield Problem(_at(node), f"has shape {node.shape}, but its inputs make {expected}")
-
-
-def _expected_shape(graph: SpikingGraph, node: Node) -> tuple[int, ...]:
-    sources = [graph[name].shape for name in node.inputs]
-    if isinstance(node, Input):
-        return node.shape
-    if isinstance(node, (Synapse, MaxPool2d)):
-        _check_window(node)
-        return node.output_shape(sources[0])
-    if isinstance(node, Flatten):
-        return (int(np.prod(sources[0], dtype=np.int64)),)
-    if isinstance(node, Concat):
-        if len(node.delays) != len(node.inputs):
-            raise ValueError(f"has {len(node.delays)} delays for {len(node.inputs)} inputs")
-        if len({shape[1:] for shape in sources}) > 1:
-            raise ValueError(f"inputs differ in height or width: {sources}")
-        return (sum(shape[0] for shape in sources), *sources[0][1:])
-    if len(set(sources)) > 1:
-        raise ValueError(f"adds synaptic inputs of different shapes: {sources}")
-    return sources[0]
 
 
 def _check_window(node: Node) -> None:
@@ -127,16 +107,6 @@ def _check_window(node: Node) -> None:
         pair = value if isinstance(value, tuple) else (value,)
         if value is not None and any(type(v) is not int or v < least for v in pair):
             raise ValueError(f"{key} is {value}, must hold integers of at least {least}")
-
-
-def windows_hold_positions(graph: SpikingGraph) -> Iterator[Problem]:
-    """Every window of a max pool holds at least one position of the map."""
-    for node in graph.nodes:
-        if isinstance(node, MaxPool2d):
-            source = graph[node.inputs[0]].shape
-            if node.apply(np.zeros((1, 1, *source[1:]), dtype=np.int64)).min() < 0:
-                fix = "Use less padding or dilation"
-                yield Problem(_at(node), f"has a window that holds no position of the {source[1:]} map", fix)
 
 
 def channel_arrays(graph: SpikingGraph) -> Iterator[Problem]:
@@ -166,40 +136,19 @@ def integers_fit(graph: SpikingGraph) -> Iterator[Problem]:
             yield Problem("schedule", f"{key} {number} must be an integer of 32 signed bits")
 
 
-def weights_fit(graph: SpikingGraph) -> Iterator[Problem]:
-    """Weights are 8-bit mantissas with exponents of 0 to 13; delays are at least 1."""
-    for node in graph.synapses:
-        if node.exponent.size and not (node.exponent.min() >= 0 and node.exponent.max() <= MAX_EXPONENT):
-            yield Problem(_at(node), f"exponents span {_span(node.exponent)}, outside [0, {MAX_EXPONENT}]")
-    for each in graph.nodes:
-        delays = each.delays if isinstance(each, Concat) else (getattr(each, "delay", 1),)
-        least = 0 if isinstance(each, Concat) else 1
+def delays_fit(graph: SpikingGraph) -> Iterator[Problem]:
+    """Delays of synapses and max pools are at least 1, extra ones of a concat at least 0."""
+    for node in graph.nodes:
+        delays, least = (node.delays, 0) if isinstance(node, Concat) else ((getattr(node, "delay", 1),), 1)
         if any(type(delay) is not int or delay < least for delay in delays):
-            yield Problem(_at(each), f"delay {delays} must hold integers of at least {least}")
+            yield Problem(_at(node), f"delay {delays} must hold integers of at least {least}")
 
 
-def neurons_fit(graph: SpikingGraph) -> Iterator[Problem]:
-    """Thresholds are at least 1, count bounds hold 0, spikes go up by 1 at least, scales are positive."""
-    for node in graph.populations:
-        if node.threshold.size and node.threshold.min() < 1:
-            channel = int(node.threshold.argmin())
-            yield Problem(_at(node), f"threshold {node.threshold[channel]} of channel {channel} is not positive")
-        if not (node.floor <= 0 <= node.ceiling and node.floor < node.ceiling):
-            yield Problem(_at(node), f"count bounds [{node.floor}, {node.ceiling}] must hold 0 and differ")
-        if not node.min_spike <= 0 < node.max_spike:
-            yield Problem(
-                _at(node), f"spike bounds [{node.min_spike}, {node.max_spike}] must reach from 0 or less to 1"
-            )
-        if not (np.isfinite(node.scale) and node.scale > 0 and _positive(node.input_scale)):
-            yield Problem(_at(node), "scales must be positive and finite")
-    for other in graph.nodes:
-        if isinstance(other, Readout) and not _positive(other.scale):
-            yield Problem(_at(other), "scales must be positive and finite")
-        if isinstance(other, Input):
-            if not (np.isfinite([other.step, other.scale]).all() and other.step > 0 and other.scale > 0):
-                yield Problem(_at(other), f"step {other.step} and scale {other.scale} must be positive and finite")
-            if other.low >= other.high:
-                yield Problem(_at(other), f"levels [{other.low}, {other.high}] are empty")
+def nodes_fit(graph: SpikingGraph) -> Iterator[Problem]:
+    """Every node is satisfied with itself and what it reads."""
+    for node in graph.nodes:
+        for what in node.problems([graph[name] for name in node.inputs]):
+            yield Problem(_at(node), what)
 
 
 PUBLISHED = ("window", "spread", "spread")
@@ -239,7 +188,7 @@ RULES: tuple[tuple[Rule, ...], ...] = (
     (one_input, known_types, outputs_exist),
     (signals_match,),
     (one_target, shapes_match, channel_arrays, integers_fit),
-    (windows_hold_positions, weights_fit, neurons_fit, schedule_known),
+    (delays_fit, nodes_fit, schedule_known),
     (state_fits,),
 )
 
@@ -247,11 +196,3 @@ RULES: tuple[tuple[Rule, ...], ...] = (
 def _at(node: Node) -> str:
     origin = f" (module {node.module})" if node.module else ""
     return f"{type(node).__name__} '{node.name}'{origin}"
-
-
-def _span(values: np.ndarray) -> str:
-    return f"[{values.min()}, {values.max()}]"
-
-
-def _positive(values: np.ndarray) -> bool:
-    return bool(np.isfinite(values).all() and (values > 0).all())

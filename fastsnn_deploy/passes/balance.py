@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from fastsnn_deploy.graph import Concat, Node, Population, Readout, SpikingGraph, Synapse, edge_delays
+from fastsnn_deploy.graph import Concat, Node, Population, Readout, SpikingGraph, Synapse
 
 
 def balanced(graph: SpikingGraph) -> SpikingGraph:
@@ -21,7 +21,7 @@ def balanced(graph: SpikingGraph) -> SpikingGraph:
             nodes[node.name] = dataclasses.replace(node, delays=tuple(target - depths[name] for name in node.inputs))
             depths[node.name] = target
             continue
-        arrivals = [depths[name] + delay for name, delay in zip(node.inputs, edge_delays(node), strict=True)]
+        arrivals = [depths[name] + delay for name, delay in zip(node.inputs, node.edge_delays, strict=True)]
         depths[node.name] = max(arrivals, default=0)
         if isinstance(node, (Population, Readout)):
             for synapse, arrival in zip(inputs, arrivals, strict=True):

@@ -7,6 +7,7 @@ a max pool adds spikes to its counts and emits the change of their maximum; a re
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,10 +16,12 @@ import numpy.typing as npt
 
 from fastsnn_deploy.graph import Concat, Flatten, Input, MaxPool2d, Node, Population, Readout, SpikingGraph, Synapse
 from fastsnn_deploy.graph.arithmetic import per_channel
-from fastsnn_deploy.graph.integer_network import route
+from fastsnn_deploy.graph.node import NODE_TYPES
 from fastsnn_deploy.graph.run import Run
 
 Int64 = npt.NDArray[np.int64]
+
+SYNAPSES = tuple(kind for kind in NODE_TYPES.values() if issubclass(kind, Synapse))
 
 
 @dataclass
@@ -75,47 +78,20 @@ class Simulation:
     def step(self) -> None:
         """Advance every node by one time step."""
         for node in self.graph.nodes:
-            self._advance(node, self.states[node.name])
+            ADVANCE[type(node)](self, node, self.states[node.name])
         self.time += 1
 
-    def _spikes(self, name: str, delay: int) -> Int64:
+    def spikes(self, name: str, delay: int) -> Int64:
         """What a source emitted `delay` steps ago; zero before the run began."""
         series = self.states[name].spikes
         past = self.time - delay
         return series[past] if past >= 0 else np.zeros((self.batch, *self.graph[name].shape), dtype=np.int64)
 
-    def _advance(self, node: Node, state: _State) -> None:
-        if isinstance(node, Input):
-            self._emit(state, self.injected())
-        elif isinstance(node, Synapse):
-            spikes = self._spikes(node.inputs[0], node.delay)
-            empty = np.zeros((self.batch, *node.shape), dtype=np.int64)
-            state.incoming = node.apply(spikes) if spikes.any() else empty
-        elif isinstance(node, Population):
-            self._fire(node, state)
-        elif isinstance(node, Readout):
-            synaptic_input = self._synaptic_input(node)
-            state.potential = state.potential + synaptic_input
-            state.potentials.append(np.asarray(state.potential))
-            self._note_change(synaptic_input)
-        elif isinstance(node, MaxPool2d):
-            spikes = self._spikes(node.inputs[0], node.delay)
-            before = state.count
-            state.incoming = state.incoming + spikes  # running count of every input neuron
-            state.count = node.apply(np.asarray(state.incoming))
-            state.counts.append(state.count)
-            self._emit(state, state.count - before)
-        elif isinstance(node, Flatten):
-            state.spikes.append(route(node, [self._spikes(node.inputs[0], 0)]))
-        elif isinstance(node, Concat):
-            arms = [self._spikes(name, delay) for name, delay in zip(node.inputs, node.delays, strict=True)]
-            state.spikes.append(route(node, arms))
-
     def injected(self) -> Int64:
         """What the input emits in this step: int64 [N, *input shape]."""
         return self.graph.schedule.input_injection.share(self.emitted, self.time)
 
-    def _synaptic_input(self, node: Population | Readout) -> Int64:
+    def arriving(self, node: Population | Readout) -> Int64:
         """Synaptic input that arrives in this step, bias included: int64 [N, *shape]."""
         bias = self.graph.schedule.bias_injection.share(node.bias, self.time - self.graph.bias_start(node))
         total = np.zeros((self.batch, *node.shape), dtype=np.int64) + per_channel(bias, len(node.shape))
@@ -123,23 +99,11 @@ class Simulation:
             total += self.states[name].incoming
         return total
 
-    def _fire(self, node: Population, state: _State) -> None:
-        potential = np.asarray(state.potential) + self._synaptic_input(node)
-        count = np.asarray(state.count)
-        spikes = node.emit(potential, count)
-        if not self.graph.fires(node, self.time):
-            spikes = np.zeros_like(spikes)
-        state.potential = potential - per_channel(node.threshold, len(node.shape)) * spikes
-        state.count = count + spikes
-        state.potentials.append(state.potential)
-        state.counts.append(state.count)
-        self._emit(state, spikes)
-
-    def _emit(self, state: _State, spikes: Int64) -> None:
+    def emit(self, state: _State, spikes: Int64) -> None:
         state.spikes.append(spikes)
-        self._note_change(spikes)
+        self.note_change(spikes)
 
-    def _note_change(self, values: Int64) -> None:
+    def note_change(self, values: Int64) -> None:
         self.last_change[values.any(axis=tuple(range(1, values.ndim)))] = self.time
 
     def run(self) -> Run:
@@ -162,3 +126,66 @@ class Simulation:
             potentials=series("potentials", (Population, Readout)),
             settle_steps=self.last_change + 1,
         )
+
+
+Advance = Callable[[Simulation, Any, _State], None]
+
+ADVANCE: dict[type[Node], Advance] = {}
+"""One step of each type of node."""
+
+
+def advances(*types: type[Node]) -> Callable[[Advance], Advance]:
+    """Register what nodes of a type do in one step: advance(simulation, node, state)."""
+
+    def decorator(rule: Advance) -> Advance:
+        ADVANCE.update(dict.fromkeys(types, rule))
+        return rule
+
+    return decorator
+
+
+@advances(Input)
+def _send(simulation: Simulation, node: Input, state: _State) -> None:
+    simulation.emit(state, simulation.injected())
+
+
+@advances(*SYNAPSES)
+def _deliver(simulation: Simulation, node: Synapse, state: _State) -> None:
+    spikes = simulation.spikes(node.inputs[0], node.delay)
+    empty = np.zeros((simulation.batch, *node.shape), dtype=np.int64)
+    state.incoming = node.apply(spikes) if spikes.any() else empty
+
+
+@advances(Population)
+def _fire(simulation: Simulation, node: Population, state: _State) -> None:
+    potential, count = np.asarray(state.potential) + simulation.arriving(node), np.asarray(state.count)
+    fires = simulation.graph.fires(node, simulation.time)
+    spikes = node.emit(potential, count) if fires else np.zeros_like(potential)
+    state.potential = potential - per_channel(node.threshold, len(node.shape)) * spikes
+    state.count = count + spikes
+    state.potentials.append(state.potential)
+    state.counts.append(state.count)
+    simulation.emit(state, spikes)
+
+
+@advances(Readout)
+def _read(simulation: Simulation, node: Readout, state: _State) -> None:
+    arriving = simulation.arriving(node)
+    state.potential = state.potential + arriving
+    state.potentials.append(np.asarray(state.potential))
+    simulation.note_change(arriving)
+
+
+@advances(MaxPool2d)
+def _pool(simulation: Simulation, node: MaxPool2d, state: _State) -> None:
+    before = state.count
+    state.incoming = state.incoming + simulation.spikes(node.inputs[0], node.delay)  # net count of every input neuron
+    state.count = node.apply(np.asarray(state.incoming))
+    state.counts.append(state.count)
+    simulation.emit(state, state.count - before)
+
+
+@advances(Flatten, Concat)
+def _route(simulation: Simulation, node: Node, state: _State) -> None:
+    arms = [simulation.spikes(name, delay) for name, delay in zip(node.inputs, node.edge_delays, strict=True)]
+    state.spikes.append(node.value(*arms))

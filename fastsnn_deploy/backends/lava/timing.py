@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from fastsnn_deploy.graph import MaxPool2d, Node, Population, SpikingGraph, Synapse, edge_delays
+from fastsnn_deploy.graph import MaxPool2d, Node, Population, SpikingGraph, Synapse
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def pipelines(graph: SpikingGraph) -> bool:
     together = all(
         depths[name] + delay == depths[node.name]
         for node in graph.nodes
-        for name, delay in zip(node.inputs, edge_delays(node), strict=True)
+        for name, delay in zip(node.inputs, node.edge_delays, strict=True)
     )
     at_rest = all((p.initial >= 0).all() and (p.initial < p.threshold).all() for p in graph.populations)
     return together and at_rest and graph.schedule.bias != "initial"
@@ -55,7 +55,7 @@ def longest_lag(graph: SpikingGraph) -> int:
     routing: dict[str, int] = {}
     longest = 0
     for node in graph.nodes:
-        arrivals = [routing[name] + delay for name, delay in zip(node.inputs, edge_delays(node), strict=True)]
+        arrivals = [routing[name] + delay for name, delay in zip(node.inputs, node.edge_delays, strict=True)]
         if isinstance(node, (Synapse, MaxPool2d)):
             longest = max(longest, *arrivals)
         routing[node.name] = 0 if _emits_anew(node) else max(arrivals, default=0)

@@ -7,24 +7,28 @@ only these methods; NetX and Lava use `as_primitive`.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-from fastsnn_deploy.graph.arithmetic import IntArray
+from fastsnn_deploy.graph.arithmetic import Int64, IntArray
 from fastsnn_deploy.graph.node import Node, Signal
+from fastsnn_deploy.graph.ranges import Range
 
 MAX_EXPONENT = 13
 """Largest weight exponent: Loihi's weight_exp spans -7..7, 15 steps of which 0 is the smallest used here."""
 
+Pair = tuple[int, int]
 Bounds = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Synapse(Node, ABC):
+class Synapse(Node):
     """Weights `weight * 2**exponent` between a spike source and a population.
 
     weight: int8, the mantissa. exponent: int64 [channels of the output], 0..13, one per output channel.
@@ -33,6 +37,7 @@ class Synapse(Node, ABC):
 
     emits: ClassVar[Signal] = "synaptic input"
     reads: ClassVar[Signal] = "spikes"
+    arity: ClassVar[int | None] = 1
     array_dtypes: ClassVar[dict[str, type]] = {"weight": np.int8, "exponent": np.int64}
 
     weight: npt.NDArray[np.int8]
@@ -43,9 +48,19 @@ class Synapse(Node, ABC):
     def apply(self, spikes: IntArray) -> npt.NDArray[np.int64]:
         """Synaptic input for spikes: int [N, *source shape] -> int64 [N, *self.shape]."""
 
-    @abstractmethod
-    def output_shape(self, source: tuple[int, ...]) -> tuple[int, ...]:
-        """Shape of the synaptic input for a source of shape `source`. Raises ValueError if it does not fit."""
+    @property
+    def edge_delays(self) -> tuple[int, ...]:
+        return (self.delay,) * len(self.inputs)
+
+    def value(self, *inputs: Int64) -> Int64:
+        return self.apply(inputs[0])
+
+    def range(self, sources: list[Range], gain: Fraction) -> Range:
+        return Range(*self.input_bounds(sources[0].low, sources[0].high))
+
+    def problems(self, sources: list[Node]) -> Iterator[str]:
+        if self.exponent.size and not (self.exponent.min() >= 0 and self.exponent.max() <= MAX_EXPONENT):
+            yield f"exponents span [{self.exponent.min()}, {self.exponent.max()}], outside [0, {MAX_EXPONENT}]"
 
     @abstractmethod
     def fan_out(self, source: tuple[int, ...]) -> npt.NDArray[np.int64]:
@@ -92,3 +107,13 @@ def axis_fan_out(size: int, outputs: int, kernel: int, stride: int, padding: int
         positions = np.arange(outputs) * stride - padding + tap * dilation
         np.add.at(hits, positions[(positions >= 0) & (positions < size)], 1)
     return hits
+
+
+def window_fan_out(
+    source: tuple[int, ...], target: tuple[int, ...], kernel: Pair, stride: Pair, padding: Pair, dilation: Pair
+) -> Int64:
+    """How many windows of a map hold each element of a source (C, H, W), borders counted exactly: int64 [C, H, W]."""
+    rows, columns = (
+        axis_fan_out(source[1 + i], target[1 + i], kernel[i], stride[i], padding[i], dilation[i]) for i in (0, 1)
+    )
+    return np.broadcast_to(np.outer(rows, columns), source).astype(np.int64)

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from fastsnn_deploy.graph.arithmetic import IntArray, per_channel
 from fastsnn_deploy.graph.node import register
-from fastsnn_deploy.graph.synapses.base import Bounds, Synapse, axis_fan_out, channel_bounds
+from fastsnn_deploy.graph.synapses.base import Bounds, Synapse, channel_bounds, window_fan_out
 from fastsnn_deploy.graph.synapses.conv2d import Conv2d, Pair, output_size, windows
 
 
@@ -23,7 +23,8 @@ def _check_channels(synapse: Synapse, source: tuple[int, ...]) -> None:
 class Identity(Synapse):
     """Neuron to neuron. weight: int8 [C]; synaptic input has the shape of the source."""
 
-    def output_shape(self, source: tuple[int, ...]) -> tuple[int, ...]:
+    def output_shape(self, *sources: tuple[int, ...]) -> tuple[int, ...]:
+        (source,) = sources
         _check_channels(self, source)
         return source
 
@@ -63,7 +64,8 @@ class SumPool2d(Synapse):
     stride: Pair
     padding: Pair = (0, 0)
 
-    def output_shape(self, source: tuple[int, ...]) -> tuple[int, ...]:
+    def output_shape(self, *sources: tuple[int, ...]) -> tuple[int, ...]:
+        (source,) = sources
         if len(source) != 3:
             raise ValueError(f"expects a source (C, H, W), got shape {source}")
         _check_channels(self, source)
@@ -77,11 +79,7 @@ class SumPool2d(Synapse):
         return np.asarray(view.sum((4, 5)) * per_channel(self.effective_weight, 3))
 
     def fan_out(self, source: tuple[int, ...]) -> npt.NDArray[np.int64]:
-        rows, columns = (
-            axis_fan_out(source[1 + i], self.shape[1 + i], self.kernel[i], self.stride[i], self.padding[i], 1)
-            for i in (0, 1)
-        )
-        return np.broadcast_to(np.outer(rows, columns), source).astype(np.int64)
+        return window_fan_out(source, self.shape, self.kernel, self.stride, self.padding, (1, 1))
 
     def input_bounds(self, low: IntArray, high: IntArray) -> Bounds:
         return channel_bounds(self.effective_weight * (self.kernel[0] * self.kernel[1]), low, high)
@@ -110,7 +108,8 @@ class Upsample(Synapse):
 
     factor: Pair
 
-    def output_shape(self, source: tuple[int, ...]) -> tuple[int, ...]:
+    def output_shape(self, *sources: tuple[int, ...]) -> tuple[int, ...]:
+        (source,) = sources
         if len(source) != 3:
             raise ValueError(f"expects a source (C, H, W), got shape {source}")
         _check_channels(self, source)

@@ -10,9 +10,8 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from fastsnn_deploy.graph.arithmetic import IntArray, exact_matmul
 from fastsnn_deploy.graph.node import register
-from fastsnn_deploy.graph.synapses.base import Bounds, Synapse, axis_fan_out
-
-Pair = tuple[int, int]
+from fastsnn_deploy.graph.synapses.base import Bounds, Synapse, window_fan_out
+from fastsnn_deploy.graph.synapses.base import Pair as Pair
 
 
 def output_size(size: int, kernel: int, stride: int, padding: int, dilation: int) -> int:
@@ -46,7 +45,8 @@ class Conv2d(Synapse):
         """Height and width of the kernel."""
         return self.weight.shape[2], self.weight.shape[3]
 
-    def output_shape(self, source: tuple[int, ...]) -> tuple[int, ...]:
+    def output_shape(self, *sources: tuple[int, ...]) -> tuple[int, ...]:
+        (source,) = sources
         if self.weight.ndim != 4:
             raise ValueError(f"weight must be [O, I/groups, kh, kw], got {self.weight.shape}")
         outputs, inputs = self.weight.shape[0], self.weight.shape[1] * self.groups
@@ -74,19 +74,8 @@ class Conv2d(Synapse):
         return synaptic_input.transpose(0, 1, 3, 2).reshape(batch, *self.shape)
 
     def fan_out(self, source: tuple[int, ...]) -> npt.NDArray[np.int64]:
-        rows, columns = (
-            axis_fan_out(
-                source[1 + i],
-                self.shape[1 + i],
-                self.kernel[i],
-                self.stride[i],
-                self.padding[i],
-                self.dilation[i],
-            )
-            for i in (0, 1)
-        )
-        per_tap = self.weight.shape[0] // self.groups
-        return np.broadcast_to(per_tap * np.outer(rows, columns), source).astype(np.int64)
+        taps = window_fan_out(source, self.shape, self.kernel, self.stride, self.padding, self.dilation)
+        return taps * (self.weight.shape[0] // self.groups)
 
     def input_bounds(self, low: IntArray, high: IntArray) -> Bounds:
         outputs, per_group = self.weight.shape[:2]

@@ -17,7 +17,8 @@ from fastsnn_deploy.graph.synapses.base import Bounds, Synapse
 class Linear(Synapse):
     """weight: int8 [O, I]; source (I,), synaptic input (O,). A feature map is flattened first (C, H, W order)."""
 
-    def output_shape(self, source: tuple[int, ...]) -> tuple[int, ...]:
+    def output_shape(self, *sources: tuple[int, ...]) -> tuple[int, ...]:
+        (source,) = sources
         if self.weight.ndim != 2:
             raise ValueError(f"weight must be [O, I], got {self.weight.shape}")
         if source != (self.weight.shape[1],):
