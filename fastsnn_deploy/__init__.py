@@ -1,3 +1,69 @@
-"""From a PyTorch network to a neuromorphic chip, with proof that nothing was lost on the way."""
+"""From a PyTorch network to a neuromorphic chip, with proof that nothing was lost on the way.
+
+    import fastsnn_deploy as fd
+
+    q = fd.prepare(model, bits=2, weight_bits=4)   # a torch.nn.Module: train it, or
+    fd.calibrate(q, images)
+    snn = fd.convert(q, input_shape=(3, 32, 32))   # the integer spiking network
+    fd.verify(q, images)                           # every neuron's integer is right
+    fd.export(snn, "model.net")
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from fastsnn_deploy.analysis.evaluation import Evaluation as Evaluation
+    from fastsnn_deploy.analysis.result import Profile as Profile
+    from fastsnn_deploy.analysis.verify import Verification as Verification
+    from fastsnn_deploy.api import calibrate as calibrate
+    from fastsnn_deploy.api import convert as convert
+    from fastsnn_deploy.api import evaluate as evaluate
+    from fastsnn_deploy.api import export as export
+    from fastsnn_deploy.api import fit as fit
+    from fastsnn_deploy.api import load as load
+    from fastsnn_deploy.api import load_data as load_data
+    from fastsnn_deploy.api import prepare as prepare
+    from fastsnn_deploy.api import profile as profile
+    from fastsnn_deploy.api import read as read
+    from fastsnn_deploy.api import save as save
+    from fastsnn_deploy.api import simulate as simulate
+    from fastsnn_deploy.api import verify as verify
+    from fastsnn_deploy.errors import DeployError as DeployError
+    from fastsnn_deploy.errors import InputError as InputError
+    from fastsnn_deploy.graph import Encoded as Encoded
+    from fastsnn_deploy.graph import Run as Run
+    from fastsnn_deploy.graph import SpikingGraph as SpikingGraph
+    from fastsnn_deploy.quantize import Checkpoint as Checkpoint
+
+_HOMES = {
+    "api": (
+        "calibrate", "convert", "evaluate", "export", "fit", "load", "load_data", "prepare", "profile", "read", "save",
+        "simulate", "verify",
+    ),
+    "analysis.evaluation": ("Evaluation",),
+    "analysis.result": ("Profile",),
+    "analysis.verify": ("Verification",),
+    "errors": ("DeployError", "InputError"),
+    "graph": ("Encoded", "Run", "SpikingGraph"),
+    "quantize": ("Checkpoint",),
+}  # fmt: skip
+"""Where each name of the door lives; a module is imported when one of its names is first used."""
+
+_MODULES = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = ["__version__", *sorted(_MODULES)]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module 'fastsnn_deploy' has no attribute '{name}'")
+    return getattr(import_module(f"fastsnn_deploy.{_MODULES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

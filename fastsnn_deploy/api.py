@@ -1,0 +1,427 @@
+"""The door: what `import fastsnn_deploy as fd` offers. Each function is thin over the stage that does the work."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from fastsnn_deploy.errors import InputError
+from fastsnn_deploy.graph import Population, Readout, Run, SpikingGraph
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import fx, nn
+
+    from fastsnn_deploy.analysis.evaluation import Evaluation
+    from fastsnn_deploy.analysis.result import Profile
+    from fastsnn_deploy.analysis.verify import Verification
+    from fastsnn_deploy.formats.base import Network
+    from fastsnn_deploy.formats.export import Exported
+    from fastsnn_deploy.quantize import Checkpoint
+    from fastsnn_deploy.training.fit import History
+    from fastsnn_deploy.training.images import Images
+
+Progress = Callable[[int, int], None]
+
+
+def prepare(
+    model: nn.Module,
+    bits: int = 2,
+    weight_bits: int = 4,
+    *,
+    mean: Sequence[float] = (0.0,),
+    std: Sequence[float] = (1.0,),
+    input_shape: Sequence[int] | None = None,
+    **options: Any,
+) -> fx.GraphModule:
+    """The quantised model of a float network: same structure and weights, every activation quantised.
+
+    Train it as any other module (`fit`, or your own loop), or set its steps from images alone (`calibrate`).
+
+    Args:
+        model: A float network; it stays as it is.
+        bits: Bits of activations, 1 to 8.
+        weight_bits: Bits of weights, 2 to 8; the first and the last layer have 8 unless `first_bits`, `last_bits` say
+            otherwise.
+        mean: What the network's images were normalised with, per channel. The quantised model takes raw images.
+        std: Likewise.
+        input_shape: (C, H, W) or (N,) of one image, if it is known already.
+        **options: `first_bits`, `last_bits`, `input_step`, `input_levels`, `activation`, `weight`, `levels`,
+            `bits_by_layer`, `weight_bits_by_layer`, `output_bits`, `output_signed`: see `quantize.prepare`.
+
+    Returns:
+        A torch.nn.Module that takes raw images [N, C, H, W], floats in units of the data ([0, 1] for pictures).
+
+    Raises:
+        LoweringError: lists everything in the network that has no exact spiking form.
+        InputError: an option cannot be used.
+
+    Example:
+        >>> import torch
+        >>> float_model = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.ReLU(), torch.nn.Flatten(),
+        ...                                   torch.nn.Linear(288, 10))
+        >>> q = prepare(float_model, bits=2, weight_bits=4, input_shape=(3, 8, 8))
+        >>> q(torch.rand(5, 3, 8, 8)).shape
+        torch.Size([5, 10])
+    """
+    from fastsnn_deploy.quantize import prepare as quantised
+
+    made = quantised(model, bits, weight_bits, mean=mean, std=std, **options)
+    if input_shape is not None:
+        made.meta["input_shape"] = tuple(input_shape)
+    return made
+
+
+def calibrate(model: nn.Module, images: Any) -> None:
+    """Set the steps of all activations from raw images; a second call sets them anew.
+
+    Args:
+        model: What `prepare` made.
+        images: A batch or one image, NumPy or torch, channels first, uint8 0..255 or floats in units of the data; or a
+            data set, of which the first images are taken.
+
+    Raises:
+        InputError: the images do not fit the network, or seem normalised.
+    """
+    from fastsnn_deploy.quantize import calibrate as set_steps
+
+    set_steps(model, images)
+
+
+def fit(model: nn.Module, train: Any, test: Any = None, *, epochs: int = 5, **options: Any) -> History:
+    """Train a quantised model on any data, with a progress bar.
+
+    Args:
+        model: What `prepare` made; its weights change.
+        train: A torch Dataset of (image, label), a pair (images, labels), or what `load_data` gives. Images are raw.
+        test: Likewise, to report the accuracy after each epoch.
+        epochs: Passes over the training images.
+        **options: `learning_rate`, `batch_size`, `weight_decay`, `device`, `seed`, ...: see `training.fit`.
+
+    Returns:
+        Loss and accuracy of each epoch.
+
+    Raises:
+        InputError: data that the model cannot take.
+    """
+    from fastsnn_deploy.training.fit import fit as train_model
+
+    return train_model(model, train, test, epochs=epochs, **options)  # type: ignore[arg-type]
+
+
+def load_data(name: str, split: Literal["train", "test"] = "test", root: str | Path = "data", **options: Any) -> Images:
+    """Labelled images by the name of their data set, or from the user's own files.
+
+    Args:
+        name: digits, mnist, cifar10, cifar100, an .npz file, a folder of class folders, or package.module:function.
+        split: Training or test images.
+        root: Folder that holds the data set.
+        **options: `download=True` fetches a torchvision data set.
+
+    Raises:
+        InputError: there is no such data set.
+    """
+    from fastsnn_deploy.training.data import load_images
+
+    return load_images(name, split, Path(root), **options)
+
+
+def convert(
+    model: nn.Module | Checkpoint | str | Path,
+    input_shape: Sequence[int] | None = None,
+    *,
+    neurons: str = "unary",
+    schedule: Literal["settle", "window"] = "settle",
+    steps: int | None = None,
+    input: Literal["once", "spread"] = "once",
+    bias: Literal["wave", "spread", "initial"] = "wave",
+) -> SpikingGraph:
+    """The integer spiking network of a quantised model: it settles to exactly the integers of that model.
+
+    Args:
+        model: A trained or calibrated model of `prepare`, a Checkpoint, or the path of one.
+        input_shape: (C, H, W) or (N,) of one image; may be left out if the model has seen images.
+        neurons: "unary" (spikes of -1 and 1), "graded" (a whole count in one spike), "unsigned", or "burst4" and such.
+        schedule: "settle": neurons fire until nothing changes any more, and every count is right. "window": each layer
+            fires only for its window, as Fast-SNN, QFFS and QCFS publish it; counts need not be right.
+        steps: With "window", the number of steps; default 2**bits - 1.
+        input: "once": one graded spike a pixel; "spread": over the window.
+        bias: "wave": with a layer's first input; "spread": over the window; "initial": in the first step.
+
+    Raises:
+        LoweringError: lists every place without an exact form.
+        InputError: an option cannot be used, or an image of that shape does not pass through.
+    """
+    from fastsnn_deploy.convert.convert import convert as lower
+    from fastsnn_deploy.passes.window import for_window
+
+    if schedule not in ("settle", "window") or (schedule == "settle" and steps is not None):
+        raise InputError(f"schedule='{schedule}', steps={steps}: must be 'settle', or 'window' with a number of steps")
+    graph = lower(as_checkpoint(model, input_shape), neurons=neurons, input_schedule=input, bias_schedule=bias)
+    return for_window(graph, steps) if schedule == "window" else graph
+
+
+def simulate(network: SpikingGraph | str | Path, images: Any, engine: str = "cpu", steps: int | None = None) -> Run:
+    """Run images through a spiking network and keep every step of every layer.
+
+    Args:
+        network: What `convert` or `read` gives, or a file.
+        images: Raw, or Encoded by `network.encode`; a batch or one.
+        engine: "cpu", "gpu", or "reference" (plain NumPy, the definition).
+        steps: Exactly so many steps; default: until nothing changes any more.
+
+    Returns:
+        Series of spikes, counts and potentials: `run.counts["layer"]`, `run.logits`, `run.steps`.
+
+    Raises:
+        InputError: images that the network cannot take.
+    """
+    from fastsnn_deploy.simulators import open_engine
+    from fastsnn_deploy.simulators.recorded import recorded_run
+
+    graph = _graph(network)
+    return recorded_run(open_engine(graph, engine), graph.encode(images), steps)
+
+
+def evaluate(
+    network: Network | str | Path,
+    images: Any,
+    labels: Any = None,
+    *,
+    engine: str = "cpu",
+    steps: int | None = None,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Classify images and count what the network does, in bounded memory.
+
+    Args:
+        network: What `convert` or `read` gives, or an exported file of any target.
+        images: Raw or Encoded; or what `load_data` gives, with its labels.
+        labels: int [N]; None leaves accuracy out.
+        engine: "cpu", "gpu", or "reference".
+        steps: Exactly so many steps for each image; default: until it has settled.
+        progress: Called with (images done, images in all).
+
+    Returns:
+        Accuracy after each step, settle steps, spikes and synaptic operations.
+
+    Raises:
+        InputError: the network is no classifier, or images or labels do not fit.
+    """
+    from fastsnn_deploy.analysis.evaluate import evaluate as run
+
+    found = _network(network)
+    levels, known = _images(found, images)
+    return run(found, levels, _labels(known if labels is None else labels), engine=engine, steps=steps, progress=progress)
+
+
+def verify(
+    model: nn.Module | Checkpoint | SpikingGraph | str | Path,
+    images: Any,
+    *,
+    net: Network | str | Path | None = None,
+    backend: Literal["reference", "lava"] = "reference",
+    input_shape: Sequence[int] | None = None,
+    **options: Any,
+) -> Verification:
+    """Prove that the spiking network computes the quantised model's integers, neuron by neuron.
+
+    Args:
+        model: A quantised model, a checkpoint or its path, or a spiking network.
+        images: Raw or Encoded.
+        net: An exported file to check against it; default: the network itself.
+        backend: "lava" also compares every neuron at every step on Lava with the reference.
+        input_shape: As in `convert`.
+        **options: `batch`, `models`, `timeout`, `progress`: see `analysis.verify`.
+
+    Returns:
+        `exact`, the number of integers compared and differing, and the first difference.
+
+    Raises:
+        MismatchError: the file does not hold this network's layers.
+        BackendError: Lava is missing or fails.
+    """
+    from fastsnn_deploy.analysis.verify_stock import verify_network
+
+    truth = model if isinstance(model, SpikingGraph) else convert(model, input_shape)
+    found = truth if net is None else _network(net)
+    file = net if isinstance(net, (str, Path)) else None
+    return verify_network(found, truth, _images(truth, images)[0], net=file, backend=backend, **options)
+
+
+def profile(
+    network: Network | str | Path,
+    images: Any,
+    hardware: str = "loihi2",
+    *,
+    engine: str = "cpu",
+    steps: int | None = None,
+    progress: Progress | None = None,
+) -> Profile:
+    """Count spikes, synaptic operations and neuron updates by layer, and price them with published constants.
+
+    Args:
+        network: What `convert` or `read` gives, or an exported file of any target.
+        images: Raw or Encoded; or what `load_data` gives.
+        hardware: Name of a hardware profile, or the path of a .yaml file.
+        engine: "cpu", "gpu", or "reference".
+        steps: Exactly so many steps for each image; default: until it has settled.
+        progress: Called with (images done, images in all).
+
+    Raises:
+        InputError: an unknown profile, or images that do not fit.
+    """
+    from fastsnn_deploy.analysis.result import profile as run
+
+    found = _network(network)
+    return run(found, _images(found, images)[0], hardware, engine=engine, steps=steps, progress=progress)
+
+
+def save(
+    model: nn.Module | Checkpoint,
+    path: str | Path,
+    *,
+    input_shape: Sequence[int] | None = None,
+    metadata: Mapping[str, Any] | None = None,
+) -> None:
+    """Write a quantised model as tensors and plain data, no pickle.
+
+    Args:
+        model: What `prepare` made, or a Checkpoint.
+        path: The file; it is complete, or not there.
+        input_shape: As in `convert`.
+        metadata: Plain data about the model, kept beside what it knows already.
+
+    Raises:
+        InputError: the file cannot be written, or metadata is not plain data.
+    """
+    from fastsnn_deploy.quantize import save as write
+
+    checkpoint = as_checkpoint(model, input_shape)
+    write(dataclasses.replace(checkpoint, metadata={**checkpoint.metadata, **(metadata or {})}), path)
+
+
+def load(path: str | Path) -> fx.GraphModule:
+    """Read a quantised model that `save` or `train` wrote; nothing in the file is executed.
+
+    Args:
+        path: The checkpoint.
+
+    Returns:
+        The module; `model.meta["input_shape"]` and `model.meta["metadata"]` are what the file says of it.
+
+    Raises:
+        InputError: a missing, damaged or foreign file.
+    """
+    from fastsnn_deploy.quantize import load as read_checkpoint
+
+    checkpoint = read_checkpoint(path)
+    checkpoint.model.meta.update(input_shape=checkpoint.input_shape, metadata=dict(checkpoint.metadata))
+    return checkpoint.model
+
+
+def export(
+    network: SpikingGraph | nn.Module | Checkpoint | str | Path,
+    path: str | Path,
+    *,
+    target: str = "signed-if",
+    format: str = "netx",
+    images: Any = None,
+) -> Exported:
+    """Write a spiking network for a target.
+
+    Args:
+        network: A spiking network, or what `convert` takes.
+        path: The file to write; it is complete, or not there.
+        target: "signed-if", "graded", "stock-lif", "sigma-delta".
+        format: "netx" or "nir".
+        images: Typical raw images, for targets that are not exact.
+
+    Returns:
+        What was written, layer by layer.
+
+    Raises:
+        InputError: an unknown target or format, or a file that cannot be written.
+        GraphError: the target cannot hold the network.
+    """
+    from fastsnn_deploy.formats.export import export as write
+
+    graph = network if isinstance(network, SpikingGraph) else convert(network)
+    calibration = None if images is None else graph.encode(_images(graph, images)[0])
+    return write(graph, path, target, format, calibration)
+
+
+def read(path: str | Path) -> Network:
+    """Read a network from any file that this program knows: NetX of ours or stock, NIR.
+
+    Args:
+        path: The file.
+
+    Returns:
+        A SpikingGraph, or a StockNetwork for files of stock neurons.
+
+    Raises:
+        InputError: a missing, damaged or foreign file.
+    """
+    from fastsnn_deploy.formats import read_network
+
+    return read_network(path)
+
+
+def as_checkpoint(model: Any, input_shape: Sequence[int] | None = None) -> Checkpoint:
+    """A quantised model with what is needed to use it.
+
+    Raises InputError if it is no quantised model, or nobody says the shape of its images.
+    """
+    from torch import fx
+
+    from fastsnn_deploy.quantize import Checkpoint
+    from fastsnn_deploy.quantize import load as read_checkpoint
+
+    if isinstance(model, (str, Path)):
+        model = read_checkpoint(model)
+    if isinstance(model, Checkpoint):
+        return model if input_shape is None else dataclasses.replace(model, input_shape=tuple(input_shape))
+    if not isinstance(model, fx.GraphModule) and not hasattr(model, "parameters"):
+        raise InputError(f"got a {type(model).__name__}. Give a model of fd.prepare, a Checkpoint, or a file of fd.save")
+    meta = getattr(model, "meta", {})
+    shape = input_shape or meta.get("input_shape")
+    if shape is None:
+        raise InputError("the model has not seen an image. Say input_shape=(C, H, W), or (N,) for vectors")
+    return Checkpoint(model, tuple(shape), meta.get("metadata", {}))
+
+
+def _network(network: Any) -> Network:
+    from fastsnn_deploy.formats import read_network
+
+    return read_network(network) if isinstance(network, (str, Path)) else network
+
+
+def _graph(network: Any) -> SpikingGraph:
+    found = _network(network)
+    if not isinstance(found, SpikingGraph):
+        raise InputError(f"got a {type(found).__name__}, needs a spiking network: what fd.convert or fd.read gives")
+    return found
+
+
+def _images(network: Any, images: Any) -> tuple[Any, Any]:
+    """(what the network's `encode` takes, labels or None) of images, or of a data set's images."""
+    if hasattr(images, "for_input"):
+        return images.for_input(network.input), images.labels.numpy()
+    return images, None
+
+
+def _labels(labels: Any) -> np.ndarray | None:
+    import numpy as np
+
+    if labels is None:
+        return None
+    return np.asarray(labels.detach().cpu().numpy() if hasattr(labels, "detach") else labels)
+
+
+__all__ = [
+    "Population", "Readout", "calibrate", "convert", "evaluate", "export", "fit", "load", "load_data", "prepare",
+    "profile", "read", "save", "simulate", "verify",
+]  # fmt: skip
