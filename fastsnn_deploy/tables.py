@@ -19,6 +19,10 @@ NARROW = 16
 
 REPR_CHARACTERS = 120
 
+CELL = "padding: 0.1em 0.6em; vertical-align: top"
+NUMBER = "text-align: right; white-space: nowrap"
+CAPTION = "text-align: left; font-weight: bold"
+
 
 def shown(value: Any) -> str:
     """A value as text: numbers with thousands separated, a pair of integers as a span, None as nothing."""
@@ -134,8 +138,8 @@ class Table:
 
     def html(self) -> str:
         """The table as an HTML fragment; every text in it is escaped."""
-        aligned = [f' style="text-align: {"right" if column.number else "left"}"' for column in self.columns]
-        parts = ["<table>", f"<caption>{html.escape(self.title)}</caption>" if self.title else ""]
+        aligned = [f' style="{CELL}; {NUMBER if column.number else "text-align: left"}"' for column in self.columns]
+        parts = ["<table>", f'<caption style="{CAPTION}">{html.escape(self.title)}</caption>' if self.title else ""]
         if any(column.heading for column in self.columns):
             cells = zip(self.columns, aligned, strict=True)
             parts.append(
@@ -165,9 +169,9 @@ class Table:
         least, most = [], []
         for column, cells in zip(self.columns, zip(*self._cells(), strict=True) if self.rows else (), strict=False):
             longest = max(len(line) for cell in cells for line in (cell.splitlines() or [""]))
-            words = max(map(len, column.heading.split()), default=0)
-            most.append(max(longest, words if column.number else len(column.heading)))
-            least.append(most[-1] if column.number else max(words, min(longest, NARROW)))
+            word = max(map(len, column.heading.split()), default=0)
+            most.append(max(longest, _half(column.heading) if column.number else len(column.heading)))
+            least.append(max(longest, word) if column.number else max(word, min(longest, NARROW)))
         return least or [len(c.heading) for c in self.columns], most or [len(c.heading) for c in self.columns]
 
     def _fitting(self, width: int) -> Table:
@@ -190,12 +194,10 @@ class Table:
         least, most = self._needs()
         if width is None:
             return most
-        room = width - GAP * (len(most) - 1) - sum(least)
-        widths = []
-        for low, high in zip(least, most, strict=True):  # what is left goes to the columns from the left
-            given = min(high - low, max(room, 0))
-            room -= given
-            widths.append(low + given)
+        widths, room = list(most), width - GAP * (len(most) - 1)
+        while sum(widths) > room and widths != least:  # the widest text gives way first
+            widest = max(range(len(widths)), key=lambda index: (widths[index] > least[index], widths[index]))
+            widths[widest] -= 1
         return widths
 
     def _line(self, cells: Sequence[str], widths: Sequence[int]) -> list[str]:
@@ -251,6 +253,12 @@ def wrapped(text: str, width: int | None) -> str:
         return text
     fill = textwrap.TextWrapper(max(width, 1), break_long_words=False, break_on_hyphens=False, subsequent_indent="    ")
     return "\n".join(fill.fill(line) for line in text.splitlines())
+
+
+def _half(heading: str) -> int:
+    """Characters that a heading needs on two lines."""
+    spaces = [index for index, letter in enumerate(heading) if letter == " "]
+    return min((max(at, len(heading) - at - 1) for at in spaces), default=len(heading))
 
 
 def _folded(cell: str, width: int) -> list[str]:

@@ -98,7 +98,7 @@ def draw_accuracy(evaluation: Evaluation, integer: float | None, ax: Axes | None
     images, entries = max(evaluation.images, 1), telling(evaluation)
     for entry, style in zip(entries, ("-", "--", "-.", ":"), strict=False):
         curve = 100 * entry.extended(evaluation.length) / images
-        ax.plot(steps, curve, style, color=POSITIVE, drawstyle="steps-post", label=f"spiking network, top-{entry.k}")
+        ax.plot(steps, curve, style, color=POSITIVE, drawstyle="steps-mid", label=f"spiking network, top-{entry.k}")
     if integer is None and evaluation.exact and entries:
         integer = entries[0].correct / images
     if integer is not None:
@@ -106,7 +106,7 @@ def draw_accuracy(evaluation: Evaluation, integer: float | None, ax: Axes | None
     over_steps(ax, 1, evaluation.length, "steps")
     ax.set(ylabel="accuracy, %", ylim=(0, 102), title=f"Accuracy over steps, {evaluation.images:,} images")
     if ax.get_legend_handles_labels()[0]:
-        ax.legend(loc="lower right")
+        ax.legend(loc="best")
     return ax
 
 

@@ -81,7 +81,12 @@ def draw_layers(profile: Profile, ax: Axes | None) -> Axes:
     ax.set_xlim(left=0)
     ax.set(xlabel="per image (logarithmic)", title="Spikes sent and synaptic operations received, by layer")
     ax.legend(
-        ["spikes", "synaptic operations"], loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=2, frameon=False
+        ["spikes", "synaptic operations"],
+        loc="upper center",
+        bbox_to_anchor=(0.5, 0),
+        borderaxespad=3.5,
+        ncols=2,
+        frameon=False,
     )
     ax.grid(axis="x", alpha=0.3)
     return ax

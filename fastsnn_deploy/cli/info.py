@@ -25,11 +25,9 @@ def info(
     if as_json:
         print_json({"file": str(file), "kind": kind, **plain})
         return
-    show(f"{file}: {kind}", *report)
     metadata = {key: value if isinstance(value, str) else json.dumps(value) for key, value in plain["metadata"].items()}
     short = {key: value if len(value) <= 200 else f"{value[:200]} ..." for key, value in metadata.items()}
-    if short:
-        show("", Table.facts("Metadata", short))
+    show(f"{file}: {kind}", *report, *([Table.facts("Metadata", short)] if short else []))
 
 
 def examine(file: Path) -> tuple[str, tuple[Table | str, ...], dict[str, Any]]:

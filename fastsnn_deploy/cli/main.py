@@ -39,7 +39,9 @@ BUG = 70
 UsageError: Any = typer.BadParameter.__bases__[0]
 """What the parser raises; its module moved between versions of typer."""
 
-CHOICE = re.compile(r"Invalid value for '(?P<option>[^']+)'[^:]*: '(?P<value>.*)' is not one of (?P<names>'.*')")
+CHOICE = re.compile(
+    r"Invalid value for '(?P<option>[^']+)'[^:]*: (?:Value error, )?'(?P<value>.*)' is not one of (?P<names>'.*')"
+)
 
 for command in (demo, train, finetune, export, verify, run, profile, evaluate, info, doctor):
     app.command()(command)

@@ -121,7 +121,7 @@ class Run(Result):
         over_steps(ax, 0, self.steps - 1, "step")
         ax.set(ylabel="neuron", title=f"{layer}, image {image}", ylim=(-1, max(series.shape[1], 1)))
         if (series < 0).any():
-            ax.legend(loc="upper right")
+            ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
         return ax
 
     def plot_potential(

@@ -69,8 +69,9 @@ def layer_table(rows: Sequence[dict[str, Any]], title: str = "Layers") -> Table:
 
 
 def totals_line(values: dict[str, int]) -> str:
-    """Totals in one line: 1,234 neurons, 56,789 synapses, ..."""
-    return ", ".join(f"{shown(value)} {name}" for name, value in values.items())
+    """Totals in one line: 1,234 neurons, 56,789 synapses, depth 7, ..."""
+    steps = ("depth", "window")
+    return ", ".join(f"{k} {shown(v)}" if k in steps else f"{shown(v)} {k}" for k, v in values.items())
 
 
 def _value(row: dict[str, Any], key: str) -> Any:
@@ -95,7 +96,8 @@ def _row(graph: SpikingGraph, node: Layer) -> dict[str, Any]:
 
 
 def _reads(synapse: Synapse) -> str:
-    late = f", {synapse.delay - 1} steps later" if synapse.delay > 1 else ""
+    extra = synapse.delay - 1
+    late = f", {extra} step{'s' if extra > 1 else ''} later" if extra else ""
     return f"{synapse.inputs[0]} by {synapse.name} ({type(synapse).__name__}{late})"
 
 

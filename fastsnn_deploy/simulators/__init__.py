@@ -6,7 +6,7 @@ from importlib import import_module
 
 from fastsnn_deploy.errors import unknown
 from fastsnn_deploy.graph import SpikingGraph
-from fastsnn_deploy.simulators import reference as _reference  # noqa: F401  registers the engine
+from fastsnn_deploy.simulators import batched as _batched  # noqa: F401  registers the reference engine
 from fastsnn_deploy.simulators.engine import ENGINES as ENGINES
 from fastsnn_deploy.simulators.engine import Activity as Activity
 from fastsnn_deploy.simulators.engine import BatchRun as BatchRun
