@@ -41,7 +41,7 @@ def test_usage_errors_as_json(run):
     cases = [
         (("evaluate", "--fly"), "--fly"),
         (("evaluate",), "Missing argument"),
-        (("profile", "a.net", "--samples", "many"), "many"),
+        (("profile", "a.net", "--samples", "many"), "--samples"),
         (("profile", "ghost.net"), "ghost.net: no such"),
         (("list", "recipies"), "Did you mean 'recipes'?"),
         (("export", "a.pt", "--target", "signedif"), "--target 'signedif' is not known. Did you mean 'signed-if'?"),
@@ -112,7 +112,7 @@ def test_info_of_a_checkpoint_and_of_hardware(run, checkpoint_file: Path):
     assert {row["type"] for row in rows} == {"QuantInput", "QuantConv2d", "QuantActivation", "QuantLinear"}
     shipped = Path(common.__file__).parents[2] / "hardware_profiles" / "loihi2.yaml"
     plain = json.loads(run("info", shipped, "--json").stdout)
-    assert (plain["kind"], plain["name"]) == ("a hardware profile", "loihi2")
+    assert (plain["kind"], plain["hardware"]["name"]) == ("a hardware profile", "loihi2")
 
 
 @pytest.mark.parametrize("kind", Kind)

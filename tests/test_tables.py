@@ -44,7 +44,8 @@ LONG = Table(
 @lru_cache
 def graph() -> SpikingGraph:
     """The first random graph that classifies."""
-    return next(g for g in map(random_graph, range(99)) if len(g.outputs) == 1 and len(g[g.outputs[0]].shape) == 1)
+    drawn = (g for g in map(random_graph, range(99)) if len(g.populations) > 2)
+    return next(g for g in drawn if len(g.outputs) == 1 and len(g[g.outputs[0]].shape) == 1)
 
 
 def levels(images: int) -> np.ndarray:

@@ -96,4 +96,4 @@ def _hardware(file: Path) -> tuple[str, tuple[Table | str, ...], dict[str, Any]]
     hardware = load_hardware(file)
     table = constants_table(dict(hardware.constants()), "Constants")
     facts = (f"{hardware.title}, {hardware.process}", f"scope: {hardware.scope}", *hardware.caveats)
-    return "a hardware profile", (facts[0], table, *facts[1:]), hardware_values(hardware) | {"metadata": {}}
+    return "a hardware profile", (facts[0], table, *facts[1:]), {"hardware": hardware_values(hardware), "metadata": {}}
