@@ -141,10 +141,9 @@ class Table:
         aligned = [f' style="{CELL}; {NUMBER if column.number else "text-align: left"}"' for column in self.columns]
         parts = ["<table>", f'<caption style="{CAPTION}">{html.escape(self.title)}</caption>' if self.title else ""]
         if any(column.heading for column in self.columns):
-            cells = zip(self.columns, aligned, strict=True)
-            parts.append(
-                f"<thead><tr>{''.join(f'<th{a}>{html.escape(c.heading)}</th>' for c, a in cells)}</tr></thead>"
-            )
+            head = zip(self.columns, aligned, strict=True)
+            names = "".join(f"<th{style}>{html.escape(column.heading)}</th>" for column, style in head)
+            parts.append(f"<thead><tr>{names}</tr></thead>")
         parts.append("<tbody>")
         for index, row in enumerate(self._cells()):
             line = ' style="border-top: 1px solid"' if self.totals and index == len(self.rows) - self.totals else ""
