@@ -23,12 +23,11 @@ from fastsnn_deploy.errors import InputError, unknown
 from fastsnn_deploy.files import existing_file, kind_of_file
 from fastsnn_deploy.formats.export import export
 from fastsnn_deploy.graph import Population, SpikingGraph, save
-from fastsnn_deploy.graph.integer_network import evaluate as integers
-from fastsnn_deploy.graph.integer_network import logits
+from fastsnn_deploy.graph.integer_network import integer_values, logits
 from fastsnn_deploy.graph.run import Run
 from fastsnn_deploy.simulators.reference import simulate
 from fastsnn_deploy.tables import Column, Result, Table, span, words
-from tests.random_graphs import random_graph
+from tests.random_graphs import random_graph, random_images
 
 mpl.use("Agg")
 
@@ -49,8 +48,7 @@ def graph() -> SpikingGraph:
 
 
 def levels(images: int) -> np.ndarray:
-    source = graph().input
-    return np.random.default_rng(0).integers(source.low, source.high + 1, (images, *source.shape))
+    return random_images(graph(), 0, images)
 
 
 @lru_cache
@@ -174,9 +172,9 @@ def test_the_graph_says_its_size_and_its_layers():
 @pytest.mark.parametrize("seed", range(6))
 def test_a_run_knows_its_answer(seed: int):
     drawn = random_graph(seed)
-    emitted = drawn.input.encode(np.full((2, *drawn.input.shape), drawn.input.high))
+    emitted = drawn.input.encode(random_images(drawn, seed, 2))
     found = simulate(drawn, emitted)
-    expected = logits(drawn, integers(drawn, emitted))
+    expected = logits(drawn, integer_values(drawn, emitted))
     assert found.logits.dtype == np.float64
     assert np.array_equal(found.logits, expected)
     assert np.array_equal(found.predictions, expected.argmax(1))

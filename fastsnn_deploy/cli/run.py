@@ -157,7 +157,7 @@ def run_graph(graph: SpikingGraph, emitted: np.ndarray, options: Options) -> Out
 
 def _stream_graph(graph: SpikingGraph, emitted: np.ndarray, options: Options) -> Outcome:
     from fastsnn_deploy.backends import lava
-    from fastsnn_deploy.graph.integer_network import evaluate, logits
+    from fastsnn_deploy.graph.integer_network import integer_values, logits
     from fastsnn_deploy.simulators.streaming import stream
 
     with progress_bar("streaming") as update:
@@ -172,7 +172,7 @@ def _stream_graph(graph: SpikingGraph, emitted: np.ndarray, options: Options) ->
         "settle_steps": {"mean": float(settle.mean()), "max": int(settle.max())},
         "spikes_per_image": float(sent.mean()),
         "spikes": sent.tolist(),
-        "exact_images": int(result.exact(evaluate(graph, emitted)).sum()),
+        "exact_images": int(result.exact(integer_values(graph, emitted)).sum()),
     }
     return Outcome(predictions, facts, _graph_series(graph, result.run, options.everything) | {"starts": result.starts})
 
