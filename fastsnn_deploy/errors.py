@@ -1,11 +1,12 @@
 """Errors a user can act on. Every stage collects all problems it can find and raises once.
 
-Exit codes of the command line: 0 done, 1 a difference was found (`MismatchError`), 2 bad input (`InputError`),
-3 a backend failed or timed out (`BackendError`).
+Exit codes of the command line: 0 done, 1 an integer differs (`MismatchError`) and nothing else, 2 wrong input
+(`InputError`), 3 a backend failed or timed out (`BackendError`), 70 a bug, 130 interrupted.
 """
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -42,6 +43,27 @@ class DeployError(Exception):
 
 class InputError(DeployError, ValueError):
     """A file, an option or a value given by the user cannot be used."""
+
+
+def unknown(kind: str, name: str, known: Iterable[str], otherwise: str = "") -> InputError:
+    """The error for a name that is not among the known ones, with a guess at what was meant.
+
+    Args:
+        kind: What the name should be, such as "engine".
+        name: What the user wrote.
+        known: All names that would do.
+        otherwise: What else the user could give, such as "give the path of a .yaml file".
+
+    Example:
+        >>> print(unknown("engine", "cup", ["cpu", "gpu"]))
+        engine 'cup' is not known. Did you mean 'cpu'? Known: cpu, gpu
+    """
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=1)
+    guess = f"Did you mean '{close[0]}'? " if close else ""
+    return InputError(
+        f"{kind} '{name}' is not known. {guess}Known: {', '.join(names)}" + (f"; or {otherwise}" if otherwise else "")
+    )
 
 
 class GraphError(InputError):

@@ -89,7 +89,7 @@ def run_it(graph: SpikingGraph, levels: np.ndarray, labels: np.ndarray | None, *
 
 def same(a: Evaluation, b: Evaluation) -> bool:
     """Every number is the same; .npz files of equal arrays are equal bytes."""
-    return pack(a) == pack(b) and a.to_json() == b.to_json() and curve_rows(a) == curve_rows(b)
+    return pack(a) == pack(b) and a.to_dict() == b.to_dict() and curve_rows(a) == curve_rows(b)
 
 
 @settings(max_examples=25)
@@ -203,7 +203,7 @@ def test_without_labels_all_but_accuracy(seed: int):
     levels, labels = drawn_data(graph, seed)
     labelled, unlabelled = run_it(graph, levels, labels), run_it(graph, levels, None)
     assert same(replace(labelled, topk=()), unlabelled)
-    assert unlabelled.to_json()["accuracy"] == {}
+    assert unlabelled.to_dict()["accuracy"] == {}
     with pytest.raises(KeyError):
         unlabelled.accuracy()
 

@@ -103,14 +103,14 @@ def test_the_whole_test_set(run, tmp_path: Path):
     assert verified.max_settle_steps == MANIFEST["settle_steps"]["max"]
     found = evaluate(graph, images.levels.numpy(), images.labels.numpy(), engine="cpu", batch=64)
     assert curve_csv(found) == (tmp_path / "c.csv").read_text()
-    assert found.to_json() == {key: report[key] for key in found.to_json()}
+    assert found.to_dict() == {key: report[key] for key in found.to_dict()}
 
 
 def test_tables_and_drawing(run, tmp_path: Path):
     result = run("evaluate", NET, "--samples", 5, "--engine", "reference", "--threads", 1, "--curve", "a/c.png")
     assert result.returncode == 0, result.stderr
-    for text in ("top-1", "top-5", "100.00 % (5 right)", "settled after", "99 % by", "synaptic operations an image",
-                 "neuron updates an image", "images/s", "After each step"):  # fmt: skip
+    for text in ("top-1", "top-5", "100.00 % (5 right)", "settled after", "99 % by", "synaptic operations per image",
+                 "neuron updates per image", "images/s", "After each step"):  # fmt: skip
         assert text in result.stdout
     assert (tmp_path / "a" / "c.png").read_bytes().startswith(b"\x89PNG")
     long = run("evaluate", NET, "--samples", 2, "--engine", "reference", "--steps", 100).stdout

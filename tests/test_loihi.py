@@ -252,7 +252,7 @@ def test_the_hardware_path_with_the_stand_in(monkeypatch, slurm, tmp_path: Path)
         "spikes_in": 100,
     }
     assert measured.memory["total_mpds"] == [0.5, 0.25]
-    assert measured.to_json()["syn_ops"] == 2400
+    assert measured.to_dict()["syn_ops"] == 2400
 
 
 def test_a_layer_that_would_run_on_the_cpu_is_an_error(monkeypatch, tmp_path: Path):

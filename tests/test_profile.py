@@ -13,7 +13,6 @@ import pytest
 import yaml
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from rich.console import Console
 
 from fastsnn_deploy.analysis.ann import ann_counts
 from fastsnn_deploy.analysis.counting import count
@@ -566,8 +565,8 @@ def test_profile_does_not_depend_on_the_batch_and_reports_progress() -> None:
 def test_json_and_csv_hold_the_same_numbers() -> None:
     graph = random_graph(2)
     result = profile(graph, emitted(graph, 2, 3), "loihi1-sanafe")
-    data = json.loads(json.dumps(result.to_json(), allow_nan=False))
-    rows = list(csv.DictReader(io.StringIO(result.to_csv())))
+    data = json.loads(json.dumps(result.to_dict(), allow_nan=False))
+    rows = list(csv.DictReader(io.StringIO(result.layers().csv())))
     assert data["version"] == VERSION
     assert [row["name"] for row in rows] == [*(layer["name"] for layer in data["layers"]), "total"]
     for row, layer in zip(rows, data["layers"], strict=False):
@@ -580,7 +579,7 @@ def test_json_and_csv_hold_the_same_numbers() -> None:
 
 def test_every_json_key_is_documented() -> None:
     graph = random_graph(2)
-    data = profile(graph, emitted(graph, 2), "truenorth").to_json()
+    data = profile(graph, emitted(graph, 2), "truenorth").to_dict()
     text = DOCUMENT.read_text(encoding="utf-8")
     keys = {*data, *data["layers"][0], *data["layers"][1]["connections"][0], *data["layers"][0]["ann"]}
     keys |= {*data["energy_pj_per_image"], *data["ann_energy_pj_per_image"][0], *data["energy_pj_per_image"]["terms"]}
@@ -590,9 +589,7 @@ def test_every_json_key_is_documented() -> None:
 def test_rendering_is_complete_when_piped() -> None:
     graph = random_graph(2)
     result = profile(graph, emitted(graph, 2, 3), "loihi2")
-    text = io.StringIO()
-    result.render(Console(file=text, width=40))
-    output = text.getvalue()
+    output = result.summary()
     assert "…" not in output
     line = next(line for line in output.splitlines() if line.split()[:1] == ["total"])
     for quantity in ("neurons", "synapses", "parameters"):
@@ -605,10 +602,8 @@ def test_layer_names_are_not_markup() -> None:
     graph = chain([1, 1, 1], neurons="graded")
     nodes = [replace(n, name="[red]in") if n.name == "in" else n for n in graph.nodes]
     nodes = [replace(n, inputs=("[red]in",)) if n.name == "conv" else n for n in nodes]
-    text = io.StringIO()
     named = SpikingGraph(nodes=tuple(nodes), outputs=("out",))
-    profile(named, np.ones((1, 1, 1, 1), np.int64), "loihi2").render(Console(file=text))
-    assert "[red]in" in text.getvalue()
+    assert "[red]in" in profile(named, np.ones((1, 1, 1, 1), np.int64), "loihi2").summary()
 
 
 def test_the_table_in_the_documentation_is_current() -> None:

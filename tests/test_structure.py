@@ -12,8 +12,8 @@ import fastsnn_deploy
 PACKAGE = Path(fastsnn_deploy.__file__).parent
 
 STAGES = [
-    "errors", "files", "processes", "graph", "lava_dl", "passes", "quantize", "convert", "simulators", "targets",
-    "formats", "backends", "analysis", "training", "tasks", "cli", "__main__",
+    "errors", "files", "tables", "plots", "processes", "graph", "lava_dl", "passes", "quantize", "convert",
+    "simulators", "targets", "formats", "backends", "analysis", "training", "tasks", "cli", "__main__",
 ]  # fmt: skip
 """Left to right; a stage may import from itself and from those before it."""
 
@@ -21,7 +21,9 @@ FOREIGN = {
     "lava": {"backends"},
     "h5py": {"formats"},
     "nir": {"formats", "cli"},
+    "matplotlib": {"plots", "graph", "analysis"},
     "numba": {"simulators"},
+    "rich": {"cli"},
     "torch": {"processes", "quantize", "convert", "simulators", "training", "analysis", "tasks", "cli"},
     "torchmetrics": {"tasks"},
     "torchvision": {"training", "tasks"},

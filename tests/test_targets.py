@@ -25,7 +25,7 @@ from fastsnn_deploy.training.data import load_images
 
 
 def test_unknown_targets_are_refused(checkpoint_file: Path, tmp_path: Path):
-    with pytest.raises(InputError, match="Known targets: graded, sigma-delta, signed-if, stock-lif"):
+    with pytest.raises(InputError, match="Known: graded, sigma-delta, signed-if, stock-lif"):
         export(convert(load(checkpoint_file)), tmp_path / "x.net", "abacus")
 
 

@@ -325,9 +325,9 @@ def test_files_that_are_no_recipe(text: str, tmp_path: Path) -> None:
 
 
 def test_unknown_recipes_models_data_and_devices(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"no such recipe. Known recipes: .*digits-2bit"):
+    with pytest.raises(InputError, match=r"recipe 'nowhere' is not known. .*Known: .*digits-2bit"):
         load_recipe("digits-3bit")
-    with pytest.raises(InputError, match=r"Known models: .*digits-net"):
+    with pytest.raises(InputError, match=r"Known: .*digits-net"):
         build("resnet")
     with pytest.raises(InputError, match=r"model 'lenet': .*depth"):
         build("lenet", depth=3)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from fastsnn_deploy.analysis.compare import Comparison, compare_runs, compare_settled
 from fastsnn_deploy.analysis.verify import verify
 from fastsnn_deploy.convert.convert import convert
-from fastsnn_deploy.errors import MismatchError
+from fastsnn_deploy.errors import InputError
 from fastsnn_deploy.formats import netx
 from fastsnn_deploy.graph import Population, Readout
 from fastsnn_deploy.graph.integer_network import integer_values
@@ -112,6 +112,6 @@ def test_a_changed_file_is_caught_and_the_layer_named(checkpoint_file: Path, net
 
 
 def test_a_file_with_other_layers_is_refused():
-    with pytest.raises(MismatchError, match="does not hold this network's layers") as caught:
+    with pytest.raises(InputError, match="does not hold this network's layers") as caught:
         verify(random_graph(1), np.zeros((0, *random_graph(1).input.shape)), truth=random_graph(2))
-    assert caught.value.exit_code == 1
+    assert caught.value.exit_code == 2  # wrong input: 1 says that an integer differs, and nothing else

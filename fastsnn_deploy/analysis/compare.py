@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -49,10 +50,21 @@ class Comparison:
     def __add__(self, other: Comparison) -> Comparison:
         return Comparison(self.compared + other.compared, self.differing + other.differing, self.first or other.first)
 
+    def __str__(self) -> str:
+        """`exact: K integers compared, 0 differ`, or how many differ and the first one."""
+        if self.exact:
+            return f"exact: {self.compared:,} integers compared, 0 differ"
+        return f"NOT EXACT: {self.compared:,} integers compared, {self.differing:,} differ; first: {self.first}"
+
     @property
     def exact(self) -> bool:
         """True if nothing differs."""
         return self.differing == 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values; `first` in words."""
+        first = None if self.first is None else str(self.first)
+        return {"compared": self.compared, "differing": self.differing, "first": first}
 
     def shifted(self, images: int) -> Comparison:
         """The same comparison with image numbers raised by `images`, for results of a later batch."""

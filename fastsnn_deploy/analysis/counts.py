@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from fastsnn_deploy.tables import Column, Result, Table, one_line, words
+
 _T = TypeVar("_T")
 
 
@@ -129,8 +131,12 @@ class LayerCounts:
         )
 
 
+SHOWN = ("neurons", "synapses", "positive_spikes", "negative_spikes", "synaptic_operations", "neuron_updates")
+"""Quantities of a layer in the table of `Counts`; the first two are of the network, the others sums over images."""
+
+
 @dataclass(frozen=True)
-class Counts:
+class Counts(Result):
     """A whole network over `images` images. steps: summed over images; max_steps: of the longest image."""
 
     layers: tuple[LayerCounts, ...]
@@ -146,6 +152,28 @@ class Counts:
             steps=self.steps + other.steps,
             max_steps=max(self.max_steps, other.max_steps),
         )
+
+    def __repr__(self) -> str:
+        sums = ", ".join(f"{self.total(key):,} {key.replace('_', ' ')}" for key in ("spikes", "synaptic_operations"))
+        return one_line(f"Counts({self.images:,} images, {self.steps:,} steps, {sums})")
+
+    def report(self) -> tuple[Table | str, ...]:
+        """A table of layers, summed over all images."""
+        drops = (3, 2, 0, 0, 0, 1)
+        columns = (Column(key.replace("_", " "), drop=drop) for key, drop in zip(SHOWN, drops, strict=True))
+        rows = [(layer.name, *(getattr(layer, key) for key in SHOWN)) for layer in self.layers]
+        table = Table(
+            f"Counts of {self.images:,} images together",
+            (words("layer"), *columns),
+            (*rows, ("total", *map(self.total, SHOWN))),
+            totals=1,
+        )
+        return (table,)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Every count of every layer and connection as plain values, summed over all images."""
+        layers = [dataclasses.asdict(layer) | {key: getattr(layer, key) for key in SHOWN} for layer in self.layers]
+        return {"images": self.images, "steps": self.steps, "max_steps": self.max_steps, "layers": layers}
 
     def __getitem__(self, layer: str) -> LayerCounts:
         return next(entry for entry in self.layers if entry.name == layer)

@@ -1,14 +1,47 @@
-"""Accuracy after each step, as rows, CSV and a drawing."""
+"""An evaluation for people: facts, accuracy after each step as a table, CSV and drawings."""
 
 from __future__ import annotations
 
-import csv
-import io
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fastsnn_deploy.analysis.evaluation import Evaluation
+from fastsnn_deploy.plots import NEGATIVE, NEUTRAL, POSITIVE, axes, over_steps
+from fastsnn_deploy.tables import Column, Table, percent
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from fastsnn_deploy.analysis.evaluation import Evaluation, TopK
+
+LINES = 40
+"""Most lines of the table of steps."""
+
+
+def facts(evaluation: Evaluation) -> dict[str, str]:
+    """Names and values of the first table."""
+    images = max(evaluation.images, 1)
+    rows = {"images": f"{evaluation.images:,}"}
+    for entry in telling(evaluation):
+        rows[f"top-{entry.k}"] = f"{percent(evaluation.accuracy(entry.k))} ({entry.correct:,} right)"
+    rows["settled after"] = (
+        f"{evaluation.mean_settle_steps:.2f} steps on average, 99 % by {evaluation.settle_percentile(99)}, "
+        f"{evaluation.max_settle_steps} at most"
+    )
+    if evaluation.steps is not None:
+        rows["stopped after"] = f"{evaluation.steps} steps"
+    return rows | {
+        "spikes per image": f"{evaluation.spikes / images:,.1f}",
+        "synaptic operations per image": f"{evaluation.synaptic_operations / images:,.1f}",
+        "neuron updates per image": f"{evaluation.neuron_updates / images:,.1f}",
+    }
+
+
+def telling(evaluation: Evaluation) -> tuple[TopK, ...]:
+    """The top-k worth showing: of k or fewer classes every answer would be right."""
+    classes = evaluation.graph[evaluation.graph.outputs[0]].size
+    return tuple(entry for entry in evaluation.topk if entry.k < classes)
 
 
 def curve_rows(evaluation: Evaluation) -> list[dict[str, int | float]]:
@@ -38,33 +71,71 @@ def curve_csv(evaluation: Evaluation) -> str:
     names = ["steps", "settled", "spikes"]
     for entry in evaluation.topk:
         names += [f"top{entry.k}_correct", f"top{entry.k}"]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=names, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(curve_rows(evaluation))
-    return text.getvalue()
+    rows = tuple(tuple(row[name] for name in names) for row in curve_rows(evaluation))
+    return Table("", tuple(map(Column, names)), rows).csv()
+
+
+def steps_table(evaluation: Evaluation) -> Table:
+    """Accuracy after each step, or after evenly spread ones where there are many; always the last."""
+    rows, images, entries = curve_rows(evaluation), max(evaluation.images, 1), telling(evaluation)
+    chosen = np.unique(np.linspace(0, len(rows) - 1, min(len(rows), LINES)).round().astype(int))
+    columns = (
+        Column("steps"),
+        *(Column(f"top-{entry.k}", percent) for entry in entries),
+        Column("images settled", percent),
+        Column("spikes per image", lambda spikes: f"{spikes:,.1f}"),
+    )
+    cells = (
+        (row["steps"], *(row[f"top{entry.k}"] for entry in entries), row["settled"] / images, row["spikes"] / images)
+        for row in (rows[index] for index in chosen)
+    )
+    return Table("After each step", columns, tuple(cells))
+
+
+def draw_accuracy(evaluation: Evaluation, integer: float | None, ax: Axes | None) -> Axes:
+    """See `Evaluation.plot_accuracy`."""
+    ax, steps = axes(ax), np.arange(1, evaluation.length + 1)
+    images, entries = max(evaluation.images, 1), telling(evaluation)
+    for entry, style in zip(entries, ("-", "--", "-.", ":"), strict=False):
+        curve = 100 * entry.extended(evaluation.length) / images
+        ax.plot(steps, curve, style, color=POSITIVE, drawstyle="steps-mid", label=f"spiking network, top-{entry.k}")
+    if integer is None and evaluation.exact and entries:
+        integer = entries[0].correct / images
+    if integer is not None:
+        ax.axhline(100 * integer, color=NEGATIVE, linewidth=1, label=f"integer network, {percent(integer)}")
+    over_steps(ax, 1, evaluation.length, "steps")
+    ax.set(ylabel="accuracy, %", ylim=(0, 102), title=f"Accuracy over steps, {evaluation.images:,} images")
+    if ax.get_legend_handles_labels()[0]:
+        ax.legend(loc="best")
+    return ax
+
+
+def draw_settling(evaluation: Evaluation, ax: Axes | None) -> Axes:
+    """See `Evaluation.plot_settling`."""
+    ax = axes(ax)
+    share = 100 * evaluation.settled / max(evaluation.images, 1)
+    steps = np.arange(len(share))
+    ax.bar(steps, share, color=NEUTRAL, label="settled in this step")
+    ax.plot(steps, np.cumsum(share), color=POSITIVE, drawstyle="steps-mid", label="settled so far")
+    over_steps(ax, 0, len(share) - 1, "steps")
+    ax.set(ylabel="images, %", ylim=(0, 102), title=f"Images settled, {evaluation.images:,} images")
+    ax.legend(loc="upper left")
+    return ax
 
 
 def draw_curve(evaluation: Evaluation, path: Path, title: str = "") -> None:
-    """Write a PNG: accuracy and settled images in percent over steps, spikes for one image in each step."""
+    """Write a PNG: accuracy, images settled, and spikes per image, over steps."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator
 
-    rows = curve_rows(evaluation)
-    images = max(evaluation.images, 1)
-    steps = [row["steps"] for row in rows]
-    figure = Figure(figsize=(7, 5), layout="constrained")
+    figure = Figure(figsize=(7, 8), layout="constrained")
     FigureCanvasAgg(figure)
-    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
-    for entry in evaluation.topk:
-        above.plot(steps, [100 * row[f"top{entry.k}"] for row in rows], label=f"top-{entry.k}", drawstyle="steps-post")
-    settled = [100 * row["settled"] / images for row in rows]
-    above.plot(steps, settled, ":", color="grey", label="images settled", drawstyle="steps-post")
-    above.set(ylabel="% of images", ylim=(0, 102), title=title)
-    above.grid(alpha=0.3)
-    above.legend(loc="upper left")
-    below.bar(steps, [row["spikes"] / images for row in rows])
-    below.xaxis.set_major_locator(MaxNLocator(integer=True))
-    below.set(xlabel="steps", ylabel="spikes per image")
+    above, middle, below = figure.subplots(3, 1, height_ratios=(3, 2, 2))
+    draw_accuracy(evaluation, None, above).set_title(title)
+    draw_settling(evaluation, middle).set_title("")
+    spikes = evaluation.spikes_per_step / max(evaluation.images, 1)
+    below.bar(np.arange(1, len(spikes) + 1), spikes, color=POSITIVE)
+    below.set_ylabel("spikes per image")
+    for ax in (above, middle, below):
+        over_steps(ax, 0, evaluation.length, "steps")
     figure.savefig(path, format="png", dpi=150)

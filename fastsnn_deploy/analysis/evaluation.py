@@ -5,14 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from fastsnn_deploy.analysis.counting import connections_of, fan_out, layer_nodes, taps
+from fastsnn_deploy.analysis.curve import draw_accuracy, draw_settling, facts, steps_table
 from fastsnn_deploy.graph import Node, SpikingGraph
 from fastsnn_deploy.simulators import Activity
+from fastsnn_deploy.tables import Result, Table, one_line, percent
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 Int64 = npt.NDArray[np.int64]
 
@@ -41,7 +46,7 @@ class TopK:
 
 
 @dataclass(frozen=True, eq=False)
-class Evaluation:
+class Evaluation(Result):
     """A graph on `images` images; add those of several batches, or of several processes, with `+`.
 
     steps: steps that each image ran, or None if each ran until it settled. settled: int64 [S], images by the number
@@ -55,6 +60,14 @@ class Evaluation:
     settled: Int64
     topk: tuple[TopK, ...]
     activity: Mapping[str, Activity]
+
+    def __repr__(self) -> str:
+        right = "".join(f", top-{entry.k} {percent(self.accuracy(entry.k))}" for entry in self.topk)
+        settled = (
+            f", settled after {self.mean_settle_steps:.1f} steps" if self.steps is None else f", {self.steps} steps"
+        )
+        each = f"{self.synaptic_operations / max(self.images, 1):,.0f} synaptic operations per image"
+        return one_line(f"Evaluation({self.images:,} images{right}{settled}, {each})")
 
     def __add__(self, other: Evaluation) -> Evaluation:
         """Raises ValueError unless both are of the same graph, number of steps and values of k."""
@@ -145,7 +158,32 @@ class Evaluation:
         """Neurons times steps, summed over images; inputs, max pools and readouts included."""
         return sum(node.size for node in layer_nodes(self.graph)) * self.counted_steps
 
-    def to_json(self) -> dict[str, Any]:
+    @property
+    def exact(self) -> bool:
+        """True if the answer of each image is certain to be the integer network's: every neuron ran until settled."""
+        settling = all(population.settles for population in self.graph.populations)
+        return self.steps is None and settling and self.graph.schedule.stop == "settled"
+
+    def report(self) -> tuple[Table | str, ...]:
+        """Accuracy, spikes and operations; then accuracy after each step."""
+        table = Table.facts("Evaluation", facts(self))
+        return (table, steps_table(self)) if self.length else (table,)
+
+    def plot_accuracy(self, integer: float | None = None, ax: Axes | None = None) -> Axes:
+        """Accuracy over steps, with the integer network's accuracy as a line.
+
+        Args:
+            integer: Accuracy of the integer network, a fraction. None: where every neuron ran until it settled, the
+                accuracy at the end, which equals it; otherwise no line.
+            ax: Axes to draw on; a new figure if None.
+        """
+        return draw_accuracy(self, integer, ax)
+
+    def plot_settling(self, ax: Axes | None = None) -> Axes:
+        """How many images had settled after each step (percent), and how many settled in it."""
+        return draw_settling(self, ax)
+
+    def to_dict(self) -> dict[str, Any]:
         """Plain values for `json.dumps`. Keys are listed in docs/evaluate.md."""
         images = max(self.images, 1)
         return {

@@ -5,7 +5,6 @@ A profile is one YAML file. Shipped profiles are found by name, others by path; 
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
 
-from fastsnn_deploy.errors import InputError, Problem
+from fastsnn_deploy.errors import InputError, Problem, unknown
 from fastsnn_deploy.files import existing_file
 from fastsnn_deploy.graph import MaxPool2d, Synapse
 from fastsnn_deploy.graph.node import NODE_TYPES
@@ -191,10 +190,7 @@ def load_hardware(name_or_path: str | Path) -> Hardware:
         return _parse(shipped[text].read_bytes(), shipped[text].name)
     if Path(text).suffix in (".yaml", ".yml") or Path(text).exists():
         return _parse(existing_file(text, "hardware profile").read_bytes(), text)
-    close = difflib.get_close_matches(text, shipped, n=1)
-    hint = f"Did you mean '{close[0]}'? " if close else ""
-    names = ", ".join(sorted(shipped))
-    raise InputError(f"hardware profile '{text}' is not known. {hint}Known: {names}; or give the path of a .yaml file")
+    raise unknown("hardware profile", text, shipped, "give the path of a .yaml file")
 
 
 def _shipped() -> dict[str, Path]:

@@ -1,148 +1,150 @@
-"""Tables of a profile for people. All numbers are for one image; nothing is computed here but means and ratios."""
+"""A profile for people: tables, lines and a plot. Nothing is computed here but means and ratios."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
-
-from rich.box import SIMPLE_HEAD
-from rich.console import Console, ConsoleOptions, RenderResult
-from rich.markup import escape
-from rich.measure import Measurement
-from rich.table import Table
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from fastsnn_deploy.analysis.ann import AnnCounts
 from fastsnn_deploy.analysis.counts import Counts
-from fastsnn_deploy.analysis.energy import TERMS, AnnEnergy, Band, Energy
-from fastsnn_deploy.analysis.hardware import Constant, Hardware
+from fastsnn_deploy.analysis.energy import TERMS, Band, Energy
+from fastsnn_deploy.analysis.hardware import Constant
+from fastsnn_deploy.plots import NEGATIVE, POSITIVE, axes
+from fastsnn_deploy.tables import Column, Table, shown, words
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from fastsnn_deploy.analysis.result import Profile
 
 UNITS = ((1e9, "mJ"), (1e6, "µJ"), (1e3, "nJ"), (1.0, "pJ"))
 
 COUNT_COLUMNS = (
-    ("neurons", "neurons", False),
-    ("synapses", "synapses", False),
-    ("parameters", "parameters", False),
-    ("positive_spikes", "spikes\n+", True),
-    ("negative_spikes", "spikes\n-", True),
-    ("synaptic_operations", "synaptic\nops", True),
-    ("neuron_updates_active", "updates\nactive", True),
-    ("neuron_updates_inactive", "updates\ninactive", True),
+    ("neurons", False, Column("neurons", drop=3)),
+    ("synapses", False, Column("synapses", drop=5)),
+    ("parameters", False, Column("parameters", drop=4)),
+    ("positive_spikes", True, Column("spikes +")),
+    ("negative_spikes", True, Column("spikes -")),
+    ("synaptic_operations", True, Column("synaptic operations")),
+    ("neuron_updates_active", True, Column("updates active", drop=2)),
+    ("neuron_updates_inactive", True, Column("updates inactive", drop=2)),
 )
-"""Attribute of a layer, heading, and whether it is a sum over images."""
+"""Attribute of a layer, whether it is a sum over images, and its column."""
 
-ENERGY_HEADINGS = ("synaptic ops", "updates inactive", "updates active", "messages", "hops")
+ENERGY_HEADINGS = ("synaptic operations", "updates inactive", "updates active", "messages", "hops")
 """One for each of `energy.TERMS`."""
 
 
-def render(
-    console: Console,
-    hardware: Hardware,
-    counts: Counts,
-    ann: AnnCounts,
-    energy: Energy,
-    arithmetic: Energy,
-    ann_energy: Sequence[AnnEnergy],
-) -> None:
-    """Print counts, energies, comparison, constants, sensitivity and caveats."""
-    _line(console, f"{hardware.title} ({hardware.name}), {hardware.process}")
-    _line(
-        console,
-        f"{counts.images} images, steps {counts.steps / counts.images:.1f} mean, {counts.max_steps} most; "
+def report(profile: Profile) -> tuple[Table | str, ...]:
+    """Counts, energies, comparison, constants, sensitivity and caveats; all numbers are for one image."""
+    counts, energy, hardware = profile.counts, profile.energy, profile.hardware
+    bench = ", ".join(f"{key} {shown(value)}" for key, value in counts.neurobench().items())
+    return (
+        f"{hardware.title} ({hardware.name}), {hardware.process}",
+        f"{counts.images} images, {counts.steps / counts.images:.1f} steps on average, {counts.max_steps} at most; "
         "counts and energies are for one image",
+        _count_table(counts, profile.ann),
+        _energy_table(energy),
+        _comparison_table(profile),
+        _ratio_line(counts, profile.ann),
+        f"NeuroBench, per image: {bench}",
+        constants_table(energy.used),
+        *_source_lines(energy.used),
+        *_sensitivity_lines(energy),
+        f"scope: {hardware.scope}",
+        *(f"note: {warning}" for warning in energy.warnings),
     )
-    _print(console, _count_table(counts, ann))
-    _print(console, _energy_table(energy))
-    _print(console, _comparison_table(energy, arithmetic, ann_energy))
-    _line(console, _ratio_line(counts, ann))
-    bench = ", ".join(f"{key} {_number(value)}" for key, value in counts.neurobench().items())
-    _line(console, f"NeuroBench, an image: {bench}")
-    _print(console, _constants_table(energy.used))
-    for line in [*_source_lines(energy.used), *_sensitivity_lines(energy)]:
-        _line(console, line)
-    _line(console, f"scope: {hardware.scope}")
-    for warning in energy.warnings:
-        _line(console, f"note: {warning}")
 
 
-class _Wide:
-    """A table at its full width, whatever the width of a pipe or file: a cut number is a wrong number."""
-
-    def __init__(self, table: Table) -> None:
-        self.table = table
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        free = options.update(max_width=10_000)
-        width = Measurement.get(console, free, self.table).maximum
-        yield from console.render(self.table, options.update(width=width))
-
-
-def _print(console: Console, table: Table) -> None:
-    if console.is_terminal:
-        console.print(table)  # a narrow terminal folds headings and cells, and cuts nothing
-    else:
-        console.print(_Wide(table), crop=False, soft_wrap=True)
+def headline(profile: Profile) -> str:
+    """The profile in one line."""
+    counts, dynamic = profile.counts, profile.energy.dynamic
+    scale, unit = _unit(dynamic.value)
+    operations, spikes = (counts.total(key) / counts.images for key in ("synaptic_operations", "spikes"))
+    return (
+        f"Profile({counts.images} images, {operations:,.0f} synaptic operations and {spikes:,.0f} spikes per image, "
+        f"{dynamic.value / scale:,.1f} {unit} on {profile.hardware.name})"
+    )
 
 
-def _line(console: Console, text: str) -> None:
-    console.print(text, markup=False, highlight=False, soft_wrap=not console.is_terminal)
-
-
-def _table(title: str, columns: Sequence[str], left: int = 1) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for i, heading in enumerate(columns):
-        table.add_column(heading, justify="left" if i < left else "right", overflow="fold")
-    return table
+def draw_layers(profile: Profile, ax: Axes | None) -> Axes:
+    """See `Profile.plot_layers`."""
+    layers, images = profile.counts.layers, profile.counts.images
+    ax = axes(ax, (6.4, 1.2 + 0.32 * len(layers)))
+    places = range(len(layers))
+    ax.barh([at - 0.2 for at in places], [layer.spikes / images for layer in layers], 0.4, color=POSITIVE)
+    operations = [layer.synaptic_operations / images for layer in layers]
+    ax.barh([at + 0.2 for at in places], operations, 0.4, color=NEGATIVE)
+    ax.set_yticks(list(places), [layer.name for layer in layers])
+    ax.invert_yaxis()
+    ax.set_xscale("symlog", linthresh=1)
+    ax.set_xlim(left=0)
+    ax.set(xlabel="per image (logarithmic)", title="Spikes sent and synaptic operations received, by layer")
+    ax.legend(
+        ["spikes", "synaptic operations"],
+        loc="upper center",
+        bbox_to_anchor=(0.5, 0),
+        borderaxespad=3.5,
+        ncols=2,
+        frameon=False,
+    )
+    ax.grid(axis="x", alpha=0.3)
+    return ax
 
 
 def _count_table(counts: Counts, ann: AnnCounts) -> Table:
-    headings = [heading for _, heading, _ in COUNT_COLUMNS]
-    table = _table("Counts", ["layer", "type", *headings, "ANN\nMACs"], left=2)
-    for layer, dense in zip(counts.layers, ann.layers, strict=True):
-        cells = [_number(getattr(layer, key) / (counts.images if sums else 1)) for key, _, sums in COUNT_COLUMNS]
-        macs = _number(dense.macs / ann.images)
-        table.add_row(escape(layer.name), layer.type, *cells, macs)
-    table.add_section()
-    cells = [_number(counts.total(key) / (counts.images if sums else 1)) for key, _, sums in COUNT_COLUMNS]
-    table.add_row("total", "", *cells, _number(ann.total("macs") / ann.images))
-    return table
+    columns = (words("layer"), words("type", drop=1), *(c for _, _, c in COUNT_COLUMNS), Column("ANN MACs"))
+    rows = [
+        (layer.name, layer.type, *_means(layer, counts.images), dense.macs / ann.images)
+        for layer, dense in zip(counts.layers, ann.layers, strict=True)
+    ]
+    sums = [counts.total(key) / (counts.images if mean else 1) for key, mean, _ in COUNT_COLUMNS]
+    return Table("Counts", columns, (*rows, ("total", "", *sums, ann.total("macs") / ann.images)), totals=1)
+
+
+def _means(layer: Any, images: int) -> list[float]:
+    return [getattr(layer, key) / (images if mean else 1) for key, mean, _ in COUNT_COLUMNS]
 
 
 def _energy_table(energy: Energy) -> Table:
     scale, unit = _unit(energy.total.value)
-    title = f"Energy on {escape(energy.hardware)}, {unit}"
-    table = _table(title, ["layer", *ENERGY_HEADINGS, "sum", "low to high"])
-    for layer in energy.layers:
-        cells = [_scaled(layer.terms[term].value, scale) for term in TERMS]
-        table.add_row(escape(layer.name), *cells, _scaled(layer.total.value, scale), _span(layer.total, scale))
-    table.add_section()
-    sums = [_scaled(band.value, scale) for band in energy.terms.values()]
-    table.add_row("dynamic", *sums, _scaled(energy.dynamic.value, scale), _span(energy.dynamic, scale))
-    blank = [""] * len(TERMS)
+
+    def cells(terms: Mapping[str, Band], total: Band) -> list[Any]:
+        return [*(terms[term].value / scale for term in TERMS), total.value / scale, _span(total, scale)]
+
+    columns = [
+        Column(heading, _scaled, drop=drop) for heading, drop in zip(ENERGY_HEADINGS, (1, 2, 3, 4, 5), strict=True)
+    ]
+    rows: list[tuple[Any, ...]] = [(layer.name, *cells(layer.terms, layer.total)) for layer in energy.layers]
+    rows.append(("dynamic", *cells(energy.terms, energy.dynamic)))
+    blank = [None] * len(TERMS)
     if energy.static is None:
-        table.add_row("static", *blank, "not known", "")
+        rows.append(("static", *blank, "not known", ""))
     else:
-        table.add_row("static", *blank, _scaled(energy.static.value, scale), _span(energy.static, scale))
-        table.add_row("total", *blank, _scaled(energy.total.value, scale), _span(energy.total, scale))
-    return table
+        for name, band in (("static", energy.static), ("total", energy.total)):
+            rows.append((name, *blank, band.value / scale, _span(band, scale)))
+    headings = (words("layer"), *columns, Column("sum", _scaled), Column("low to high"))
+    return Table(f"Energy on {energy.hardware}, {unit}", headings, tuple(rows), totals=len(rows) - len(energy.layers))
 
 
-def _comparison_table(energy: Energy, arithmetic: Energy, ann_energy: Sequence[AnnEnergy]) -> Table:
-    table = _table("Spiking network against the conventional one", ["what", "profile", "energy", "low to high"], left=2)
+def _comparison_table(profile: Profile) -> Table:
+    energy, arithmetic = profile.energy, profile.arithmetic
     rows: list[tuple[str, str, Band]] = [("SNN, chip, dynamic", energy.hardware, energy.dynamic)]
     if energy.static is not None:
         rows.append(("SNN, chip, with static", energy.hardware, energy.total))
     if energy.aggregate is not None:
         rows.append(("SNN, chip, aggregate constant instead", energy.hardware, energy.aggregate))
     rows.append(("SNN, arithmetic alone", arithmetic.hardware, arithmetic.dynamic))
-    for entry in ann_energy:
+    for entry in profile.ann_energy:
         rows.append(("ANN, arithmetic alone, all MACs", entry.hardware, entry.dense))
         rows.append(("ANN, arithmetic alone, zeros skipped", entry.hardware, entry.zero_skipping))
+    cells = []
     for what, name, band in rows:
         scale, unit = _unit(band.value)
-        table.add_row(what, escape(name), f"{_scaled(band.value, scale)} {unit}", f"{_span(band, scale)} {unit}")
-    table.caption = "compare like with like: arithmetic alone has no memory access, a chip's constants have"
-    table.caption_justify = "left"
-    return table
+        cells.append((what, name, f"{_scaled(band.value / scale)} {unit}", f"{_span(band, scale)} {unit}"))
+    columns = (words("what"), words("profile"), Column("energy"), Column("low to high"))
+    note = "compare like with like: arithmetic alone has no memory access, a chip's constants have"
+    return Table("Spiking network against the conventional one", columns, tuple(cells), notes=(note,))
 
 
 def _ratio_line(counts: Counts, ann: AnnCounts) -> str:
@@ -151,17 +153,19 @@ def _ratio_line(counts: Counts, ann: AnnCounts) -> str:
     macs, padded, nonzero = (ann.total(f"macs{end}") / ann.images for end in ("", "_with_padding", "_nonzero"))
     ratio = f"{operations / macs:.3f} of" if macs else "against"
     return (
-        f"SNN {_number(operations)} synaptic operations ({_number(unary)} if payloads were sent as binary spikes), "
-        f"{ratio} ANN {_number(macs)} MACs ({_number(padded)} with padding, {_number(nonzero)} with zeros skipped)"
+        f"SNN {shown(operations)} synaptic operations ({shown(unary)} if payloads were sent as binary spikes), "
+        f"{ratio} ANN {shown(macs)} MACs ({shown(padded)} with padding, {shown(nonzero)} with zeros skipped)"
     )
 
 
-def _constants_table(used: Mapping[str, Constant]) -> Table:
-    table = _table("Constants used", ["constant", "value", "low to high", "unit", "status"])
-    for key, constant in used.items():
-        span = f"{constant.low:g} to {constant.high:g}"
-        table.add_row(key, f"{constant.value:g}", span, constant.unit, constant.status)
-    return table
+def constants_table(used: Mapping[str, Constant], title: str = "Constants used") -> Table:
+    """Constants of a hardware profile by key."""
+    columns = (words("constant"), Column("value"), Column("low to high"), words("unit"), words("status"))
+    rows = (
+        (key, f"{constant.value:g}", f"{constant.low:g} to {constant.high:g}", constant.unit, constant.status)
+        for key, constant in used.items()
+    )
+    return Table(title, columns, tuple(rows))
 
 
 def _source_lines(used: Mapping[str, Constant]) -> list[str]:
@@ -185,13 +189,9 @@ def _unit(pj: float) -> tuple[float, str]:
     return next(((scale, unit) for scale, unit in UNITS if abs(pj) >= scale), UNITS[-1])
 
 
-def _scaled(pj: float, scale: float) -> str:
-    return f"{pj / scale:,.3f}"
+def _scaled(value: float | str | None) -> str:
+    return f"{value:,.3f}" if isinstance(value, float) else value or ""
 
 
 def _span(band: Band, scale: float) -> str:
-    return f"{_scaled(band.low, scale)} to {_scaled(band.high, scale)}"
-
-
-def _number(value: Any) -> str:
-    return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.1f}"
+    return f"{_scaled(band.low / scale)} to {_scaled(band.high / scale)}"

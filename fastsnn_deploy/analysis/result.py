@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from rich.console import Console
 
 from fastsnn_deploy.analysis.ann import AnnCounts, ann_counts
 from fastsnn_deploy.analysis.counting import count
@@ -20,17 +17,21 @@ from fastsnn_deploy.analysis.counts import Counts
 from fastsnn_deploy.analysis.energy import AnnEnergy, Energy, Traffic, estimate, estimate_ann
 from fastsnn_deploy.analysis.hardware import Hardware, load_hardware
 from fastsnn_deploy.analysis.plain import layer_row, plain
-from fastsnn_deploy.analysis.render import render
+from fastsnn_deploy.analysis.render import draw_layers, headline, report
 from fastsnn_deploy.errors import InputError
 from fastsnn_deploy.graph import SpikingGraph
 from fastsnn_deploy.simulators.reference import simulate
+from fastsnn_deploy.tables import Column, Result, Table, one_line
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 BATCH_NEURONS = 2**18
 """Neurons that one automatic batch may hold: a run keeps three series of each over all its steps."""
 
 
 @dataclass(frozen=True)
-class Profile:
+class Profile(Result):
     """Counts of a spiking network and of the same network without spikes, and what both cost.
 
     arithmetic: the spiking network on horowitz45-int8, what its additions cost without a chip around them.
@@ -44,26 +45,30 @@ class Profile:
     arithmetic: Energy
     ann_energy: tuple[AnnEnergy, ...]
 
-    def to_json(self) -> dict[str, Any]:
+    def __repr__(self) -> str:
+        return one_line(headline(self))
+
+    def report(self) -> tuple[Table | str, ...]:
+        """Counts, energies, the conventional network beside them, and every constant with its source."""
+        return report(self)
+
+    def to_dict(self) -> dict[str, Any]:
         """Plain values for `json.dumps`. Keys are listed in docs/energy.md; counts are exact sums over all images."""
         return plain(self.hardware, self.counts, self.ann, self.energy, self.arithmetic, self.ann_energy)
 
-    def to_csv(self) -> str:
-        """One line a layer, and "total": the same counts and energies as in JSON, with flat column names."""
+    def layers(self) -> Table:
+        """One row a layer, and "total": the counts and energies of `to_dict`, with flat column names, for CSV."""
         rows: list[Mapping[str, Any]] = [
             layer_row(layer, ann, energy)
             for layer, ann, energy in zip(self.counts.layers, self.ann.layers, self.energy.layers, strict=True)
         ]
-        text = io.StringIO()
-        writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-        writer.writerow({key: _total(key, rows) for key in rows[0]})
-        return text.getvalue()
+        rows.append({key: _total(key, rows) for key in rows[0]})
+        columns = tuple(map(Column, rows[0]))
+        return Table("Layers", columns, tuple(tuple(row.values()) for row in rows), totals=1)
 
-    def render(self, console: Console) -> None:
-        """Print the tables; nothing is cut where the output is narrower or not a terminal."""
-        render(console, self.hardware, self.counts, self.ann, self.energy, self.arithmetic, self.ann_energy)
+    def plot_layers(self, ax: Axes | None = None) -> Axes:
+        """Spikes that each layer sends and synaptic operations that it receives, per image, on a logarithmic axis."""
+        return draw_layers(self, ax)
 
 
 def profile(

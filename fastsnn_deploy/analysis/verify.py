@@ -6,29 +6,31 @@ import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from fastsnn_deploy.analysis.compare import Comparison, compare_runs, compare_settled
 from fastsnn_deploy.backends import lava
-from fastsnn_deploy.errors import MismatchError, Problem
+from fastsnn_deploy.errors import InputError, Problem
 from fastsnn_deploy.formats import netx
 from fastsnn_deploy.graph import SpikingGraph
 from fastsnn_deploy.graph.integer_network import integer_values, logits
 from fastsnn_deploy.simulators.reference import simulate
+from fastsnn_deploy.tables import Result, Table, one_line, percent
 
 Backend = Literal["reference", "lava"]
 Progress = Callable[[int, int], None]
 
 
-@dataclass(frozen=True)
-class Verification:
+@dataclass(frozen=True, eq=False)
+class Verification(Result):
     """settled: integer network against settled spiking network. backend: reference against backend, step by step.
 
     predictions: int64 [N], class of the integer network; settle_steps: int64 [N]. scope: what of the network the
-    backend lets one see. rounded: predictions that a target's coarser integers changed.
+    backend lets one see. rounded: predictions that a target's coarser integers changed. quantised: int64 [N], class
+    of the quantised model; labels: int64 [N]; data: name of the images; None and "" where they are not known.
     """
 
     images: int
@@ -38,6 +40,14 @@ class Verification:
     settle_steps: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     scope: str = "every neuron"
     rounded: int = 0
+    quantised: npt.NDArray[np.int64] | None = None
+    labels: npt.NDArray[np.int64] | None = None
+    data: str = ""
+
+    def __repr__(self) -> str:
+        verdict = "exact" if self.exact else f"NOT EXACT, {self.total.differing:,} differ"
+        backends = f" on {', '.join(self.backend)}" if self.backend else ""
+        return one_line(f"Verification({verdict}, {self.total.compared:,} integers, {self.images} images{backends})")
 
     @property
     def total(self) -> Comparison:
@@ -48,6 +58,55 @@ class Verification:
     def exact(self) -> bool:
         """True if nothing differs."""
         return self.total.exact
+
+    def report(self) -> tuple[Table | str, ...]:
+        """What was compared, the verdict of each comparison, accuracies, and the verdict in the last line."""
+        images = f"{self.images} images" + (f" ({self.data})" if self.data else "")
+        rows = {f"integer network against settled spiking network, {images}": str(self.settled)}
+        for name, comparison in self.backend.items():
+            rows[f"reference against {name}, {self.scope} at every step"] = str(comparison)
+        lines = [f"{heading}:\n  {verdict}" for heading, verdict in rows.items()]
+        return *lines, *self._lines(), str(self.total)
+
+    def _lines(self) -> list[str]:
+        """Latency, accuracy and differing predictions."""
+        plain = self.to_dict()
+        lines = []
+        if self.images:
+            steps = plain["settle_steps"]
+            lines.append(f"settled after {steps['mean']:.1f} steps on average, {steps['max']} at most")
+        if self.labels is not None:
+            both = [f"integer network {percent(plain['integer_accuracy'])}"]
+            if self.quantised is not None:
+                both.append(f"quantised model {percent(plain['quantised_accuracy'])}")
+            lines.append(f"accuracy: {', '.join(both)}")
+        if self.quantised is not None:
+            differing = plain["predictions_differing_from_quantised"]
+            lines.append(f"{differing} of {self.images} predictions differ from the quantised model's")
+        if self.scope != "every neuron":
+            lines.append(f"rounding to the target's ranges changed {self.rounded} of {self.images} predictions")
+        return lines
+
+    def to_dict(self) -> dict[str, Any]:
+        """The verification as plain values; accuracies only where labels and the quantised model are known."""
+        steps = self.settle_steps
+        plain: dict[str, Any] = {
+            "exact": self.exact,
+            "integers_compared": self.total.compared,
+            "integers_differing": self.total.differing,
+            "images": self.images,
+            "data": self.data,
+            "settled": self.settled.to_dict(),
+            **{name: comparison.to_dict() for name, comparison in self.backend.items()},
+            "settle_steps": {"mean": float(steps.mean()), "max": int(steps.max())} if self.images else None,
+            "predictions_changed_by_rounding": self.rounded,
+        }
+        if self.quantised is not None:
+            plain["predictions_differing_from_quantised"] = int((self.quantised != self.predictions).sum())
+        for name, found in (("integer", self.predictions), ("quantised", self.quantised)):
+            if self.labels is not None and found is not None:
+                plain[f"{name}_accuracy"] = float((found == self.labels).mean())
+        return plain
 
     def joined(self, later: Verification) -> Verification:
         """This verification and that of the images after it."""
@@ -81,7 +140,7 @@ def verify(
     """Compare every neuron of every layer on raw images [N, *input shape].
 
     truth: the graph whose integer network is the right answer, if it is not `graph` itself (a file against the
-    network it was made from). Raises MismatchError if the two have different layers.
+    network it was made from). Raises InputError if the two have different layers.
     backend "lava": run all images of a batch in one Lava run of the exported file `net` (a temporary export if
     None) and compare every neuron at every step with the reference. models: the Lava process models of the
     convolution. timeout: seconds for one Lava run.
@@ -134,4 +193,4 @@ def _require_same_layers(truth: SpikingGraph, graph: SpikingGraph) -> None:
         for kind, name, shape in sorted(only, key=str)
     ]
     if problems:
-        raise MismatchError("the exported file does not hold this network's layers", problems)
+        raise InputError("the exported file does not hold this network's layers", problems)

@@ -1,9 +1,12 @@
-"""What the commands share: consoles, progress bars, options, images to work on."""
+"""What the commands share: output, progress, options, images to work on."""
 
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,22 +15,24 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
 from fastsnn_deploy.errors import InputError
 from fastsnn_deploy.processes import Processes
+from fastsnn_deploy.tables import Table, text_of
 
 if TYPE_CHECKING:
     from fastsnn_deploy.graph import SpikingGraph
 
-WIDE = 200
-"""Columns of a table that goes into a pipe or a file, where nothing should be cut."""
+QUIET_SECONDS = 2.0
+"""Work that ends sooner prints no lines of progress into a pipe."""
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 Data = Annotated[
     str | None,
     typer.Option(
-        help="Data set: digits, mnist, cifar10, cifar100, folder, or random. Default: what it was trained on."
+        help="Data set: see `fastsnn-deploy list data`, or random. Default: the one that the network was trained on."
     ),
 ]
 DataRoot = Annotated[Path, typer.Option(envvar="FASTSNN_DATA_ROOT", help="Folder that holds the data set.")]
@@ -35,9 +40,25 @@ Download = Annotated[bool, typer.Option("--download", help="Fetch the data set i
 Samples = Annotated[int, typer.Option(min=1, help="Number of test images.")]
 
 
-def output() -> Console:
-    """Console for results (stdout)."""
-    return Console() if sys.stdout.isatty() else Console(width=WIDE, soft_wrap=False)
+def show(*report: Table | str) -> None:
+    """Tables and lines on stdout: as wide as the screen, or as they need in a pipe, where nothing is folded."""
+    screen = sys.stdout.isatty()
+    width = shutil.get_terminal_size().columns if screen or os.environ.get("COLUMNS", "").isdecimal() else None
+    color = screen and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    write(text_of(report, width, color))
+
+
+def print_json(value: Any) -> None:
+    """One JSON object on stdout."""
+    write(json.dumps(value, indent=2))
+
+
+def write(text: str) -> None:
+    """Text on stdout. A reader that has gone away (`| head -1`) is no error: the exit code stays what was found."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what Python still flushes goes nowhere
 
 
 def messages() -> Console:
@@ -45,23 +66,47 @@ def messages() -> Console:
     return Console(stderr=True)
 
 
-def print_json(value: Any) -> None:
-    """One JSON object on stdout."""
-    typer.echo(json.dumps(value, indent=2))
+class _Rate(ProgressColumn):
+    """Images, epochs, ... per second since the start."""
+
+    def __init__(self, unit: str) -> None:
+        super().__init__()
+        self.unit = unit
+
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.completed / task.elapsed:,.1f} {self.unit}/s" if task.elapsed and self.unit else "")
 
 
 @contextmanager
-def progress_bar(text: str, shown: bool = True) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar on stderr, silent when stderr is not a terminal. Yields update(done, total)."""
+def progress_bar(text: str, shown: bool = True, unit: str = "") -> Iterator[Callable[[int, int], None]]:
+    """Progress on stderr: a bar on a terminal, a line for each tenth elsewhere. Yields update(done, total).
+
+    shown: False for a process that should stay silent. unit: what is counted, for a rate such as images/s.
+    """
     console = messages()
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True, disable=not (shown and console.is_terminal)) as bar:
+    if not console.is_terminal:
+        yield _lines(text) if shown else lambda done, total: None
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(unit), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not shown) as bar:
         task = bar.add_task(text, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
 
-        def update(done: int, total: int) -> None:
-            bar.update(task, completed=done, total=total)
 
-        yield update
+def _lines(text: str) -> Callable[[int, int], None]:
+    """update(done, total) that prints one line for each tenth of long work."""
+    start, tenths = time.monotonic(), 0
+
+    def update(done: int, total: int) -> None:
+        nonlocal tenths
+        reached = 10 * done // max(total, 1)
+        if reached <= tenths:
+            return
+        tenths, seconds = reached, time.monotonic() - start
+        if seconds >= QUIET_SECONDS:
+            print(f"{text}: {done:,} of {total:,} ({10 * tenths} %), {seconds:,.0f} s", file=sys.stderr, flush=True)
+
+    return update
 
 
 def this_process(download: bool) -> Processes:
@@ -96,8 +141,3 @@ def sample_images(
     if samples > len(images.labels):
         raise InputError(f"data set '{name}' has {len(images.labels)} test images, {samples} were asked for")
     return images.levels[:samples].numpy(), images.labels[:samples].numpy(), name
-
-
-def percent(fraction: float) -> str:
-    """0.98333 -> '98.33 %'."""
-    return f"{100 * fraction:.2f} %"

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
-from fastsnn_deploy.cli.common import Json, messages, output, percent, print_json
+from fastsnn_deploy.cli.common import Json, messages, print_json, show
+from fastsnn_deploy.tables import Table, percent
 
 if TYPE_CHECKING:
     from fastsnn_deploy.cli.demo_run import Demo
@@ -70,23 +70,21 @@ def as_plain(result: Demo) -> dict[str, Any]:
         "exact": verification.exact,
         "integers_compared": verification.total.compared,
         "integers_differing": verification.total.differing,
-        "profile": result.profile.to_json(),
+        "profile": result.profile.to_dict(),
     }
 
 
 def _render(result: Demo) -> None:
     from fastsnn_deploy.cli.demo_run import right
-    from fastsnn_deploy.cli.verify import verdict
 
     verification, counts, energy = result.verification, result.profile.counts, result.profile.energy
-    console = output()
     operations, spikes_sent = (counts.total(key) / counts.images for key in ("synaptic_operations", "spikes"))
     macs = result.profile.ann.total("macs") / counts.images
     total, quantised = energy.dynamic, percent(result.checkpoint.metadata["quantised_accuracy"])
     steps = verification.settle_steps
     rows = {
         "accuracy": f"integer network {percent(result.accuracy)} of the test images, quantised model {quantised}",
-        f"proof on {result.backend}": f"{verdict(verification.total)} ({verification.images} images, every neuron, "
+        f"proof on {result.backend}": f"{verification.total} ({verification.images} images, every neuron, "
         f"every step; {right(result)} right)",
         "latency": f"settled after {steps.mean():.1f} steps on average, {steps.max()} at most",
         "work for one image": f"{operations:,.0f} synaptic operations, {spikes_sent:,.0f} spikes; "
@@ -96,15 +94,8 @@ def _render(result: Demo) -> None:
         "files": f"{result.model_file} (checkpoint), {result.net_file} (NetX)",
         "time": f"{result.seconds:.0f} s",
     }
-    table = Table(show_header=False, title="Digits, 2-bit activations, 4-bit weights", title_justify="left")
-    table.add_column(style="bold")
-    table.add_column(overflow="fold")
-    for row in rows.items():
-        table.add_row(*row)
-    console.print(table)
-    console.print(
-        f"next: fastsnn-deploy profile {result.net_file}    fastsnn-deploy verify {result.model_file} "
-        f"{result.net_file} --backend lava",
-        highlight=False,
-        soft_wrap=True,
+    show(
+        Table.facts("Digits, 2-bit activations, 4-bit weights", rows),
+        f"next: fastsnn-deploy profile {result.net_file}\n"
+        f"      fastsnn-deploy verify {result.model_file} {result.net_file} --backend lava",
     )

@@ -14,8 +14,9 @@ from pathlib import Path
 
 import typer
 
-from fastsnn_deploy.cli.common import Json, output, print_json
+from fastsnn_deploy.cli.common import Json, print_json, show
 from fastsnn_deploy.errors import DeployError
+from fastsnn_deploy.tables import Table, words
 
 REQUIRED = {"torch": "torch", "torchvision": "torchvision", "numpy": "numpy", "h5py": "h5py", "nir": "nir"}
 """Required distributions and the modules that they bring."""
@@ -41,20 +42,17 @@ class Finding:
 def doctor(as_json: Json = False) -> None:
     """Check the installation: Python, libraries, Lava, Loihi 2, shared memory, profiles, recipes.
 
-    Exit code 1 only if something required is broken; Lava, CUDA and Loihi 2 are optional.
+    Exit code 3 only if something required is broken; Lava, CUDA and Loihi 2 are optional.
     """
     findings = list(examine())
     broken = [finding for finding in findings if finding.status == "broken"]
     if as_json:
         print_json({"ok": not broken, "findings": [asdict(finding) for finding in findings]})
     else:
-        console, width = output(), max(len(finding.name) for finding in findings)
-        for finding in findings:
-            text = f"{finding.found}. {finding.fix}" if finding.fix else finding.found
-            line = f"{finding.name:{width}}  {finding.status:7}  {text}"
-            console.print(line, highlight=False, markup=False, soft_wrap=True)
+        rows = tuple((f.name, f.status, f"{f.found}. {f.fix}" if f.fix else f.found) for f in findings)
+        show(Table("", (words(""), words(""), words("")), rows))
     if broken:
-        raise typer.Exit(1)
+        raise typer.Exit(3)
 
 
 def examine() -> Iterator[Finding]:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from rich.table import Table
 
-from fastsnn_deploy.cli.common import Data, DataRoot, Json, output, print_json, sample_images
+from fastsnn_deploy.cli.common import Data, DataRoot, Json, print_json, sample_images, show
 
 
 class TargetName(str, Enum):
@@ -48,7 +46,7 @@ CALIBRATION_IMAGES = 100
 """Test images that a target that is not exact looks at to choose its units."""
 
 TARGET_HELP = (
-    "signed-if: signed integrate-and-fire, spikes of -1 and 1; graded: one message carries a whole count; "
+    "signed-if: signed integrate-and-fire, spikes of -1 and 1; graded: one spike carries a whole count; "
     "stock-lif: stock LIF neurons only, loads in unmodified lava-dl; "
     "sigma-delta: stock sigma-delta neurons, not exact, says by how much."
 )
@@ -94,41 +92,6 @@ def export(
     if graph_file is not None:
         save(graph, graph_file)
     if as_json:
-        losses = None if exported.loss_report is None else json.loads(exported.loss_report.to_json())
-        report = {"file": str(path), "target": target.value, "format": file_format.value, **exported.totals}
-        print_json(report | {"layers": exported.layers, "notes": exported.notes, "loss_report": losses})
-        return
-    console = output()
-    console.print(_table(exported.layers))
-    for note in exported.notes:
-        console.print(note, highlight=False, soft_wrap=True)
-    if exported.loss_report is not None:
-        exported.loss_report.render(console)
-    totals = ", ".join(f"{value:,} {name}" for name, value in exported.totals.items())
-    console.print(f"{path}: {totals}", highlight=False, soft_wrap=True)
-
-
-def _table(rows: tuple[dict[str, Any], ...]) -> Table:
-    """One line a layer; columns are the keys that any row has a value for."""
-    keys = list(dict.fromkeys(key for row in rows for key, value in row.items() if key != "module" and value))
-    table = Table(title="Exported network", title_justify="left")
-    for key in keys:
-        numbers = any(isinstance(row.get(key), int) for row in rows)
-        table.add_column(key, justify="right" if numbers else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(_cell(key, row.get(key)) for key in keys))
-    return table
-
-
-def _cell(key: str, value: Any) -> str:
-    if value is None:
-        return ""
-    if key == "shape":
-        return "x".join(map(str, value))
-    if isinstance(value, int):
-        return f"{value:,}"
-    if isinstance(value, list) and len(value) == 2 and all(isinstance(v, int) for v in value):
-        return f"{value[0]:,} to {value[1]:,}"
-    if isinstance(value, list):
-        return "\n".join(_cell("", item) for item in value)
-    return str(value)
+        print_json(exported.to_dict())
+    else:
+        show(*exported.report())

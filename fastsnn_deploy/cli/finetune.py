@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 
-from fastsnn_deploy.cli.common import Data, DataRoot, Download, Json, messages, percent, print_json, progress_bar
+from fastsnn_deploy.cli.common import Data, DataRoot, Download, Json, messages, print_json, progress_bar, show
 from fastsnn_deploy.errors import InputError
+from fastsnn_deploy.tables import percent
 
 
 def finetune(
@@ -74,7 +75,7 @@ def finetune(
         return
     kept = sum(record["kept"] for record in report["layers"])
     before, after = (report[f"held_out_correct_{when}"] / held_out for when in ("before", "after"))
-    typer.echo(
+    show(
         f"{out}: {kept} of {len(report['layers'])} layers changed; spiking network after its window, held-out training "
         f"images right: {percent(before)} before, {percent(after)} after"
     )

@@ -15,10 +15,10 @@ from fastsnn_deploy.cli.common import (
     Download,
     Json,
     Samples,
-    output,
     print_json,
     progress_bar,
     sample_images,
+    show,
 )
 
 if TYPE_CHECKING:
@@ -49,14 +49,14 @@ def profile(
     chosen = load_hardware(hardware)
     graph = netx.read(net)
     images, _, _ = sample_images(graph, data, data_root, samples, download)
-    with progress_bar("profiling") as update:
+    with progress_bar("profiling", unit="images") as update:
         result = _profile(graph, images, chosen, engine, update)
     if csv is not None:
-        atomic_write_text(csv, result.to_csv())
+        atomic_write_text(csv, result.layers().csv())
     if as_json:
-        print_json(result.to_json())
+        print_json(result.to_dict())
     else:
-        result.render(output())
+        show(*result.report())
 
 
 def _profile(

@@ -18,14 +18,14 @@ from fastsnn_deploy.cli.common import (
     Download,
     Json,
     Samples,
-    output,
-    percent,
     print_json,
     progress_bar,
     sample_images,
+    show,
 )
 from fastsnn_deploy.errors import InputError
 from fastsnn_deploy.graph import Input, SpikingGraph
+from fastsnn_deploy.tables import percent
 
 if TYPE_CHECKING:
     from fastsnn_deploy.lava_dl import StockNetwork, StockRun
@@ -123,8 +123,7 @@ def run(
     if as_json:
         print_json(facts)
     else:
-        for line in lines(facts):
-            output().print(line, highlight=False, soft_wrap=True)
+        show(*lines(facts))
 
 
 # spiking graphs
@@ -158,7 +157,7 @@ def run_graph(graph: SpikingGraph, emitted: np.ndarray, options: Options) -> Out
 
 def _stream_graph(graph: SpikingGraph, emitted: np.ndarray, options: Options) -> Outcome:
     from fastsnn_deploy.backends import lava
-    from fastsnn_deploy.graph.integer_network import evaluate, logits
+    from fastsnn_deploy.graph.integer_network import integer_values, logits
     from fastsnn_deploy.simulators.streaming import stream
 
     with progress_bar("streaming") as update:
@@ -173,7 +172,7 @@ def _stream_graph(graph: SpikingGraph, emitted: np.ndarray, options: Options) ->
         "settle_steps": {"mean": float(settle.mean()), "max": int(settle.max())},
         "spikes_per_image": float(sent.mean()),
         "spikes": sent.tolist(),
-        "exact_images": int(result.exact(evaluate(graph, emitted)).sum()),
+        "exact_images": int(result.exact(integer_values(graph, emitted)).sum()),
     }
     return Outcome(predictions, facts, _graph_series(graph, result.run, options.everything) | {"starts": result.starts})
 
@@ -252,7 +251,7 @@ def _execute_stock(
         if options.backend is Backend.lava:
             return lava.run_stock(options.net, series, steps, timeout=options.timeout, progress=update), {}
         result = loihi.run_stock(options.net, series, steps, timeout=options.timeout, progress=update)
-    return result.run, {} if result.measurement is None else {"measured": result.measurement.to_json()}
+    return result.run, {} if result.measurement is None else {"measured": result.measurement.to_dict()}
 
 
 def _stock_classes(network: StockNetwork, spikes: np.ndarray, potentials: np.ndarray) -> np.ndarray:

@@ -12,12 +12,13 @@ from fastsnn_deploy.cli.common import (
     Download,
     Json,
     messages,
-    percent,
     print_json,
     progress_bar,
+    show,
     this_process,
 )
 from fastsnn_deploy.errors import InputError
+from fastsnn_deploy.tables import percent
 
 
 def train(
@@ -73,4 +74,4 @@ def train(
     if as_json:
         print_json({"checkpoint": str(out), "recipe": chosen.name, "quantised_accuracy": accuracy})
     else:
-        typer.echo(f"{out}: quantised network, {percent(accuracy)} of the test images right")
+        show(f"{out}: quantised network, {percent(accuracy)} of the test images right")

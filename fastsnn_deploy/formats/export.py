@@ -6,28 +6,53 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from fastsnn_deploy.errors import InputError
+from fastsnn_deploy.errors import InputError, unknown
 from fastsnn_deploy.formats import netx, nir
 from fastsnn_deploy.formats.base import FORMATS, Network, register
 from fastsnn_deploy.formats.nir import LossReport
-from fastsnn_deploy.graph import Input, MaxPool2d, Population, Readout, SpikingGraph, Synapse
-from fastsnn_deploy.lava_dl import Sdnn, StockConv, StockDense, StockLayer
+from fastsnn_deploy.graph import SpikingGraph
+from fastsnn_deploy.graph.summary import layer_rows, layer_table, totals_line
+from fastsnn_deploy.lava_dl import Sdnn
+from fastsnn_deploy.tables import Result, Table, one_line
 from fastsnn_deploy.targets import to_target
 from fastsnn_deploy.targets.base import Int64
 
 
 @dataclass(frozen=True)
-class Exported:
+class Exported(Result):
     """What was written. layers: one row of plain values each; totals: numbers by name; notes: lines for the user.
-    loss_report: what a NIR file does not say."""
+
+    loss_report: what a NIR file does not say.
+    """
 
     file: Path
+    target: str
+    format: str
     layers: tuple[dict[str, Any], ...]
     totals: dict[str, int]
     notes: tuple[str, ...] = ()
     loss_report: LossReport | None = None
+
+    def __repr__(self) -> str:
+        return one_line(f"Exported({self.file}: {self.target}, {self.format}, {len(self.layers)} layers)")
+
+    def report(self) -> tuple[Table | str, ...]:
+        """A table of layers, notes, what the format cannot say, and the totals."""
+        losses = () if self.loss_report is None else self.loss_report.report()
+        table = layer_table(self.layers, "Exported network")
+        return table, *self.notes, *losses, f"{self.file}: {totals_line(self.totals)}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as plain values."""
+        return {
+            "file": str(self.file),
+            "target": self.target,
+            "format": self.format,
+            **self.totals,
+            "layers": list(self.layers),
+            "notes": list(self.notes),
+            "loss_report": None if self.loss_report is None else self.loss_report.to_dict(),
+        }
 
 
 @register("netx", ".net")
@@ -60,49 +85,9 @@ def export(
     Raises InputError for an unknown target or format, GraphError if the target cannot hold the graph.
     """
     if format not in FORMATS:
-        raise InputError(f"format '{format}' is not known. Known formats: {', '.join(sorted(FORMATS))}")
+        raise unknown("format", format, FORMATS)
     converted = to_target(graph, target, calibration)
     report = FORMATS[format].write(converted.network, Path(path))
-    return Exported(Path(path), layer_rows(converted.network), converted.totals, converted.notes, report)
-
-
-def layer_rows(network: Network) -> tuple[dict[str, Any], ...]:
-    """A row for each layer: of a graph its input, populations, max pools and readouts, with the synapses they read."""
-    if not isinstance(network, SpikingGraph):
-        return tuple(_stock_row(layer) for layer in network.layers)
-    kinds = (Input, Population, MaxPool2d, Readout)
-    return tuple(_row(network, node) for node in network.nodes if isinstance(node, kinds))
-
-
-def _row(graph: SpikingGraph, node: Input | Population | MaxPool2d | Readout) -> dict[str, Any]:
-    synapses = [synapse for name in node.inputs if isinstance(synapse := graph[name], Synapse)]
-    return {
-        "layer": node.name,
-        "module": node.module,
-        "type": type(node).__name__,
-        "shape": list(node.shape),
-        "synapses": sum(int(s.fan_out(graph[s.inputs[0]].shape).sum()) for s in synapses),
-        "parameters": sum(s.parameters for s in synapses),
-        "reads": [_reads(s) for s in synapses] or list(node.inputs),
-        "exponents": [_span(s.exponent) for s in synapses],
-        "threshold": _span(node.threshold) if isinstance(node, Population) else None,
-        "counts": [node.floor, node.ceiling] if isinstance(node, Population) else None,
-    }
-
-
-def _reads(synapse: Synapse) -> str:
-    late = f", {synapse.delay - 1} steps later" if synapse.delay > 1 else ""
-    return f"{synapse.inputs[0]} by {synapse.name} ({type(synapse).__name__}{late})"
-
-
-def _span(values: Any) -> list[int]:
-    return [int(values.min()), int(values.max())]
-
-
-def _stock_row(layer: StockLayer) -> dict[str, Any]:
-    row: dict[str, Any] = {"layer": layer.name, "type": type(layer).__name__, "shape": list(layer.shape)}
-    if isinstance(layer, (StockConv, StockDense)):
-        row["parameters"] = int(layer.weight.size)
-        row["weights"] = [int(layer.weight.min()), int(layer.weight.max())]
-        row["nonzero"] = int(np.count_nonzero(layer.weight))
-    return row
+    network = converted.network
+    layers = layer_rows(network) if isinstance(network, SpikingGraph) else network.rows()
+    return Exported(Path(path), target, format, layers, converted.totals, converted.notes, report)

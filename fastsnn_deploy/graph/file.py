@@ -11,7 +11,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from fastsnn_deploy.errors import InputError
+from fastsnn_deploy.errors import InputError, unknown
 from fastsnn_deploy.files import atomic_path, existing_file
 from fastsnn_deploy.graph.node import NODE_TYPES, Node
 from fastsnn_deploy.graph.schedule import Schedule
@@ -83,7 +83,7 @@ def from_plain(data: dict[str, Any], tensors: dict[str, np.ndarray]) -> SpikingG
 def _node(entry: dict[str, Any], tensors: dict[str, np.ndarray]) -> Node:
     kind = entry.pop("type")
     if kind not in NODE_TYPES:
-        raise InputError(f"node type '{kind}' is not known. Known types: {', '.join(sorted(NODE_TYPES))}")
+        raise unknown("node type", kind, NODE_TYPES)
     cls = NODE_TYPES[kind]
     plain_fields = {key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()}
     arrays = {name: tensors[f"{entry['name']}|{name}"] for name in cls.array_dtypes}

@@ -31,11 +31,16 @@ def integer_values(graph: SpikingGraph, images: Any) -> Mapping[str, Int64]:
     return values
 
 
+def answer_scales(graph: SpikingGraph) -> dict[str, npt.NDArray[np.float64]]:
+    """Real value of one unit of each output's integers, by name in order: float64, broadcasts to [N, *shape]."""
+    scales = {}
+    for node in map(graph.__getitem__, graph.outputs):
+        scale = np.asarray(node.scale if isinstance(node, (Readout, Population)) else 1.0, dtype=np.float64)
+        scales[node.name] = scale.reshape((-1,) + (1,) * (len(node.shape) - 1)) if scale.ndim else scale
+    return scales
+
+
 def logits(graph: SpikingGraph, values: Mapping[str, npt.NDArray[np.integer]], output: str | None = None) -> np.ndarray:
     """Real-valued answer, float64 [N, *shape]: the output's integers times their scale."""
-    node = graph[output or graph.outputs[0]]
-    integers = values[node.name].astype(np.float64)
-    scale = node.scale if isinstance(node, (Readout, Population)) else 1.0
-    if isinstance(scale, np.ndarray):
-        scale = scale.reshape((-1,) + (1,) * (len(node.shape) - 1))
-    return np.asarray(integers * scale)
+    name = output or graph.outputs[0]
+    return np.asarray(values[name].astype(np.float64) * answer_scales(graph)[name])

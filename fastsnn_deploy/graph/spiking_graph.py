@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -12,11 +13,13 @@ from fastsnn_deploy.graph.encoded import Encoded
 from fastsnn_deploy.graph.node import Node
 from fastsnn_deploy.graph.nodes import Input, Population
 from fastsnn_deploy.graph.schedule import Schedule
+from fastsnn_deploy.graph.summary import headline, layer_rows, layer_table, totals, totals_line
 from fastsnn_deploy.graph.synapses import Synapse
+from fastsnn_deploy.tables import Result, Table
 
 
 @dataclass(frozen=True)
-class SpikingGraph:
+class SpikingGraph(Result):
     """A directed acyclic graph of spiking nodes, valid by construction.
 
     nodes: in an order in which every node follows its inputs (any order is accepted and sorted, keeping the given
@@ -41,6 +44,23 @@ class SpikingGraph:
 
     def __hash__(self) -> int:
         return hash((tuple(node.name for node in self.nodes), self.outputs))
+
+    def __repr__(self) -> str:
+        return headline(self)
+
+    def report(self) -> tuple[Table | str, ...]:
+        """A table of layers and the totals."""
+        return layer_table(layer_rows(self)), totals_line(totals(self))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Layers, totals, schedule and metadata as plain values; weights are not among them (`save` writes those)."""
+        return {
+            "outputs": list(self.outputs),
+            "schedule": dataclasses.asdict(self.schedule),
+            "layers": list(layer_rows(self)),
+            "total": totals(self),
+            "metadata": dict(self.metadata),
+        }
 
     @cached_property
     def by_name(self) -> Mapping[str, Node]:

@@ -9,9 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from fastsnn_deploy.graph.summary import layer_table, totals_line
+from fastsnn_deploy.tables import Result, Table, one_line, shape
 
 Int64 = npt.NDArray[np.int64]
 Pair = tuple[int, int]
@@ -101,9 +105,41 @@ class StockDense(StockLayer):
 
 
 @dataclass(frozen=True)
-class StockNetwork:
+class StockNetwork(Result):
     """layers: in order, the first a StockInput. input_message_bits: 0 for binary input, else payload bits."""
 
     layers: tuple[StockLayer, ...]
     input_message_bits: int = 0
     metadata: Mapping[str, str] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        ends = f"{shape(self.layers[0].shape)} -> {shape(self.layers[-1].shape)}" if self.layers else "empty"
+        return one_line(f"StockNetwork({len(self.layers)} layers, {ends}, {self.totals()['parameters']:,} parameters)")
+
+    def totals(self) -> dict[str, int]:
+        """Neurons of all layers with weights, and weights stored."""
+        weighted = [layer for layer in self.layers if isinstance(layer, (StockConv, StockDense))]
+        neurons = sum(int(np.prod(layer.shape, dtype=np.int64)) for layer in weighted)
+        return {"neurons": neurons, "parameters": sum(int(layer.weight.size) for layer in weighted)}
+
+    def rows(self) -> tuple[dict[str, Any], ...]:
+        """Plain values of each layer."""
+        return tuple(_row(layer) for layer in self.layers)
+
+    def report(self) -> tuple[Table | str, ...]:
+        """A table of layers and the totals."""
+        return layer_table(self.rows()), totals_line(self.totals())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Layers, totals and metadata as plain values, without the weights."""
+        plain = {"layers": list(self.rows()), "total": self.totals(), "input_message_bits": self.input_message_bits}
+        return plain | {"metadata": dict(self.metadata)}
+
+
+def _row(layer: StockLayer) -> dict[str, Any]:
+    row: dict[str, Any] = {"layer": layer.name, "type": type(layer).__name__, "shape": list(layer.shape)}
+    if isinstance(layer, (StockConv, StockDense)):
+        row["parameters"] = int(layer.weight.size)
+        row["weights"] = [int(layer.weight.min()), int(layer.weight.max())]
+        row["nonzero"] = int(np.count_nonzero(layer.weight))
+    return row

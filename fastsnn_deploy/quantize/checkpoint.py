@@ -25,6 +25,8 @@ from fastsnn_deploy.files import atomic_path, existing_file
 from fastsnn_deploy.quantize.capture import RESERVED_NAMES, canonicalise
 from fastsnn_deploy.quantize.known_modules import construct, describe, kind_of
 from fastsnn_deploy.quantize.layers import QuantActivation
+from fastsnn_deploy.quantize.summary import module_rows, module_table
+from fastsnn_deploy.tables import Result, Table, one_line, shape
 
 FORMAT = "fastsnn-deploy checkpoint"
 VERSION = 1
@@ -35,7 +37,7 @@ _PATH = re.compile(r"[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*")
 
 
 @dataclass(frozen=True)
-class Checkpoint:
+class Checkpoint(Result):
     """A quantised model with what is needed to use it.
 
     input_shape: (C, H, W) or (N,) of one raw image. metadata: plain data about the network (data set, accuracy,
@@ -46,6 +48,25 @@ class Checkpoint:
     input_shape: tuple[int, ...]
     metadata: Mapping[str, Any] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        parameters = sum(parameter.numel() for parameter in self.model.parameters())
+        name = self.metadata.get("recipe") or self.metadata.get("data")
+        return one_line(
+            f"Checkpoint({f'{name}, ' if name else ''}{shape(self.input_shape)}, {parameters:,} parameters)"
+        )
+
+    def report(self) -> tuple[Table | str, ...]:
+        """A table of the quantised modules."""
+        return module_table(module_rows(self.model)), f"input: {shape(self.input_shape)}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Quantised modules, input shape and metadata as plain values, without weights."""
+        return {
+            "input_shape": list(self.input_shape),
+            "layers": list(module_rows(self.model)),
+            "metadata": dict(self.metadata),
+        }
 
 
 def save(checkpoint: Checkpoint, path: str | Path) -> None:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from fastsnn_deploy.graph import Concat, Flatten, Input, MaxPool2d, Node, Population, Readout, SpikingGraph, Synapse
 from fastsnn_deploy.graph.arithmetic import per_channel
+from fastsnn_deploy.graph.integer_network import answer_scales
 from fastsnn_deploy.graph.node import NODE_TYPES
 from fastsnn_deploy.graph.run import Run
 
@@ -125,6 +126,7 @@ class Simulation:
             counts=series("counts", (Population, MaxPool2d)),
             potentials=series("potentials", (Population, Readout)),
             settle_steps=self.last_change + 1,
+            scales=answer_scales(self.graph),
         )
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from fastsnn_deploy.errors import InputError
+from fastsnn_deploy.errors import unknown
 from fastsnn_deploy.graph import SpikingGraph
 from fastsnn_deploy.lava_dl import StockNetwork
 
@@ -47,5 +47,5 @@ def to_target(graph: SpikingGraph, name: str, calibration: Int64 | None = None) 
     Raises InputError for an unknown target, GraphError if it cannot hold the graph.
     """
     if name not in TARGETS:
-        raise InputError(f"target '{name}' is not known. Known targets: {', '.join(sorted(TARGETS))}")
+        raise unknown("target", name, TARGETS)
     return TARGETS[name](graph, calibration)

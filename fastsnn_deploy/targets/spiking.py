@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from fastsnn_deploy.graph import Population, Readout, SpikingGraph
+from fastsnn_deploy.graph import SpikingGraph
+from fastsnn_deploy.graph.summary import totals
 from fastsnn_deploy.passes.spike_bounds import with_neurons
 from fastsnn_deploy.targets.base import Converted, Int64, target
 
@@ -20,11 +21,4 @@ def graded(graph: SpikingGraph, calibration: Int64 | None) -> Converted:
 
 
 def _converted(graph: SpikingGraph) -> Converted:
-    totals = {
-        "neurons": sum(node.size for node in graph.nodes if isinstance(node, (Population, Readout))),
-        "synapses": sum(int(s.fan_out(graph[s.inputs[0]].shape).sum()) for s in graph.synapses),
-        "parameters": sum(s.parameters for s in graph.synapses),
-        "depth": graph.depth,
-        "window": graph.schedule.window,
-    }
-    return Converted(graph, totals)
+    return Converted(graph, totals(graph))

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fastsnn_deploy.errors import InputError
+from fastsnn_deploy.errors import InputError, unknown
 from fastsnn_deploy.training.image_files import ImageFiles
 
 Split = Literal["train", "test"]
@@ -80,7 +80,7 @@ def dataset(name: str) -> Callable[[Loader], Loader]:
 def load_images(name: str, split: Split, root: str | Path = "data", download: bool = False) -> Images:
     """Images of a data set. Raises InputError if the name is unknown or nothing readable lies in `root`."""
     if name not in DATASETS:
-        raise InputError(f"data set '{name}' is not known. Known: {', '.join(sorted(DATASETS))}")
+        raise unknown("data set", name, DATASETS)
     try:
         images = DATASETS[name](Path(root), split, download)
         _check(images)

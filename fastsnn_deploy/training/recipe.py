@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator, model_validator
 
-from fastsnn_deploy.errors import InputError, Problem
+from fastsnn_deploy.errors import InputError, Problem, unknown
 from fastsnn_deploy.quantize.bit_plan import BitPlan
 from fastsnn_deploy.quantize.quantisers import ACTIVATION_QUANTISERS, WEIGHT_QUANTISERS
 
@@ -189,8 +189,9 @@ def load_recipe(name_or_path: str | Path) -> Recipe:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        known = ", ".join(recipe_names())
-        raise InputError(f"{name_or_path}: no such recipe. Known recipes: {known}; or name a .yaml file") from error
+        if Path(name_or_path).suffix:
+            raise InputError(f"{path}: no such recipe file. Check the path") from error
+        raise unknown("recipe", str(name_or_path), recipe_names(), "give the path of a .yaml file") from error
     except (OSError, UnicodeDecodeError, RecursionError, yaml.YAMLError) as error:
         raise InputError(f"{path}: cannot be read as YAML ({str(error).splitlines()[0]})") from error
     try:

@@ -23,6 +23,7 @@ from fastsnn_deploy.errors import BackendError, InputError
 from fastsnn_deploy.formats import netx
 from fastsnn_deploy.graph import Input, MaxPool2d, Population, Readout, SpikingGraph
 from fastsnn_deploy.graph.arithmetic import per_channel
+from fastsnn_deploy.graph.integer_network import answer_scales
 from fastsnn_deploy.graph.run import Run
 
 JOB_MODULE = "fastsnn_deploy.backends.lava.job"
@@ -206,7 +207,7 @@ def _collect(folder: Path, graph: SpikingGraph, timing: Timing, images: int, ste
         if not isinstance(graph[name], Input)
     }
     readouts = {name: values for name, values in potentials.items() if isinstance(graph[name], Readout)}
-    return Run(steps, spikes, counts, potentials, _settle_steps(images, spikes, readouts))
+    return Run(steps, spikes, counts, potentials, _settle_steps(images, spikes, readouts), answer_scales(graph))
 
 
 def _load(file: Path, shape: tuple[int, ...]) -> Int32:

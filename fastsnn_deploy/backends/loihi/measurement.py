@@ -63,7 +63,7 @@ class Measurement:
         """Sum over all cores of a column of Loihi2Activity."""
         return sum(self.activity[column]) if column in self.activity else None
 
-    def to_json(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """All measured and derived values as JSON values."""
         return {
             "steps": self.steps,

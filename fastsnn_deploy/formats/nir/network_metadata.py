@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fastsnn_deploy.errors import InputError
+from fastsnn_deploy.errors import InputError, unknown
 from fastsnn_deploy.lava_dl.network import (
     Lif,
     StockConv,
@@ -61,7 +61,7 @@ def _fields(layer: StockLayer) -> dict[str, Any]:
 def _layer(entry: dict[str, Any], index: int, arrays: Mapping[str, np.ndarray]) -> StockLayer:
     kind = entry.pop("type")
     if kind not in LAYERS:
-        raise InputError(f"layer type '{kind}' is not known. Known types: {', '.join(LAYERS)}")
+        raise unknown("layer type", kind, LAYERS)
     cls = LAYERS[kind]
     fields: dict[str, Any] = {
         key: tuple(map(_integer, value)) if isinstance(value, list) else value for key, value in entry.items()

@@ -6,12 +6,10 @@ import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
-
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
+from typing import Any
 
 from fastsnn_deploy.files import atomic_write_text
+from fastsnn_deploy.tables import Result, Table, one_line, words
 
 FORMAT = "fastsnn-deploy NIR loss report"
 VERSION = 1
@@ -39,7 +37,7 @@ class Loss:
 
 
 @dataclass(frozen=True)
-class LossReport:
+class LossReport(Result):
     """Everything that a NIR file does not say. file: its name. nir_version: of the library that wrote it."""
 
     file: str
@@ -56,9 +54,9 @@ class LossReport:
         """A reader that computes what the file says may give another answer than our network."""
         return any(loss.can_change_results for loss in self.losses)
 
-    def to_json(self) -> str:
-        """The report as a JSON object; docs/nir.md lists its keys."""
-        content = {
+    def to_dict(self) -> dict[str, Any]:
+        """The report as plain values; docs/nir.md lists the keys."""
+        return {
             "format": FORMAT,
             "version": VERSION,
             "file": self.file,
@@ -67,26 +65,26 @@ class LossReport:
             "can_change_results": self.can_change_results,
             "losses": [dataclasses.asdict(loss) for loss in self.losses],
         }
-        return json.dumps(content, indent=2) + "\n"
 
     def write(self, path: str | Path) -> Path:
         """Write the report beside the NIR file `path` and return where. Raises InputError if it cannot be written."""
         target = Path(f"{path}{SUFFIX}")
-        atomic_write_text(target, self.to_json())
+        atomic_write_text(target, json.dumps(self.to_dict(), indent=2) + "\n")
         return target
 
-    def render(self, console: Console) -> None:
-        """Print one row for each kind of loss, with the nodes that it touches."""
-        name = escape(self.file)
+    def __repr__(self) -> str:
+        return one_line(f"LossReport({self.file}, {len(self.losses)} losses)")
+
+    def report(self) -> tuple[Table | str, ...]:
+        """One row for each kind of loss, with the nodes that it touches."""
         if self.lossless:
-            console.print(f"{name}: NIR says all of this network, nothing is lost")
-            return
-        table = Table(title=f"What {name} cannot say", title_justify="left")
-        for heading in ("lost", "nodes", "what a reader will do", "changes results"):
-            table.add_column(heading, overflow="fold")
-        for (field, consequence, changes), nodes in self._grouped().items():
-            table.add_row(field, escape(_named(nodes)), escape(consequence), "possibly" if changes else "no")
-        console.print(table)
+            return (f"{self.file}: NIR says all of this network, nothing is lost",)
+        columns = (words("lost"), words("nodes"), words("what a reader will do"), words("changes results"))
+        rows = (
+            (field, _named(nodes), consequence, "possibly" if changes else "no")
+            for (field, consequence, changes), nodes in self._grouped().items()
+        )
+        return (Table(f"What {self.file} cannot say", columns, tuple(rows)),)
 
     def _grouped(self) -> dict[tuple[str, str, bool], list[str]]:
         groups: dict[tuple[str, str, bool], list[str]] = {}

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from torch import nn
 
-from fastsnn_deploy.errors import InputError
+from fastsnn_deploy.errors import InputError, unknown
 
 MODELS: dict[str, Callable[..., nn.Module]] = {}
 """Builders by name; each takes channels, classes and options of its own, whole numbers."""
@@ -20,7 +20,7 @@ def register(name: str, builder: Callable[..., nn.Module]) -> None:
 def build(name: str, **options: int) -> nn.Module:
     """A float network of the zoo. Raises InputError for unknown names and options."""
     if name not in MODELS:
-        raise InputError(f"model '{name}' is not known. Known models: {', '.join(sorted(MODELS))}")
+        raise unknown("model", name, MODELS)
     fixed = set(getattr(MODELS[name], "keywords", {})) & options.keys()
     if fixed:
         raise InputError(f"model '{name}': {', '.join(sorted(fixed))} cannot be chosen, another name has another")

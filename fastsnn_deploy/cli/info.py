@@ -1,0 +1,99 @@
+"""`fastsnn-deploy info`: what a file is, its layers and its metadata."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fastsnn_deploy.cli.common import Json, print_json, show
+from fastsnn_deploy.errors import InputError
+from fastsnn_deploy.tables import Column, Table, shape, words
+
+if TYPE_CHECKING:
+    from fastsnn_deploy.tables import Result
+
+
+def info(
+    file: Annotated[Path, typer.Argument(help="Checkpoint, exported network, NIR, graph file, or hardware profile.")],
+    as_json: Json = False,
+) -> None:
+    """Say what a file is, with its layers and metadata: ours, or a stock NetX or NIR file of another program."""
+    kind, report, plain = examine(file)
+    if as_json:
+        print_json({"file": str(file), "kind": kind, **plain})
+        return
+    metadata = {key: value if isinstance(value, str) else json.dumps(value) for key, value in plain["metadata"].items()}
+    short = {key: value if len(value) <= 200 else f"{value[:200]} ..." for key, value in metadata.items()}
+    show(f"{file}: {kind}", *report, *([Table.facts("Metadata", short)] if short else []))
+
+
+def examine(file: Path) -> tuple[str, tuple[Table | str, ...], dict[str, Any]]:
+    """(kind in words, tables and lines, plain values with `metadata`) of a file. Raises InputError for other files."""
+    from fastsnn_deploy.files import kind_of_file
+
+    if not file.is_file():
+        raise InputError(
+            f"{file}: " + ("is a folder. Name a file" if file.is_dir() else "no such file. Check the path")
+        )
+    kind = kind_of_file(file)
+    if kind in ("training state", "fine-tuning state"):
+        command = "train" if kind == "training state" else "finetune"
+        return f"a {kind}; go on with `fastsnn-deploy {command} --resume`", (), {"metadata": {}}
+    if kind == "checkpoint":
+        from fastsnn_deploy import quantize
+
+        return _described("a checkpoint of a quantised model", quantize.load(file))
+    if kind == "spiking graph file":
+        from fastsnn_deploy.graph import load
+
+        return _described("a spiking graph", load(file))
+    if kind == "NIR file":
+        return _nir(file)
+    if file.suffix in (".yaml", ".yml"):
+        return _hardware(file)
+    return _netx(file)
+
+
+def _described(kind: str, result: Result) -> tuple[str, tuple[Table | str, ...], dict[str, Any]]:
+    return kind, tuple(result.report()), result.to_dict()
+
+
+def _netx(file: Path) -> tuple[str, tuple[Table | str, ...], dict[str, Any]]:
+    from fastsnn_deploy.formats import netx
+
+    if netx.kind_of(file) == "extension":
+        return _described("an exported network, NetX with the extension of this program", netx.read(file))
+    return _described("an exported network, stock NetX", netx.read_stock(file))
+
+
+def _nir(file: Path) -> tuple[str, tuple[Table | str, ...], dict[str, Any]]:
+    from fastsnn_deploy.formats.nir.file import KEY, read_graph
+
+    graph = read_graph(file)
+    ours = KEY in graph.metadata
+    rows = [(name, type(node).__name__, _shape(node.output_type)) for name, node in graph.nodes.items()]
+    table = Table("Nodes", (words("node"), words("type"), Column("shape")), tuple(rows))
+    plain = {
+        "layers": [dict(zip(("node", "type", "shape"), row, strict=True)) for row in rows],
+        "edges": [list(edge) for edge in graph.edges],
+        "metadata": {key: str(value) for key, value in graph.metadata.items() if key != KEY},
+    }
+    return "a NIR file" + (" of this program" if ours else ""), (table, f"{len(graph.edges)} edges"), plain
+
+
+def _shape(types: Any) -> str:
+    return ", ".join(shape([int(size) for size in sizes]) for sizes in (types or {}).values() if sizes is not None)
+
+
+def _hardware(file: Path) -> tuple[str, tuple[Table | str, ...], dict[str, Any]]:
+    from fastsnn_deploy.analysis.hardware import load_hardware
+    from fastsnn_deploy.analysis.plain import hardware_values
+    from fastsnn_deploy.analysis.render import constants_table
+
+    hardware = load_hardware(file)
+    table = constants_table(dict(hardware.constants()), "Constants")
+    facts = (f"{hardware.title}, {hardware.process}", f"scope: {hardware.scope}", *hardware.caveats)
+    return "a hardware profile", (facts[0], table, *facts[1:]), {"hardware": hardware_values(hardware), "metadata": {}}

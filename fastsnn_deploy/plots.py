@@ -1,0 +1,30 @@
+"""What all plots share. Matplotlib is imported when a plot is asked for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+POSITIVE, NEGATIVE, NEUTRAL = "#1f5fa8", "#c1432e", "#8a8a8a"
+"""Colours that stay apart in grey and for the colour-blind."""
+
+
+def axes(ax: Axes | None, size: tuple[float, float] = (6.4, 3.6)) -> Axes:
+    """The given axes, or those of a new pyplot figure, which notebooks show by themselves."""
+    if ax is not None:
+        return ax
+    from matplotlib import pyplot
+
+    return pyplot.subplots(figsize=size, layout="constrained")[1]
+
+
+def over_steps(ax: Axes, first: int, last: int, label: str) -> None:
+    """Axis of time from step `first` to `last`: whole numbers only. label: whether it is a step, or steps so far."""
+    from matplotlib.ticker import MaxNLocator
+
+    ax.set_xlabel(label)
+    ax.set_xlim(first - 0.5, max(last, first) + 0.5)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.grid(alpha=0.3)
