@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from fastsnn_deploy.errors import DeployError as DeployError
     from fastsnn_deploy.errors import InputError as InputError
     from fastsnn_deploy.graph import Encoded as Encoded
-    from fastsnn_deploy.graph import Run as Run
+    from fastsnn_deploy.graph.run import Run as Run
     from fastsnn_deploy.graph import SpikingGraph as SpikingGraph
     from fastsnn_deploy.quantize import Checkpoint as Checkpoint
 
@@ -49,14 +49,15 @@ _HOMES = {
     "analysis.result": ("Profile",),
     "analysis.verify": ("Verification",),
     "errors": ("DeployError", "InputError"),
-    "graph": ("Encoded", "Run", "SpikingGraph"),
+    "graph": ("Encoded", "SpikingGraph"),
+    "graph.run": ("Run",),
     "quantize": ("Checkpoint",),
 }  # fmt: skip
 """Where each name of the door lives; a module is imported when one of its names is first used."""
 
 _MODULES = {name: module for module, names in _HOMES.items() for name in names}
 
-__all__ = ["__version__", *sorted(_MODULES)]  # noqa: PLE0604
+__all__ = ["__version__", *sorted(_MODULES)]
 
 
 def __getattr__(name: str) -> Any:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from fastsnn_deploy.errors import InputError
-from fastsnn_deploy.graph import Population, Readout, Run, SpikingGraph
+from fastsnn_deploy.graph import SpikingGraph
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from fastsnn_deploy.analysis.verify import Verification
     from fastsnn_deploy.formats.base import Network
     from fastsnn_deploy.formats.export import Exported
+    from fastsnn_deploy.graph.run import Run
     from fastsnn_deploy.quantize import Checkpoint
     from fastsnn_deploy.training.fit import History
     from fastsnn_deploy.training.images import Images
@@ -214,7 +215,8 @@ def evaluate(
 
     found = _network(network)
     levels, known = _images(found, images)
-    return run(found, levels, _labels(known if labels is None else labels), engine=engine, steps=steps, progress=progress)
+    answers = _labels(known if labels is None else labels)
+    return run(found, levels, answers, engine=engine, steps=steps, progress=progress)
 
 
 def verify(
@@ -385,7 +387,8 @@ def as_checkpoint(model: Any, input_shape: Sequence[int] | None = None) -> Check
     if isinstance(model, Checkpoint):
         return model if input_shape is None else dataclasses.replace(model, input_shape=tuple(input_shape))
     if not isinstance(model, fx.GraphModule) and not hasattr(model, "parameters"):
-        raise InputError(f"got a {type(model).__name__}. Give a model of fd.prepare, a Checkpoint, or a file of fd.save")
+        what = type(model).__name__
+        raise InputError(f"got a {what}. Give a model of fd.prepare, a Checkpoint, or a file of fd.save")
     meta = getattr(model, "meta", {})
     shape = input_shape or meta.get("input_shape")
     if shape is None:
@@ -419,9 +422,3 @@ def _labels(labels: Any) -> np.ndarray | None:
     if labels is None:
         return None
     return np.asarray(labels.detach().cpu().numpy() if hasattr(labels, "detach") else labels)
-
-
-__all__ = [
-    "Population", "Readout", "calibrate", "convert", "evaluate", "export", "fit", "load", "load_data", "prepare",
-    "profile", "read", "save", "simulate", "verify",
-]  # fmt: skip

@@ -13,7 +13,7 @@ PACKAGE = Path(fastsnn_deploy.__file__).parent
 
 STAGES = [
     "errors", "files", "tables", "plots", "processes", "graph", "lava_dl", "passes", "quantize", "convert",
-    "simulators", "targets", "formats", "backends", "analysis", "training", "tasks", "cli", "__main__",
+    "simulators", "targets", "formats", "backends", "analysis", "training", "tasks", "api", "cli", "__main__",
 ]  # fmt: skip
 """Left to right; a stage may import from itself and from those before it."""
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastsnn_deploy.graph import Encoded, Run
+from fastsnn_deploy.graph import Encoded
+from fastsnn_deploy.graph.integer_network import answer_scales
+from fastsnn_deploy.graph.run import Run
 from fastsnn_deploy.simulators.engine import Engine, recordable
 
 
@@ -23,4 +25,11 @@ def recorded_run(engine: Engine, images: Encoded, steps: int | None = None) -> R
         found = {name: getattr(run.recorded[name], kind) for name in names}
         return {name: values for name, values in found.items() if values is not None}
 
-    return Run(run.steps, series("spikes"), series("counts"), series("potentials"), run.settle_steps)
+    return Run(
+        steps=run.steps,
+        spikes=series("spikes"),
+        counts=series("counts"),
+        potentials=series("potentials"),
+        settle_steps=run.settle_steps,
+        scales=answer_scales(engine.graph),
+    )
