@@ -24,7 +24,7 @@ from typing import Any
 
 from fastsnn_deploy import __version__
 from fastsnn_deploy.analysis.verify import verify
-from fastsnn_deploy.analysis.verify_thermometer import verify_thermometer
+from fastsnn_deploy.analysis.verify_stock import verify_stock
 from fastsnn_deploy.convert.convert import convert
 from fastsnn_deploy.files import atomic_write_text
 from fastsnn_deploy.formats import netx
@@ -86,7 +86,7 @@ def make(checkpoint: Checkpoint, neurons: str, file: Path, data_root: str, image
     levels, labels = test.levels.numpy(), test.labels.numpy()
     if neurons == "stock-lif":
         export(graph, file, "stock-lif")
-        result = verify_thermometer(netx.read_stock(file), graph, levels[:images], backend="lava")
+        result = verify_stock(netx.read_stock(file), graph, levels[:images], backend="lava")
         graph = to_stock_range(graph)
     else:
         graph = with_neurons(graph, neurons)

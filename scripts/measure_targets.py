@@ -9,27 +9,28 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import json
 import platform
+from dataclasses import replace
 from importlib.metadata import version
 
 import numpy as np
 
 from fastsnn_deploy import quantize
-from fastsnn_deploy.analysis.counting import count
-from fastsnn_deploy.analysis.stock_counts import count_stock
+from fastsnn_deploy.analysis.count import count, counts_of
+from fastsnn_deploy.analysis.evaluate import evaluate as evaluate_network
 from fastsnn_deploy.convert.convert import convert
 from fastsnn_deploy.errors import InputError
 from fastsnn_deploy.graph import SpikingGraph
 from fastsnn_deploy.graph.integer_network import integer_values, logits
+from fastsnn_deploy.lava_dl import StockNetwork, present
 from fastsnn_deploy.lava_dl import run as run_stock
 from fastsnn_deploy.passes.spike_bounds import with_neurons
 from fastsnn_deploy.simulators.reference import simulate
 from fastsnn_deploy.targets.sigma_delta.convert import convert as to_sigma_delta
+from fastsnn_deploy.targets.stock_notes import described_input
 from fastsnn_deploy.targets.thermometer.network import to_thermometer
 from fastsnn_deploy.training.data import load_images
-
-SIGMA_DELTA_BATCH = 5
-"""Images that are run at a time: every layer of every step is recorded."""
 
 HEADINGS = ("target", "same integers?", "stock?", "neurons", "synapses", "steps", "spikes", "synaptic operations")
 
@@ -54,7 +55,7 @@ def main() -> None:
             extension(graph, emitted, "unary"),
             extension(graph, emitted, "graded"),
             sigma_delta(graph, emitted),
-            population(graph, emitted),
+            stock_lif(graph, emitted),
         ):
             print("| " + " | ".join(row) + " |")
         print()
@@ -75,42 +76,41 @@ def extension(graph: SpikingGraph, emitted: np.ndarray, neurons: str) -> tuple[s
 def sigma_delta(graph: SpikingGraph, emitted: np.ndarray) -> tuple[str, ...]:
     """Row of `sigma-delta`, its units chosen on the same images; the reason where the graph has no such form."""
     try:
-        network = to_sigma_delta(graph, emitted)
+        network = to_sigma_delta(graph, emitted).network
     except InputError as error:
         reason = str(error.problems[0] if error.problems else error)
         return "sigma-delta", f"refused: {reason}", "yes", *("",) * (len(HEADINGS) - 3)
-    counted, predictions = [], []
-    for start in range(0, len(emitted), SIGMA_DELTA_BATCH):
-        frames = network.frames(emitted[start : start + SIGMA_DELTA_BATCH])
-        run = run_stock(network.network, frames, network.steps)
-        counted.append(count_stock(network.network, frames, run))
-        unit, sigma = network.stages[-1].units[0], run.potentials[-1]
-        predictions.append(logits(graph, {unit.node.name: unit.read(network.readout(sigma[-1]))}).argmax(1))
-    before = logits(graph, integer_values(graph, emitted)).argmax(1)
-    same = int((np.concatenate(predictions) == before).sum())
-    sums = (sum(getattr(each, key) for each in counted) / len(emitted) for key in ("spikes", "synaptic_operations"))
-    sizes = f"{counted[0].neurons:,}", f"{counted[0].synapses:,}"
-    note = f"no ({same} of {before.size} predictions as before)"
-    return "sigma-delta", note, "yes", *sizes, f"{network.steps}", *(f"{n:,.0f}" for n in sums)
+    same, row = stock(network, graph, emitted)
+    return "sigma-delta", f"no ({same} of {len(emitted)} predictions as before)", "yes", *row
 
 
-def population(graph: SpikingGraph, emitted: np.ndarray) -> tuple[str, ...]:
-    """Row of `population`: frames stream, one a step."""
+def stock_lif(graph: SpikingGraph, emitted: np.ndarray) -> tuple[str, ...]:
+    """Row of `stock-lif`: frames stream, one a step."""
     result = to_thermometer(graph)
-    run = run_stock(result.network, emitted[:, None], len(emitted) + result.depth)
-    counts = count_stock(result.network, emitted[:, None], run)
-    values, before = integer_values(result.graph, emitted), integer_values(graph, emitted)
+    shown = present(result.network, emitted, stream=True)
+    run = run_stock(result.network, shown.frames, shown.steps)
+    values = integer_values(result.graph, emitted)
     exact = all(
         np.array_equal(found, values[name][i : i + 1])
         for i in range(len(emitted))
         for name, found in result.read(run, i).items()
     )
-    same = (logits(graph, before).argmax(1) == logits(result.graph, values).argmax(1)).sum()
+    same, row = stock(result.network, graph, emitted)
     note = f"{'yes' if exact else 'NO'}, after rounding ({same} of {len(emitted)} predictions as before)"
-    steps = f"1 a frame, latency {result.depth}"
-    sums = (total / len(emitted) for total in (counts.spikes, counts.synaptic_operations))
-    sizes = f"{counts.neurons:,}", f"{counts.synapses:,}"
-    return "stock-lif", note, "yes", *sizes, steps, *(f"{n:,.0f}" for n in sums)
+    return "stock-lif", note, "yes", *row
+
+
+def stock(network: StockNetwork, graph: SpikingGraph, emitted: np.ndarray) -> tuple[int, tuple[str, ...]]:
+    """Predictions that are the integer network's, and the figures of a row. emitted: as for the graph."""
+    offset = graph.input.offset.reshape(-1, *(1,) * (emitted.ndim - 2))
+    labels = logits(graph, integer_values(graph, emitted)).argmax(1)
+    described = replace(network, metadata={"input": json.dumps(described_input(graph.input)), **network.metadata})
+    found = evaluate_network(described, np.asarray(emitted) + offset, labels, topk=(1,))
+    counts = counts_of(found)
+    steps = f"1 a frame, latency {found.latency}" if found.latency else f"{found.max_settle_steps}"
+    sums = (counts.total(key) / len(emitted) for key in ("spikes", "synaptic_operations"))
+    sizes = (f"{counts.total(key):,}" for key in ("neurons", "synapses"))
+    return found.topk[0].correct, (*sizes, steps, *(f"{n:,.0f}" for n in sums))
 
 
 if __name__ == "__main__":

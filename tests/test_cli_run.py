@@ -61,7 +61,7 @@ def population(graph: SpikingGraph, tmp_path_factory: pytest.TempPathFactory) ->
     described = {
         "data": "digits",
         "input": json.dumps({"low": image.low, "high": image.high, "offset": image.offset.tolist()}),
-        "output_scale": json.dumps(readout.scale.tolist()),
+        "output": json.dumps({"scale": readout.scale.tolist()}),
     }
     path = tmp_path_factory.mktemp("population") / "population.net"
     netx.write_stock(replace(made.network, metadata={**made.network.metadata, **described}), path)

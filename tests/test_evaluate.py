@@ -16,12 +16,12 @@ from fastsnn_deploy.graph.integer_values import integer_values, logits
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from fastsnn_deploy.analysis.counting import count
+from fastsnn_deploy.analysis.count import count, counts_of
 from fastsnn_deploy.analysis.curve import curve_rows
 from fastsnn_deploy.analysis.evaluate import evaluate, ranks
-from fastsnn_deploy.analysis.evaluation import Evaluation, nothing, sources_of
-from fastsnn_deploy.analysis.evaluation_counts import counts_of
+from fastsnn_deploy.analysis.evaluation import Evaluation, nothing
 from fastsnn_deploy.analysis.serialise import pack, unpack
+from fastsnn_deploy.analysis.structure import layers_of
 from fastsnn_deploy.errors import InputError
 from fastsnn_deploy.formats import netx
 from fastsnn_deploy.graph import Input, Linear, MaxPool2d, Readout, SpikingGraph
@@ -58,7 +58,7 @@ def drawn_data(graph: SpikingGraph, seed: int, images: int = 5) -> tuple[np.ndar
 def plain(graph: SpikingGraph, levels: np.ndarray, labels: np.ndarray, steps: int | None = None) -> dict:
     """Each image alone, its classes sorted by Python at each step, its spikes counted by NumPy."""
     answers, settle, per_step = [], [], []
-    spikes = {node.name: np.zeros(node.shape, dtype=np.int64) for node in sources_of(graph)}
+    spikes = {node.name: np.zeros(node.shape, dtype=np.int64) for node in layers_of(graph) if node.sends}
     name = graph.outputs[0]
     for image, label in zip(levels, labels, strict=True):
         run = simulate(graph, graph.input.encode(image[None]), steps)
@@ -69,8 +69,8 @@ def plain(graph: SpikingGraph, levels: np.ndarray, labels: np.ndarray, steps: in
             places.append(sorted(range(5), key=lambda c, s=scores: (-s[c], c)).index(label))
         answers.append(places)
         settle.append(int(run.settle_steps[0]))
-        for key, spikes in run.spikes.items():
-            spikes[key] += np.count_nonzero(spikes, axis=(0, 1))
+        for key, sent in run.spikes.items():
+            spikes[key] += np.count_nonzero(sent, axis=(0, 1))
         per_step.append([sum(int(np.count_nonzero(s[t])) for s in run.spikes.values()) for t in range(run.steps)])
     length = max(settle) if steps is None else steps
     late = [[places[min(step, len(places) - 1)] for step in range(length)] for places in answers]

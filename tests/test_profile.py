@@ -15,7 +15,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from fastsnn_deploy.analysis.ann import ann_counts
-from fastsnn_deploy.analysis.counting import count
+from fastsnn_deploy.analysis.count import count
 from fastsnn_deploy.analysis.counts import ConnectionCounts, Counts, LayerCounts
 from fastsnn_deploy.analysis.documentation import with_constants
 from fastsnn_deploy.analysis.energy import Traffic, estimate, estimate_ann

@@ -15,7 +15,6 @@ from fastsnn_deploy.errors import InputError, LoweringError
 from fastsnn_deploy.formats import netx
 from fastsnn_deploy.graph import MaxPool2d, Population, Readout, SpikingGraph, Synapse
 from fastsnn_deploy.graph.arithmetic import per_channel
-from fastsnn_deploy.graph.integer_network import route
 from fastsnn_deploy.lava_dl import StockConv, StockDense, difference, run
 from fastsnn_deploy.targets.sigma_delta.convert import MESSAGE_UNITS, SigmaDeltaNetwork, convert
 from fastsnn_deploy.targets.sigma_delta.measure import activations_of, compare
@@ -121,7 +120,7 @@ def real_values(graph: SpikingGraph, emitted: np.ndarray) -> dict[str, np.ndarra
             total = sum(sources) + per_channel(bias, len(node.shape))
             values[node.name] = np.maximum(total / per_channel(node.threshold, len(node.shape)), 0.0)
         else:
-            values[node.name] = route(node, sources)
+            values[node.name] = node.value(*sources)
     return values
 
 
@@ -152,9 +151,9 @@ def test_branches_stay_within_their_bounds_and_are_the_real_valued_network() -> 
             assert (np.abs(value - real).max(axis=(0, *range(2, real.ndim))) <= bound.activation).all(), seed
             for unit in stage.units:
                 np.testing.assert_allclose(unit.read(real), expected[unit.node.name], rtol=1e-9, atol=1e-9)
-            computed = sum(piece.rows.stop - piece.rows.start for unit in stage.units for piece in unit.pieces)
+            computed = sum(rows.stop - rows.start for unit in stage.units for rows, _ in unit.parts)
             found["relays"] += computed < stage.shape[0]
-            found["phases"] += any(len(unit.pieces) > 1 for unit in stage.units)
+            found["phases"] += any(len(unit.parts) > 1 for unit in stage.units)
     assert found["refused"] < 100
     assert found["relays"] > 10
     assert found["phases"]
@@ -170,5 +169,5 @@ def test_comparison_names_the_units_of_a_residual_graph() -> None:
 
 def test_an_input_beyond_the_messages_is_refused() -> None:
     graph = chain(1, levels=2000)
-    with pytest.raises(LoweringError, match="largest value of a 16-bit message"):
+    with pytest.raises(LoweringError, match="largest value of a 16-bit spike"):
         convert(graph, images(graph, 0, 4))

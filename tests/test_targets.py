@@ -11,14 +11,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastsnn_deploy.analysis.stock_counts import count_stock, fan_out
-from fastsnn_deploy.analysis.verify_thermometer import verify_thermometer
+from fastsnn_deploy.analysis.count import counts_of
+from fastsnn_deploy.analysis.evaluate import evaluate
+from fastsnn_deploy.analysis.verify_stock import verify_stock
 from fastsnn_deploy.convert.convert import convert
 from fastsnn_deploy.errors import GraphError, InputError
 from fastsnn_deploy.formats import netx
 from fastsnn_deploy.formats.export import export
 from fastsnn_deploy.lava_dl import Lif, Sdnn, StockConv, StockDense, StockInput, StockNetwork
 from fastsnn_deploy.lava_dl import run as run_stock
+from fastsnn_deploy.lava_dl.synapses import fan_out
 from fastsnn_deploy.quantize import load
 from fastsnn_deploy.targets.thermometer.network import to_thermometer
 from fastsnn_deploy.training.data import load_images
@@ -54,7 +56,7 @@ def test_population_export_is_exact_and_a_changed_weight_is_found(checkpoint_fil
     assert netx.kind_of(tmp_path / "x.net") == "stock"
     network = netx.read_stock(tmp_path / "x.net")
     images = load_images("digits", "test").levels[:8].numpy()
-    result = verify_thermometer(network, graph, images, batch=3)
+    result = verify_stock(network, graph, images, batch=3)
     assert result.exact
     assert result.images == 8
     nodes = [node for node in graph.nodes if type(node).__name__ in ("Population", "MaxPool2d", "Readout")]
@@ -63,7 +65,7 @@ def test_population_export_is_exact_and_a_changed_weight_is_found(checkpoint_fil
     weight = layers[-1].weight.copy()
     weight[3, np.flatnonzero(weight[3])] += 1
     layers[-1] = replace(layers[-1], weight=weight)
-    broken = verify_thermometer(replace(network, layers=tuple(layers)), graph, images)
+    broken = verify_stock(replace(network, layers=tuple(layers)), graph, images)
     assert not broken.exact
     assert (broken.total.first.layer, broken.total.first.channel) == ("output", 3)
 
@@ -74,7 +76,7 @@ def test_a_foreign_stock_file_is_not_a_population(tmp_path: Path, checkpoint_fil
         StockDense(shape=(2,), weight=np.ones((2, 4), dtype=np.int64), bias=None, neuron=Lif(1)),
     )
     with pytest.raises(GraphError, match="no thermometer code"):
-        verify_thermometer(StockNetwork(layers), convert(load(checkpoint_file)), np.zeros((1, 1, 8, 8)))
+        verify_stock(StockNetwork(layers), convert(load(checkpoint_file)), np.zeros((1, 1, 8, 8)))
 
 
 @settings(max_examples=40)
@@ -104,12 +106,15 @@ def test_stock_counts_of_a_tiny_stream():
     hidden = StockDense(shape=(2,), weight=np.array([[1, 0], [1, 1]]), bias=np.array([0, 0]), neuron=Lif(0))
     output = StockDense(shape=(1,), weight=np.array([[2, 3]]), bias=np.array([0]), neuron=Lif(100))
     network = StockNetwork((StockInput(shape=(2,)), hidden, output))
-    frames = np.array([[[1, 0]], [[0, 1]], [[0, 0]]])
-    counts = count_stock(network, frames, run_stock(network, frames, 5))
+    images = np.array([[1, 0], [0, 1], [0, 0]])
+    counts = counts_of(evaluate(network, images, None))
     # frame 0: input 0 reaches both hidden neurons, both fire; frame 1: input 1 reaches the second, it fires
-    assert (counts.neurons, counts.synapses, counts.parameters) == (3, 5, 5)
-    assert counts.spikes == 2 + 2 + 1
-    assert counts.synaptic_operations == (2 + 1) + (2 + 1)
+    assert (counts.total("neurons"), counts.total("synapses"), counts.total("parameters")) == (2 + 3, 5, 5)
+    assert counts.total("spikes") == 2 + 2 + 1
+    assert counts.total("synaptic_operations") == (2 + 1) + (2 + 1)
+    # one inference a step: every neuron, the inputs included, is updated once for each image
+    assert (counts.images, counts.steps, counts.max_steps) == (3, 3, 1)
+    assert counts.total("neuron_updates_active") + counts.total("neuron_updates_inactive") == 3 * 5
 
 
 def test_stock_counts_of_a_tiny_sigma_delta_network():
@@ -117,12 +122,14 @@ def test_stock_counts_of_a_tiny_sigma_delta_network():
     hidden = StockDense(shape=(2,), weight=np.array([[64, 0], [64, 64]]), bias=np.array([0, 3]), neuron=Sdnn())
     output = StockDense(shape=(1,), weight=np.array([[64, 32]]), bias=None, neuron=Sdnn(sigma_output=True))
     network = StockNetwork((StockInput(shape=(2,), neuron=Sdnn()), hidden, output))
-    frames = np.array([[[5, 0]]] * 4)
-    counts = count_stock(network, frames, run_stock(network, frames, 4))
-    assert (counts.neurons, counts.synapses, counts.parameters) == (3, 5, 5)
+    evaluation = evaluate(network, np.array([[5, 0]]), None)
+    counts = counts_of(evaluation)
+    assert (counts.total("neurons"), counts.total("synapses"), counts.total("parameters")) == (2 + 3, 5, 5)
     # input 0 once; hidden 0 once; hidden 1 twice: 3, then 5 more
-    assert counts.spikes == 1 + 1 + 2
-    assert counts.synaptic_operations == 2 + 3
+    assert counts.total("spikes") == 1 + 1 + 2
+    assert counts.total("synaptic_operations") == 2 + 3
+    # step 0 input, step 1 hidden, step 2 output
+    assert evaluation.settled.tolist() == [0, 0, 0, 1]
 
 
 def test_population_needs_one_step_a_frame(checkpoint_file: Path):

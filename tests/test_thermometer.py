@@ -31,9 +31,9 @@ from fastsnn_deploy.graph import (
 from fastsnn_deploy.graph.integer_network import integer_values
 from fastsnn_deploy.graph.synapses.conv2d import windows
 from fastsnn_deploy.lava_dl import StockConv, StockDense, StockLayer, run
+from fastsnn_deploy.lava_dl.thermometer import Placement, placements_of
 from fastsnn_deploy.passes.linearise import chain
-from fastsnn_deploy.targets.thermometer.code import Placement
-from fastsnn_deploy.targets.thermometer.network import ThermometerNetwork, placements_of, to_thermometer
+from fastsnn_deploy.targets.thermometer.network import ThermometerNetwork, to_thermometer
 from tests.random_graphs import random_graph, random_images
 
 
@@ -372,4 +372,4 @@ def test_placements_survive_json_and_are_in_the_metadata() -> None:
     population = check_graph(random_graph(3))
     text = json.dumps(population.plain())
     assert tuple(map(Placement.from_plain, json.loads(text))) == population.placements
-    assert placements_of(population.network) == population.placements
+    assert placements_of(population.network.metadata) == population.placements

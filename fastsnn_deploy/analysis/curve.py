@@ -25,10 +25,13 @@ def facts(evaluation: Evaluation) -> dict[str, str]:
     rows = {"images": f"{evaluation.images:,}"}
     for entry in telling(evaluation):
         rows[f"top-{entry.k}"] = f"{percent(evaluation.accuracy(entry.k))} ({entry.correct:,} right)"
-    rows["settled after"] = (
-        f"{evaluation.mean_settle_steps:.2f} steps on average, 99 % by {evaluation.settle_percentile(99)}, "
-        f"{evaluation.max_settle_steps} at most"
-    )
+    if evaluation.latency is not None:
+        rows["latency"] = f"{evaluation.latency} steps; a new image in every step"
+    else:
+        rows["settled after"] = (
+            f"{evaluation.mean_settle_steps:.2f} steps on average, 99 % by {evaluation.settle_percentile(99)}, "
+            f"{evaluation.max_settle_steps} at most"
+        )
     if evaluation.steps is not None:
         rows["stopped after"] = f"{evaluation.steps} steps"
     return rows | {
@@ -40,7 +43,7 @@ def facts(evaluation: Evaluation) -> dict[str, str]:
 
 def telling(evaluation: Evaluation) -> tuple[TopK, ...]:
     """The top-k worth showing: of k or fewer classes every answer would be right."""
-    classes = evaluation.graph[evaluation.graph.outputs[0]].size
+    classes = evaluation.classes
     return tuple(entry for entry in evaluation.topk if entry.k < classes)
 
 

@@ -1,4 +1,4 @@
-"""Run a graph over a data set, one batch in memory at a time."""
+"""Run a network over a data set, one batch in memory at a time."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ import numpy as np
 import numpy.typing as npt
 
 from fastsnn_deploy.analysis.evaluation import Evaluation, TopK, nothing
+from fastsnn_deploy.analysis.kinds import kind_of
+from fastsnn_deploy.analysis.structure import Network
 from fastsnn_deploy.errors import InputError
-from fastsnn_deploy.graph import SpikingGraph
-from fastsnn_deploy.graph.integer_network import logits
-from fastsnn_deploy.simulators import BatchRun, Engine, open_engine
+from fastsnn_deploy.simulators import BatchRun, Engine, StockEngine, open_engine
 
 Int64 = npt.NDArray[np.int64]
 
 
 def evaluate(
-    graph: SpikingGraph,
+    network: Network,
     levels: npt.NDArray[np.generic],
     labels: npt.NDArray[np.integer] | None,
     *,
-    engine: Engine | str = "cpu",
+    engine: Engine | StockEngine | str = "cpu",
     batch: int | None = None,
     steps: int | None = None,
     topk: Sequence[int] = (1, 5),
@@ -29,27 +29,27 @@ def evaluate(
 ) -> Evaluation:
     """Classify images and count what the network does.
 
-    levels: images [N, *input shape] as `graph.input.encode` takes them, N may be 0; encoded batch by batch. labels:
-    int [N], classes; None if there are none, which leaves accuracy out. engine: an engine of this graph, or a name for
-    `open_engine`. batch: images at a time, default what keeps the engine busy; it never changes a result. steps: run
-    every image for exactly this many steps; default: until it has settled. topk: the answer counts as right if the
-    label is among the first k classes; see `ranks`. progress: called with (images done, images in all).
-    Raises InputError unless the graph has one output [n], and for labels and numbers that do not fit.
+    network: a spiking graph or a stock network. levels: raw images as its `encode` takes them, or Encoded; N may be 0;
+    encoded batch by batch. labels: int [N], classes; None if there are none, which leaves accuracy out. engine: an
+    engine of this network, or a name for `open_engine`. batch: images at a time, default what keeps the engine busy; it
+    never changes a result. steps: run every image for exactly this many steps; default: until it has settled. A stock
+    network with leaky neurons needs it; one without memory gives an inference in a single step and refuses it. topk:
+    the answer counts as right if the label is among the first k classes; see `ranks`. progress: called with (images
+    done, images in all). Raises InputError unless the network has one output [n], and for labels and numbers that do
+    not fit.
     """
-    classes = _classes(graph)
-    _check(len(levels), labels, classes, batch, steps, topk)
-    if isinstance(engine, str):
-        engine = open_engine(graph, engine)
-    if engine.graph is not graph:
-        raise InputError("the engine was opened for another graph. Open one for this graph")
-    size = batch or engine.batch_size
+    _check(len(levels), labels, _classes(network), batch, steps, topk)
+    opened = open_engine(network, engine) if isinstance(engine, str) else engine
+    if opened.graph is not network:
+        raise InputError("the engine was opened for another network. Open one for this network")
+    size = batch or opened.batch_size
     ks = tuple(topk) if labels is not None else ()
-    total = nothing(graph, ks, steps)
+    total = nothing(network, ks, steps)
     for start in range(0, len(levels), size):
         part = slice(start, start + size)
-        emitted = graph.input.encode(levels[part])
-        run = engine.run(emitted, steps)
-        total += _evaluation(graph, run, None if labels is None else labels[part], ks, steps)
+        emitted = kind_of(network).encode(network, levels[part])
+        run = opened.run(emitted, steps)
+        total += evaluation_of(network, run, None if labels is None else labels[part], ks, steps)
         if progress is not None:
             progress(start + len(emitted), len(levels))
     return total
@@ -67,31 +67,29 @@ def ranks(scores: npt.NDArray[np.floating], labels: npt.NDArray[np.integer]) -> 
     return np.asarray(before.sum(axis=1, dtype=np.int64))
 
 
-def _evaluation(
-    graph: SpikingGraph,
+def evaluation_of(
+    network: Network,
     run: BatchRun,
-    labels: npt.NDArray[np.integer] | None,
-    topk: tuple[int, ...],
-    steps: int | None,
+    labels: npt.NDArray[np.integer] | None = None,
+    topk: tuple[int, ...] = (),
+    steps: int | None = None,
 ) -> Evaluation:
-    """Of one batch."""
+    """The evaluation of one batch that an engine ran."""
     return Evaluation(
-        graph=graph,
+        network=network,
         images=len(run.settle_steps),
         steps=steps,
         settled=np.bincount(run.settle_steps, minlength=1).astype(np.int64),
-        topk=() if labels is None else _topk(graph, run, labels, topk),
+        topk=() if labels is None else _topk(network, run, labels, topk),
         activity=run.activity,
     )
 
 
-def _topk(
-    graph: SpikingGraph, run: BatchRun, labels: npt.NDArray[np.integer], topk: tuple[int, ...]
-) -> tuple[TopK, ...]:
-    name = graph.outputs[0]
-    output = run.outputs[name]
+def _topk(network: Network, run: BatchRun, labels: npt.NDArray[np.integer], topk: tuple[int, ...]) -> tuple[TopK, ...]:
+    (output,) = run.outputs.values()
     # one step at a time: the logits of all steps would be as large as the run
-    placed = [ranks(logits(graph, {name: values}), labels) for values in output]
+    score = kind_of(network).logits
+    placed = [ranks(score(network, values), labels) for values in output]
     # a network that never changes answers with the zeros it started from
     final = placed[-1] if placed else ranks(np.zeros(output.shape[1:]), labels)
     return tuple(
@@ -104,11 +102,12 @@ def _topk(
     )
 
 
-def _classes(graph: SpikingGraph) -> int:
+def _classes(network: Network) -> int:
     """Classes of a classification network. Raises InputError for any other."""
-    shapes = [graph[name].shape for name in graph.outputs]
+    outputs = kind_of(network).outputs(network)
+    shapes = list(outputs.values())
     if len(shapes) != 1 or len(shapes[0]) != 1:
-        found = ", ".join(f"'{name}' {list(shape)}" for name, shape in zip(graph.outputs, shapes, strict=True))
+        found = ", ".join(f"'{name}' {list(shape)}" for name, shape in outputs.items())
         raise InputError(
             f"the network has the outputs {found}: evaluate is for classification, one output of shape [classes]. "
             "Use profile to count what other networks do"

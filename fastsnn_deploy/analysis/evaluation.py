@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from fastsnn_deploy.analysis.counting import connections_of, fan_out, layer_nodes, taps
 from fastsnn_deploy.analysis.curve import draw_accuracy, draw_settling, facts, steps_table
-from fastsnn_deploy.graph import Node, SpikingGraph
+from fastsnn_deploy.analysis.structure import Layer, Network, layers_of
+from fastsnn_deploy.graph import SpikingGraph
 from fastsnn_deploy.simulators import Activity
 from fastsnn_deploy.tables import Result, Table, one_line, percent
 
@@ -47,14 +47,14 @@ class TopK:
 
 @dataclass(frozen=True, eq=False)
 class Evaluation(Result):
-    """A graph on `images` images; add those of several batches, or of several processes, with `+`.
+    """A network on `images` images; add those of several batches, or of several processes, with `+`.
 
     steps: steps that each image ran, or None if each ran until it settled. settled: int64 [S], images by the number
     of steps after which nothing changed any more; S - 1 is the largest. topk: one entry a k, in the order asked for,
     empty without labels. activity: spikes of every input, population and max pool, by name.
     """
 
-    graph: SpikingGraph
+    network: Network
     images: int
     steps: int | None
     settled: Int64
@@ -66,25 +66,45 @@ class Evaluation(Result):
         settled = (
             f", settled after {self.mean_settle_steps:.1f} steps" if self.steps is None else f", {self.steps} steps"
         )
+        if self.latency is not None:
+            settled = f", answer after {self.latency} steps"
         each = f"{self.synaptic_operations / max(self.images, 1):,.0f} synaptic operations per image"
         return one_line(f"Evaluation({self.images:,} images{right}{settled}, {each})")
 
     def __add__(self, other: Evaluation) -> Evaluation:
-        """Raises ValueError unless both are of the same graph, number of steps and values of k."""
+        """Raises ValueError unless both are of the same network, number of steps and values of k."""
         alike = self.steps == other.steps and [t.k for t in self.topk] == [t.k for t in other.topk]
-        if not alike or self.graph != other.graph:
-            raise ValueError("evaluations of different graphs, steps or top-k do not add up")
+        if not alike or self.network != other.network:
+            raise ValueError("evaluations of different networks, steps or top-k do not add up")
         settled = np.zeros(max(len(self.settled), len(other.settled)), dtype=np.int64)
         for part in (self.settled, other.settled):
             settled[: len(part)] += part
         return Evaluation(
-            graph=self.graph,
+            network=self.network,
             images=self.images + other.images,
             steps=self.steps,
             settled=settled,
             topk=tuple(a + b for a, b in zip(self.topk, other.topk, strict=True)),
             activity={name: self.activity[name] + other.activity[name] for name in self.activity},
         )
+
+    @cached_property
+    def layers(self) -> tuple[Layer, ...]:
+        """The layers of the network and what delivers spikes to them."""
+        return layers_of(self.network)
+
+    @property
+    def classes(self) -> int:
+        """Elements of the output."""
+        network = self.network
+        shape = network[network.outputs[0]].shape if isinstance(network, SpikingGraph) else network.output_shape
+        return int(np.prod(shape))
+
+    @property
+    def latency(self) -> int | None:
+        """Steps from an image to its answer where a new image enters at every step; None where each runs alone."""
+        network = self.network
+        return None if isinstance(network, SpikingGraph) or not network.forgets else network.depth
 
     @property
     def length(self) -> int:
@@ -141,11 +161,10 @@ class Evaluation(Result):
         before an image settled, spikes still in flight are included: profile's delivered plus undelivered.
         """
         counts = {}
-        for node in layer_nodes(self.graph):
-            for connection in connections_of(self.graph, node):
-                sources = [name for name, _ in taps(self.graph, connection.inputs[0])]
-                sent = np.concatenate([self.activity[name].spikes.reshape(-1) for name in sources])
-                counts[connection.name] = int(sent @ fan_out(self.graph, connection).reshape(-1))
+        for layer in self.layers:
+            for connection in layer.incoming:
+                sent = np.concatenate([self.activity[name].spikes.reshape(-1) for name, _ in connection.sources])
+                counts[connection.name] = int(sent @ connection.fan)
         return counts
 
     @property
@@ -156,18 +175,21 @@ class Evaluation(Result):
     @property
     def neuron_updates(self) -> int:
         """Neurons times steps, summed over images; inputs, max pools and readouts included."""
-        return sum(node.size for node in layer_nodes(self.graph)) * self.counted_steps
+        return sum(layer.neurons for layer in self.layers) * self.counted_steps
 
     @property
     def exact(self) -> bool:
         """True if the answer of each image is certain to be the integer network's: every neuron ran until settled."""
-        settling = all(population.settles for population in self.graph.populations)
-        return self.steps is None and settling and self.graph.schedule.stop == "settled"
+        graph = self.network
+        if not isinstance(graph, SpikingGraph):
+            return self.latency is not None
+        settling = all(population.settles for population in graph.populations)
+        return self.steps is None and settling and graph.schedule.stop == "settled"
 
     def report(self) -> tuple[Table | str, ...]:
         """Accuracy, spikes and operations; then accuracy after each step."""
         table = Table.facts("Evaluation", facts(self))
-        return (table, steps_table(self)) if self.length else (table,)
+        return (table, steps_table(self)) if self.length and self.latency is None else (table,)
 
     def plot_accuracy(self, integer: float | None = None, ax: Axes | None = None) -> Axes:
         """Accuracy over steps, with the integer network's accuracy as a line.
@@ -189,6 +211,7 @@ class Evaluation(Result):
         return {
             "images": self.images,
             "steps": self.steps,
+            **({} if self.latency is None else {"latency": self.latency}),
             "accuracy": {f"top{entry.k}": entry.correct / images for entry in self.topk},
             "correct": {f"top{entry.k}": entry.correct for entry in self.topk},
             "correct_per_step": {f"top{entry.k}": entry.extended(self.length).tolist() for entry in self.topk},
@@ -212,28 +235,23 @@ class Evaluation(Result):
         }
 
 
-def nothing(graph: SpikingGraph, topk: Sequence[int] = (), steps: int | None = None) -> Evaluation:
+def nothing(network: Network, topk: Sequence[int] = (), steps: int | None = None) -> Evaluation:
     """The evaluation of no image, which changes no other when added."""
     length = steps or 0
     return Evaluation(
-        graph=graph,
+        network=network,
         images=0,
         steps=steps,
         settled=np.zeros(1, dtype=np.int64),
         topk=tuple(TopK(k, 0, np.zeros(length, dtype=np.int64)) for k in topk),
-        activity={node.name: _silence(node, length) for node in sources_of(graph)},
+        activity={layer.name: _silence(layer, length) for layer in layers_of(network) if layer.sends},
     )
 
 
-def sources_of(graph: SpikingGraph) -> tuple[Node, ...]:
-    """The nodes that send spikes of their own, in order: input, populations, max pools."""
-    return tuple(node for node in graph.nodes if node.spiking)
-
-
-def _silence(node: Node, steps: int) -> Activity:
+def _silence(layer: Layer, steps: int) -> Activity:
     return Activity(
-        spikes=np.zeros(node.shape, dtype=np.int64),
-        payload=np.zeros(node.shape, dtype=np.int64),
+        spikes=np.zeros(layer.shape, dtype=np.int64),
+        payload=np.zeros(layer.shape, dtype=np.int64),
         positive=0,
         negative=0,
         per_step=np.zeros(steps, dtype=np.int64),

@@ -22,7 +22,7 @@ def gather(evaluation: Evaluation, processes: Processes) -> Evaluation:
         return evaluation
     with connected(processes), talking(processes):
         packed = _exchange(pack(evaluation))
-    return reduce(add, (unpack(evaluation.graph, part) for part in packed))
+    return reduce(add, (unpack(evaluation.network, part) for part in packed))
 
 
 def _exchange(own: bytes) -> list[bytes]:

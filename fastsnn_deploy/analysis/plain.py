@@ -43,13 +43,15 @@ ANN_SUMS = (
 def plain(
     hardware: Hardware,
     counts: Counts,
-    ann: AnnCounts,
+    ann: AnnCounts | None,
     energy: Energy,
     arithmetic: Energy,
     ann_energy: Sequence[AnnEnergy],
 ) -> dict[str, Any]:
     """The whole profile as JSON values."""
-    layers = zip(counts.layers, ann.layers, energy.layers, strict=True)
+    dense = ann.layers if ann else [None] * len(counts.layers)
+    layers = zip(counts.layers, dense, energy.layers, strict=True)
+    without = {f"ann_{key}": ann.total(key) for key in ANN_SUMS} if ann else {}
     return {
         "format": "fastsnn-deploy profile",
         "version": VERSION,
@@ -58,7 +60,7 @@ def plain(
         "steps_mean": counts.steps / counts.images,
         "steps_max": counts.max_steps,
         "layers": [_layer(*parts) for parts in layers],
-        "total": {key: counts.total(key) for key in LAYER_SUMS} | {f"ann_{key}": ann.total(key) for key in ANN_SUMS},
+        "total": {key: counts.total(key) for key in LAYER_SUMS} | without,
         "neurobench": dict(counts.neurobench()),
         "energy_pj_per_image": energy_values(energy),
         "arithmetic_energy_pj_per_image": energy_values(arithmetic),
@@ -102,12 +104,12 @@ def energy_values(energy: Energy) -> dict[str, Any]:
     }
 
 
-def layer_row(layer: LayerCounts, ann: AnnLayerCounts, energy: LayerEnergy) -> dict[str, Any]:
+def layer_row(layer: LayerCounts, ann: AnnLayerCounts | None, energy: LayerEnergy) -> dict[str, Any]:
     """One layer as flat values, for CSV."""
     row: dict[str, Any] = {"name": layer.name, "type": layer.type, "module": layer.module}
     row |= {key: getattr(layer, key) for key in LAYER_SUMS}
     row["max_spikes_in_step"] = layer.max_spikes_in_step
-    row |= {f"ann_{key}": getattr(ann, key) for key in ANN_SUMS}
+    row |= {f"ann_{key}": getattr(ann, key) for key in ANN_SUMS} if ann else {}
     row |= {f"{term}_energy_pj_per_image": energy.terms[term].value for term in TERMS}
     total = energy.total
     ends: Mapping[str, float] = {"_low": total.low, "": total.value, "_high": total.high}
@@ -119,7 +121,7 @@ def band(value: Band) -> dict[str, float]:
     return {"low": value.low, "value": value.value, "high": value.high}
 
 
-def _layer(layer: LayerCounts, ann: AnnLayerCounts, energy: LayerEnergy) -> dict[str, Any]:
+def _layer(layer: LayerCounts, ann: AnnLayerCounts | None, energy: LayerEnergy) -> dict[str, Any]:
     return {
         "name": layer.name,
         "type": layer.type,
@@ -127,7 +129,7 @@ def _layer(layer: LayerCounts, ann: AnnLayerCounts, energy: LayerEnergy) -> dict
         **{key: getattr(layer, key) for key in LAYER_SUMS},
         "max_spikes_in_step": layer.max_spikes_in_step,
         "connections": [_connection(connection) for connection in layer.connections],
-        "ann": {key: getattr(ann, key) for key in ANN_SUMS},
+        "ann": {key: getattr(ann, key) for key in ANN_SUMS} if ann else None,
         "energy_pj_per_image": {
             "terms": {term: band(value) for term, value in energy.terms.items()},
             "total": band(energy.total),

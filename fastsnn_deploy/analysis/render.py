@@ -31,6 +31,8 @@ COUNT_COLUMNS = (
 )
 """Attribute of a layer, whether it is a sum over images, and its column."""
 
+WITHOUT_ANN = "a stock file does not say which network without spikes it stands for: profile the graph to compare them"
+
 ENERGY_HEADINGS = ("synaptic operations", "updates inactive", "updates active", "messages", "hops")
 """One for each of `energy.TERMS`."""
 
@@ -46,7 +48,7 @@ def report(profile: Profile) -> tuple[Table | str, ...]:
         _count_table(counts, profile.ann),
         _energy_table(energy),
         _comparison_table(profile),
-        _ratio_line(counts, profile.ann),
+        _ratio_line(counts, profile.ann) if profile.ann else WITHOUT_ANN,
         f"NeuroBench, per image: {bench}",
         constants_table(energy.used),
         *_source_lines(energy.used),
@@ -92,14 +94,16 @@ def draw_layers(profile: Profile, ax: Axes | None) -> Axes:
     return ax
 
 
-def _count_table(counts: Counts, ann: AnnCounts) -> Table:
-    columns = (words("layer"), words("type", drop=1), *(c for _, _, c in COUNT_COLUMNS), Column("ANN MACs"))
+def _count_table(counts: Counts, ann: AnnCounts | None) -> Table:
+    dense = [layer.macs / ann.images for layer in ann.layers] if ann else []
+    macs = (Column("ANN MACs"),) if ann else ()
+    columns = (words("layer"), words("type", drop=1), *(c for _, _, c in COUNT_COLUMNS), *macs)
     rows = [
-        (layer.name, layer.type, *_means(layer, counts.images), dense.macs / ann.images)
-        for layer, dense in zip(counts.layers, ann.layers, strict=True)
+        (layer.name, layer.type, *_means(layer, counts.images), *dense[index : index + 1])
+        for index, layer in enumerate(counts.layers)
     ]
     sums = [counts.total(key) / (counts.images if mean else 1) for key, mean, _ in COUNT_COLUMNS]
-    return Table("Counts", columns, (*rows, ("total", "", *sums, ann.total("macs") / ann.images)), totals=1)
+    return Table("Counts", columns, (*rows, ("total", "", *sums, *([sum(dense)] if ann else []))), totals=1)
 
 
 def _means(layer: Any, images: int) -> list[float]:

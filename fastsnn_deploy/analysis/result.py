@@ -8,19 +8,19 @@ from functools import reduce
 from operator import add
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
-
-from fastsnn_deploy.analysis.ann import AnnCounts, ann_counts
-from fastsnn_deploy.analysis.counting import count
+from fastsnn_deploy.analysis.ann import AnnCounts
+from fastsnn_deploy.analysis.count import count, counts_of
 from fastsnn_deploy.analysis.counts import Counts
 from fastsnn_deploy.analysis.energy import AnnEnergy, Energy, Traffic, estimate, estimate_ann
+from fastsnn_deploy.analysis.evaluate import evaluation_of
 from fastsnn_deploy.analysis.hardware import Hardware, load_hardware
+from fastsnn_deploy.analysis.kinds import kind_of
 from fastsnn_deploy.analysis.plain import layer_row, plain
 from fastsnn_deploy.analysis.render import draw_layers, headline, report
+from fastsnn_deploy.analysis.structure import Network, layers_of
 from fastsnn_deploy.errors import InputError
-from fastsnn_deploy.graph import SpikingGraph
-from fastsnn_deploy.simulators.reference import simulate
+from fastsnn_deploy.graph import Encoded
+from fastsnn_deploy.simulators import open_engine
 from fastsnn_deploy.tables import Column, Result, Table, one_line
 
 if TYPE_CHECKING:
@@ -34,13 +34,14 @@ BATCH_NEURONS = 2**18
 class Profile(Result):
     """Counts of a spiking network and of the same network without spikes, and what both cost.
 
+    ann: None for a stock network, whose file does not say which network without spikes it stands for.
     arithmetic: the spiking network on horowitz45-int8, what its additions cost without a chip around them.
     ann_energy: the conventional network on each profile that prices MACs, the 8-bit one first.
     """
 
     hardware: Hardware
     counts: Counts
-    ann: AnnCounts
+    ann: AnnCounts | None
     energy: Energy
     arithmetic: Energy
     ann_energy: tuple[AnnEnergy, ...]
@@ -58,9 +59,10 @@ class Profile(Result):
 
     def layers(self) -> Table:
         """One row a layer, and "total": the counts and energies of `to_dict`, with flat column names, for CSV."""
+        dense = self.ann.layers if self.ann else [None] * len(self.counts.layers)
         rows: list[Mapping[str, Any]] = [
             layer_row(layer, ann, energy)
-            for layer, ann, energy in zip(self.counts.layers, self.ann.layers, self.energy.layers, strict=True)
+            for layer, ann, energy in zip(self.counts.layers, dense, self.energy.layers, strict=True)
         ]
         rows.append({key: _total(key, rows) for key in rows[0]})
         columns = tuple(map(Column, rows[0]))
@@ -72,40 +74,51 @@ class Profile(Result):
 
 
 def profile(
-    graph: SpikingGraph,
-    emitted: npt.NDArray[np.int64],
+    network: Network,
+    images: Any,
     hardware: Hardware | str,
     *,
     steps: int | None = None,
+    engine: str = "cpu",
     batch: int | None = None,
     step_time_us: float | None = None,
     traffic: Traffic | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Profile:
-    """Run the reference simulator on `emitted` and count and price what happens.
+    """Run a network on images and count and price what happens.
 
-    emitted: int64 [N, *input shape], `graph.input.encode(images)`, N >= 1. hardware: a profile, its name, or a path.
-    steps: run every image for exactly this many steps and synaptic input them all; default: until each image has
-    settled. batch: images simulated together; default: as many as keep memory moderate. It never changes a result.
+    network: a spiking graph or a stock network. images: raw, or Encoded by the network's `encode`, at least one.
+    hardware: a profile, its name, or a path. steps: run every image for exactly this many steps and count them all;
+    default: until each image has settled, which a stock network with leaky neurons never does. engine: what runs a
+    graph until it has settled; a fixed number of steps is for the reference simulator, which knows what is still in
+    flight. batch: images simulated together; default: as many as keep memory moderate. It never changes a result.
     step_time_us, traffic: see `estimate`. progress: called with (images done, images in all) after each batch.
-    Raises InputError for no image, a wrong shape, or numbers below 1.
+    Raises InputError for no image, a wrong shape, numbers below 1, and where the network needs a number of steps.
     """
     hardware = hardware if isinstance(hardware, Hardware) else load_hardware(hardware)
-    batch = _batch(graph, emitted, batch, steps)
+    kind = kind_of(network)
+    emitted = kind.encode(network, images)
+    _check(emitted, batch, steps)
+    opened = open_engine(network, engine) if steps is None else None
+    batch = batch or (opened.batch_size if opened else _moderate(network))
     counts: list[Counts] = []
     dense: list[AnnCounts] = []
     for start in range(0, len(emitted), batch):
         part = emitted[start : start + batch]
-        counts.append(count(graph, simulate(graph, part, steps), every_step=steps is not None))
-        dense.append(ann_counts(graph, part))
+        if opened is not None:
+            counts.append(counts_of(evaluation_of(network, opened.run(part))))
+        elif steps is not None:
+            counts.append(count(network, kind.simulate(network, part, steps), every_step=True))
+        dense += [kind.conventional(network, part)] if kind.conventional else []
         if progress is not None:
             progress(start + len(part), len(emitted))
-    return priced(reduce(add, counts), reduce(add, dense), hardware, step_time_us=step_time_us, traffic=traffic)
+    ann = reduce(add, dense) if dense else None
+    return priced(reduce(add, counts), ann, hardware, step_time_us=step_time_us, traffic=traffic)
 
 
 def priced(
     counts: Counts,
-    ann: AnnCounts,
+    ann: AnnCounts | None,
     hardware: Hardware,
     *,
     step_time_us: float | None = None,
@@ -119,18 +132,21 @@ def priced(
         ann=ann,
         energy=estimate(counts, hardware, step_time_us=step_time_us, traffic=traffic),
         arithmetic=estimate(counts, integer),
-        ann_energy=(estimate_ann(ann, integer), estimate_ann(ann, floating)),
+        ann_energy=(estimate_ann(ann, integer), estimate_ann(ann, floating)) if ann else (),
     )
 
 
-def _batch(graph: SpikingGraph, emitted: npt.NDArray[np.int64], batch: int | None, steps: int | None) -> int:
-    if emitted.shape[1:] != graph.input.shape or len(emitted) < 1:
-        raise InputError(f"the input has shape {emitted.shape}, needs (N, *{graph.input.shape}) with N >= 1")
+def _check(emitted: Encoded, batch: int | None, steps: int | None) -> None:
+    if len(emitted) < 1:
+        raise InputError("there is no image; a profile needs at least one")
     for name, value in (("batch", batch), ("steps", steps)):
         if value is not None and value < 1:
             raise InputError(f"{name} is {value}, must be at least 1")
-    neurons = sum(node.size for node in graph.nodes)
-    return batch or min(64, max(1, BATCH_NEURONS // neurons))
+
+
+def _moderate(network: Network) -> int:
+    """Images whose every step may be held."""
+    return min(64, max(1, BATCH_NEURONS // sum(layer.neurons for layer in layers_of(network))))
 
 
 def _total(key: str, rows: list[Mapping[str, Any]]) -> Any:

@@ -6,8 +6,8 @@ import io
 
 import numpy as np
 
-from fastsnn_deploy.analysis.evaluation import Evaluation, TopK, sources_of
-from fastsnn_deploy.graph import SpikingGraph
+from fastsnn_deploy.analysis.evaluation import Evaluation, TopK, nothing
+from fastsnn_deploy.analysis.structure import Network
 from fastsnn_deploy.simulators import Activity
 
 UNTIL_SETTLED = -1
@@ -15,13 +15,12 @@ UNTIL_SETTLED = -1
 
 
 def pack(evaluation: Evaluation) -> bytes:
-    """All numbers of an evaluation, without its graph, as .npz."""
+    """All numbers of an evaluation, without its network, as .npz."""
     steps = UNTIL_SETTLED if evaluation.steps is None else evaluation.steps
     arrays = {"head": np.array([evaluation.images, steps], dtype=np.int64), "settled": evaluation.settled}
     for index, entry in enumerate(evaluation.topk):
         arrays[f"topk.{index}"] = np.array([entry.k, entry.correct, *entry.curve], dtype=np.int64)
-    for index, node in enumerate(sources_of(evaluation.graph)):
-        activity = evaluation.activity[node.name]
+    for index, activity in enumerate(evaluation.activity.values()):
         numbers = [activity.positive, activity.negative, activity.most_in_step, activity.largest]
         arrays[f"numbers.{index}"] = np.array(numbers, dtype=np.int64)
         arrays[f"spikes.{index}"] = activity.spikes
@@ -32,16 +31,16 @@ def pack(evaluation: Evaluation) -> bytes:
     return buffer.getvalue()
 
 
-def unpack(graph: SpikingGraph, packed: bytes) -> Evaluation:
-    """The evaluation that `pack` was given, which must have been of the same graph."""
+def unpack(network: Network, packed: bytes) -> Evaluation:
+    """The evaluation that `pack` was given, which must have been of the same network."""
     with np.load(io.BytesIO(packed), allow_pickle=False) as file:
         arrays = dict(file)
     images, steps = (int(value) for value in arrays["head"])
     topk = [arrays[f"topk.{index}"] for index in range(sum(name.startswith("topk.") for name in arrays))]
     activity = {}
-    for index, node in enumerate(sources_of(graph)):
+    for index, name in enumerate(nothing(network).activity):
         positive, negative, most, largest = (int(value) for value in arrays[f"numbers.{index}"])
-        activity[node.name] = Activity(
+        activity[name] = Activity(
             spikes=arrays[f"spikes.{index}"],
             payload=arrays[f"payload.{index}"],
             positive=positive,
@@ -51,7 +50,7 @@ def unpack(graph: SpikingGraph, packed: bytes) -> Evaluation:
             largest=largest,
         )
     return Evaluation(
-        graph=graph,
+        network=network,
         images=images,
         steps=None if steps == UNTIL_SETTLED else steps,
         settled=arrays["settled"],

@@ -23,7 +23,7 @@ from fastsnn_deploy.processes import Processes
 from fastsnn_deploy.tables import Table, text_of
 
 if TYPE_CHECKING:
-    from fastsnn_deploy.graph import SpikingGraph
+    from fastsnn_deploy.formats import Network
 
 QUIET_SECONDS = 2.0
 """Work that ends sooner prints no lines of progress into a pipe."""
@@ -118,21 +118,21 @@ def this_process(download: bool) -> Processes:
 
 
 def sample_images(
-    graph: SpikingGraph, data: str | None, root: Path, samples: int, download: bool = False
+    network: Network, data: str | None, root: Path, samples: int, download: bool = False
 ) -> tuple[np.ndarray, np.ndarray | None, str]:
     """(integer levels [n, *input shape], labels [n] or None, name) of the first test images.
 
     Raises InputError if fewer than `samples` exist, or if the network does not name its data set and neither does
     the user.
     """
-    name = data or graph.metadata.get("data")
+    name = data or network.metadata.get("data")
     if name is None:
         raise InputError(
             "the network does not say which data it was trained on. Name it with --data; --data random gives "
             "random images"
         )
     if name == "random":
-        source = graph.input
+        source = network.input
         levels = np.random.default_rng(0).integers(source.low, source.high + 1, (samples, *source.shape))
         return levels, None, "random"
     from fastsnn_deploy.training.data import load_images

@@ -79,6 +79,7 @@ def _render(result: Demo) -> None:
 
     verification, counts, energy = result.verification, result.profile.counts, result.profile.energy
     operations, spikes_sent = (counts.total(key) / counts.images for key in ("synaptic_operations", "spikes"))
+    assert result.profile.ann is not None  # of a spiking graph there always are
     macs = result.profile.ann.total("macs") / counts.images
     total, quantised = energy.dynamic, percent(result.checkpoint.metadata["quantised_accuracy"])
     steps = verification.settle_steps

@@ -25,7 +25,7 @@ from fastsnn_deploy.errors import InputError
 
 if TYPE_CHECKING:
     from fastsnn_deploy.analysis.evaluation import Evaluation
-    from fastsnn_deploy.graph import SpikingGraph
+    from fastsnn_deploy.formats import Network
 
 RANDOM_IMAGES = 100
 """Random images where the user names no number: there is no whole data set of them."""
@@ -50,21 +50,21 @@ def evaluate(
     """
     from fastsnn_deploy.analysis.evaluate import evaluate as run_evaluation
     from fastsnn_deploy.analysis.gathering import gather
-    from fastsnn_deploy.formats import netx
+    from fastsnn_deploy.formats import read_network
     from fastsnn_deploy.simulators import open_engine
 
     processes = this_process(download)
-    graph = netx.read(net)
-    images, labels, name = chosen_images(graph, data, data_root, samples, download)
+    network = read_network(net)
+    images, labels, name = chosen_images(network, data, data_root, samples, download)
     if curve is not None:
         check_curve(curve, labels)
-    opened = open_engine(graph, engine, threads or processes.threads)
+    opened = open_engine(network, engine, threads or processes.threads)
     share = processes.share(len(images))
     start = time.perf_counter()
     title = "evaluating" if processes.size == 1 else f"evaluating, 1 of {processes.size} processes"
     with progress_bar(title, processes.first, "images") as update:
         own = run_evaluation(
-            graph, images[share], None if labels is None else labels[share],
+            network, images[share], None if labels is None else labels[share],
             engine=opened, batch=batch, steps=steps, progress=update,
         )  # fmt: skip
     result = gather(own, processes)
@@ -86,12 +86,12 @@ def evaluate(
 
 
 def chosen_images(
-    graph: SpikingGraph, data: str | None, root: Path, samples: int | None, download: bool
+    network: Network, data: str | None, root: Path, samples: int | None, download: bool
 ) -> tuple[np.ndarray, np.ndarray | None, str]:
     """As `sample_images`; without a number of samples, all test images."""
-    name = data or graph.metadata.get("data")
+    name = data or network.metadata.get("data")
     if samples is not None or name in (None, "random"):
-        return sample_images(graph, data, root, samples or RANDOM_IMAGES, download)
+        return sample_images(network, data, root, samples or RANDOM_IMAGES, download)
     from fastsnn_deploy.training.data import load_images
 
     images = load_images(str(name), "test", root, download)

@@ -9,22 +9,7 @@ from typing import Annotated
 import typer
 
 from fastsnn_deploy.cli.common import Data, DataRoot, Json, print_json, sample_images, show
-
-
-class TargetName(str, Enum):
-    """What the network becomes."""
-
-    signed_if = "signed-if"
-    graded = "graded"
-    stock_lif = "stock-lif"
-    sigma_delta = "sigma-delta"
-
-
-class FormatName(str, Enum):
-    """File format."""
-
-    netx = "netx"
-    nir = "nir"
+from fastsnn_deploy.targets import TARGETS, target_named
 
 
 class InputSchedule(str, Enum):
@@ -45,20 +30,16 @@ class BiasSchedule(str, Enum):
 CALIBRATION_IMAGES = 100
 """Test images that a target that is not exact looks at to choose its units."""
 
-TARGET_HELP = (
-    "signed-if: signed integrate-and-fire, spikes of -1 and 1; graded: one spike carries a whole count; "
-    "stock-lif: stock LIF neurons only, loads in unmodified lava-dl; "
-    "sigma-delta: stock sigma-delta neurons, not exact, says by how much."
-)
+TARGET_HELP = "; ".join(f"{name}: {each.summary.rstrip('.')}" for name, each in TARGETS.items()) + "."
 
 
 def export(
     model: Annotated[Path, typer.Argument(help="Checkpoint of a quantised network (model.pt).")],
     out: Annotated[Path | None, typer.Option("--out", "-o", help="File to write; default: model.net or .nir.")] = None,
-    target: Annotated[TargetName, typer.Option(help=TARGET_HELP)] = TargetName.signed_if,
+    target: Annotated[str, typer.Option(help=TARGET_HELP)] = "signed-if",
     file_format: Annotated[
-        FormatName, typer.Option("--format", help="netx: lava-dl HDF5; nir: NIR, with a report of what it cannot say.")
-    ] = FormatName.netx,
+        str, typer.Option("--format", help="netx: lava-dl HDF5; nir: NIR, with a report of what it cannot say.")
+    ] = "netx",
     input_schedule: Annotated[
         InputSchedule, typer.Option("--input", help="once: one graded spike a pixel; spread: over the window.")
     ] = InputSchedule.once,
@@ -79,16 +60,18 @@ def export(
     """
     from fastsnn_deploy import quantize
     from fastsnn_deploy.convert.convert import convert
+    from fastsnn_deploy.formats.base import format_named
     from fastsnn_deploy.formats.export import export as write_target
     from fastsnn_deploy.graph import save
 
+    chosen, suffix = target_named(target), format_named(file_format).suffix
     checkpoint = quantize.load(model)
     graph = convert(checkpoint, input_schedule=input_schedule.value, bias_schedule=bias_schedule.value)
-    path = out or model.with_suffix(".net" if file_format is FormatName.netx else ".nir")
+    path = out or model.with_suffix(suffix)
     calibration = None
-    if target is TargetName.sigma_delta:
+    if not chosen.exact:
         calibration = graph.input.encode(sample_images(graph, data, data_root, CALIBRATION_IMAGES)[0])
-    exported = write_target(graph, path, target.value, file_format.value, calibration)
+    exported = write_target(graph, path, target, file_format, calibration)
     if graph_file is not None:
         save(graph, graph_file)
     if as_json:

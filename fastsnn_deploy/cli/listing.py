@@ -73,7 +73,7 @@ def _hardware() -> dict[str, str]:
 def _targets() -> dict[str, str]:
     from fastsnn_deploy.targets import TARGETS
 
-    return {name: _first_line(convert) for name, convert in TARGETS.items()}
+    return {name: each.summary for name, each in TARGETS.items()}
 
 
 def _engines() -> dict[str, str]:

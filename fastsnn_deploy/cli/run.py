@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import typer
@@ -24,11 +23,12 @@ from fastsnn_deploy.cli.common import (
     show,
 )
 from fastsnn_deploy.errors import InputError
-from fastsnn_deploy.graph import Input, SpikingGraph
+from fastsnn_deploy.graph import SpikingGraph
+from fastsnn_deploy.lava_dl import StockNetwork
 from fastsnn_deploy.tables import percent
 
 if TYPE_CHECKING:
-    from fastsnn_deploy.lava_dl import StockNetwork, StockRun
+    from fastsnn_deploy.lava_dl import Presentation, StockRun
 
 
 class Backend(str, Enum):
@@ -50,7 +50,7 @@ class Record(str, Enum):
 class Options:
     """What the user asked for."""
 
-    net: Path
+    source: Any
     backend: Backend
     stream: bool
     steps: int | None
@@ -91,23 +91,21 @@ def run(
     With --stream a network of this program stays on and receives only the difference between an image and the one
     before; a stock network without memory receives a new image at every step.
     """
+    from fastsnn_deploy.analysis.kinds import kind_of
     from fastsnn_deploy.backends import loihi
-    from fastsnn_deploy.formats import netx
+    from fastsnn_deploy.formats.base import format_of, read_network
 
-    options = Options(net, backend, stream, steps, record is Record.all, timeout)
-    kind = netx.kind_of(net)
+    network = read_network(net)
     if backend is Backend.loihi2:
-        loihi.require_stock_neurons(net)
-    network = netx.read(net) if kind == "extension" else netx.read_stock(net)
-    source = network if isinstance(network, SpikingGraph) else image_source(network)
-    images, labels, name = sample_images(source, data, data_root, samples, download)
-    if isinstance(network, SpikingGraph):
-        outcome = run_graph(network, network.input.encode(images), options)
-    else:
-        outcome = run_stock(network, source.input.encode(images), options)
+        loihi.require_stock_neurons(network, f"{net}")
+    # a backend runs the very file where it can read it, else the network is written to one
+    source = net if format_of(net).name == "netx" else network
+    options = Options(source, backend, stream, steps, record is Record.all, timeout)
+    images, labels, name = sample_images(network, data, data_root, samples, download)
+    outcome = RUNNERS[type(network)](network, kind_of(network).encode(network, images), options)
     facts: dict[str, Any] = {
         "net": str(net),
-        "kind": kind,
+        "kind": "extension" if isinstance(network, SpikingGraph) else "stock",
         "backend": backend.value,
         "stream": stream,
         "images": samples,
@@ -140,7 +138,7 @@ def run_graph(graph: SpikingGraph, emitted: np.ndarray, options: Options) -> Out
     if options.backend is Backend.lava:
         steps = options.steps or max(1, int(simulate(graph, emitted).settle_steps.max(initial=1)))
         with progress_bar("Lava") as update:
-            result = lava.run(options.net, emitted, steps, timeout=options.timeout, progress=update)
+            result = lava.run(options.source, emitted, steps, timeout=options.timeout, progress=update)
     else:
         result = simulate(graph, emitted, options.steps)
     finals = {name: result.final(name) for name in graph.outputs}
@@ -162,7 +160,7 @@ def _stream_graph(graph: SpikingGraph, emitted: np.ndarray, options: Options) ->
 
     with progress_bar("streaming") as update:
         if options.backend is Backend.lava:
-            result = lava.stream(options.net, emitted, options.steps, timeout=options.timeout, progress=update)
+            result = lava.stream(options.source, emitted, options.steps, timeout=options.timeout, progress=update)
         else:
             result = stream(graph, emitted, options.steps, progress=update)
     predictions = _classes(logits(graph, {name: result.values(name) for name in graph.outputs}))
@@ -193,41 +191,21 @@ def _graph_series(graph: SpikingGraph, result: Any, everything: bool) -> dict[st
 def run_stock(network: StockNetwork, frames: np.ndarray, options: Options) -> Outcome:
     """A stock network on the simulator, Lava or Loihi 2. frames: int64 [N, *input shape], one for each image.
 
-    A network without memory gets each image for one step and answers when it has passed all layers. On Loihi 2, and
-    with --stream, images follow each other step by step. Other networks get each image at every step.
+    On Loihi 2, and with --stream, images follow each other step by step.
     """
-    depth, forgets = _depth(network), _forgets(network)
+    from fastsnn_deploy.lava_dl import present
+
     if options.everything and options.backend is not Backend.simulator:
         raise InputError("--record all is for the simulator: only the last layer of a stock network is read elsewhere")
-    follow = options.stream or options.backend is Backend.loihi2
-    if follow and not forgets:
-        raise InputError(
-            f"{options.net}: has neurons with memory, so an image at every step would not be an inference of its own. "
-            "Leave out --stream, or export with --target stock-lif"
-        )
-    if not forgets and options.steps is None:
-        raise InputError(f"{options.net}: has neurons with memory, say with --steps how long to show each image")
-    if follow:
-        series, steps = frames[:, None], len(frames) + depth
-    else:
-        steps = options.steps or depth + 1
-        series = frames[None] if forgets else np.broadcast_to(frames, (steps, *frames.shape))
-    result, facts = _execute_stock(network, series, steps, options)
-    spikes, potentials = result.spikes[-1], result.potentials[-1]
-    assert spikes is not None
-    assert potentials is not None
-    answers = (spikes[depth:, 0], potentials[depth:, 0]) if follow else (spikes.sum(0), potentials[-1])
-    if forgets and not follow:
-        at = min(depth, steps - 1)
-        answers = spikes[at], potentials[at]
-    elif _is_sigma_delta(network):
-        answers = np.zeros_like(spikes[-1]), potentials[-1]  # its state is the answer, not what it sends
-    facts = {"steps": steps, "depth": depth} | facts
-    if "input" not in network.metadata:
-        facts["note"] = "the file does not say how images become spikes: the raw levels are sent"
+    shown = present(network, frames, options.steps, stream=options.stream or options.backend is Backend.loihi2)
+    result, measured = _execute_stock(shown, options)
+    facts: dict[str, Any] = {"steps": shown.steps, "depth": network.depth} | measured
+    if not network.says_how_images_enter:
+        how = "through its input transform" if getattr(network.layers[0], "weight", None) is not None else "as they are"
+        facts["note"] = f"the file does not say how images become spikes: the raw levels are sent {how}"
     if options.backend is Backend.simulator:
-        sent = sum(int(np.count_nonzero(layer)) for layer in result.spikes if layer is not None)
-        facts["spikes_per_image"] = sent / len(frames)
+        series = [result.spikes[index] for index in network.senders]
+        facts["spikes_per_image"] = sum(int(np.count_nonzero(x)) for x in series if x is not None) / len(frames)
     kinds = {"spikes": result.spikes, "potentials": result.potentials}
     last = len(network.layers) - 1
     recorded = {
@@ -236,94 +214,29 @@ def run_stock(network: StockNetwork, frames: np.ndarray, options: Options) -> Ou
         for index, values in enumerate(layers)
         if values is not None and (options.everything or index == last)
     }
-    return Outcome(_stock_classes(network, *answers), facts, recorded)
+    return Outcome(_classes(shown.answers(result)), facts, recorded)
 
 
-def _execute_stock(
-    network: StockNetwork, series: np.ndarray, steps: int, options: Options
-) -> tuple[StockRun, dict[str, Any]]:
+def _execute_stock(shown: Presentation, options: Options) -> tuple[StockRun, dict[str, Any]]:
     from fastsnn_deploy import lava_dl
     from fastsnn_deploy.backends import lava, loihi
 
     if options.backend is Backend.simulator:
-        return lava_dl.run(network, series, steps), {}
+        return lava_dl.run(shown.network, shown.frames, shown.steps), {}
     with progress_bar(options.backend.value) as update:
         if options.backend is Backend.lava:
-            return lava.run_stock(options.net, series, steps, timeout=options.timeout, progress=update), {}
-        result = loihi.run_stock(options.net, series, steps, timeout=options.timeout, progress=update)
-    return result.run, {} if result.measurement is None else {"measured": result.measurement.to_dict()}
+            result = lava.run_stock(options.source, shown.frames, shown.steps, timeout=options.timeout, progress=update)
+            return result, {}
+        measured = loihi.run_stock(options.source, shown.frames, shown.steps, timeout=options.timeout, progress=update)
+    report = measured.measurement
+    return measured.run, {} if report is None else {"measured": report.to_dict()}
 
 
-def _stock_classes(network: StockNetwork, spikes: np.ndarray, potentials: np.ndarray) -> np.ndarray:
-    """Classes from the last layer, [N, *shape] each: counts or logits of a thermometer code, else the most active."""
-    from fastsnn_deploy.targets.thermometer.network import METADATA_KEY, placements_of
-
-    if METADATA_KEY not in network.metadata:
-        return _classes(spikes if spikes.any() else potentials)
-    placements = placements_of(network)
-    answer = [p for p in placements if p.layer == max(each.layer for each in placements)]
-    given = potentials.astype(np.int64) >> 6 if not answer[0].levels else spikes.astype(np.int64)
-    values = np.zeros((len(given), *answer[0].shape), dtype=np.int64)
-    for placement in answer:
-        if placement.node == answer[0].node:
-            placement.read(given, values)
-    return _classes(values * np.asarray(json.loads(network.metadata.get("output_scale", "1.0"))))
-
-
-@dataclass(frozen=True)
-class _Source:
-    """What `sample_images` reads of a graph."""
-
-    input: Input
-    metadata: Mapping[str, str]
-
-
-def image_source(network: StockNetwork) -> SpikingGraph:
-    """The input that encodes images for a stock network, and its metadata, in the place of a graph.
-
-    Metadata `input`, a JSON object, may give low, high and offset (one for each channel) as `Input` has them; without
-    it every message is a level of the raw image.
-    """
-    shape = network.layers[0].shape
-    high = 2**network.input_message_bits - 1 if network.input_message_bits else 1
-    described = {"low": 0, "high": high, "offset": [0] * shape[0], **json.loads(network.metadata.get("input", "{}"))}
-    offset = np.asarray(described["offset"], dtype=np.int64)
-    image = Input(
-        name="input", shape=shape, step=1.0, low=described["low"], high=described["high"], offset=offset, scale=1.0
-    )
-    return cast("SpikingGraph", _Source(image, network.metadata))
-
-
-def _depth(network: StockNetwork) -> int:
-    """Steps from an image to the last layer: one for each layer with weights, and delays."""
-    from fastsnn_deploy.lava_dl import StockConv, StockDense
-
-    weighted = [layer for layer in network.layers if isinstance(layer, (StockConv, StockDense))]
-    delays = [layer.delay for layer in weighted if isinstance(layer, StockDense) and layer.delay is not None]
-    return len(weighted) + sum(int(delay.max()) for delay in delays)
-
-
-def _is_sigma_delta(network: StockNetwork) -> bool:
-    from fastsnn_deploy.lava_dl import Sdnn
-
-    return isinstance(getattr(network.layers[-1], "neuron", None), Sdnn)
-
-
-def _forgets(network: StockNetwork) -> bool:
-    """Whether every step is an inference of its own: full decay in all layers, equal delays, no input neuron."""
-    from fastsnn_deploy.lava_dl import Lif, StockConv, StockDense, StockInput
-
-    for layer in network.layers:
-        if isinstance(layer, StockInput) and layer.neuron is not None:
-            return False
-        if isinstance(layer, (StockConv, StockDense)):
-            neuron = layer.neuron
-            if not isinstance(neuron, Lif) or (neuron.i_decay, neuron.v_decay) != (4096, 4096):
-                return False
-            if isinstance(layer, StockDense) and layer.delay is not None and layer.delay.min() != layer.delay.max():
-                return False
-    return True
-
+RUNNERS: dict[type, Callable[[Any, np.ndarray, Options], Outcome]] = {
+    SpikingGraph: run_graph,
+    StockNetwork: run_stock,
+}
+"""What runs each kind of network."""
 
 # results
 

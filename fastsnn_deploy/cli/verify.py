@@ -60,10 +60,9 @@ def verify(
     every neuron at every step with Lava. Exit code 1 if a single integer differs.
     """
     from fastsnn_deploy import quantize
-    from fastsnn_deploy.analysis.verify import verify as run_verification
-    from fastsnn_deploy.analysis.verify_thermometer import verify_thermometer
+    from fastsnn_deploy.analysis.verify_stock import verify_network
     from fastsnn_deploy.convert.convert import convert
-    from fastsnn_deploy.formats import netx
+    from fastsnn_deploy.formats import read_network
 
     checkpoint = quantize.load(model)
     truth = convert(checkpoint)
@@ -72,11 +71,8 @@ def verify(
         "backend": backend.value, "batch": batch, "models": models.value, "timeout": timeout
     }  # fmt: skip
     with progress_bar("verifying", unit="images") as update:
-        if net is not None and netx.kind_of(net) == "stock":
-            result = verify_thermometer(netx.read_stock(net), truth, images, **options, progress=update)
-        else:
-            graph = netx.read(net) if net is not None else truth
-            result = run_verification(graph, images, truth=truth, net=net, **options, progress=update)
+        network = truth if net is None else read_network(net)
+        result = verify_network(network, truth, images, net=net, **options, progress=update)
     quantised = quantised_predictions(checkpoint.model, images, truth.input.step)
     result = replace(result, quantised=quantised, labels=labels, data=name)
     if as_json:

@@ -1,37 +1,99 @@
-"""What a file format is: how networks are written. A new one is one folder with a registered writer."""
+"""What a file format is: how networks are written, recognised and read. A new one is one folder, named in `FOLDERS`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import h5py
+
+from fastsnn_deploy.errors import InputError, unknown
+from fastsnn_deploy.files import existing_file, kind_of_file
 from fastsnn_deploy.graph import SpikingGraph
 from fastsnn_deploy.lava_dl import StockNetwork
 
 Network = SpikingGraph | StockNetwork
-Writer = Callable[[Network, Path], Any]
+
+FOLDERS = ("netx", "nir")
+"""Each registers its format when it is imported, which happens when formats are first asked for."""
+
+
+POINTER = b"version https://git-lfs.github.com"
+"""First bytes of what a clone without Git LFS holds in place of large files."""
 
 
 @dataclass(frozen=True)
 class Format:
-    """suffix: of its files. write: network and path -> a report of what the file does not say, or None."""
+    """suffix: of its files. write: network and path -> a report of what the file does not say, or None.
+
+    holds: whether an open HDF5 file is of this format. read: a file of it, whoever wrote it; raises InputError.
+    """
 
     name: str
     suffix: str
-    write: Writer
+    write: Callable[[Network, Path], Any]
+    holds: Callable[[h5py.File], bool]
+    read: Callable[[Path], Network]
 
 
-FORMATS: dict[str, Format] = {}
-"""Every format by name."""
+_REGISTERED: dict[str, Format] = {}
 
 
-def register(name: str, suffix: str) -> Callable[[Writer], Writer]:
-    """Register the writer of a format."""
+def register(made: Format) -> None:
+    """Add a format."""
+    _REGISTERED[made.name] = made
 
-    def decorator(write: Writer) -> Writer:
-        FORMATS[name] = Format(name, suffix, write)
-        return write
 
-    return decorator
+def formats() -> Mapping[str, Format]:
+    """Every format by name."""
+    for folder in FOLDERS:
+        import_module(f"fastsnn_deploy.formats.{folder}")
+    return _REGISTERED
+
+
+def format_named(name: str) -> Format:
+    """A format by its name. Raises InputError, with a guess, for an unknown one."""
+    if name not in formats():
+        raise unknown("format", name, formats())
+    return formats()[name]
+
+
+def read_network(path: str | Path) -> Network:
+    """Read a network from any file that this program knows.
+
+    Args:
+        path: NetX with or without the extension of this program, or NIR, of any program.
+
+    Returns:
+        A spiking graph, or a network of stock neurons, whichever the file holds.
+
+    Raises:
+        InputError: if there is no such file, no format recognises it, or it cannot be read.
+
+    Example:
+        >>> network = read_network("model.net")  # doctest: +SKIP
+    """
+    return format_of(path).read(Path(path))
+
+
+def format_of(path: str | Path) -> Format:
+    """The format of a file, by what is in it. Raises InputError if none recognises it."""
+    path = Path(path)
+    # a file of another kind of ours, such as a checkpoint, is named with what to do with it
+    nir = path.is_file() and kind_of_file(path) == "NIR file"
+    path = existing_file(path, "NIR file" if nir else "NetX file")
+    with path.open("rb") as start:
+        if start.read(len(POINTER)) == POINTER:
+            raise InputError(f"{path}: is a Git LFS pointer in place of the file. Fetch the file with `git lfs pull`")
+    try:
+        with h5py.File(path, "r") as file:
+            found = [each for each in formats().values() if each.holds(file)]
+    except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
+        raise InputError(f"{path}: is not an HDF5 file or is damaged ({type(error).__name__}: {error})") from error
+    if not found:
+        names = " nor a ".join(f"{each.name} file ({each.suffix})" for each in formats().values())
+        raise InputError(f"{path}: is an HDF5 file, but neither a {names}. Write one with `export`")
+    return found[0]

@@ -6,13 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fastsnn_deploy.errors import InputError, unknown
-from fastsnn_deploy.formats import netx, nir
-from fastsnn_deploy.formats.base import FORMATS, Network, register
-from fastsnn_deploy.formats.nir import LossReport
+from fastsnn_deploy.formats.base import format_named
 from fastsnn_deploy.graph import SpikingGraph
 from fastsnn_deploy.graph.summary import layer_rows, layer_table, totals_line
-from fastsnn_deploy.lava_dl import Sdnn
 from fastsnn_deploy.tables import Result, Table, one_line
 from fastsnn_deploy.targets import to_target
 from fastsnn_deploy.targets.base import Int64
@@ -22,7 +18,7 @@ from fastsnn_deploy.targets.base import Int64
 class Exported(Result):
     """What was written. layers: one row of plain values each; totals: numbers by name; notes: lines for the user.
 
-    loss_report: what a NIR file does not say.
+    loss_report: a `LossReport` where the format does not say everything.
     """
 
     file: Path
@@ -31,7 +27,7 @@ class Exported(Result):
     layers: tuple[dict[str, Any], ...]
     totals: dict[str, int]
     notes: tuple[str, ...] = ()
-    loss_report: LossReport | None = None
+    loss_report: Any = None
 
     def __repr__(self) -> str:
         return one_line(f"Exported({self.file}: {self.target}, {self.format}, {len(self.layers)} layers)")
@@ -55,23 +51,6 @@ class Exported(Result):
         }
 
 
-@register("netx", ".net")
-def _write_netx(network: Network, path: Path) -> None:
-    if isinstance(network, SpikingGraph):
-        netx.write(network, path)
-    else:
-        netx.write_stock(network, path)
-
-
-@register("nir", ".nir")
-def _write_nir(network: Network, path: Path) -> LossReport:
-    if isinstance(network, SpikingGraph):
-        return nir.export_graph(network, path)
-    if any(isinstance(getattr(layer, "neuron", None), Sdnn) for layer in network.layers):
-        raise InputError("target 'sigma-delta' has no NIR form: NIR has no sigma-delta neuron. Use --format netx")
-    return nir.export_thermometer(network, path)
-
-
 def export(
     graph: SpikingGraph,
     path: str | Path,
@@ -84,10 +63,9 @@ def export(
     calibration: int64 [N, *input shape], encoded typical images, for targets that are not exact.
     Raises InputError for an unknown target or format, GraphError if the target cannot hold the graph.
     """
-    if format not in FORMATS:
-        raise unknown("format", format, FORMATS)
+    chosen = format_named(format)
     converted = to_target(graph, target, calibration)
-    report = FORMATS[format].write(converted.network, Path(path))
+    report = chosen.write(converted.network, Path(path))
     network = converted.network
     layers = layer_rows(network) if isinstance(network, SpikingGraph) else network.rows()
     return Exported(Path(path), target, format, layers, converted.totals, converted.notes, report)

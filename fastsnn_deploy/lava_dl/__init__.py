@@ -10,8 +10,12 @@ from fastsnn_deploy.lava_dl.network import StockFlatten as StockFlatten
 from fastsnn_deploy.lava_dl.network import StockInput as StockInput
 from fastsnn_deploy.lava_dl.network import StockLayer as StockLayer
 from fastsnn_deploy.lava_dl.network import StockNetwork as StockNetwork
+from fastsnn_deploy.lava_dl.presentation import Presentation as Presentation
+from fastsnn_deploy.lava_dl.presentation import present as present
 from fastsnn_deploy.lava_dl.rules import check as check
 from fastsnn_deploy.lava_dl.rules import problems_of as problems_of
 from fastsnn_deploy.lava_dl.simulate import Reset as Reset
 from fastsnn_deploy.lava_dl.simulate import StockRun as StockRun
+from fastsnn_deploy.lava_dl.simulate import inferences as inferences
+from fastsnn_deploy.lava_dl.simulate import layer_series as layer_series
 from fastsnn_deploy.lava_dl.simulate import run as run

@@ -13,15 +13,16 @@ import numpy as np
 import numpy.typing as npt
 
 from fastsnn_deploy.errors import GraphError, Problem
+from fastsnn_deploy.graph.ranges import STATE_MAX
 from fastsnn_deploy.lava_dl import Lif, StockConv, StockDense, StockInput, StockLayer, StockNetwork
 from fastsnn_deploy.lava_dl import problems_of as stock_problems
 from fastsnn_deploy.lava_dl.limits import (
     BIAS_MAX,
     BIAS_MIN,
     CURRENT_MAX,
+    DECAY_UNITY,
     DELAY_MAX,
     INT8_MAX,
-    STATE_MAX,
     THRESHOLD_MAX,
     WEIGHT_MAX,
     WEIGHT_MAX_EXCITATORY,
@@ -131,7 +132,7 @@ def windows_fit(site: Site) -> Iterator[str]:
 def neurons_forget(site: Site) -> Iterator[str]:
     """Every layer has LIF neurons with full decay (4096) of current and voltage."""
     neuron = site.layer.neuron
-    if not isinstance(neuron, Lif) or (neuron.i_decay, neuron.v_decay) != (4096, 4096):
+    if not isinstance(neuron, Lif) or (neuron.i_decay, neuron.v_decay) != (DECAY_UNITY, DECAY_UNITY):
         yield f"{neuron}: {_said(neurons_forget)}"
 
 

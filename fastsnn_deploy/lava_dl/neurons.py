@@ -7,20 +7,15 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from fastsnn_deploy.lava_dl.network import WEIGHT_SHIFT, Lif
+from fastsnn_deploy.graph.ranges import STATE_MAX
+from fastsnn_deploy.lava_dl.limits import DECAY_UNITY, MESSAGE_PLACES, STATE_PLACES, WEIGHT_SHIFT
+from fastsnn_deploy.lava_dl.network import Lif
 
 Int32 = npt.NDArray[np.int32]
 Bools = npt.NDArray[np.bool_]
 
-DECAY_UNITY = 4096
-STATE_MAX = 2**23
+STATE_END = STATE_MAX + 1
 """u wraps and v saturates here: Loihi keeps both in 24 bits (lif/models.py:108-109)."""
-
-SPIKE_EXP = 6
-"""Binary places of a sigma-delta message (netx/hdf5.py:60)."""
-
-STATE_EXP = 6
-"""Further binary places of the sigma-delta state (netx/hdf5.py:175)."""
 
 
 class Series(NamedTuple):
@@ -43,8 +38,8 @@ def _decayed(state: Int32, decay: int) -> Int32:
 
 def _wrapped(current: Int32) -> Int32:
     """Lava's wrap of u, one turn only and asymmetric at the ends (lif/models.py:160-169)."""
-    once = np.where(current > STATE_MAX, current - 2 * STATE_MAX, current)
-    return np.where(once <= -STATE_MAX, current + 2 * STATE_MAX, once)
+    once = np.where(current > STATE_END, current - 2 * STATE_END, current)
+    return np.where(once <= -STATE_END, current + 2 * STATE_END, once)
 
 
 def lif(synaptic_input: Int32, neuron: Lif, bias: Int32, resets: Bools) -> Series:
@@ -62,7 +57,7 @@ def lif(synaptic_input: Int32, neuron: Lif, bias: Int32, resets: Bools) -> Serie
         if resets[t]:
             u, v = np.zeros_like(u), np.zeros_like(v)
         u = _wrapped(_decayed(u, neuron.i_decay) + (synaptic_input[t] << WEIGHT_SHIFT))
-        v = np.clip(_decayed(v, neuron.v_decay) + u + bias[t], 1 - STATE_MAX, STATE_MAX - 1)
+        v = np.clip(_decayed(v, neuron.v_decay) + u + bias[t], -STATE_MAX, STATE_MAX)
         fired = v > neuron.threshold << WEIGHT_SHIFT
         v[fired] = 0
         spikes[t], voltages[t], currents[t] = fired, v, u
@@ -74,7 +69,7 @@ def _encoded(activation: Int32, threshold: float) -> Int32:
 
     A change below the threshold is kept for later; the 6 bits that a message drops are not.
     """
-    least = int(threshold * (1 << (SPIKE_EXP + STATE_EXP)))
+    least = int(threshold * (1 << STATE_PLACES))
     before = np.zeros(activation.shape[1:], dtype=np.int32)
     residue = np.zeros_like(before)
     messages = np.zeros(activation.shape, dtype=np.int32)
@@ -82,13 +77,13 @@ def _encoded(activation: Int32, threshold: float) -> Int32:
         change = value - before + residue
         sent = np.where(np.abs(change) >= least, change, 0)
         residue, before = change - sent, value
-        messages[t] = sent >> STATE_EXP
+        messages[t] = sent >> (STATE_PLACES - MESSAGE_PLACES)
     return messages
 
 
 def delta(data: Int32, threshold: float) -> Series:
     """Delta, the input of a sigma-delta network (sdn/models.py:258-270). data: int32 [T, N, *shape], activations."""
-    activation = data << (SPIKE_EXP + STATE_EXP)
+    activation = data << STATE_PLACES
     return Series(_encoded(activation, threshold), activation)
 
 
@@ -96,7 +91,7 @@ def sigma_delta(synaptic_input: Int32, threshold: float, bias: Int32) -> Series:
     """SigmaDelta with ReLU (sdn/models.py:104-168, 334-341). synaptic input: int32 [T, N, *shape]; bias in activation
     units."""
     sigma = np.cumsum(synaptic_input, axis=0, dtype=np.int32)
-    activation = np.maximum(sigma + (bias << (SPIKE_EXP + STATE_EXP)), 0)
+    activation = np.maximum(sigma + (bias << STATE_PLACES), 0)
     return Series(_encoded(activation, threshold), sigma)
 
 

@@ -14,6 +14,15 @@ import numpy.typing as npt
 from fastsnn_deploy.errors import InputError, Problem
 from fastsnn_deploy.graph.synapses.conv2d import output_size
 from fastsnn_deploy.lava_dl.dense_weights import computed_weight
+from fastsnn_deploy.lava_dl.limits import (
+    ACTIVATION_LIMIT,
+    BIAS_MAX_LAVA,
+    DECAY_UNITY,
+    DELAY_MAX,
+    FLOAT32_EXACT,
+    INT8_MAX,
+    THRESHOLD_LIMIT,
+)
 from fastsnn_deploy.lava_dl.network import (
     Lif,
     Neuron,
@@ -25,22 +34,6 @@ from fastsnn_deploy.lava_dl.network import (
     StockLayer,
     StockNetwork,
 )
-
-INT8_MAX = 127
-"""Kernel size, stride, padding, dilation and groups are int8 in Lava's Conv (conv/models.py:26-30)."""
-
-BIAS_MAX = 2**15 - 1
-"""bias_mant is int16 (lif/models.py:91); greater values wrap without an error."""
-
-FLOAT32_EXACT = 2**24
-"""NetX stores weights and biases as float32."""
-
-THRESHOLD_LIMIT = 2**25
-"""Threshold << 6 must fit 32 bits (lif/models.py, scale_threshold)."""
-
-DECAY_UNITY = 4096
-MAX_DELAY = 62
-"""Longer delays are clamped (netx/hdf5.py:425-429)."""
 
 
 def check(network: StockNetwork) -> None:
@@ -132,8 +125,8 @@ def _dense_problems(layer: StockDense, source: tuple[int, ...]) -> Iterator[str]
     if layer.delay is not None:
         if layer.delay.shape not in (weight.shape[:1], weight.shape):
             yield f"delay of shape {layer.delay.shape} is neither [O] nor [O, I]"
-        elif layer.delay.min() < 0 or layer.delay.max() > MAX_DELAY:
-            yield f"delay spans [{layer.delay.min()}, {layer.delay.max()}], outside 0..{MAX_DELAY}"
+        elif layer.delay.min() < 0 or layer.delay.max() > DELAY_MAX:
+            yield f"delay spans [{layer.delay.min()}, {layer.delay.max()}], outside 0..{DELAY_MAX}"
 
 
 def _dense_weight_problems(weight: npt.NDArray[np.int64]) -> Iterator[str]:
@@ -152,7 +145,7 @@ def _bias_problems(bias: npt.NDArray[np.int64] | None, channels: int, neuron: Ne
     if bias.shape != (channels,):
         yield f"bias of shape {bias.shape} is not one for each of {channels} channels"
     # sdn/process.py shifts the bias by 12 into 32 bits
-    yield from _integer_problems("bias", bias, 2**19 - 1 if isinstance(neuron, Sdnn) else BIAS_MAX)
+    yield from _integer_problems("bias", bias, ACTIVATION_LIMIT - 1 if isinstance(neuron, Sdnn) else BIAS_MAX_LAVA)
     if isinstance(neuron, Sdnn) and neuron.sigma_output:
         yield "has a bias, which Lava's Sigma neuron does not take"
 
@@ -170,5 +163,5 @@ def _neuron_problems(neuron: Neuron | None) -> Iterator[str]:
             yield f"threshold {neuron.threshold} is beyond 25 bits"
         if not (0 <= neuron.i_decay <= DECAY_UNITY and 0 <= neuron.v_decay <= DECAY_UNITY):
             yield f"decays {neuron.i_decay} and {neuron.v_decay} are not in 0..{DECAY_UNITY}"
-    elif isinstance(neuron, Sdnn) and not 0 <= neuron.threshold < 2**19:
-        yield f"threshold {neuron.threshold} is not in 0..2**19"
+    elif isinstance(neuron, Sdnn) and not 0 <= neuron.threshold < ACTIVATION_LIMIT:
+        yield f"threshold {neuron.threshold} is not in 0..{ACTIVATION_LIMIT}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,27 +11,26 @@ import numpy.typing as npt
 
 from fastsnn_deploy.errors import InputError
 from fastsnn_deploy.lava_dl import neurons
+from fastsnn_deploy.lava_dl.limits import ACTIVATION_LIMIT, BIAS_MAX_LAVA, MESSAGE_BITS, THRESHOLD_MAX
 from fastsnn_deploy.lava_dl.network import (
     Lif,
     Neuron,
     Sdnn,
     StockConv,
     StockDense,
+    StockFlatten,
     StockInput,
     StockLayer,
     StockNetwork,
 )
 from fastsnn_deploy.lava_dl.neurons import Series
 from fastsnn_deploy.lava_dl.rules import check
-from fastsnn_deploy.lava_dl.synapses import conv_input, dense_input
+from fastsnn_deploy.lava_dl.synapses import at_once, delayed
 
 Int32 = npt.NDArray[np.int32]
 
-ACCUMULATOR = Lif(threshold=2**17, i_decay=0, v_decay=4096)
+ACCUMULATOR = Lif(threshold=THRESHOLD_MAX + 1, i_decay=0)
 """The neuron that lava-dl gives to a dense layer without one: its u accumulates, it never fires (netx/hdf5.py:350)."""
-
-SDNN_MESSAGE_BITS = 16
-"""Message bits after an SDNN layer; after a LIF layer messages are binary (netx/hdf5.py:135-160)."""
 
 
 @dataclass(frozen=True)
@@ -73,18 +73,11 @@ def run(
     keeps the last layer only. Raises InputError for a network that stock lava-dl does not run as written
     (`rules.problems_of`), for frames of a wrong shape or dtype, and for synaptic inputs beyond 32 bits.
     """
-    check(network)
-    messages, bits = _frames(network, frames, steps), network.input_message_bits
-    recorded: list[Series | None] = []
-    position = 0
-    for index, layer in enumerate(network.layers):
-        series = _layer(layer, messages, bits, _resets(reset, position, steps))
-        neuron = getattr(layer, "neuron", None)
-        if isinstance(layer, (StockConv, StockDense)) or neuron is not None:
-            position += 1
-            bits = SDNN_MESSAGE_BITS if isinstance(neuron, Sdnn) else 0
-        messages = series.messages
-        recorded.append(series if record == "all" or index == len(network.layers) - 1 else None)
+    last = len(network.layers) - 1
+    recorded = [
+        series if record == "all" or index == last else None
+        for index, series in enumerate(layer_series(network, frames, steps, reset=reset))
+    ]
     return StockRun(
         spikes=tuple(series and series.messages for series in recorded),
         potentials=tuple(series and series.state for series in recorded),
@@ -92,18 +85,57 @@ def run(
     )
 
 
-def _layer(layer: StockLayer, messages: Int32, bits: int, resets: npt.NDArray[np.bool_]) -> Series:
-    """One layer over all steps. bits: of the messages; 0 turns every message that is not 0 into 1."""
+def layer_series(
+    network: StockNetwork, frames: npt.NDArray[np.integer], steps: int, *, reset: Reset | None = None
+) -> Iterator[Series]:
+    """What `run` records, one layer after the other, so that no more than two need to be in memory."""
+    check(network)
+    messages = _frames(network, frames, steps)
+    position = 0
+    for index, layer in enumerate(network.layers):
+        series = _layer(layer, messages, message_bits(network, index), _resets(reset, position, steps), delayed)
+        position += isinstance(layer, (StockConv, StockDense)) or getattr(layer, "neuron", None) is not None
+        messages = series.messages
+        yield series
+
+
+def inferences(network: StockNetwork, frames: npt.NDArray[np.integer]) -> Iterator[Series]:
+    """One inference for each frame of a network that forgets, layer after layer, T = 1.
+
+    frames: integers [N, *input shape]. Layer k gives what it would in step t + k for a frame of step t, whatever
+    enters before and after. Raises InputError for a network with memory, else as `run`.
+    """
+    check(network)
+    if not network.forgets:
+        raise InputError("the network has neurons with memory: a step is no inference of its own. Use `run`")
+    messages = _frames(network, frames[None], 1)
+    for index, layer in enumerate(network.layers):
+        series = _layer(layer, messages, message_bits(network, index), _resets(None, 0, 1), at_once)
+        messages = series.messages
+        yield series
+
+
+def message_bits(network: StockNetwork, index: int) -> int:
+    """Payload bits of what layer `index` receives; 0 if every message that is not 0 counts as 1 (hdf5.py:135-160)."""
+    before = [layer for layer in network.layers[:index] if not isinstance(layer, StockFlatten)]
+    if len(before) > 1 or (before and getattr(before[0], "neuron", None) is not None):
+        return MESSAGE_BITS if isinstance(getattr(before[-1], "neuron", None), Sdnn) else 0
+    return network.input_message_bits
+
+
+Receive = Callable[[StockConv | StockDense, Int32], Int32]
+
+
+def _layer(layer: StockLayer, messages: Int32, bits: int, resets: npt.NDArray[np.bool_], receive: Receive) -> Series:
+    """One layer over all steps. bits: see `message_bits`. receive: when synaptic input arrives."""
     if isinstance(layer, StockInput):
         return _input(layer, messages, resets)
     if not isinstance(layer, (StockConv, StockDense)):
         return Series(messages.reshape(*messages.shape[:2], *layer.shape))
-    received = messages if bits else (messages != 0).astype(np.int32)
-    synaptic_input = conv_input(layer, received) if isinstance(layer, StockConv) else dense_input(layer, received)
+    synaptic_input = receive(layer, messages if bits else (messages != 0).astype(np.int32))
     bias = np.zeros(layer.shape[0], dtype=np.int32) if layer.bias is None else layer.bias.astype(np.int32)
-    return _neuron(
-        layer.neuron or ACCUMULATOR, synaptic_input, bias.reshape(-1, *(1,) * (len(layer.shape) - 1)), resets
-    )
+    bias = bias.reshape(-1, *(1,) * (len(layer.shape) - 1))
+    return _neuron(layer.neuron or ACCUMULATOR, synaptic_input, bias, resets)
 
 
 def _input(layer: StockInput, data: Int32, resets: npt.NDArray[np.bool_]) -> Series:
@@ -143,7 +175,7 @@ def _frames(network: StockNetwork, frames: npt.NDArray[np.integer], steps: int) 
         raise InputError(f"steps={steps} must not be negative")
     neuron = layer.neuron if isinstance(layer, StockInput) else None
     # bias_mant is int16, the activation of a Delta is shifted by 12 bits, messages are int32
-    limit = 2**31 if neuron is None else 2**15 if isinstance(neuron, Lif) else 2**19
+    limit = 2**31 if neuron is None else BIAS_MAX_LAVA + 1 if isinstance(neuron, Lif) else ACTIVATION_LIMIT
     if frames.size and not -limit <= frames.min() <= frames.max() < limit:
         raise InputError(f"frames span [{frames.min()}, {frames.max()}], outside [{-limit}, {limit})")
     result = np.zeros((steps, *frames.shape[1:]), dtype=np.int32)

@@ -1,5 +1,4 @@
-"""Synaptic input of stock layers: Lava's Conv, Dense and DelayDense over whole series, each one step later than its
-input."""
+"""Synapses of stock layers: what a layer receives (Lava's Conv, Dense and DelayDense), and what leaves each neuron."""
 
 from __future__ import annotations
 
@@ -8,73 +7,67 @@ import numpy.typing as npt
 
 from fastsnn_deploy.errors import InputError
 from fastsnn_deploy.graph.arithmetic import exact_matmul
-from fastsnn_deploy.graph.synapses.conv2d import windows
+from fastsnn_deploy.graph.ranges import STATE_BITS
+from fastsnn_deploy.graph.synapses.conv2d import correlate
 from fastsnn_deploy.lava_dl.network import StockConv, StockDense
 
 Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
 
-CONV_BITS = 24
 CHUNK_VALUES = 2**24
 """Window elements of a convolution that are held at a time, 256 MiB as int64 and float64."""
 
 
-def conv_input(layer: StockConv, messages: Int32) -> Int32:
-    """Synaptic input of a convolution, wrapped to 24 bits (conv/models.py:34-84): int32 [T, N, *shape] of both
-    sides."""
-    steps, batch = messages.shape[:2]
-    frames = messages.reshape(steps * batch, *messages.shape[2:])
-    kernel = layer.weight.shape[2:]
-    size = max(1, CHUNK_VALUES // max(1, frames[0].size * kernel[0] * kernel[1])) if len(frames) else 1
-    synaptic_input = np.empty((len(frames), *layer.shape), dtype=np.int32)
-    half = 2 ** (CONV_BITS - 1)
-    for start in range(0, len(frames), size):
-        part = slice(start, start + size)
-        exact = _convolved(layer, frames[part].astype(np.int64))
-        # Lava casts the sum to 32 bits before it wraps it
-        _require_int32(exact, 2**31 - 2**CONV_BITS)
-        synaptic_input[part] = (exact + half) % (2 * half) - half
-    return _later(synaptic_input.reshape(steps, batch, *layer.shape))
+def at_once(layer: StockConv | StockDense, messages: Int32) -> Int32:
+    """Synaptic input without any delay: int32 [T, N, *shape] of both sides."""
+    if isinstance(layer, StockConv):
+        return _convolved(layer, messages)
+    return _multiplied(layer.weight, messages)
 
 
-def _convolved(layer: StockConv, frames: Int64) -> Int64:
-    batch = len(frames)
-    outputs, per_group, kh, kw = layer.weight.shape
-    _, height, width = layer.shape
-    view = windows(frames, (kh, kw), layer.stride, layer.padding, layer.dilation)
-    columns = view.transpose(0, 2, 3, 1, 4, 5).reshape(batch, height * width, layer.groups, per_group * kh * kw)
-    kernels = layer.weight.reshape(layer.groups, outputs // layer.groups, -1)
-    synaptic_input = exact_matmul(columns.transpose(0, 2, 1, 3), kernels.transpose(0, 2, 1))
-    return synaptic_input.transpose(0, 1, 3, 2).reshape(batch, *layer.shape)
+def delayed(layer: StockConv | StockDense, messages: Int32) -> Int32:
+    """Synaptic input in the step in which it arrives, one later than its messages: int32 [T, N, *shape] of both sides.
 
-
-def dense_input(layer: StockDense, messages: Int32) -> Int32:
-    """Synaptic input of a dense layer (dense/models.py:77-107, 248-342): int32 [T, N, O] from [T, N, I].
-
-    A delay of d steps comes on top of the one step that every synapse takes.
+    A delay of d steps in a dense layer comes on top of the one step that every synapse takes (dense/models.py:248-342).
     """
-    if layer.delay is None:
-        return _later(_multiplied(layer.weight, messages))
-    if layer.delay.ndim == 1:
-        return _later(_delayed(_multiplied(layer.weight, messages), layer.delay))
+    delay = layer.delay if isinstance(layer, StockDense) else None
+    if delay is None:
+        return _later(at_once(layer, messages))
+    if delay.ndim == 1:
+        synaptic_input = _multiplied(layer.weight, messages)
+        total = np.empty_like(synaptic_input)
+        for steps in np.unique(delay):
+            total[..., delay == steps] = _later(synaptic_input[..., delay == steps], int(steps))
+        return _later(total)
     total = np.zeros((*messages.shape[:2], *layer.shape), dtype=np.int32)
-    for delay in np.unique(layer.delay):
-        synaptic_input = _multiplied(np.where(layer.delay == delay, layer.weight, 0), messages)
-        total += _later(synaptic_input, int(delay))
+    for steps in np.unique(delay):
+        total += _later(_multiplied(np.where(delay == steps, layer.weight, 0), messages), int(steps))
     return _later(total)
 
 
+def _convolved(layer: StockConv, messages: Int32) -> Int32:
+    """A convolution over all frames, wrapped to 24 bits (conv/models.py:34-84)."""
+    steps, batch = messages.shape[:2]
+    frames = messages.reshape(steps * batch, *messages.shape[2:])
+    geometry = (layer.stride, layer.padding, layer.dilation, layer.groups)
+    taps = layer.weight[0].size * layer.groups * int(np.prod(layer.shape[1:]))
+    size = max(1, CHUNK_VALUES // max(1, taps))
+    synaptic_input = np.empty((len(frames), *layer.shape), dtype=np.int32)
+    half = 2 ** (STATE_BITS - 1)
+    for start in range(0, len(frames), size):
+        part = slice(start, start + size)
+        exact = correlate(frames[part].astype(np.int64), layer.weight, *geometry)
+        # Lava casts the sum to 32 bits before it wraps it
+        _require_int32(exact, 2**31 - 2**STATE_BITS)
+        synaptic_input[part] = (exact + half) % (2 * half) - half
+    return synaptic_input.reshape(steps, batch, *layer.shape)
+
+
 def _multiplied(weight: Int64, messages: Int32) -> Int32:
+    """A dense layer (dense/models.py:77-107): int32 [T, N, O] from [T, N, I]."""
     synaptic_input = exact_matmul(messages, weight.T)
     _require_int32(synaptic_input, 2**31)
     return synaptic_input.astype(np.int32)
-
-
-def _delayed(synaptic_input: Int32, delay: Int64) -> Int32:
-    result = np.empty_like(synaptic_input)
-    for steps in np.unique(delay):
-        result[..., delay == steps] = _later(synaptic_input[..., delay == steps], int(steps))
-    return result
 
 
 def _later(series: Int32, steps: int = 1) -> Int32:
@@ -90,3 +83,27 @@ def _require_int32(synaptic_input: Int64, limit: int) -> None:
         raise InputError(
             f"a synaptic input reaches {reached}, beyond the 32 bits of stock Lava. Use smaller inputs or weights"
         )
+
+
+def fan_out(layer: StockConv | StockDense, source: tuple[int, ...], *, zeros: bool = False) -> Int64:
+    """Synapses that leave each source neuron, those on padding left out: int64 of shape `source`.
+
+    zeros: count weights of 0 as well, which no chip has to store.
+    """
+    used = (layer.weight != 0) | zeros
+    if isinstance(layer, StockDense):
+        return np.asarray(used.sum(0, dtype=np.int64))
+    outputs, per_group, height, width = used.shape
+    taps = used.reshape(layer.groups, outputs // layer.groups, per_group, height, width).sum(1)
+    rows, columns = (_reached(layer, axis, source[1 + axis]) for axis in (0, 1))
+    return np.asarray(np.einsum("ckl,kh,lw->chw", taps.reshape(-1, height, width), rows, columns), dtype=np.int64)
+
+
+def _reached(layer: StockConv, axis: int, size: int) -> Int64:
+    """How many outputs read each position through each tap of one axis, 0 or 1: int64 [taps, size]."""
+    stride, padding, dilation = layer.stride[axis], layer.padding[axis], layer.dilation[axis]
+    hits = np.zeros((layer.weight.shape[2 + axis], size), dtype=np.int64)
+    for tap, row in enumerate(hits):
+        positions = np.arange(layer.shape[1 + axis]) * stride - padding + tap * dilation
+        row[positions[(positions >= 0) & (positions < size)]] = 1
+    return hits

@@ -10,14 +10,17 @@ everything is a vector. Nothing here depends on how values are coded; a stage ma
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from fastsnn_deploy.graph import SpikingGraph
+from fastsnn_deploy.graph import Node, SpikingGraph
 
 Int64 = npt.NDArray[np.int64]
 Pair = tuple[int, int]
+Scalar = TypeVar("Scalar", np.float64, np.int64)
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,22 @@ class Boundary:
     def positions(self) -> int:
         """Grid positions of a channel; 1 in a vector."""
         return 1 if self.size is None else self.size[0] * self.size[1]
+
+    @property
+    def channels(self) -> int:
+        """Channels of all parts."""
+        return sum(part.channels for part in self.parts)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of an array that holds all parts, one after the other."""
+        return (self.channels, *(self.size or ()))
+
+    @property
+    def rows(self) -> dict[Part, slice]:
+        """Where each part lies in such an array."""
+        ends = np.cumsum([part.channels for part in self.parts]).tolist()
+        return {part: slice(end - part.channels, end) for part, end in zip(self.parts, ends, strict=True)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,6 +116,54 @@ class Stage:
     targets: tuple[Target, ...]
     stride: Pair | None
 
+    @property
+    def computed(self) -> tuple[Part, ...]:
+        """The parts that are made here, without relays."""
+        return tuple(target.part for target in self.targets if target.computed)
+
+    @cached_property
+    def window(self) -> Window:
+        """The smallest common kernel of all taps whose output has the stage's size; all positions if it is dense."""
+        if self.stride is None:
+            return Window((self.before.positions, 1), (0, 0))
+        taps = [link.tap for target in self.targets for link in target.links if link.tap is not None]
+        rows, columns = (self._axis(i, self.stride[i], [tap[i] for tap in taps] or [0]) for i in (0, 1))
+        return Window((rows[0], columns[0]), (rows[1], columns[1]))
+
+    def _axis(self, axis: int, stride: int, taps: list[int]) -> Pair:
+        assert self.before.size is not None
+        assert self.after.size is not None
+        grid, outputs = self.before.size[axis], self.after.size[axis]
+        padding = max(0, -min(taps), max(taps) + 1 + (outputs - 1) * stride - grid)
+        kernel = max(max(taps) + padding + 1, grid + 2 * padding - outputs * stride + 1)
+        return kernel, padding
+
+
+@dataclass(frozen=True)
+class Window:
+    """Rows and columns of a kernel and of its padding; its first element is the tap -padding."""
+
+    kernel: Pair
+    padding: Pair
+
+
+@dataclass(frozen=True, eq=False)
+class Unit:
+    """A node that a stage computes. parts: together all of its neurons, each with its rows in the stage's array."""
+
+    node: Node
+    parts: tuple[tuple[slice, Part], ...]
+
+    def read(self, layer: npt.NDArray[Scalar]) -> npt.NDArray[Scalar]:
+        """The node's values [N, *node shape] out of those of its stage, [N, *shape of the boundary after]."""
+        if layer.ndim == 2:
+            return layer[:, self.parts[0][0]].reshape(len(layer), *self.node.shape)
+        values = np.empty((len(layer), *self.node.shape), dtype=layer.dtype)
+        for rows, part in self.parts:
+            (y, x), (down, right) = part.offset, part.stride
+            values[:, :, y::down, x::right] = layer[:, rows]
+        return values
+
 
 @dataclass(frozen=True, eq=False)
 class Chain:
@@ -104,6 +171,13 @@ class Chain:
 
     graph: SpikingGraph
     stages: tuple[Stage, ...]
+
+    def units(self, stage: Stage) -> tuple[Unit, ...]:
+        """The nodes that a stage computes, and where their values lie in its array."""
+        found: dict[str, list[tuple[slice, Part]]] = {}
+        for part in stage.computed:
+            found.setdefault(part.source, []).append((stage.after.rows[part], part))
+        return tuple(Unit(self.graph[name], tuple(parts)) for name, parts in found.items())
 
     def rows(self, part: Part, size: Pair | None) -> Int64:
         """Channel of the source's node that each row of a part belongs to, int64 [part.channels]."""

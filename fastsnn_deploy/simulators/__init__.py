@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from importlib import import_module
+from typing import overload
 
-from fastsnn_deploy.errors import unknown
+from fastsnn_deploy.errors import InputError, unknown
 from fastsnn_deploy.graph import SpikingGraph
+from fastsnn_deploy.lava_dl import StockNetwork
 from fastsnn_deploy.simulators import batched as _batched  # noqa: F401  registers the reference engine
 from fastsnn_deploy.simulators.engine import ENGINES as ENGINES
 from fastsnn_deploy.simulators.engine import Activity as Activity
 from fastsnn_deploy.simulators.engine import BatchRun as BatchRun
 from fastsnn_deploy.simulators.engine import Engine as Engine
 from fastsnn_deploy.simulators.engine import Recording as Recording
+from fastsnn_deploy.simulators.stock import StockEngine as StockEngine
 
 ABOUT = {
     "cpu": "exact integers by int8 convolutions on all processor cores",
@@ -24,14 +27,28 @@ LATE = {"cpu": "fastsnn_deploy.simulators.cpu", "gpu": "fastsnn_deploy.simulator
 """Engines whose module is imported when they are first asked for, because it needs large libraries."""
 
 
-def open_engine(graph: SpikingGraph, name: str = "cpu", threads: int | None = None) -> Engine:
-    """An engine for a graph.
+@overload
+def open_engine(network: SpikingGraph, name: str = "cpu", threads: int | None = None) -> Engine: ...
 
-    name: "cpu", "reference", or another key of `ENGINES`. threads: processor cores to use, default all. Raises
-    InputError for unknown names.
+
+@overload
+def open_engine(network: StockNetwork, name: str = "cpu", threads: int | None = None) -> StockEngine: ...
+
+
+def open_engine(
+    network: SpikingGraph | StockNetwork, name: str = "cpu", threads: int | None = None
+) -> Engine | StockEngine:
+    """What runs a network batch by batch.
+
+    name: the engine of a graph: "cpu", "reference", or another key of `ENGINES`; a stock network has one simulator.
+    threads: processor cores to use, default all. Raises InputError for unknown names.
     """
+    if isinstance(network, StockNetwork):
+        if name != "cpu":
+            raise InputError(f"engine '{name}' runs spiking graphs only. Leave out --engine for stock neurons")
+        return StockEngine(network)
     if name not in ENGINES and name in LATE:
         import_module(LATE[name])
     if name not in ENGINES:
         raise unknown("engine", name, ABOUT)
-    return ENGINES[name](graph, threads)
+    return ENGINES[name](network, threads)

@@ -24,17 +24,29 @@ class Converted:
     notes: tuple[str, ...] = ()
 
 
-Target = Callable[[SpikingGraph, "Int64 | None"], Converted]
+Convert = Callable[[SpikingGraph, "Int64 | None"], Converted]
+
+
+@dataclass(frozen=True)
+class Target:
+    """convert: graph and calibration as in `to_target`. exact: it computes the graph's integers, or those of the graph
+    rounded to its ranges; if not, it needs calibration. summary: one sentence for users."""
+
+    name: str
+    convert: Convert
+    exact: bool
+    summary: str
+
 
 TARGETS: dict[str, Target] = {}
 """Every target by name."""
 
 
-def target(name: str) -> Callable[[Target], Target]:
-    """Register a target: convert(graph, calibration), calibration as in `to_target`."""
+def target(name: str, *, exact: bool = True) -> Callable[[Convert], Convert]:
+    """Register a target. The first line of the function's docstring is what users read about it."""
 
-    def decorator(convert: Target) -> Target:
-        TARGETS[name] = convert
+    def decorator(convert: Convert) -> Convert:
+        TARGETS[name] = Target(name, convert, exact, (convert.__doc__ or "").strip().split("\n")[0])
         return convert
 
     return decorator
@@ -46,6 +58,11 @@ def to_target(graph: SpikingGraph, name: str, calibration: Int64 | None = None) 
     calibration: int64 [N, *input shape], encoded typical images, for targets that are not exact.
     Raises InputError for an unknown target, GraphError if it cannot hold the graph.
     """
+    return target_named(name).convert(graph, calibration)
+
+
+def target_named(name: str) -> Target:
+    """A target by its name. Raises InputError, with a guess, for an unknown one."""
     if name not in TARGETS:
         raise unknown("target", name, TARGETS)
-    return TARGETS[name](graph, calibration)
+    return TARGETS[name]

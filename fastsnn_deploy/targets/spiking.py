@@ -17,7 +17,7 @@ def signed_if(graph: SpikingGraph, calibration: Int64 | None) -> Converted:
 
 @target("graded")
 def graded(graph: SpikingGraph, calibration: Int64 | None) -> Converted:
-    """Signed integrate-and-fire neurons whose spikes carry a whole count."""
+    """Signed integrate-and-fire neurons, a spike carries a whole count."""
     return _converted(with_neurons(graph, "graded"))
 
 

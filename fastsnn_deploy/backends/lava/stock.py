@@ -16,6 +16,7 @@ from fastsnn_deploy.backends.lava.compatibility import require_lava, require_lav
 from fastsnn_deploy.errors import BackendError, InputError, Problem
 from fastsnn_deploy.formats import netx
 from fastsnn_deploy.lava_dl import Lif, StockConv, StockInput, StockNetwork, StockRun
+from fastsnn_deploy.lava_dl.limits import BIAS_MAX_LAVA, INT8_MAX
 
 STOCK_JOB_MODULE = "fastsnn_deploy.backends.lava.stock_job"
 
@@ -34,11 +35,11 @@ def run_stock(
     """Run a stock network on Lava's CPU simulator with its own processes and fixed-point models.
 
     network: a stock NetX file, or a network, which is first written to one. frames: int [T', N, *input shape], one
-    for each step, zeros after the last, with the meaning of `stock.run`; each of the N starts from rest. steps: T.
+    for each step, zeros after the last, with the meaning of `lava_dl.run`; each of the N starts from rest. steps: T.
     models: the model of Lava's Conv process, 'fast' (ours, the same integers) or 'stock'.
     timeout: seconds for the whole run. progress: called with (steps done, steps in all).
 
-    Returns the series of the last layer, as `stock.run(network, frames, steps, record="outputs")` does: messages, and
+    Returns the series of the last layer, as `lava_dl.run(network, frames, steps, record="outputs")` does: messages, and
     v of LIF or sigma of sigma-delta neurons; currents are not recorded. Raises InputError for a bad file or frames,
     BackendError if Lava or lava-dl is not installed, fails, or does not finish in time.
     """
@@ -65,14 +66,15 @@ def run_stock(
 def _require_stock_conv(network: StockNetwork) -> None:
     """Lava's Conv model takes channels modulo an int8 (conv/utils.py:274, 279), which NumPy 2 refuses beyond 127."""
     convs = [layer for layer in network.layers if isinstance(layer, StockConv)]
-    wide = [layer for layer in convs if max(layer.weight.shape[1] * layer.groups, layer.shape[0]) > 127]
+    wide = [layer for layer in convs if max(layer.weight.shape[1] * layer.groups, layer.shape[0]) > INT8_MAX]
     if wide and int(np.__version__.split(".")[0]) >= 2:
         raise InputError(
             "Lava's own convolution model stops under NumPy 2",
             [
                 Problem(
                     layer.name or "conv",
-                    f"reads {layer.weight.shape[1] * layer.groups} channels and has {layer.shape[0]}; 127 are the most",
+                    f"reads {layer.weight.shape[1] * layer.groups} channels and has {layer.shape[0]}; "
+                    f"{INT8_MAX} are the most",
                     "Use models='fast'",
                 )
                 for layer in wide
@@ -88,7 +90,7 @@ def stock_frames(network: StockNetwork, frames: npt.NDArray[np.integer], steps: 
         raise InputError(
             f"frames are {frames.dtype} of shape {frames.shape}, must be integers [T, N, {', '.join(map(str, shape))}]"
         )
-    limit = 2**15 if input_kind(network) == "bias" else 2**31
+    limit = BIAS_MAX_LAVA + 1 if input_kind(network) == "bias" else 2**31
     if frames.size and not -limit <= frames.min() <= frames.max() < limit:
         raise InputError(f"frames span [{frames.min()}, {frames.max()}], outside [{-limit}, {limit})")
     result = np.zeros((steps, *frames.shape[1:]), dtype=np.int32)

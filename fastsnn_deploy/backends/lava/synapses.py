@@ -13,12 +13,10 @@ from lava.utils.weightutils import SignMode
 from fastsnn_deploy.backends.lava.processes.upsample import NearestUpsample
 from fastsnn_deploy.errors import BackendError
 from fastsnn_deploy.graph import Conv2d, Linear, Synapse, Upsample
+from fastsnn_deploy.lava_dl.limits import INT8_MAX
 
 MESSAGE_BITS = 24
 """Stock synapses read spikes as booleans when this is 0, so -1 would count as 1."""
-
-STOCK_LIMIT = 127
-"""Stock Conv models store kernel size, stride, padding, dilation and groups as int8."""
 
 Wire = Callable[[], Any]
 """A fresh output port, possibly with its axes rearranged; a port may connect to one input port only once."""
@@ -52,7 +50,7 @@ def join(wires: list[Wire], port: Any) -> None:
 
 def _conv(conv: Conv2d, source: tuple[int, ...], wires: list[Wire], target: Any, models: str) -> None:
     values = (*conv.kernel, *conv.stride, *conv.padding, *conv.dilation, conv.groups)
-    if models == "stock" and max(values) > STOCK_LIMIT:
+    if models == "stock" and max(values) > INT8_MAX:
         raise BackendError(
             f"synapse '{conv.name}': stock Lava's Conv model stores kernel, stride, padding, dilation and groups in "
             f"8 bits, {max(values)} does not fit and would give zeros. Use models='fast'"

@@ -16,7 +16,7 @@ from fastsnn_deploy.backends.loihi.checks import check
 from fastsnn_deploy.backends.loihi.detection import GENERATIONS, detect
 from fastsnn_deploy.backends.loihi.measurement import Measurement
 from fastsnn_deploy.errors import BackendError, InputError
-from fastsnn_deploy.formats import netx
+from fastsnn_deploy.formats import Network, read_network
 from fastsnn_deploy.lava_dl import StockNetwork, StockRun
 
 JOB_MODULE = "fastsnn_deploy.backends.loihi.job"
@@ -31,7 +31,7 @@ NO_MODEL = (
 class LoihiRun:
     """What came back.
 
-    run: series of the last layer, as `stock.run(..., record="outputs")` gives. measurement: None if not asked for.
+    run: series of the last layer, as `lava_dl.run(..., record="outputs")` gives. measurement: None if not asked for.
     """
 
     run: StockRun
@@ -59,9 +59,8 @@ def run_stock(
     BackendError that lists what is missing for such a run, or if it fails or does not finish in time.
     """
     file = None if isinstance(network, StockNetwork) else Path(network)
-    if file is not None:
-        require_stock_neurons(file)
-    network = network if isinstance(network, StockNetwork) else netx.read_stock(network)
+    found = network if isinstance(network, StockNetwork) else read_network(network)
+    network = require_stock_neurons(found, f"{file}")
     series = stock_frames(network, frames, steps)
     check(network, int(series.min(initial=0)), int(series.max(initial=0)))
     repeated = steps if measured_steps is None else measured_steps
@@ -87,10 +86,11 @@ def run_stock(
         return LoihiRun(run, Measurement(**json.loads((folder / "measurement.json").read_text(encoding="utf-8"))))
 
 
-def require_stock_neurons(file: str | Path) -> None:
-    """Raise BackendError if the file holds neurons that the chip has no model of."""
-    if netx.kind_of(file) == "extension":
-        raise BackendError(f"{file}: cannot run on Loihi 2, {NO_MODEL}")
+def require_stock_neurons(network: Network, name: str) -> StockNetwork:
+    """The network itself. Raises BackendError if it has neurons that the chip has no model of. name: of its file."""
+    if not isinstance(network, StockNetwork):
+        raise BackendError(f"{name}: cannot run on Loihi 2, {NO_MODEL}")
+    return network
 
 
 def require_hardware() -> None:

@@ -14,7 +14,16 @@ import numpy.typing as npt
 
 from fastsnn_deploy.errors import InputError, Problem
 from fastsnn_deploy.lava_dl import Lif, StockConv, StockDense, StockInput, StockLayer, StockNetwork, rules
-from fastsnn_deploy.lava_dl.limits import BIAS_MAX, BIAS_MIN, CURRENT_MAX, THRESHOLD_MAX
+from fastsnn_deploy.lava_dl.limits import (
+    BIAS_MAX,
+    BIAS_MIN,
+    CURRENT_MAX,
+    MESSAGE_BITS,
+    THRESHOLD_MAX,
+    WEIGHT_MAX,
+    WEIGHT_MAX_EXCITATORY,
+    WEIGHT_MIN_STOCK,
+)
 
 Int64 = npt.NDArray[np.int64]
 
@@ -48,7 +57,7 @@ def problems_of(network: StockNetwork, low: int | None = None, high: int | None 
         problems += [Problem(where, what, fix) for what, fix in _layer_problems(layer, received)]
         neuron = layer.neuron if isinstance(layer, (StockConv, StockDense, StockInput)) else None
         if neuron is not None:
-            received = (0, 1) if isinstance(neuron, Lif) else (-(2**15), 2**15 - 1)
+            received = (0, 1) if isinstance(neuron, Lif) else (-(2 ** (MESSAGE_BITS - 1)), 2 ** (MESSAGE_BITS - 1) - 1)
     return problems
 
 
@@ -80,9 +89,9 @@ def _fits_weight(weight: Int64) -> bool:
     """8 bits with a sign mode: signed, of one sign, or even and signed (weightutils.py)."""
     low, high = int(weight.min()), int(weight.max())
     even = not (weight % 2).any()
-    return (low >= -128 and high <= 127) or 0 <= low <= high <= 255 or -255 <= low <= high <= 0 or (
-        even and low >= -256 and high <= 254
-    )  # fmt: skip
+    one_sign = 0 <= low <= high <= WEIGHT_MAX_EXCITATORY or -WEIGHT_MAX_EXCITATORY <= low <= high <= 0
+    signed = low >= WEIGHT_MIN_STOCK and high <= WEIGHT_MAX
+    return one_sign or signed or (even and low >= 2 * WEIGHT_MIN_STOCK and high <= 2 * WEIGHT_MAX)
 
 
 def _greatest_input(weight: Int64, low: int, high: int) -> int:

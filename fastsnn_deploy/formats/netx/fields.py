@@ -15,12 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from fastsnn_deploy.errors import InputError
+from fastsnn_deploy.lava_dl.limits import FLOAT32_EXACT
 
 INT32_MAX = 2**31 - 1
 """Every synaptic input, threshold, bias and level of a valid graph is far below (24-bit state rule)."""
-
-FLOAT32_EXACT = 2**24
-"""Every integer of at most this magnitude is a float32."""
 
 MAX_ELEMENTS = 2**27
 """Largest number of neurons of one layer; VGG-16 on 224 x 224 pixels has 3.2 million."""

@@ -34,7 +34,7 @@ def write_stock(network: StockNetwork, path: str | Path, *, extra: Mapping[str, 
     """Write `network` to `path` atomically, with NetX's keys, dtypes and axis orders and nothing else in the layers.
 
     extra: text by name, which `read_extra` gives back. Before the rename the file is read back and compared. Raises
-    InputError if stock lava-dl would not compute what the network says (`stock.problems_of`), if a text has no place
+    InputError if stock lava-dl would not compute what the network says (`lava_dl.problems_of`), if a text has no place
     in HDF5, or if the folder cannot be written.
     """
     check(network)

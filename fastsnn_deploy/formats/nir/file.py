@@ -104,6 +104,12 @@ def pack(kind: str, data: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -
     return {KEY: {"json": text, "arrays": {str(index): array for index, array in enumerate(arrays.values())}}}
 
 
+def kind_of(graph: nir.NIRGraph) -> str | None:
+    """The kind that `pack` was given, None if the metadata hold nothing of ours. Raises as `unpack`."""
+    ours = graph.metadata.get(KEY)
+    return None if ours is None else json.loads(ours["json"])["kind"]
+
+
 def unpack(graph: nir.NIRGraph, kind: str) -> tuple[dict[str, Any], dict[str, np.ndarray]] | None:
     """Inverse of `pack`; None if the metadata hold nothing of ours of that kind.
 

@@ -17,8 +17,8 @@ import numpy.typing as npt
 
 from fastsnn_deploy.errors import InputError, Problem
 from fastsnn_deploy.formats.nir.file import DAMAGE, read_graph
-from fastsnn_deploy.formats.nir.weights import FLOAT32_EXACT
 from fastsnn_deploy.graph.synapses.conv2d import output_size
+from fastsnn_deploy.lava_dl.limits import DECAY_UNITY, FLOAT32_EXACT, THRESHOLD_MAX
 from fastsnn_deploy.lava_dl.network import (
     Lif,
     StockConv,
@@ -33,7 +33,7 @@ from fastsnn_deploy.lava_dl.rules import check
 Int64 = npt.NDArray[np.int64]
 Shape = tuple[int, ...]
 
-NEVER = Lif(threshold=2**17)
+NEVER = Lif(threshold=THRESHOLD_MAX + 1)
 """A neuron without memory that never fires: Lava's potential saturates below 2**17 weights."""
 
 
@@ -174,7 +174,7 @@ class _Importer:
         threshold = _per_channel(node.threshold if isinstance(node, nir.Threshold) else node.v_threshold, shape)
         if remembers:
             self._require_silence(bias)
-        lif, bias = _with_threshold(threshold * divisor, bias, 0 if remembers else 4096)
+        lif, bias = _with_threshold(threshold * divisor, bias, 0 if remembers else DECAY_UNITY)
         if remembers and lif.threshold < 0:
             raise _RefusedError("v_threshold is negative, it fires without input")
         self.silent &= int(bias.max()) <= lif.threshold

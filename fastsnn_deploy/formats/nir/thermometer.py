@@ -20,10 +20,10 @@ from fastsnn_deploy.formats.nir.file import DAMAGE, difference, pack, read_graph
 from fastsnn_deploy.formats.nir.graph_export import INPUT, OUTPUT
 from fastsnn_deploy.formats.nir.network_metadata import arrays_of, from_plain, plain
 from fastsnn_deploy.formats.nir.report import Loss, LossReport
-from fastsnn_deploy.formats.nir.weights import FLOAT32_EXACT, dense_kernel, exact_float32, square_kernel
+from fastsnn_deploy.formats.nir.weights import dense_kernel, exact_float32, square_kernel
 from fastsnn_deploy.lava_dl.compare import difference as network_difference
+from fastsnn_deploy.lava_dl.limits import CURRENT_MAX, DECAY_UNITY, FLOAT32_EXACT
 from fastsnn_deploy.lava_dl.network import (
-    WEIGHT_SHIFT,
     Lif,
     StockConv,
     StockDense,
@@ -32,7 +32,6 @@ from fastsnn_deploy.lava_dl.network import (
     StockLayer,
     StockNetwork,
 )
-from fastsnn_deploy.lava_dl.neurons import DECAY_UNITY, STATE_MAX
 from fastsnn_deploy.lava_dl.rules import check
 
 KIND = "thermometer"
@@ -41,9 +40,6 @@ Neuron = Literal["threshold", "lif", "if"]
 
 STEP = 1e-4
 """Seconds of a time step in snnTorch's NIR import, where it is fixed."""
-
-CURRENT_MAX = (STATE_MAX >> WEIGHT_SHIFT) - 1
-"""Beyond this synaptic input in units of a weight Lava's current wraps and its potential saturates."""
 
 
 def export_thermometer(

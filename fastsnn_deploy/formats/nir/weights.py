@@ -5,12 +5,11 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from fastsnn_deploy.lava_dl.limits import FLOAT32_EXACT
+
 Pair = tuple[int, int]
 Int64 = npt.NDArray[np.int64]
 Float32 = npt.NDArray[np.float32]
-
-FLOAT32_EXACT = 2**24
-"""Every integer of at most this magnitude is a float32."""
 
 
 def dense_kernel(weight: Int64, groups: int) -> Int64:

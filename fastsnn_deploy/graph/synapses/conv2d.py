@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +15,8 @@ from fastsnn_deploy.graph.node import register
 from fastsnn_deploy.graph.synapses.base import Bounds, Synapse, window_fan_out
 from fastsnn_deploy.graph.synapses.base import Pair as Pair
 
+Scalar = TypeVar("Scalar", np.int64, np.float64)
+
 
 def output_size(size: int, kernel: int, stride: int, padding: int, dilation: int) -> int:
     """Positions of a window along one axis (PyTorch's Conv2d formula); may be <= 0 if the window does not fit."""
@@ -20,14 +24,37 @@ def output_size(size: int, kernel: int, stride: int, padding: int, dilation: int
 
 
 def windows(
-    x: npt.NDArray[np.int64], kernel: Pair, stride: Pair, padding: Pair, dilation: Pair, fill: int = 0
-) -> IntArray:
+    x: npt.NDArray[Scalar], kernel: Pair, stride: Pair, padding: Pair, dilation: Pair, fill: int = 0
+) -> npt.NDArray[Scalar]:
     """Every window of x [N, C, H, W] as a view [N, C, OH, OW, kh, kw]; positions outside hold `fill`."""
     (ph, pw), (dh, dw) = padding, dilation
     padded = np.pad(x, ((0, 0), (0, 0), (ph, ph), (pw, pw)), constant_values=fill)
     extent = (dh * (kernel[0] - 1) + 1, dw * (kernel[1] - 1) + 1)
-    view: IntArray = sliding_window_view(padded, extent, axis=(2, 3))  # type: ignore[call-overload]
+    view: npt.NDArray[Scalar] = sliding_window_view(padded, extent, axis=(2, 3))  # type: ignore[call-overload]
     return view[:, :, :: stride[0], :: stride[1], ::dh, ::dw]
+
+
+def correlate(
+    x: npt.NDArray[Scalar],
+    weight: npt.NDArray[Scalar],
+    stride: Pair,
+    padding: Pair,
+    dilation: Pair,
+    groups: int,
+    multiply: Callable[..., Any] = exact_matmul,
+) -> npt.NDArray[Scalar]:
+    """x [N, I, H, W] with kernels [O, I / groups, kh, kw] -> [N, O, OH, OW], the one im2col of this package.
+
+    multiply: the matrix product of the two, exact on integers unless told otherwise.
+    """
+    outputs, per_group, *kernel = weight.shape
+    view = windows(x, (kernel[0], kernel[1]), stride, padding, dilation)
+    batch, (height, width) = len(x), view.shape[2:4]
+    columns = view.transpose(0, 2, 3, 1, 4, 5).reshape(batch, height * width, groups, per_group * kernel[0] * kernel[1])
+    kernels = weight.reshape(groups, outputs // groups, -1)
+    # [N, groups, positions, taps] x [groups, taps, O/groups]
+    made = multiply(columns.transpose(0, 2, 1, 3), kernels.transpose(0, 2, 1))
+    return np.asarray(made.transpose(0, 1, 3, 2).reshape(batch, outputs, height, width))
 
 
 @register
@@ -63,19 +90,12 @@ class Conv2d(Synapse):
         return outputs, height, width
 
     def apply(self, spikes: IntArray) -> npt.NDArray[np.int64]:
-        batch = len(spikes)
-        view = windows(spikes.astype(np.int64), self.kernel, self.stride, self.padding, self.dilation)
-        outputs, per_group, kh, kw = self.weight.shape
-        _, height, width = self.shape
-        columns = view.transpose(0, 2, 3, 1, 4, 5).reshape(batch, height * width, self.groups, per_group * kh * kw)
-        kernels = self.effective_weight.reshape(self.groups, outputs // self.groups, -1)
-        # [N, groups, positions, taps] x [groups, taps, O/groups]
-        synaptic_input = exact_matmul(columns.transpose(0, 2, 1, 3), kernels.transpose(0, 2, 1))
-        return synaptic_input.transpose(0, 1, 3, 2).reshape(batch, *self.shape)
+        geometry = (self.stride, self.padding, self.dilation, self.groups)
+        return correlate(spikes.astype(np.int64), self.effective_weight, *geometry)
 
     def fan_out(self, source: tuple[int, ...]) -> npt.NDArray[np.int64]:
         taps = window_fan_out(source, self.shape, self.kernel, self.stride, self.padding, self.dilation)
-        return taps * (self.weight.shape[0] // self.groups)
+        return np.asarray(taps * (self.weight.shape[0] // self.groups))
 
     def input_bounds(self, low: IntArray, high: IntArray) -> Bounds:
         outputs, per_group = self.weight.shape[:2]

@@ -32,6 +32,7 @@ import numpy.typing as npt
 
 from fastsnn_deploy.errors import LoweringError
 from fastsnn_deploy.graph import SpikingGraph
+from fastsnn_deploy.graph.ranges import STATE_MAX
 from fastsnn_deploy.lava_dl import (
     Sdnn,
     StockConv,
@@ -42,18 +43,19 @@ from fastsnn_deploy.lava_dl import (
     StockNetwork,
     check,
 )
+from fastsnn_deploy.lava_dl.limits import MESSAGE_BITS, MESSAGE_PLACES, STATE_PLACES, WEIGHT_MAX
 from fastsnn_deploy.targets.sigma_delta.merge import stages_of
-from fastsnn_deploy.targets.sigma_delta.stages import Float64, Stage
+from fastsnn_deploy.targets.sigma_delta.stages import Float64, RealStage
+from fastsnn_deploy.targets.stock_notes import described_input
 
 Int64 = npt.NDArray[np.int64]
 
-MESSAGE_ONE = 64
-STATE_ONE = 4096
-WEIGHT_MAX = 127
-MESSAGE_UNITS = 2**15 // MESSAGE_ONE
+MESSAGE_ONE = 2**MESSAGE_PLACES
+STATE_ONE = 2**STATE_PLACES
+MESSAGE_UNITS = 2 ** (MESSAGE_BITS - 1) // MESSAGE_ONE
 """Activations below this many units fit spikes of 16 signed bits, NetX's size for SDNN."""
 
-SUM_UNITS = 2**23 // STATE_ONE
+SUM_UNITS = (STATE_MAX + 1) // STATE_ONE
 """Sums below this many units fit the 24 bits of Lava's convolution."""
 
 MAX_EXPONENT = 18
@@ -78,14 +80,14 @@ class LayerBound:
 
 @dataclass(frozen=True, eq=False)
 class SigmaDeltaNetwork:
-    """network: for `netx.write_stock` and `stock.run`; its metadata say how to feed it and read its answer.
+    """network: for `netx.write_stock` and `lava_dl.run`; its metadata say how to feed it and read its answer.
 
     exponents: k of the input and of each stage. bounds: one for each stage. The readout's bias is added by whoever
     reads it (`readout`), since Lava's Sigma takes none.
     """
 
     network: StockNetwork
-    stages: tuple[Stage, ...]
+    stages: tuple[RealStage, ...]
     exponents: tuple[int, ...]
     bounds: tuple[LayerBound, ...]
 
@@ -135,7 +137,7 @@ def convert(graph: SpikingGraph, calibration: Int64, *, headroom: float = 2.0) -
         bounds.append(_bound(stage, depth, (before, peak), (weight, bias), exponents[-2:], error))
         error = bounds[-1].sent
         layers += _layers(stage, weight, bias)
-    network = StockNetwork(tuple(layers), metadata=_metadata(stages, exponents))
+    network = StockNetwork(tuple(layers), metadata=_metadata(graph, stages, exponents))
     check(network)
     return SigmaDeltaNetwork(network, stages, tuple(exponents), tuple(bounds))
 
@@ -157,7 +159,7 @@ def _input_exponent(graph: SpikingGraph, values: Float64, headroom: float) -> in
     return exponent
 
 
-def _exponent(stage: Stage, source: int, limits: list[tuple[int, float]], headroom: float) -> int:
+def _exponent(stage: RealStage, source: int, limits: list[tuple[int, float]], headroom: float) -> int:
     """The finest unit whose weights fit 8 bits and whose values fit their registers."""
     largest = float(np.abs(stage.weight).max(initial=0.0))
     if largest == 0:
@@ -165,13 +167,13 @@ def _exponent(stage: Stage, source: int, limits: list[tuple[int, float]], headro
     return min(source + int(np.floor(np.log2(WEIGHT_MAX / (MESSAGE_ONE * largest)))), _fitting(limits, headroom))
 
 
-def _integers(stage: Stage, source: int, own: int) -> tuple[Int64, Int64]:
+def _integers(stage: RealStage, source: int, own: int) -> tuple[Int64, Int64]:
     weight = np.rint(stage.weight * MESSAGE_ONE * 2.0 ** (own - source)).astype(np.int64)
     return weight, np.rint(stage.bias * 2.0**own).astype(np.int64)
 
 
 def _bound(
-    stage: Stage,
+    stage: RealStage,
     depth: int,
     peaks: tuple[Float64, Float64],
     integers: tuple[Int64, Int64],
@@ -203,11 +205,11 @@ def _channel_peaks(values: Float64) -> Float64:
     return np.asarray(np.abs(values).max(axis=(0, *range(2, values.ndim)), initial=0.0))
 
 
-def _spread(stage: Stage, channels: Float64) -> Float64:
+def _spread(stage: RealStage, channels: Float64) -> Float64:
     return np.repeat(channels, int(np.prod(stage.source[1:]))) if stage.flatten else channels
 
 
-def _weighted(stage: Stage, weight: Float64, channels: Float64) -> Float64:
+def _weighted(stage: RealStage, weight: Float64, channels: Float64) -> Float64:
     """Sum over the taps of |weight| times one number for each source channel: float64 [C]."""
     if weight.ndim == 2:
         return np.asarray(weight @ channels)
@@ -217,7 +219,7 @@ def _weighted(stage: Stage, weight: Float64, channels: Float64) -> Float64:
     return np.asarray((weight * source[:, :, None, None]).sum((1, 2, 3)))
 
 
-def _layers(stage: Stage, weight: Int64, bias: Int64) -> list[StockLayer]:
+def _layers(stage: RealStage, weight: Int64, bias: Int64) -> list[StockLayer]:
     neuron = Sdnn(sigma_output=stage.is_readout)
     own_bias = None if stage.is_readout else bias
     if weight.ndim == 2:
@@ -227,20 +229,18 @@ def _layers(stage: Stage, weight: Int64, bias: Int64) -> list[StockLayer]:
     return [StockConv(shape=stage.shape, weight=weight, bias=own_bias, neuron=neuron, name=stage.name, **geometry)]
 
 
-def _metadata(stages: tuple[Stage, ...], exponents: list[int]) -> dict[str, str]:
-    """How to feed the network and read its answer: logits = (output / (4096 * 2**k) + bias) * scale.
+def _metadata(graph: SpikingGraph, stages: tuple[RealStage, ...], exponents: list[int]) -> dict[str, str]:
+    """How to feed the network and read its answer: logits = (output / 2**places + bias) * scale, row by row.
 
-    bias: of each row of the output. scale: of each channel of the readout, or one for all. pieces: only of a feature
-    map that is spread over rows, for each piece its first row, offset and stride.
+    pieces: only of a feature map that is spread over rows, for each piece its first row, offset and stride.
     """
     last = stages[-1]
-    pieces = last.units[0].pieces
-    values = {
-        "input_exponent": exponents[0],
-        "output_exponent": exponents[-1],
-        "bias": last.bias.tolist(),
-        "scale": np.atleast_1d(last.node.scale).tolist(),
-    }
-    if len(pieces) > 1:
-        values["pieces"] = [[piece.rows.start, piece.offset, piece.stride] for piece in pieces]
-    return {"sigma_delta": json.dumps(values)}
+    parts = last.units[0].parts
+    scale = np.broadcast_to(last.node.scale, last.node.channels)
+    rows = len(last.bias) // len(scale)
+    scale = np.tile(scale, rows) if len(last.shape) == 3 else np.repeat(scale, rows)
+    output = {"places": STATE_PLACES + exponents[-1], "bias": last.bias.tolist(), "scale": scale.tolist()}
+    if len(parts) > 1:
+        output["pieces"] = [[rows.start, part.offset, part.stride] for rows, part in parts]
+    source = described_input(graph.input) | {"places": exponents[0]}
+    return {"input": json.dumps(source), "output": json.dumps(output)}

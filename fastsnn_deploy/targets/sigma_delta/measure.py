@@ -10,8 +10,8 @@ import numpy.typing as npt
 from fastsnn_deploy.graph import Population, Readout, SpikingGraph
 from fastsnn_deploy.graph.integer_network import integer_values
 from fastsnn_deploy.lava_dl import StockConv, StockDense, run
+from fastsnn_deploy.passes.chain import Unit
 from fastsnn_deploy.targets.sigma_delta.convert import STATE_ONE, SigmaDeltaNetwork
-from fastsnn_deploy.targets.sigma_delta.stages import Unit
 
 Int64 = npt.NDArray[np.int64]
 Float64 = npt.NDArray[np.float64]
@@ -83,7 +83,8 @@ def compare(
                 errors[unit.node.name][0].add(value - unit.read(real))
                 errors[unit.node.name][1].add(value - quantised[unit.node.name])
         last = converted.stages[-1].units[0]
-        answers.append((_classes(last.node, last.read(found[-1])), _classes(last.node, quantised[last.node.name])))
+        node = converted.stages[-1].node
+        answers.append((_classes(node, last.read(found[-1])), _classes(node, quantised[node.name])))
     empty = np.zeros(0, dtype=np.int64)
     predictions, expected = (np.concatenate([empty, *(answer[i] for answer in answers)]) for i in (0, 1))
     layers = tuple(
@@ -101,7 +102,12 @@ def _units(converted: SigmaDeltaNetwork) -> list[Unit]:
 def _worst(converted: SigmaDeltaNetwork) -> list[float]:
     """Bound of each unit."""
     both = zip(converted.stages, converted.bounds, strict=True)
-    return [unit.largest(bound.activation) for stage, bound in both for unit in stage.units]
+    return [_largest(unit, bound.activation) for stage, bound in both for unit in stage.units]
+
+
+def _largest(unit: Unit, rows: Float64) -> float:
+    """The largest of some numbers, float64 [C] for the rows of the layer, over the unit's rows."""
+    return max(float(rows[part].max(initial=0.0)) for part, _ in unit.parts)
 
 
 @dataclass

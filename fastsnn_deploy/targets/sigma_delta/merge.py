@@ -12,17 +12,15 @@ import numpy.typing as npt
 from fastsnn_deploy.errors import LoweringError, Problem
 from fastsnn_deploy.graph import Conv2d, Linear, MaxPool2d, Node, Population, Readout, SpikingGraph, Synapse
 from fastsnn_deploy.lava_dl.limits import MAX_WEIGHTS
-from fastsnn_deploy.passes.chain import Boundary, Chain, Part, Target, Weighted
-from fastsnn_deploy.passes.chain import Stage as Links
-from fastsnn_deploy.passes.linearise import chain
+from fastsnn_deploy.passes.chain import Chain, Part, Stage, Weighted
+from fastsnn_deploy.passes.linearise import chain as linearised
 from fastsnn_deploy.passes.routes import Routes
-from fastsnn_deploy.targets.sigma_delta.stages import Float64, Pair, Piece, Stage, Unit
-from fastsnn_deploy.targets.thermometer.assemble import window
+from fastsnn_deploy.targets.sigma_delta.stages import Float64, RealStage
 
 Int64 = npt.NDArray[np.int64]
 
 
-def stages_of(graph: SpikingGraph) -> tuple[Stage, ...]:
+def stages_of(graph: SpikingGraph) -> tuple[RealStage, ...]:
     """The chain of stages from the input to the readout, without nodes that the readout does not depend on.
 
     Raises LoweringError with every node that does not fit, GraphError where the graph has no chain.
@@ -31,7 +29,7 @@ def stages_of(graph: SpikingGraph) -> tuple[Stage, ...]:
     if len(graph.outputs) != 1 or not isinstance(graph[graph.outputs[0]], Readout):
         problems.append(Problem("graph", f"has the outputs {list(graph.outputs)}, must have one readout"))
     _require(problems)
-    links = chain(graph)
+    links = linearised(graph)
     _require([*_relayed_input(links), *(problem for stage in links.stages for problem in _too_large(stage))])
     return tuple(_stage(links, stage) for stage in links.stages)
 
@@ -61,116 +59,75 @@ def _relayed_input(links: Chain) -> list[Problem]:
     return [Problem(f"Input '{image.name}'", what, "Put a convolution with an activation first")]
 
 
-def _too_large(stage: Links) -> list[Problem]:
-    shape = [_rows(stage.after), _rows(stage.before), *_kernel(stage)]
+def _too_large(stage: Stage) -> list[Problem]:
+    shape = _weight_shape(stage)
     if np.prod(shape, dtype=np.float64) <= MAX_WEIGHTS:
         return []
-    names = ", ".join(f"'{target.part.source}'" for target in stage.targets if target.computed)
+    names = ", ".join(f"'{part.source}'" for part in stage.computed)
     what = f"needs a layer with {' x '.join(map(str, shape))} weights, more than {MAX_WEIGHTS}"
     return [Problem(names, what, "Use fewer channels, or shortcuts that cross fewer layers")]
 
 
-def _rows(boundary: Boundary) -> int:
-    return sum(part.channels for part in boundary.parts)
+def _weight_shape(stage: Stage) -> tuple[int, ...]:
+    kernel = stage.window.kernel if stage.stride else (stage.before.positions,)
+    return (stage.after.channels, stage.before.channels, *kernel)
 
 
-def _kernel(stage: Links) -> tuple[int, ...]:
-    return (stage.before.positions,) if stage.stride is None else window(stage).kernel
+def _stage(chain: Chain, stage: Stage) -> RealStage:
+    bias, scale = np.zeros(stage.after.channels), np.ones(stage.after.channels)
+    for part in stage.computed:
+        rows = stage.after.rows[part]
+        bias[rows], scale[rows] = _affine(chain, stage, part)
+    units, alone = chain.units(stage), _alone(chain, stage)
+    if alone is None:
+        return RealStage(stage, units, _weight(stage, scale), bias, stage.window.padding)
+    weight = alone.effective_weight / scale.reshape(-1, *(1,) * (alone.weight.ndim - 1))
+    if isinstance(alone, Linear):
+        return RealStage(stage, units, weight, bias)
+    return RealStage(stage, units, weight, bias, alone.padding, alone.dilation, alone.groups)
 
 
-def _shape(boundary: Boundary) -> tuple[int, ...]:
-    return (_rows(boundary), *(boundary.size or ()))
-
-
-def _starts(boundary: Boundary) -> dict[Part, int]:
-    starts, start = {}, 0
-    for part in boundary.parts:
-        starts[part] = start
-        start += part.channels
-    return starts
-
-
-def _stage(links: Chain, stage: Links) -> Stage:
-    units, bias, scale = _units(links, stage), np.zeros(_rows(stage.after)), np.ones(_rows(stage.after))
-    starts = _starts(stage.after)
-    for target in stage.targets:
-        if target.computed:
-            rows = slice(starts[target.part], starts[target.part] + target.part.channels)
-            bias[rows], scale[rows] = _affine(links, stage, target)
-    source, shape = _shape(stage.before), _shape(stage.after)
-    alone = _alone(links, stage)
-    if alone is not None:
-        geometry = {}
-        if isinstance(alone, Conv2d):
-            geometry = {key: getattr(alone, key) for key in ("stride", "padding", "dilation", "groups")}
-        weight = alone.effective_weight / scale.reshape(-1, *(1,) * (alone.weight.ndim - 1))
-        return Stage(units, source, shape, weight, bias, **geometry)
-    weight = _weight(stage, scale)
-    if stage.stride is None:
-        return Stage(units, source, shape, weight, bias)
-    return Stage(units, source, shape, weight, bias, stage.stride, window(stage).padding)
-
-
-def _units(links: Chain, stage: Links) -> tuple[Unit, ...]:
-    starts = _starts(stage.after)
-    pieces: dict[str, list[Piece]] = {}
-    for target in stage.targets:
-        if target.computed:
-            part, start = target.part, starts[target.part]
-            piece = Piece(slice(start, start + part.channels), part.offset, part.stride)
-            pieces.setdefault(part.source, []).append(piece)
-    units = []
-    for name, found in pieces.items():
-        node = links.graph[name]
-        assert isinstance(node, (Population, Readout))
-        units.append(Unit(node, tuple(found)))
-    return tuple(units)
-
-
-def _affine(links: Chain, stage: Links, target: Target) -> tuple[Float64, Float64]:
-    """Bias in counts, and the synaptic input of one count (1 for a readout), for each row of a computed target."""
-    node = links.graph[target.part.source]
+def _affine(chain: Chain, stage: Stage, part: Part) -> tuple[Float64, Float64]:
+    """Bias in counts, and the synaptic input of one count (1 for a readout), for each row of a computed part."""
+    node = chain.graph[part.source]
     assert isinstance(node, (Population, Readout))
     threshold, bias = np.ones(node.channels), node.bias.astype(np.float64)
     if isinstance(node, Population):
         threshold = node.threshold.astype(np.float64)
         # initial = threshold // 2 only rounds; what it holds beyond that is a bias
         bias += node.initial - node.threshold // 2
-    channel = links.rows(target.part, stage.after.size)
+    channel = chain.rows(part, stage.after.size)
     return (bias / threshold)[channel], threshold[channel]
 
 
-def _alone(links: Chain, stage: Links) -> Conv2d | Linear | None:
+def _alone(chain: Chain, stage: Stage) -> Conv2d | Linear | None:
     """The synapse that by itself is the whole layer, with its groups and dilation; None where weights are merged."""
     before, after = stage.before.parts, stage.after.parts
     if len(before) != 1 or len(after) != 1 or before[0].stride != (1, 1) or after[0].stride != (1, 1):
         return None
-    routes, source, unit = Routes(links.graph), links.graph[before[0].source], links.graph[after[0].source]
+    routes, source, unit = Routes(chain.graph), chain.graph[before[0].source], chain.graph[after[0].source]
     reader, *others = routes.readers(unit)
     if others or not isinstance(reader, Synapse) or routes.pieces(reader.inputs[0]) != (source.name,):
         return None
-    if stage.before.size is not None and source.shape != _shape(stage.before):
+    if stage.before.size is not None and source.shape != stage.before.shape:
         return None
     synapse = reader.as_primitive()
     kind = Linear if stage.stride is None else Conv2d
     return synapse if isinstance(synapse, kind) and synapse.shape == unit.shape else None
 
 
-def _weight(stage: Links, scale: Float64) -> Float64:
+def _weight(stage: Stage, scale: Float64) -> Float64:
     """All links of a stage in one array, float64 [O, I, kh, kw] or [O, I * positions]. scale: of each row."""
-    weight = np.zeros((_rows(stage.after), _rows(stage.before), *_kernel(stage)))
-    inputs, outputs = _starts(stage.before), _starts(stage.after)
-    padding: Pair = (0, 0) if stage.stride is None else window(stage).padding
+    weight = np.zeros(_weight_shape(stage))
+    inputs, outputs, padding = stage.before.rows, stage.after.rows, stage.window.padding
     for target in stage.targets:
-        first = outputs[target.part]
-        rows = slice(first, first + target.part.channels)
+        rows = outputs[target.part]
         for link in target.links:
-            start = inputs[link.part]
             tap = () if link.tap is None else (link.tap[0] + padding[0], link.tap[1] + padding[1])
             if isinstance(link, Weighted):
                 synaptic_input = link.weight / scale[rows].reshape(-1, *(1,) * (link.weight.ndim - 1))
-                weight[(rows, slice(start, start + link.part.channels), *tap)] += synaptic_input
+                weight[(rows, inputs[link.part], *tap)] += synaptic_input
             else:
                 position = tap if link.position is None else (link.position,)
-                weight[(first + link.target, start + link.channel, *position)] = 1.0
+                weight[(rows.start + link.target, inputs[link.part].start + link.channel, *position)] = 1.0
     return weight.reshape(len(weight), -1) if stage.stride is None else weight

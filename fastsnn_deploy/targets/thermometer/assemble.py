@@ -11,9 +11,9 @@ import numpy.typing as npt
 from fastsnn_deploy.errors import GraphError, Problem
 from fastsnn_deploy.graph import Population, Readout
 from fastsnn_deploy.lava_dl.limits import MAX_WEIGHTS, WEIGHT_MAX
+from fastsnn_deploy.lava_dl.thermometer import ONE, Code
 from fastsnn_deploy.passes.chain import Chain, Copied, Pair, Part, Stage, Target, Weighted
 from fastsnn_deploy.passes.levels import common_unit, count_range, cutoffs
-from fastsnn_deploy.targets.thermometer.code import ONE, Code
 
 Int64 = npt.NDArray[np.int64]
 
@@ -28,14 +28,6 @@ class Layer:
 
     weight: Int64
     cutoff: Int64
-    padding: Pair
-
-
-@dataclass(frozen=True)
-class Window:
-    """Rows and columns of a kernel and of its padding; its first element is the tap -padding."""
-
-    kernel: Pair
     padding: Pair
 
 
@@ -84,24 +76,6 @@ def _summed(target: Target) -> dict[Slot, Int64]:
     return sums
 
 
-def window(stage: Stage) -> Window:
-    """The smallest common kernel of all taps whose output has the stage's size."""
-    assert stage.stride is not None
-    taps = [link.tap for target in stage.targets for link in target.links if link.tap is not None]
-    axes = [_axis(stage, i, [tap[i] for tap in taps] or [0]) for i in (0, 1)]
-    return Window((axes[0][0], axes[1][0]), (axes[0][1], axes[1][1]))
-
-
-def _axis(stage: Stage, axis: int, taps: list[int]) -> tuple[int, int]:
-    assert stage.stride is not None
-    assert stage.before.size is not None
-    assert stage.after.size is not None
-    grid, outputs, stride = stage.before.size[axis], stage.after.size[axis], stage.stride[axis]
-    padding = max(0, -min(taps), max(taps) + 1 + (outputs - 1) * stride - grid)
-    kernel = max(max(taps) + padding + 1, grid + 2 * padding - outputs * stride + 1)
-    return kernel, padding
-
-
 class Assembly:
     """Builds the layer of one stage.
 
@@ -119,15 +93,13 @@ class Assembly:
     ) -> None:
         self.chain, self.stage, self.weights = chain, stage, weights
         self.before, self.after, self.silent = before, after, silent
-        self.window = window(stage) if stage.stride is not None else None
         self.inputs = sum(code.size for code in before.values()) + silent[0]
         self.outputs = sum(code.size for code in after.values()) + silent[1]
         self.starts = _starts(before)
 
     def layer(self) -> Layer:
         """The stock layer's integers. Raises GraphError if it is too large to build."""
-        kernel = self.window.kernel if self.window else (self.stage.before.positions, 1)
-        shape = (self.outputs, self.inputs, *kernel)
+        shape = (self.outputs, self.inputs, *self.stage.window.kernel)
         if np.prod(shape, dtype=np.float64) > MAX_WEIGHTS:
             names = ", ".join(f"'{t.part.source}'" for t in self.stage.targets if t.computed)
             what = f"needs a layer with {' x '.join(map(str, shape))} weights, more than {MAX_WEIGHTS}"
@@ -148,7 +120,7 @@ class Assembly:
             cutoff[rows] = self._cutoff(index, target, code)
         if self.stage.stride is None:
             weight = weight.reshape(self.outputs, -1)
-        return Layer(weight, cutoff, self.window.padding if self.window else (0, 0))
+        return Layer(weight, cutoff, self.stage.window.padding)
 
     def _add(self, out: Int64, part: Part, tap: Pair | None, values: Int64, code: Code, target: Target) -> None:
         """Spread weights over levels (the same weight) and replicas (at most 8 bits each)."""
@@ -191,9 +163,8 @@ class Assembly:
             out[np.flatnonzero(code.row == ONE), start + source.size - source.ones, where[0], where[1]] = 1
 
     def _position(self, tap: Pair | None) -> Pair:
-        if tap is None or self.window is None:
-            return 0, 0
-        return tap[0] + self.window.padding[0], tap[1] + self.window.padding[1]
+        padding = self.stage.window.padding
+        return (0, 0) if tap is None else (tap[0] + padding[0], tap[1] + padding[1])
 
     def _floor(self, part: Part) -> Int64:
         low, _ = count_range(self.chain.graph, part.source)

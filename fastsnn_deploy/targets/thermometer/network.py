@@ -29,17 +29,14 @@ from fastsnn_deploy.lava_dl import (
 )
 from fastsnn_deploy.lava_dl.hardware_check import require_stock
 from fastsnn_deploy.lava_dl.limits import BIAS_MIN, MAX_INPUT_LEVELS, THRESHOLD_MAX
+from fastsnn_deploy.lava_dl.thermometer import METADATA_KEY, Code, Placement
 from fastsnn_deploy.passes.chain import Boundary, Chain, Copied, Part, Stage
 from fastsnn_deploy.passes.levels import count_range
 from fastsnn_deploy.passes.linearise import chain
 from fastsnn_deploy.passes.stock_range import to_stock_range
 from fastsnn_deploy.targets.thermometer.assemble import Assembly, Layer, Weights
-from fastsnn_deploy.targets.thermometer.code import Code, Placement
 
 Int64 = npt.NDArray[np.int64]
-
-METADATA_KEY = "thermometer"
-"""Key of the network's metadata under which the placements lie as JSON."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +90,7 @@ class ThermometerNetwork:
         return values
 
     def read(self, run: StockRun, frame: int = 0) -> dict[str, Int64]:
-        """Values of every unit for the frame that entered in step `frame` of a simulated run (`stock.run`)."""
+        """Values of every unit for the frame that entered in step `frame` of a simulated run (`lava_dl.run`)."""
         layers: dict[int, Int64] = {}
         with_weights = [i for i, layer in enumerate(self.network.layers) if isinstance(layer, (StockConv, StockDense))]
         for number, index in enumerate(with_weights, start=1):
@@ -110,13 +107,6 @@ class ThermometerNetwork:
 
 def _routes(layer: StockLayer) -> bool:
     return isinstance(layer, (StockFlatten, StockInput))
-
-
-def placements_of(network: StockNetwork) -> tuple[Placement, ...]:
-    """Placements stored in a network's metadata, as after reading a file. Raises GraphError if there are none."""
-    if METADATA_KEY not in network.metadata:
-        raise GraphError("the network holds no thermometer code: it was not written by this target")
-    return tuple(Placement.from_plain(entry) for entry in json.loads(network.metadata[METADATA_KEY]))
 
 
 def to_thermometer(graph: SpikingGraph, *, replicas: int = 8) -> ThermometerNetwork:

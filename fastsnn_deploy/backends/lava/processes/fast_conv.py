@@ -13,9 +13,9 @@ from lava.magma.core.model.py.type import LavaPyType
 from lava.magma.core.resources import CPU
 from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 from lava.proc.conv.process import Conv
-from numpy.lib.stride_tricks import sliding_window_view
 
-HALF = 2**23
+from fastsnn_deploy.backends.lava.processes.state import wrap
+from fastsnn_deploy.graph.synapses.conv2d import correlate
 
 
 @implements(proc=Conv, protocol=LoihiProtocol)
@@ -53,28 +53,15 @@ class PyConvMatrix(PyLoihiProcessModel):  # type: ignore[misc]
         if not spikes.any():
             self.a_buf = np.zeros(self.a_buf.shape, dtype=np.int32)
             return
-        synaptic_input = self.correlate(spikes).astype(np.int64)
-        self.a_buf = ((synaptic_input + HALF) % (2 * HALF) - HALF).astype(np.int32)
+        self.a_buf = wrap(self.synaptic_input(spikes).astype(np.int64)).astype(np.int32)
 
-    def correlate(self, spikes: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    def synaptic_input(self, spikes: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
         """Synaptic input (OW, OH, O) of spikes (W, H, I). float64 is exact: every sum stays below 2**53."""
-        groups = int(self.groups[0])
         if self.kernels is None:
-            # Lava convolves, so its kernel is flipped; [O, kw, kh, I/groups] -> [groups, taps, O/groups]
+            # Lava convolves, so its kernel is flipped; [O, kw, kh, I/groups] -> [O, I/groups, kw, kh]
             flipped = self.weight[:, ::-1, ::-1, :].astype(np.float64)
-            self.kernels = np.ascontiguousarray(flipped.reshape(groups, len(flipped) // groups, -1).transpose(0, 2, 1))
-        columns = self.columns(spikes.astype(np.float64), groups)
-        # [groups, positions, taps] x [groups, taps, O/groups]
-        product = np.matmul(columns, self.kernels)
-        return np.asarray(product.transpose(1, 0, 2).reshape(self.a_buf.shape))
-
-    def columns(self, spikes: npt.NDArray[np.float64], groups: int) -> npt.NDArray[np.float64]:
-        """im2col: [groups, OW * OH, kw * kh * I/groups]."""
-        pads, strides, dilations = self.padding.tolist(), self.stride.tolist(), self.dilation.tolist()
-        padded = np.pad(spikes, ((pads[0],) * 2, (pads[1],) * 2, (0, 0)))
-        extent = tuple(dilations[i] * (int(self.kernel_size[i]) - 1) + 1 for i in (0, 1))
-        view = sliding_window_view(padded, extent, axis=(0, 1))  # type: ignore[call-overload]
-        view = view[:: strides[0], :: strides[1], :, :: dilations[0], :: dilations[1]]  # [OW, OH, I, kw, kh]
-        width, height, channels, kw, kh = view.shape
-        grouped = view.reshape(width, height, groups, channels // groups, kw, kh)
-        return np.asarray(grouped.transpose(2, 0, 1, 4, 5, 3).reshape(groups, width * height, -1))
+            self.kernels = np.ascontiguousarray(flipped.transpose(0, 3, 1, 2))
+        maps = spikes.astype(np.float64).transpose(2, 0, 1)[None]
+        stride, padding, dilation = (tuple(each.tolist()) for each in (self.stride, self.padding, self.dilation))
+        made = correlate(maps, self.kernels, stride, padding, dilation, int(self.groups[0]), np.matmul)
+        return np.asarray(made[0].transpose(1, 2, 0))

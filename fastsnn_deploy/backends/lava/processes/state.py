@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-Int32 = npt.NDArray[np.int32]
+from fastsnn_deploy.graph.ranges import STATE_MAX
 
-HALF = 2**23
+Int32 = npt.NDArray[np.int32]
 
 
 def wrap(values: Int32) -> Int32:
@@ -16,7 +16,8 @@ def wrap(values: Int32) -> Int32:
     A potential always fits 24 bits (a rule of the graph), but the synaptic input of one step may be twice as large:
     Lava's Conv process wraps it, and wrapping the sum again gives the exact potential.
     """
-    return np.asarray(((values + HALF) & (2 * HALF - 1)) - HALF)
+    half = STATE_MAX + 1
+    return np.asarray(((values + half) & (2 * half - 1)) - half)
 
 
 def share(values: Int32, step: int, parts: int, steps: int) -> Int32:

@@ -17,6 +17,7 @@ from fastsnn_deploy.formats.netx.layers.base import LayerCodec, Numbering, Place
 from fastsnn_deploy.formats.netx.synapses import read_synapse, write_synapse
 from fastsnn_deploy.graph import Linear, Node, Population, Readout, Synapse
 from fastsnn_deploy.graph.ranges import ranges
+from fastsnn_deploy.lava_dl.limits import BIAS_MAX_LAVA, CURRENT_MAX
 
 SIGNED_IF = "SIGNED_IF"
 
@@ -24,12 +25,6 @@ ACCUMULATOR = "ACCUMULATOR"
 
 LIMITS = ("floor", "ceiling", "min_spike", "max_spike")
 """Bounds of the net count and of one spike."""
-
-STOCK_POTENTIAL = 2**17 - 1
-"""Largest synaptic input of stock Lava's LIF state: 24 bits in units of 1/64 of a weight (proc/lif/models.py)."""
-
-STOCK_BIAS = 2**15 - 1
-"""Stock LIF stores bias_mant as int16."""
 
 
 class PopulationCodec(LayerCodec):
@@ -116,8 +111,8 @@ def stock_exact(node: Readout, numbering: Numbering) -> bool:
         and not first.exponent.any()
         and bool(first.weight.any())
         and source == numbering.layer[node.name] - 1
-        and bounds.magnitude <= STOCK_POTENTIAL
-        and int(np.abs(node.bias).max(initial=0)) <= STOCK_BIAS
+        and bounds.magnitude <= CURRENT_MAX
+        and int(np.abs(node.bias).max(initial=0)) <= BIAS_MAX_LAVA
     )
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -10,7 +12,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fastsnn_deploy.lava_dl.limits import WEIGHT_SHIFT
+
 Int64 = npt.NDArray[np.int64]
+
+METADATA_KEY = "thermometer"
+"""Key of a network's metadata under which the placements lie as JSON."""
 
 ONE = -1
 """Row of the neurons that fire inside the map and nowhere else: signed counts need to know where zero padding is."""
@@ -126,3 +133,26 @@ class Placement:
         floor = np.array(self.floor, dtype=np.int64).reshape((1, -1) + (1,) * (spikes.ndim - 2))
         rows = np.add.reduceat(spikes[:, kept].astype(np.int64), np.cumsum(code.levels) - code.levels, axis=1)
         return np.asarray(rows + floor)
+
+
+def placements_of(metadata: Mapping[str, str]) -> tuple[Placement, ...]:
+    """Placements stored in a network's metadata, as after reading a file; empty if there are none."""
+    return tuple(Placement.from_plain(entry) for entry in json.loads(metadata.get(METADATA_KEY, "[]")))
+
+
+def answer_of(placements: tuple[Placement, ...]) -> tuple[Placement, ...]:
+    """The placements of the answer: all pieces of the first unit in the last layer."""
+    last = [each for each in placements if each.layer == placements[-1].layer]
+    return tuple(each for each in last if each.node == last[0].node)
+
+
+def read_answer(
+    placements: tuple[Placement, ...], spikes: npt.NDArray[np.integer], potentials: npt.NDArray[np.integer]
+) -> Int64:
+    """Counts, or for a readout potentials in units of a weight: int64 [T, N, *unit shape] of the series [T, N, ...]."""
+    given = spikes.astype(np.int64) if placements[0].levels else potentials.astype(np.int64) >> WEIGHT_SHIFT
+    steps, batch = given.shape[:2]
+    values = np.zeros((steps * batch, *placements[0].shape), dtype=np.int64)
+    for placement in placements:
+        placement.read(given.reshape(steps * batch, *given.shape[2:]), values)
+    return values.reshape(steps, batch, *placements[0].shape)
