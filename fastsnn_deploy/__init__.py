@@ -1,12 +1,12 @@
 """From a PyTorch network to a neuromorphic chip, with proof that nothing was lost on the way.
 
-    import fastsnn_deploy as fd
+import fastsnn_deploy as fd
 
-    q = fd.prepare(model, bits=2, weight_bits=4)   # a torch.nn.Module: train it, or
-    fd.calibrate(q, images)
-    snn = fd.convert(q, input_shape=(3, 32, 32))   # the integer spiking network
-    fd.verify(q, images)                           # every neuron's integer is right
-    fd.export(snn, "model.net")
+q = fd.prepare(model, bits=2, weight_bits=4)   # a torch.nn.Module: train it, or
+fd.calibrate(q, images)
+snn = fd.convert(q, input_shape=(3, 32, 32))   # the integer spiking network
+fd.verify(q, images)                           # every neuron's integer is right
+fd.export(snn, "model.net")
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from fastsnn_deploy.errors import DeployError as DeployError
     from fastsnn_deploy.errors import InputError as InputError
     from fastsnn_deploy.graph import Encoded as Encoded
-    from fastsnn_deploy.graph.run import Run as Run
     from fastsnn_deploy.graph import SpikingGraph as SpikingGraph
+    from fastsnn_deploy.graph.run import Run as Run
     from fastsnn_deploy.quantize import Checkpoint as Checkpoint
 
 _HOMES = {
