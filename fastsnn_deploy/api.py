@@ -138,6 +138,7 @@ def convert(
     steps: int | None = None,
     input: Literal["once", "spread"] = "once",
     bias: Literal["wave", "spread", "initial"] = "wave",
+    allow_loss: bool = False,
 ) -> SpikingGraph:
     """The integer spiking network of a quantised model: it settles to exactly the integers of that model.
 
@@ -150,6 +151,7 @@ def convert(
         steps: With "window", the number of steps; default 2**bits - 1.
         input: "once": one graded spike a pixel; "spread": over the window.
         bias: "wave": with a layer's first input; "spread": over the window; "initial": in the first step.
+        allow_loss: Let trained integers lose bits where potentials of 24 bits cannot hold them; otherwise refused.
 
     Raises:
         LoweringError: lists every place without an exact form.
@@ -160,7 +162,8 @@ def convert(
 
     if schedule not in ("settle", "window") or (schedule == "settle" and steps is not None):
         raise InputError(f"schedule='{schedule}', steps={steps}: must be 'settle', or 'window' with a number of steps")
-    graph = lower(as_checkpoint(model, input_shape), neurons=neurons, input_schedule=input, bias_schedule=bias)
+    checkpoint = as_checkpoint(model, input_shape)
+    graph = lower(checkpoint, neurons=neurons, input_schedule=input, bias_schedule=bias, allow_loss=allow_loss)
     return for_window(graph, steps) if schedule == "window" else graph
 
 

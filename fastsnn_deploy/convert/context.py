@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 
@@ -10,8 +11,8 @@ from fastsnn_deploy.convert.expression import Arm, CannotLowerError, Expression,
 from fastsnn_deploy.convert.fit import Fitted, fit_population, fit_readout
 from fastsnn_deploy.convert.quant_graph import QuantNode
 from fastsnn_deploy.graph import Concat, Flatten, Identity, Node, Population, Readout, Synapse
-from fastsnn_deploy.graph.neurons import spike_bounds
-from fastsnn_deploy.graph.ranges import Range, extend_ranges
+from fastsnn_deploy.graph.neurons import relay_bounds, spike_bounds
+from fastsnn_deploy.graph.ranges import STATE_BITS, Range, extend_ranges
 from fastsnn_deploy.graph.synapses import zero_exponent
 
 QUANTISE_FIX = "Put a QuantActivation before it (quantize.prepare does so)"
@@ -21,11 +22,13 @@ class Context:
     """Collects spiking nodes while lowering walks the quantised graph. neurons: preset of spike bounds of new
     populations.
 
+    allow_loss: trained integers may lose bits where 24-bit potentials cannot hold them; `losses` says where.
     window: largest count range of an activation so far; relays pass on what others have spread.
     """
 
-    def __init__(self, neurons: str) -> None:
-        self.neurons = neurons
+    def __init__(self, neurons: str, allow_loss: bool = False) -> None:
+        self.neurons, self.allow_loss = neurons, allow_loss
+        self.losses: dict[str, str] = {}
         self.nodes: dict[str, Node] = {}
         self.ranges: dict[str, Range] = {}
         self.window = 1
@@ -83,12 +86,14 @@ class Context:
         population = Population(
             name=f"{node.name}.relay", inputs=(synapse,), shape=value.shape, module=node.module, threshold=ones,
             bias=ones * 0, initial=ones * 0, input_scale=np.full(value.shape[0], scale),
-            scale=scale, **self._limits(int(low.min()), int(high.max())),
+            scale=scale, **self._limits(int(low.min()), int(high.max()), relay_bounds),
         )  # fmt: skip
         return Signal(self.add(population), value.shape, scale)
 
-    def _limits(self, floor: int, ceiling: int) -> dict[str, int]:
-        low, high = spike_bounds(self.neurons, floor, ceiling)
+    def _limits(
+        self, floor: int, ceiling: int, bounds: Callable[[str, int, int], tuple[int, int]] = spike_bounds
+    ) -> dict[str, int]:
+        low, high = bounds(self.neurons, floor, ceiling)
         return {"floor": floor, "ceiling": ceiling, "min_spike": low, "max_spike": high}
 
     def concatenate(self, signals: list[Signal], node: QuantNode) -> Signal:
@@ -106,6 +111,7 @@ class Context:
     def population(self, value: Expression, node: QuantNode, step: float, low: int, high: int) -> Signal:
         """Neurons that round `value` to multiples of `step`."""
         fitted = fit_population(value, self.ranges, step, low, high)
+        self._check_loss(fitted, node)
         population = Population(
             name=node.name, inputs=self._synapses(fitted, node), shape=value.shape, module=node.module,
             threshold=fitted.threshold, bias=fitted.bias, initial=fitted.threshold // 2, input_scale=fitted.unit,
@@ -118,6 +124,7 @@ class Context:
     def readout(self, value: Expression, node: QuantNode) -> str:
         """An accumulator for `value`; returns its name."""
         fitted = fit_readout(value, self.ranges)
+        self._check_loss(fitted, node)
         synapses = self._synapses(fitted, node)
         return self.add(
             Readout(
@@ -125,6 +132,21 @@ class Context:
                 scale=fitted.unit,
             )
         )  # fmt: skip
+
+    def _check_loss(self, fitted: Fitted, node: QuantNode) -> None:
+        """Trained integers that lose bits are a loss that nobody may overlook."""
+        if not fitted.lost.any():
+            return
+        channels, most = int(np.count_nonzero(fitted.lost)), int(fitted.lost.max())
+        name = fitted.synapses[0].module or node.module or node.name
+        what = (
+            f"needs {STATE_BITS + most} bits of potential and has {STATE_BITS}: in {channels} of {len(fitted.lost)} "
+            f"channels the trained weights of '{name}' lose up to {most} bits"
+        )
+        if not self.allow_loss:
+            fix = "Use fewer weight or activation bits here or fewer inputs, or accept the loss (allow_loss)"
+            raise CannotLowerError(what, fix)
+        self.losses[name] = what
 
     def flatten(self, signal: Signal, name: str, node: QuantNode) -> Signal:
         """(C, H, W) -> (C * H * W,)."""

@@ -18,6 +18,7 @@ def convert(
     neurons: str = "unary",
     input_schedule: Literal["once", "spread"] = "once",
     bias_schedule: Literal["wave", "spread", "initial"] = "wave",
+    allow_loss: bool = False,
 ) -> SpikingGraph:
     """Trace and lower a checkpoint's quantised model; options as in `lower`. Raises LoweringError or InputError.
 
@@ -31,4 +32,7 @@ def convert(
             graph.metadata[key] = str(checkpoint.metadata[key])
     if isinstance(recipe := checkpoint.metadata.get("recipe"), dict):
         graph.metadata["recipe"] = str(recipe.get("name"))
-    return named(lower(graph, neurons=neurons, input_schedule=input_schedule, bias_schedule=bias_schedule))
+    lowered = lower(
+        graph, neurons=neurons, input_schedule=input_schedule, bias_schedule=bias_schedule, allow_loss=allow_loss
+    )
+    return named(lowered)

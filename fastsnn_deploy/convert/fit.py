@@ -49,11 +49,15 @@ NEGLIGIBLE = 2.0**-40
 
 @dataclass(frozen=True)
 class Fitted:
-    """Integer form of an expression. unit: real value of one synaptic input, float64 [C]; bias int64 [C]."""
+    """Integer form of an expression. unit: real value of one synaptic input, float64 [C]; bias int64 [C].
+
+    lost: int64 [C], bits that the trained integers lose, because a potential of 24 bits cannot hold their sum.
+    """
 
     synapses: tuple[Synapse, ...]
     bias: Int64
     unit: Float64
+    lost: Int64
 
 
 @dataclass(frozen=True)
@@ -88,7 +92,9 @@ def fit_population(
         )
         unfit |= reach + threshold * (max(high, -low) + 1) > STATE_MAX
         if not (unfit & (exponent > LOWEST_EXPONENT)).any():
-            return FittedPopulation(synapses, whole_bias, unit, threshold)
+            dead = np.abs(arms[main].scale) * reaches[main] < step / 2
+            lost = np.where(dead | (not arms[main].trained), 0, np.maximum(-exponent, 0))
+            return FittedPopulation(synapses, whole_bias, unit, lost, threshold)
         exponent = exponent - unfit
 
 
@@ -106,7 +112,7 @@ def fit_readout(expression: Expression, sources: dict[str, Range]) -> Fitted:
         bias = round_half_up(expression.constant / unit)
         unfit |= np.maximum(synaptic_input.high, -synaptic_input.low) + np.abs(bias) > STATE_MAX
         if not (unfit & (exponent > LOWEST_EXPONENT)).any():
-            return Fitted(synapses, bias, unit)
+            return Fitted(synapses, bias, unit, np.maximum(-exponent, 0) * arms[main].trained)
         exponent = exponent - (unfit.any() if common else unfit)
 
 

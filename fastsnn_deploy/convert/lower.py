@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Literal
 
 from fastsnn_deploy.convert.context import Context
@@ -20,15 +21,17 @@ def lower(
     input_schedule: Literal["once", "spread"] = "once",
     bias_schedule: Literal["wave", "spread", "initial"] = "wave",
     balance: bool = True,
+    allow_loss: bool = False,
 ) -> SpikingGraph:
     """Integer spiking graph that settles to the quantised network's integers.
 
     Batch norm goes into thresholds and biases, pools and shortcuts into synapses, the output into a readout (or a
     spiking population if it ends in an activation). neurons: preset of spike bounds (`spike_bounds`). balance: delay
-    shortcuts so that all arms of a sum arrive together.
+    shortcuts so that all arms of a sum arrive together. allow_loss: trained integers may lose bits where potentials
+    of 24 bits cannot hold them; the graph's metadata says where.
     Raises LoweringError listing every place that has no exact form.
     """
-    context = Context(neurons)
+    context = Context(neurons, allow_loss)
     values: dict[str, Value] = {}
     problems: list[Problem] = []
     for node in quant_graph.nodes:
@@ -47,7 +50,8 @@ def lower(
             problems.append(_problem(node, error))
     if problems:
         raise LoweringError(f"{len(problems)} places have no exact spiking form", problems)
-    graph = _graph(context, output, input_schedule, bias_schedule, quant_graph.metadata)
+    metadata = quant_graph.metadata | ({"losses": json.dumps(context.losses)} if context.losses else {})
+    graph = _graph(context, output, input_schedule, bias_schedule, metadata)
     return balanced(graph) if balance else graph
 
 

@@ -12,6 +12,7 @@ from fastsnn_deploy.convert import quant_graph as q
 from fastsnn_deploy.convert.context import Context
 from fastsnn_deploy.convert.expression import Arm, CannotLowerError, Expression, Parts, Signal, Value
 from fastsnn_deploy.graph import Conv2d, Input, Linear, MaxPool2d, SumPool2d, Synapse, Upsample
+from fastsnn_deploy.graph.ranges import STATE_MAX
 from fastsnn_deploy.graph.synapses import zero_exponent
 
 Rule = Callable[[Context, Any, list[Value]], Value]
@@ -74,10 +75,15 @@ def _dense(context: Context, node: q.Dense, inputs: list[Value]) -> Value:
     return Expression((Arm(synapse, node.weight_scale * signal.scale),), node.bias, node.shape)
 
 
+FOLD_MARGIN = 2
+"""Room that a folded pool leaves in the potential for bias and threshold."""
+
+
 def _fold_pool(context: Context, node: q.Dense, value: Expression) -> tuple[np.ndarray, SumPool2d] | None:
     """Weights of a linear layer over the unpooled map: every position of a window gets the window's weight.
 
-    None if the pool is not a partition of its source into equal windows; it then needs a population of its own.
+    None if the pool is not a partition of its source into equal windows, or if the sum of all positions would not fit
+    a potential; it then needs a population of its own, which sends sums.
     """
     pool = value.arms[0].synapse
     if len(value.arms) > 1 or not isinstance(pool, SumPool2d) or value.constant.any():
@@ -89,8 +95,10 @@ def _fold_pool(context: Context, node: q.Dense, value: Expression) -> tuple[np.n
         return None
     outputs = len(node.weight)
     windows = node.weight.reshape(outputs, *pool.shape)
-    weight = windows.repeat(pool.kernel[0], axis=2).repeat(pool.kernel[1], axis=3)
-    return weight.reshape(outputs, -1), pool
+    weight = windows.repeat(pool.kernel[0], axis=2).repeat(pool.kernel[1], axis=3).reshape(outputs, -1)
+    source = context.ranges[pool.inputs[0]]
+    reach = np.abs(weight.astype(np.int64)) @ np.repeat(np.maximum(source.high, -source.low), covered[1] * covered[2])
+    return (weight, pool) if reach.max(initial=0) <= STATE_MAX // FOLD_MARGIN else None
 
 
 @lowers(q.Normalisation)

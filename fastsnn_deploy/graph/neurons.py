@@ -88,6 +88,16 @@ def spike_bounds(neurons: str, floor: int, ceiling: int) -> tuple[int, int]:
     raise InputError(f"neurons '{neurons}' are not known. Known: unary, graded, unsigned, burst2, burst3, ...")
 
 
+RELAY_COUNTS = 64
+"""A relay that may owe more counts than this sends them in one graded spike, whatever the other neurons do: an average
+pool over a whole map sums thousands, which would take as many steps one by one."""
+
+
+def relay_bounds(neurons: str, floor: int, ceiling: int) -> tuple[int, int]:
+    """(min_spike, max_spike) of neurons that only pass counts on, in a network of a preset."""
+    return spike_bounds("graded" if ceiling - floor > RELAY_COUNTS else neurons, floor, ceiling)
+
+
 def preset_name(floor: int, ceiling: int, min_spike: int, max_spike: int) -> str:
     """The preset that has these bounds, or the bounds themselves.
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 
 from fastsnn_deploy.graph import Population, SpikingGraph
-from fastsnn_deploy.graph.neurons import spike_bounds
+from fastsnn_deploy.graph.neurons import relay_bounds, spike_bounds
 
 
 def with_neurons(graph: SpikingGraph, neurons: str) -> SpikingGraph:
-    """The same graph with the spike bounds of a preset in every population.
+    """The same graph with the spike bounds of a preset in every population; relays as `relay_bounds` has it.
 
     Args:
         graph: any graph.
@@ -20,7 +20,7 @@ def with_neurons(graph: SpikingGraph, neurons: str) -> SpikingGraph:
     """
 
     def changed(node: Population) -> Population:
-        low, high = spike_bounds(neurons, node.floor, node.ceiling)
+        low, high = (relay_bounds if node.relay else spike_bounds)(neurons, node.floor, node.ceiling)
         return dataclasses.replace(node, min_spike=low, max_spike=high)
 
     nodes = (changed(node) if isinstance(node, Population) else node for node in graph.nodes)

@@ -11,8 +11,8 @@ from fastsnn_deploy.targets.base import Converted, Int64, target
 @target("signed-if")
 def signed_if(graph: SpikingGraph, calibration: Int64 | None) -> Converted:
     """Integrate-and-fire neurons that send -1, 0 or 1; those that never take a spike back stay so."""
-    single = all(node.max_spike == 1 and node.min_spike >= -1 for node in graph.populations)
-    return _converted(graph if single else with_neurons(graph, "unary"))
+    unsigned = all(node.min_spike == 0 for node in graph.populations if not node.relay)
+    return _converted(with_neurons(graph, "unsigned" if unsigned else "unary"))
 
 
 @target("graded")
