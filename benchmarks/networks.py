@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fastsnn_deploy.convert.convert import convert
+from fastsnn_deploy.conversion.convert import convert
 from fastsnn_deploy.formats import netx
 from fastsnn_deploy.graph import Population, SpikingGraph
 from fastsnn_deploy.graph.integer_network import integer_values

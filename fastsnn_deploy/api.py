@@ -157,7 +157,7 @@ def convert(
         LoweringError: lists every place without an exact form.
         InputError: an option cannot be used, or an image of that shape does not pass through.
     """
-    from fastsnn_deploy.convert.convert import convert as lower
+    from fastsnn_deploy.conversion.convert import convert as lower
     from fastsnn_deploy.passes.window import for_window
 
     if schedule not in ("settle", "window") or (schedule == "settle" and steps is not None):

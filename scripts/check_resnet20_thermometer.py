@@ -19,9 +19,9 @@ import numpy as np
 import torch
 
 from fastsnn_deploy.backends import lava
-from fastsnn_deploy.convert.convert import convert
-from fastsnn_deploy.convert.lower import lower
-from fastsnn_deploy.convert.trace import trace
+from fastsnn_deploy.conversion.convert import convert
+from fastsnn_deploy.conversion.lower import lower
+from fastsnn_deploy.conversion.trace import trace
 from fastsnn_deploy.formats import netx
 from fastsnn_deploy.graph import SpikingGraph
 from fastsnn_deploy.graph.integer_network import integer_values

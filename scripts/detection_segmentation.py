@@ -30,7 +30,7 @@ import torch
 
 from fastsnn_deploy.analysis.counting import connections_of, fan_out, has_multipliers, layer_nodes
 from fastsnn_deploy.analysis.evaluation import Evaluation
-from fastsnn_deploy.convert.convert import convert
+from fastsnn_deploy.conversion.convert import convert
 from fastsnn_deploy.errors import DeployError, InputError, MismatchError
 from fastsnn_deploy.graph import SpikingGraph
 from fastsnn_deploy.quantize import Checkpoint, load, save

@@ -25,7 +25,7 @@ from typing import Any
 from fastsnn_deploy import __version__
 from fastsnn_deploy.analysis.verify import verify
 from fastsnn_deploy.analysis.verify_stock import verify_stock
-from fastsnn_deploy.convert.convert import convert
+from fastsnn_deploy.conversion.convert import convert
 from fastsnn_deploy.files import atomic_write_text
 from fastsnn_deploy.formats import netx
 from fastsnn_deploy.formats.export import export

@@ -19,7 +19,7 @@ import numpy as np
 from fastsnn_deploy import quantize
 from fastsnn_deploy.analysis.count import count, counts_of
 from fastsnn_deploy.analysis.evaluate import evaluate as evaluate_network
-from fastsnn_deploy.convert.convert import convert
+from fastsnn_deploy.conversion.convert import convert
 from fastsnn_deploy.errors import InputError
 from fastsnn_deploy.graph import SpikingGraph
 from fastsnn_deploy.graph.integer_network import integer_values, logits

@@ -24,7 +24,7 @@ from results import Keeping
 from results_page import RECORDS, stamp, store
 
 from fastsnn_deploy.analysis.evaluate import evaluate
-from fastsnn_deploy.convert.convert import convert
+from fastsnn_deploy.conversion.convert import convert
 from fastsnn_deploy.errors import InputError
 from fastsnn_deploy.graph import Schedule, SpikingGraph
 from fastsnn_deploy.graph.integer_network import logits

@@ -28,7 +28,7 @@ from fastsnn_deploy.analysis.energy import Band, estimate, estimate_ann
 from fastsnn_deploy.analysis.evaluate import evaluate
 from fastsnn_deploy.analysis.evaluation import Evaluation
 from fastsnn_deploy.analysis.hardware import load_hardware
-from fastsnn_deploy.convert.convert import convert
+from fastsnn_deploy.conversion.convert import convert
 from fastsnn_deploy.errors import InputError
 from fastsnn_deploy.files import atomic_write_text
 from fastsnn_deploy.graph import SpikingGraph

@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
-from fastsnn_deploy.convert.convert import convert
+from fastsnn_deploy.conversion.convert import convert
 from fastsnn_deploy.formats import netx
 from fastsnn_deploy.quantize import load
 from fastsnn_deploy.training.recipe import Recipe, Stage

@@ -19,7 +19,7 @@ from torch import Tensor, fx, nn
 
 from fastsnn_deploy.analysis.evaluate import evaluate
 from fastsnn_deploy.cli.main import main
-from fastsnn_deploy.convert.convert import convert
+from fastsnn_deploy.conversion.convert import convert
 from fastsnn_deploy.errors import InputError, LoweringError
 from fastsnn_deploy.graph import Schedule
 from fastsnn_deploy.quantize import Checkpoint, load, prepare, save

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from fastsnn_deploy.convert.fit import MAX_THRESHOLD
+from fastsnn_deploy.conversion.fit import MAX_THRESHOLD
 from fastsnn_deploy.graph.integer_network import integer_values, logits
 from fastsnn_deploy.graph.ranges import STATE_MAX, ranges
 from fastsnn_deploy.quantize.layers import QuantInput

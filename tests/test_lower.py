@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
-from fastsnn_deploy.convert.convert import convert
-from fastsnn_deploy.convert.fit import MIN_THRESHOLD
-from fastsnn_deploy.convert.lower import lower
-from fastsnn_deploy.convert.trace import trace
+from fastsnn_deploy.conversion.convert import convert
+from fastsnn_deploy.conversion.fit import MIN_THRESHOLD
+from fastsnn_deploy.conversion.lower import lower
+from fastsnn_deploy.conversion.trace import trace
 from fastsnn_deploy.errors import InputError, LoweringError
 from fastsnn_deploy.graph import (
     Concat,

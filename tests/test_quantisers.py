@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fastsnn_deploy.convert.lower import lower
-from fastsnn_deploy.convert.trace import trace
+from fastsnn_deploy.conversion.lower import lower
+from fastsnn_deploy.conversion.trace import trace
 from fastsnn_deploy.errors import InputError, LoweringError
 from fastsnn_deploy.graph import Population
 from fastsnn_deploy.graph.integer_network import integer_values

@@ -13,7 +13,7 @@ import torchvision
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fastsnn_deploy.convert.convert import convert
+from fastsnn_deploy.conversion.convert import convert
 from fastsnn_deploy.errors import InputError, LoweringError
 from fastsnn_deploy.quantize import (
     Checkpoint,

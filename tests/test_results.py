@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from fastsnn_deploy.convert.convert import convert
+from fastsnn_deploy.conversion.convert import convert
 from fastsnn_deploy.errors import InputError
 from fastsnn_deploy.passes.spike_bounds import with_neurons
 from fastsnn_deploy.quantize import load

@@ -12,7 +12,7 @@ import fastsnn_deploy
 PACKAGE = Path(fastsnn_deploy.__file__).parent
 
 STAGES = [
-    "errors", "files", "tables", "plots", "processes", "graph", "lava_dl", "passes", "quantize", "convert",
+    "errors", "files", "tables", "plots", "processes", "graph", "lava_dl", "passes", "quantize", "conversion",
     "simulators", "targets", "formats", "backends", "analysis", "training", "tasks", "api", "cli", "__main__",
 ]  # fmt: skip
 """Left to right; a stage may import from itself and from those before it."""
@@ -24,7 +24,7 @@ FOREIGN = {
     "matplotlib": {"plots", "graph", "analysis"},
     "numba": {"simulators"},
     "rich": {"cli"},
-    "torch": {"processes", "quantize", "convert", "simulators", "training", "analysis", "tasks", "cli"},
+    "torch": {"processes", "quantize", "conversion", "simulators", "training", "analysis", "tasks", "cli"},
     "torchmetrics": {"tasks"},
     "torchvision": {"training", "tasks"},
     "triton": {"simulators"},

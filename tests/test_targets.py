@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from fastsnn_deploy.analysis.count import counts_of
 from fastsnn_deploy.analysis.evaluate import evaluate
 from fastsnn_deploy.analysis.verify_stock import verify_stock
-from fastsnn_deploy.convert.convert import convert
+from fastsnn_deploy.conversion.convert import convert
 from fastsnn_deploy.errors import GraphError, InputError
 from fastsnn_deploy.formats import netx
 from fastsnn_deploy.formats.export import export

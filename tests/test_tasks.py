@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from fastsnn_deploy.convert.lower import lower
-from fastsnn_deploy.convert.trace import trace
+from fastsnn_deploy.conversion.lower import lower
+from fastsnn_deploy.conversion.trace import trace
 from fastsnn_deploy.errors import InputError, MismatchError
 from fastsnn_deploy.graph import SpikingGraph
 from fastsnn_deploy.quantize import calibrate, prepare

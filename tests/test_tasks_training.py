@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from fastsnn_deploy.convert.convert import convert
+from fastsnn_deploy.conversion.convert import convert
 from fastsnn_deploy.errors import InputError
 from fastsnn_deploy.graph import SpikingGraph
 from fastsnn_deploy.quantize import load, save

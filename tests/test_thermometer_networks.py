@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fastsnn_deploy.convert.lower import lower
-from fastsnn_deploy.convert.trace import trace
+from fastsnn_deploy.conversion.lower import lower
+from fastsnn_deploy.conversion.trace import trace
 from fastsnn_deploy.graph import SpikingGraph
 from fastsnn_deploy.lava_dl import StockConv, StockDense
 from fastsnn_deploy.passes.stock_range import changed_counts, to_stock_range

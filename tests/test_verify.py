@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from fastsnn_deploy.analysis.compare import Comparison, compare_runs, compare_settled
 from fastsnn_deploy.analysis.verify import verify
-from fastsnn_deploy.convert.convert import convert
+from fastsnn_deploy.conversion.convert import convert
 from fastsnn_deploy.errors import InputError
 from fastsnn_deploy.formats import netx
 from fastsnn_deploy.graph import Population, Readout

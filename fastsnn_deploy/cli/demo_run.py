@@ -12,7 +12,7 @@ import numpy as np
 from fastsnn_deploy.analysis.result import Profile, profile
 from fastsnn_deploy.analysis.verify import Backend, Verification, verify
 from fastsnn_deploy.backends.lava.compatibility import require_lava
-from fastsnn_deploy.convert.convert import convert
+from fastsnn_deploy.conversion.convert import convert
 from fastsnn_deploy.errors import BackendError
 from fastsnn_deploy.formats import netx
 from fastsnn_deploy.graph import SpikingGraph

@@ -59,7 +59,7 @@ def export(
     --target stock-lif does without.
     """
     from fastsnn_deploy import quantize
-    from fastsnn_deploy.convert.convert import convert
+    from fastsnn_deploy.conversion.convert import convert
     from fastsnn_deploy.formats.base import format_named
     from fastsnn_deploy.formats.export import export as write_target
     from fastsnn_deploy.graph import save

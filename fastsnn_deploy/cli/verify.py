@@ -61,7 +61,7 @@ def verify(
     """
     from fastsnn_deploy import quantize
     from fastsnn_deploy.analysis.verify_stock import verify_network
-    from fastsnn_deploy.convert.convert import convert
+    from fastsnn_deploy.conversion.convert import convert
     from fastsnn_deploy.formats import read_network
 
     checkpoint = quantize.load(model)

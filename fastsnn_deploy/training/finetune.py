@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fastsnn_deploy.analysis.evaluate import evaluate
-from fastsnn_deploy.convert.convert import convert
+from fastsnn_deploy.conversion.convert import convert
 from fastsnn_deploy.errors import InputError, LoweringError
 from fastsnn_deploy.graph import Schedule, SpikingGraph
 from fastsnn_deploy.passes.spike_bounds import with_neurons

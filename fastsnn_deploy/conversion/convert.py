@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Literal
 
 from fastsnn_deploy import __version__
-from fastsnn_deploy.convert.lower import lower
-from fastsnn_deploy.convert.names import named
-from fastsnn_deploy.convert.trace import trace
+from fastsnn_deploy.conversion.lower import lower
+from fastsnn_deploy.conversion.names import named
+from fastsnn_deploy.conversion.trace import trace
 from fastsnn_deploy.graph import SpikingGraph
 from fastsnn_deploy.quantize.checkpoint import Checkpoint
 

@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from fastsnn_deploy.convert.expression import Arm, CannotLowerError, Expression, Parts, Signal, Value
-from fastsnn_deploy.convert.fit import Fitted, fit_population, fit_readout
-from fastsnn_deploy.convert.quant_graph import QuantNode
+from fastsnn_deploy.conversion.expression import Arm, CannotLowerError, Expression, Parts, Signal, Value
+from fastsnn_deploy.conversion.fit import Fitted, fit_population, fit_readout
+from fastsnn_deploy.conversion.quant_graph import QuantNode
 from fastsnn_deploy.graph import Concat, Flatten, Identity, Node, Population, Readout, Synapse
 from fastsnn_deploy.graph.neurons import relay_bounds, spike_bounds
 from fastsnn_deploy.graph.ranges import STATE_BITS, Range, extend_ranges

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from typing import Literal
 
-from fastsnn_deploy.convert.context import Context
-from fastsnn_deploy.convert.expression import CannotLowerError, Signal, Value
-from fastsnn_deploy.convert.quant_graph import QuantGraph, QuantNode
-from fastsnn_deploy.convert.rules import RULES
+from fastsnn_deploy.conversion.context import Context
+from fastsnn_deploy.conversion.expression import CannotLowerError, Signal, Value
+from fastsnn_deploy.conversion.quant_graph import QuantGraph, QuantNode
+from fastsnn_deploy.conversion.rules import RULES
 from fastsnn_deploy.errors import GraphError, LoweringError, Problem
 from fastsnn_deploy.graph import Population, Schedule, SpikingGraph
 from fastsnn_deploy.passes.balance import balanced

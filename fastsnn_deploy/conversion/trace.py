@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import fx, nn
 
-from fastsnn_deploy.convert import quant_graph as q
+from fastsnn_deploy.conversion import quant_graph as q
 from fastsnn_deploy.errors import InputError, LoweringError, Problem
 from fastsnn_deploy.quantize.capture import FLOAT_MODULES, canonicalise, problem_at
 from fastsnn_deploy.quantize.layers import (

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from fastsnn_deploy.convert.expression import Arm, Expression, Float64
+from fastsnn_deploy.conversion.expression import Arm, Expression, Float64
 from fastsnn_deploy.graph import Synapse
 from fastsnn_deploy.graph.arithmetic import round_half_up
 from fastsnn_deploy.graph.ranges import STATE_MAX, Range

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from fastsnn_deploy.convert import quant_graph as q
-from fastsnn_deploy.convert.context import Context
-from fastsnn_deploy.convert.expression import Arm, CannotLowerError, Expression, Parts, Signal, Value
+from fastsnn_deploy.conversion import quant_graph as q
+from fastsnn_deploy.conversion.context import Context
+from fastsnn_deploy.conversion.expression import Arm, CannotLowerError, Expression, Parts, Signal, Value
 from fastsnn_deploy.graph import Conv2d, Input, Linear, MaxPool2d, SumPool2d, Synapse, Upsample
 from fastsnn_deploy.graph.ranges import STATE_MAX
 from fastsnn_deploy.graph.synapses import zero_exponent
