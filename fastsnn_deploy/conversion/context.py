@@ -115,7 +115,8 @@ class Context:
         population = Population(
             name=node.name, inputs=self._synapses(fitted, node), shape=value.shape, module=node.module,
             threshold=fitted.threshold, bias=fitted.bias, initial=fitted.threshold // 2, input_scale=fitted.unit,
-            scale=step, **self._limits(low, high),
+            scale=step,
+            **self._limits(low, high, spike_bounds if any(arm.trained for arm in value.arms) else relay_bounds),
         )  # fmt: skip
         signal = Signal(self.add(population), value.shape, step)
         self.window = max(self.window, high - low)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 
-from fastsnn_deploy.graph import Population, SpikingGraph
+import numpy as np
+
+from fastsnn_deploy.graph import Population, SpikingGraph, Synapse
 from fastsnn_deploy.graph.neurons import relay_bounds, spike_bounds
 
 
@@ -20,8 +22,14 @@ def with_neurons(graph: SpikingGraph, neurons: str) -> SpikingGraph:
     """
 
     def changed(node: Population) -> Population:
-        low, high = (relay_bounds if node.relay else spike_bounds)(neurons, node.floor, node.ceiling)
+        low, high = (relay_bounds if is_relay(graph, node) else spike_bounds)(neurons, node.floor, node.ceiling)
         return dataclasses.replace(node, min_spike=low, max_spike=high)
 
     nodes = (changed(node) if isinstance(node, Population) else node for node in graph.nodes)
     return dataclasses.replace(graph, nodes=tuple(nodes))
+
+
+def is_relay(graph: SpikingGraph, node: Population) -> bool:
+    """Whether neurons only pass on, sum or divide counts: no trained weight drives them."""
+    synapses = [graph[name] for name in node.inputs]
+    return all(isinstance(s, Synapse) and not np.any((s.weight != 0) & (s.weight != 1)) for s in synapses)

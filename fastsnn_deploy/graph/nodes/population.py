@@ -59,11 +59,6 @@ class Population(Node):
         return min(max(-self.min_spike, self.max_spike), self.ceiling - self.floor)
 
     @property
-    def relay(self) -> bool:
-        """Whether the neurons only pass on the counts that they receive."""
-        return bool((self.threshold == 1).all() and not self.initial.any() and not self.bias.any())
-
-    @property
     def settles(self) -> bool:
         """Whether every run ends with the integer network's counts: a neuron can take back what it sent."""
         return self.min_spike < 0
