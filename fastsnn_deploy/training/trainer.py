@@ -1,10 +1,10 @@
-"""A plain training loop: seeded, resumable, cosine schedule, CPU or GPU, optional bfloat16."""
+"""Training by a recipe: seeded, resumable, on CPU or GPU, in one process or several."""
 
 from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,13 +24,13 @@ from fastsnn_deploy.training.augmentation import augment, draw
 from fastsnn_deploy.training.data import Images, load_images
 from fastsnn_deploy.training.distributed import Group
 from fastsnn_deploy.training.float_weights import distillation_loss, load_float_weights
+from fastsnn_deploy.training.loop import Log, Loop, Progress, decay_weights_only, half_cosine, quiet
 from fastsnn_deploy.training.models import build
 from fastsnn_deploy.training.recipe import Augment, Recipe, Stage
 
-Progress = Callable[[int, int], None]
-Log = Callable[[str], None]
-
 RESUME_FORMAT = "fastsnn-deploy training state"
+CLIP = 5.0
+"""Greatest norm of the gradient."""
 
 
 class Trainer:
@@ -57,8 +57,7 @@ class Trainer:
             device = f"cuda:{processes.rank % processes.local_size}"
         self.device = _device(device)
         self.group = Group(processes, self.device)
-        self.progress = progress or (lambda done, total: None)
-        self.log = log or (lambda line: None)
+        self.progress, self.log = progress or quiet, log or quiet
         self.data_root = Path(data_root)
         # a GPU holds the whole data set, and moves and mirrors the images itself
         self.train_images = self._normalisation(load_images(recipe.data, "train", data_root, download)).to(self.device)
@@ -176,8 +175,9 @@ class Trainer:
     def _train_stage(self, model: nn.Module, number: int, state: dict[str, Any] | None) -> None:
         stage = self.recipe.stages[number]
         decay = self.recipe.weight_decay if stage.weight_decay is None else stage.weight_decay
-        optimiser = torch.optim.SGD(_groups(model, decay), lr=stage.learning_rate,
+        optimiser = torch.optim.SGD(decay_weights_only(model, decay), lr=stage.learning_rate,
                                     momentum=self.recipe.momentum, nesterov=self.recipe.momentum > 0)  # fmt: skip
+        loop = self._loop(model, optimiser, number)
         first = 0
         if state is not None:
             try:
@@ -188,69 +188,54 @@ class Trainer:
                 raise InputError(f"{self.resume_file}: does not belong to this recipe ({reason})") from error
             first = state["epoch"]
         before = sum(s.epochs for s in self.recipe.stages[:number])
-        forward = self._compiled(model)
         for epoch in range(first, stage.epochs):
-            loss = self._epoch(model, forward, optimiser, number, epoch, before + epoch)
+            loss = self._epoch(loop, number, epoch, before + epoch)
             line = f"stage {number + 1}/{len(self.recipe.stages)} epoch {epoch + 1}/{stage.epochs}: loss {loss:.4f}"
             if (epoch + 1) % self.recipe.test_every == 0 or epoch + 1 == stage.epochs:
                 line += f", test accuracy {100 * self.accuracy(model, self.test_images):.2f} %"
             self.log(line)
             self._write_resume(model, optimiser, number, epoch + 1)
 
-    def _epoch(
-        self, model: nn.Module, forward: nn.Module, optimiser: torch.optim.Optimizer, stage: int, epoch: int, done: int
-    ) -> float:
-        """One pass over the training images; forward is the model or its compiled form.
+    def _loop(self, model: nn.Module, optimiser: torch.optim.Optimizer, number: int) -> Loop[tuple[Tensor, Tensor]]:
+        stage, forward = self.recipe.stages[number], self._compiled(model)
 
-        All randomness follows from (seed, stage, epoch): resuming is exact.
-        """
+        def loss(batch: tuple[Tensor, Tensor]) -> Tensor:
+            images, labels = batch
+            return self._loss(forward(self._normalised(model, images)).float(), images, labels)
+
+        return Loop(
+            model, optimiser, loss, schedule=lambda _, epoch, step, steps: _learning_rate(stage, epoch + step / steps),
+            clip=CLIP, group=self.group, bfloat16=self.recipe.precision == "bfloat16", where=f" of stage {number + 1}",
+        )  # fmt: skip
+
+    def _epoch(self, loop: Loop[tuple[Tensor, Tensor]], stage: int, epoch: int, done: int) -> float:
+        """One pass over the training images. All randomness follows from (seed, stage, epoch): resuming is exact."""
         generator = torch.Generator().manual_seed(self.recipe.seed * 1_000_003 + stage * 10_007 + epoch)
         torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
-        model.train()
+        loop.model.train()
         if self.recipe.stages[stage].freeze_batch_norm:
-            for module in model.modules():
+            for module in loop.model.modules():
                 if isinstance(module, BATCH_NORMS):
                     module.eval()
-        full, rest = divmod(len(self.train_images.labels), self.recipe.batch_size)
-        batches = full + (self.group.smallest(rest) > 1)
-        chosen = self.recipe.augmentation(self.recipe.stages[stage])
-        total = 0.0
-        for i, (images, labels, whole) in enumerate(self._batches(chosen, generator)):
-            rate = _learning_rate(self.recipe.stages[stage], epoch + i / batches)
-            for group in optimiser.param_groups:
-                group["lr"] = rate
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.precision == "bfloat16"):
-                logits = forward(self._normalised(model, images)).float()
-            loss = self._loss(logits, images, labels)
-            optimiser.zero_grad(set_to_none=True)
-            part = loss if len(labels) == whole else loss * (len(labels) / whole)
-            part.backward()  # type: ignore[no-untyped-call]
-            self.group.sum_gradients(model.parameters())
-            nn.utils.clip_grad_norm_(model.parameters(), 5.0)
-            optimiser.step()
-            total += float(loss.detach()) * len(labels)
-            self.progress(done * batches + i + 1, self.epochs * batches)
-        self.group.average_statistics(model)
-        total = float(self.group.sum(torch.tensor(total, dtype=torch.float64)))
-        if not math.isfinite(total) or not all(torch.isfinite(p).all() for p in model.parameters()):
-            raise InputError(
-                f"training diverged in epoch {epoch + 1} of stage {stage + 1}: the loss is {total}. Lower the learning "
-                "rate"
-            )
-        return total / len(self.train_images.labels)
+        images = len(self.train_images.labels)
+        full, rest = divmod(images, self.recipe.batch_size)
+        steps = full + (self.group.smallest(rest) > 1)
+        batches = self._batches(self.recipe.augmentation(self.recipe.stages[stage]), generator)
+        return loop.epoch(
+            epoch, batches, steps, images, lambda step: self.progress(done * steps + step, self.epochs * steps)
+        )
 
     def _loss(self, logits: Tensor, images: Tensor, labels: Tensor) -> Tensor:
         loss = F.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing)
         chosen = self.recipe.teacher
         if self.teacher is None or chosen is None:
             return loss
-        with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16,
-                                             enabled=self.recipe.precision == "bfloat16"):  # fmt: skip
+        with torch.no_grad():
             taught = self.teacher(self._on_data_scale(images)).float()
         return (1 - chosen.share) * loss + chosen.share * distillation_loss(logits, taught, chosen.temperature)
 
-    def _batches(self, chosen: Augment, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor, int]]:
-        """This process's part of every batch: images, labels, and the images of the whole batch."""
+    def _batches(self, chosen: Augment, generator: torch.Generator) -> Iterator[tuple[tuple[Tensor, Tensor], int, int]]:
+        """This process's part of every batch, (images, labels); how many it has, and how many the whole batch."""
         data = self.train_images
         height, width = data.shape[1:]
         mean = (torch.tensor(data.mean) / data.step).round().to(torch.uint8)
@@ -261,7 +246,7 @@ class Trainer:
                 share = self.group.share(len(index))
                 levels = augment(data.levels[index[share]], chosen, draws.of(share), mean)
                 images = (levels.float() * data.step).to(self.device, memory_format=torch.channels_last)
-                yield images, data.labels[index[share]].to(self.device), len(index)
+                yield (images, data.labels[index[share]].to(self.device)), len(images), len(index)
 
     def _normalised(self, model: nn.Module, images: Tensor) -> Tensor:
         """A quantised model normalises raw images itself; a float network gets them normalised."""
@@ -349,17 +334,7 @@ def _learning_rate(stage: Stage, epoch: float) -> float:
     warm = min(1.0, epoch + 0.01) if stage.warmup else 1.0
     if stage.milestones:
         return warm * stage.learning_rate * 0.1 ** sum(epoch >= milestone for milestone in stage.milestones)
-    return warm * stage.learning_rate * 0.5 * (1 + math.cos(math.pi * epoch / stage.epochs))
-
-
-def _groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Weight decay for weights only: not for biases, batch norm, or steps."""
-    decayed = {id(m.weight) for m in model.modules() if isinstance(m, (nn.Conv2d, nn.Linear))}
-    parameters = list(model.parameters())
-    return [
-        {"params": [p for p in parameters if id(p) in decayed], "weight_decay": weight_decay},
-        {"params": [p for p in parameters if id(p) not in decayed], "weight_decay": 0.0},
-    ]
+    return warm * stage.learning_rate * half_cosine(math.pi * epoch / stage.epochs)
 
 
 def _to(model: nn.Module, device: str | torch.device, layout: torch.memory_format) -> nn.Module:
