@@ -243,7 +243,7 @@ def test_a_layer_that_diverges(checkpoint: Checkpoint, data: Images, tmp_path: P
     for rate in (1e20, 1e38):
         wanted = Settings(images=100, held_out=10, batch=10, learning_rate=rate)
         with pytest.raises(InputError, match="Lower the learning rate"):
-            finetuner(checkpoint, data, wanted, state_file=tmp_path / "state").run()
+            finetuner(checkpoint, data, wanted, state_file=tmp_path / "state").run(restart=True)
     assert (tmp_path / "state").exists()
 
 

@@ -52,7 +52,9 @@ def run_demo(folder: Path, samples: int, hardware: str, step: Step) -> Demo:
     start = time.monotonic()
     folder.mkdir(parents=True, exist_ok=True)
     model_file, net_file = folder / "demo-digits.pt", folder / "demo-digits.net"
-    checkpoint = Trainer(load_recipe(RECIPE), model_file, progress=step(1, "train a quantised network")).run()
+    checkpoint = Trainer(load_recipe(RECIPE), model_file, progress=step(1, "train a quantised network")).run(
+        restart=True
+    )
     step(2, "convert and export")
     graph = convert(checkpoint)
     netx.write(graph, net_file)

@@ -103,7 +103,7 @@ def _stage(task: Task, settings: Settings, model: nn.Module, bits: int | None, n
         warm = min(1.0, (epoch * steps + step + 1) / steps)
         return warm * first * half_cosine(math.pi * ((epoch + step / steps) / epochs))
 
-    loop = Loop(
+    loop: Loop[tuple[Tensor, Any]] = Loop(
         model, optimiser, lambda batch: task.loss(model(batch[0]), batch[1]), schedule=rate, clip=settings.clip,
         where=f" ({_name(bits)})",
     )  # fmt: skip

@@ -115,13 +115,21 @@ class Finetuner:
             raise InputError("the network has no layer between its first and its last one: nothing can be fine-tuned")
         self._split()
 
-    def run(self, resume: bool = False) -> Checkpoint:
+    def run(self, resume: bool = False, restart: bool = False) -> Checkpoint:
         """Fine-tune all layers; delete the state file; return the new checkpoint.
+
+        resume: go on after the last finished layer. restart: begin anew although the state of an unfinished run is
+        there, which is refused otherwise.
 
         Its metadata has the key `finetune`: settings, held-out images right before and after, a record a layer. The
         key `quantised_accuracy` goes: it was of other weights. Raises InputError if the state file is missing, damaged
         or of another run, and if a layer diverges.
         """
+        if self.state_file is not None and self.state_file.exists() and not (resume or restart):
+            raise InputError(
+                f"{self.state_file}: is the state of an unfinished run. Go on with --resume, or begin anew with "
+                "--restart"
+            )
         tuned = dataclasses.replace(self.source, model=copy.deepcopy(self.source.model))
         tuned.model.requires_grad_(False)
         records: list[LayerRecord] = []
@@ -172,7 +180,7 @@ class Finetuner:
     def _correct(self, checkpoint: Checkpoint) -> int:
         """Held-out images that the spiking network gets right after its window."""
         graph = published_graph(checkpoint, self.settings.neurons)
-        levels, labels = self.data.levels[self.held_out].numpy(), self.data.labels[self.held_out].numpy()
+        levels, labels = self.data.for_input(graph.input, self.held_out), self.data.labels[self.held_out].numpy()
         engine = open_engine(graph, self.engine, self.threads)
         return evaluate(graph, levels, labels, engine=engine, topk=(1,)).topk[0].correct
 
@@ -186,7 +194,7 @@ class Finetuner:
         tuned.model.eval()  # statistics of batch norm stay
         for parameter in parameters.values():
             parameter.requires_grad_(True)
-        loop = Loop(
+        loop: Loop[Tensor] = Loop(
             tuned.model, optimiser, lambda index: self._loss(tuned, layer, index), where=f" of layer '{layer.name}'"
         )
         loss = 0.0
@@ -230,7 +238,7 @@ class Finetuner:
             graph = published_graph(tuned, self.settings.neurons)
         except LoweringError as error:
             raise InputError(f"layer '{layer.name}' cannot be converted any more. Lower the learning rate") from error
-        emitted = graph.input.encode(self.data.levels[index].numpy())
+        emitted = graph.input.encode(self.data.for_input(graph.input, index))
         rates = spike_rates(graph, (*layer.sources, layer.name), emitted, self.engine, self.threads)
         spiked = rates.pop(layer.name)
         smooth = proxy(tuned.model, graph, layer, images, rates)

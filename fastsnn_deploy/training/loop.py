@@ -25,6 +25,10 @@ Schedule = Callable[[float, int, int, int], float]
 """schedule(first learning rate, epoch, step, steps of an epoch) -> learning rate of this step."""
 
 
+CLIP = 5.0
+"""Greatest norm of the gradient of recipes and `fit`."""
+
+
 def quiet(*_: object) -> None:
     """Nothing to show."""
 
@@ -117,3 +121,18 @@ def decay_weights_only(model: nn.Module, weight_decay: float) -> list[dict[str, 
         {"params": [p for p in parameters if id(p) in decayed], "weight_decay": weight_decay},
         {"params": [p for p in parameters if id(p) not in decayed], "weight_decay": 0.0},
     ]
+
+
+def placed(model: nn.Module, device: str | torch.device, layout: torch.memory_format) -> nn.Module:
+    """The model on a device, with its four-dimensional weights in a layout."""
+    return model.to(device).to(memory_format=layout)  # type: ignore[call-overload, no-any-return]
+
+
+def open_device(name: str) -> torch.device:
+    """A device by torch's name. Raises InputError if it cannot be used."""
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"device '{name}' cannot be used ({str(error).splitlines()[0]}). Use --device cpu") from error
+    return device

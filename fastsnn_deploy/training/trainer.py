@@ -17,26 +17,35 @@ from torch.nn import functional as F
 from fastsnn_deploy.errors import InputError
 from fastsnn_deploy.processes import Processes, connected
 from fastsnn_deploy.quantize.bit_plan import apply_plan
-from fastsnn_deploy.quantize.checkpoint import Checkpoint, read_plain, save, write_plain
+from fastsnn_deploy.quantize.checkpoint import Checkpoint, load, read_plain, save, write_plain
 from fastsnn_deploy.quantize.layers import BATCH_NORMS, QuantActivation
 from fastsnn_deploy.quantize.prepare import calibrate, prepare_planned
 from fastsnn_deploy.training.augmentation import augment, draw
 from fastsnn_deploy.training.data import Images, load_images
 from fastsnn_deploy.training.distributed import Group
 from fastsnn_deploy.training.float_weights import distillation_loss, load_float_weights
-from fastsnn_deploy.training.loop import Log, Loop, Progress, decay_weights_only, half_cosine, quiet
+from fastsnn_deploy.training.loop import (
+    CLIP,
+    Log,
+    Loop,
+    Progress,
+    decay_weights_only,
+    half_cosine,
+    open_device,
+    placed,
+    quiet,
+)
 from fastsnn_deploy.training.models import build
 from fastsnn_deploy.training.recipe import Augment, Recipe, Stage
 
 RESUME_FORMAT = "fastsnn-deploy training state"
-CLIP = 5.0
-"""Greatest norm of the gradient."""
 
 
 class Trainer:
     """Trains one recipe. The state after every epoch lies in `<output>.resume` until training has finished.
 
-    A quantised stage that is not the last leaves its quantised model in `<output stem>-<bits>bit<suffix>`.
+    A quantised stage that is not the last leaves its quantised model in `<output stem>-<bits>bit<suffix>`. progress
+    gets (done, total) after every step, log a line after every epoch, say what must be read.
     """
 
     def __init__(
@@ -49,15 +58,16 @@ class Trainer:
         device: str = "cpu",
         progress: Progress | None = None,
         log: Log | None = None,
+        say: Log | None = None,
         processes: Processes | None = None,
     ) -> None:
         self.recipe, self.output = recipe, Path(output)
         processes = processes or Processes()
         if processes.size > 1 and device == "cuda":
             device = f"cuda:{processes.rank % processes.local_size}"
-        self.device = _device(device)
+        self.device = open_device(device)
         self.group = Group(processes, self.device)
-        self.progress, self.log = progress or quiet, log or quiet
+        self.progress, self.log, self.say = progress or quiet, log or quiet, say or log or quiet
         self.data_root = Path(data_root)
         # a GPU holds the whole data set, and moves and mirrors the images itself
         self.train_images = self._normalisation(load_images(recipe.data, "train", data_root, download)).to(self.device)
@@ -72,22 +82,39 @@ class Trainer:
         """Where the state after the last finished epoch lies."""
         return self.output.with_name(self.output.name + ".resume")
 
-    def run(self, resume: bool = False) -> Checkpoint:
+    def run(self, resume: bool = False, restart: bool = False) -> Checkpoint:
         """Train all stages, save the quantised model to `output`, delete the resume file, return the checkpoint.
 
         With several processes each must call it once; the first one writes the files.
+
+        Args:
+            resume: go on after the last finished epoch; of a finished training, return its checkpoint.
+            restart: begin anew although the state of an unfinished training is there.
+
+        Raises:
+            InputError: such a state is there, and neither is asked for; it is of another recipe; training diverges.
         """
+        if resume and (finished := self._finished()) is not None:
+            self.say(f"the training is finished: the checkpoint is {self.output}")
+            return finished
+        if self.resume_file.exists() and not (resume or restart):
+            raise InputError(
+                f"{self.resume_file}: is the state of an unfinished training. Go on with --resume, or begin anew with "
+                "--restart"
+            )
         with connected(self.group.processes, "nccl" if self.device.type == "cuda" else "gloo"):
             return self._run(resume)
 
     def _run(self, resume: bool) -> Checkpoint:
         state = self._read_resume() if resume else None
-        self.group.wait()  # the first process deletes that file in the end
+        self.group.wait()  # the first process deletes that file now or in the end
+        if state is None and self.group.first:
+            self.resume_file.unlink(missing_ok=True)
         torch.manual_seed(self.recipe.seed)
         model = self._float_network(self.recipe.model, self.recipe.model_options, self.recipe.weights)
         self._check_fit(model)
         for number, stage in enumerate(self.recipe.stages):
-            model = _to(self._enter(model, stage), self.device, torch.channels_last)
+            model = placed(self._enter(model, stage), self.device, torch.channels_last)
             if state is not None and number < state["stage"]:
                 continue  # structure only: the weights come with the state
             self.group.agree(model)
@@ -99,6 +126,14 @@ class Trainer:
         if self.group.first:
             self.resume_file.unlink(missing_ok=True)
         return checkpoint
+
+    def _finished(self) -> Checkpoint | None:
+        """The checkpoint that this recipe has led to, if there is no training to go on with."""
+        if self.resume_file.exists() or not self.output.exists():
+            return None
+        checkpoint = load(self.output)
+        made_by = checkpoint.metadata.get("recipe")
+        return checkpoint if made_by == self.recipe.model_dump(mode="json") else None
 
     def _check_augmentation(self) -> None:
         asked = any(self.recipe.augmentation(stage).autoaugment for stage in self.recipe.stages)
@@ -134,7 +169,7 @@ class Trainer:
         if chosen is None:
             return None
         teacher = self._float_network(chosen.model, {}, chosen.weights).eval().requires_grad_(False)
-        teacher = _to(teacher, self.device, torch.channels_last)
+        teacher = placed(teacher, self.device, torch.channels_last)
         return self._compiled(teacher)
 
     def _compiled(self, model: nn.Module) -> nn.Module:
@@ -163,7 +198,7 @@ class Trainer:
             apply_plan(model, self.recipe.plan(stage))
             return model
         images = self.train_images
-        model = _to(model, "cpu", torch.contiguous_format)
+        model = placed(model, "cpu", torch.contiguous_format)
         quantised = prepare_planned(
             model, self.recipe.plan(stage), mean=images.mean, std=images.std, input_step=images.step,
             input_levels=(0, images.highest),
@@ -272,13 +307,17 @@ class Trainer:
         return int(self.group.sum(torch.tensor(right))) / count
 
     def _save(self, trained: nn.Module, path: Path) -> Checkpoint:
-        model = _to(copy.deepcopy(trained), "cpu", torch.contiguous_format).eval()
+        model = placed(copy.deepcopy(trained), "cpu", torch.contiguous_format).eval()
+        images = self.train_images
         metadata = {
             "data": self.recipe.data,
+            "grid": {"step": images.step, "low": 0, "high": images.highest},
+            "mean": list(images.mean),
+            "std": list(images.std),
             "recipe": self.recipe.model_dump(mode="json"),
             "quantised_accuracy": self._cpu_accuracy(model),
         }
-        checkpoint = Checkpoint(model, self.train_images.shape, metadata)  # type: ignore[arg-type]
+        checkpoint = Checkpoint(model, images.shape, metadata)  # type: ignore[arg-type]
         if self.group.first:
             save(checkpoint, path)
         return checkpoint
@@ -315,7 +354,7 @@ class Trainer:
         if stage not in range(len(stages)) or epoch not in range(1, stages[stage].epochs + 1):
             raise InputError(f"{self.resume_file}: is damaged: there is no epoch {epoch} of stage {stage}. Start anew")
         if state.get("processes", 1) != self.group.processes.size:
-            self.log(
+            self.say(
                 f"{self.resume_file} comes from {state.get('processes', 1)} processes: with "
                 f"{self.group.processes.size} the weights will differ from those of an uninterrupted training"
             )
@@ -335,16 +374,3 @@ def _learning_rate(stage: Stage, epoch: float) -> float:
     if stage.milestones:
         return warm * stage.learning_rate * 0.1 ** sum(epoch >= milestone for milestone in stage.milestones)
     return warm * stage.learning_rate * half_cosine(math.pi * epoch / stage.epochs)
-
-
-def _to(model: nn.Module, device: str | torch.device, layout: torch.memory_format) -> nn.Module:
-    return model.to(device).to(memory_format=layout)  # type: ignore[call-overload, no-any-return]
-
-
-def _device(name: str) -> torch.device:
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise InputError(f"device '{name}' cannot be used ({str(error).splitlines()[0]}). Use --device cpu") from error
-    return device
