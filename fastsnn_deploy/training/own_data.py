@@ -90,7 +90,9 @@ def load_object(name: str, split: Split) -> Images:
     if hasattr(found, "__getitem__") and hasattr(found, "__len__"):
         items = [found[i] for i in range(len(found))]
         return images_of(stacked([image for image, _ in items]), np.asarray([int(y) for _, y in items]), name)
-    raise InputError(f"data '{name}' returns a {type(found).__name__}. Return a data set or (images, labels)")
+    raise InputError(
+        f"data '{name}' returns something of type {type(found).__name__}. Return a data set or (images, labels)"
+    )
 
 
 def load_npz(file: Path, split: Split, name: str) -> Images:

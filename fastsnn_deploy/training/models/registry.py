@@ -49,5 +49,7 @@ def _own(name: str, options: dict[str, int]) -> nn.Module:
     except Exception as error:  # whatever the user's own code may set off
         raise InputError(f"model '{name}' cannot be built ({type(error).__name__}: {error})") from error
     if not isinstance(model, nn.Module):
-        raise InputError(f"model '{name}' is a {type(model).__name__}, not a network. Name a function that returns one")
+        raise InputError(
+            f"model '{name}': something of type {type(model).__name__} is no network. Name a function that returns one"
+        )
     return model
