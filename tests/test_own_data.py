@@ -58,7 +58,7 @@ def test_evaluate_and_python_agree_on_digits_of_another_grid(
     answers = integer_logits(graph, test.for_input(graph.input)).argmax(1)
     right = int((answers == test.labels.numpy()).sum())
     report = json.loads(run("evaluate", "model.net", "--json").stdout)
-    assert report["topk"][0]["correct"] == right
+    assert report["correct"]["top1"] == right
     assert abs(right / 360 - expected) < 0.02
     verified = json.loads(run("verify", "model.pt", "model.net", "--samples", 20, "--json").stdout)
     assert verified["exact"]
