@@ -102,7 +102,7 @@ def test_a_layer_on_settled_counts_is_the_activation(seed: int):
     for layer in find_layers(quantised, graph):
         rates = spike_rates(graph, (*layer.sources, layer.name), emitted, "reference", 1)
         own = rates.pop(layer.name)
-        smooth = proxy(quantised, graph, layer, torch.from_numpy(images).float(), rates)
+        smooth = proxy(quantised, layer, torch.from_numpy(images).float(), rates)
         torch.testing.assert_close(smooth, own)
         torch.testing.assert_close(activation(quantised, layer, torch.from_numpy(images).float()), own)
 

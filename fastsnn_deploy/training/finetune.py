@@ -241,7 +241,7 @@ class Finetuner:
         emitted = graph.input.encode(self.data.for_input(graph.input, index))
         rates = spike_rates(graph, (*layer.sources, layer.name), emitted, self.engine, self.threads)
         spiked = rates.pop(layer.name)
-        smooth = proxy(tuned.model, graph, layer, images, rates)
+        smooth = proxy(tuned.model, layer, images, rates)
         return F.mse_loss(smooth + (spiked - smooth).detach(), target)
 
     def _advance(self, number: int, epoch: int, batch: int) -> None:
