@@ -72,7 +72,7 @@ def proxy(quantised: fx.GraphModule, layer: Layer, images: Tensor, rates: Mappin
     values: dict[fx.Node, Tensor] = {}
 
     def value(node: fx.Node) -> Tensor:
-        if (name := layer.names.get(node.name)) in rates:
+        if (name := layer.names.get(node.name, "")) in rates:
             return rates[name]
         if node not in values:
             values[node] = compute(node)
