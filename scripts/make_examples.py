@@ -83,7 +83,7 @@ def make(checkpoint: Checkpoint, neurons: str, file: Path, data_root: str, image
     """Export one file, verify it on Lava with some images; return its entry of the manifest."""
     graph = convert(checkpoint)
     test = load_images(str(checkpoint.metadata["data"]), "test", data_root)
-    levels, labels = test.levels.numpy(), test.labels.numpy()
+    levels, labels = test.for_input(graph.input), test.labels.numpy()
     if neurons == "stock-lif":
         export(graph, file, "stock-lif")
         result = verify_stock(netx.read_stock(file), graph, levels[:images], backend="lava")

@@ -48,7 +48,7 @@ def main() -> None:
         checkpoint = quantize.load(file)
         graph = convert(checkpoint)
         test = load_images(str(checkpoint.metadata["data"]), "test", options.data_root)
-        emitted = graph.input.encode(test.levels[: options.samples].numpy())
+        emitted = graph.input.encode(test.for_input(graph.input, slice(options.samples)))
         print(f"{graph.metadata.get('recipe')}, {len(emitted)} images\n")
         print("| " + " | ".join(HEADINGS) + " |\n" + "|---" * len(HEADINGS) + "|")
         for row in (

@@ -77,7 +77,7 @@ def spiking(graph: SpikingGraph, images: Images, integers: np.ndarray, threads: 
     """
     graph = dataclasses.replace(graph, schedule=Schedule(graph.schedule.window, input="spread", bias="spread"))
     engine = Keeping(open_engine(graph, "cpu", threads))
-    result = evaluate(graph, images.levels.numpy(), images.labels.numpy(), engine=engine, topk=(1,))
+    result = evaluate(graph, images.for_input(graph.input), images.labels.numpy(), engine=engine, topk=(1,))
     finals = np.concatenate(engine.finals)
     name = graph.outputs[0]
     same = logits(graph, {name: finals}).argmax(1) == logits(graph, {name: integers}).argmax(1)
@@ -102,7 +102,7 @@ def measure(name: str, options: argparse.Namespace, work: Path) -> dict[str, Any
         checkpoint = Trainer(made, file, data_root=options.data_root, log=lambda line: print(line, flush=True)).run()
     images = load_images(made.data, "test", options.data_root)
     graph = convert(checkpoint)
-    integers = integer_outputs(graph, images.levels.numpy())
+    integers = integer_outputs(graph, images.for_input(graph.input))
     answers = logits(graph, {graph.outputs[0]: integers}).argmax(1)
     labels = images.labels.numpy()
     values = {

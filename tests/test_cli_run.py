@@ -43,7 +43,7 @@ def graph(net_file: Path) -> SpikingGraph:
 
 @pytest.fixture(scope="module")
 def emitted(graph: SpikingGraph) -> np.ndarray:
-    return graph.input.encode(load_images("digits", "test", Path("data"), False).levels[:SAMPLES].numpy())
+    return graph.input.encode(load_images("digits", "test", Path("data"), False).raw(slice(SAMPLES)))
 
 
 @pytest.fixture(scope="module")

@@ -98,10 +98,10 @@ def test_the_whole_test_set(run, tmp_path: Path):
     assert [int(row["top1_correct"]) for row in rows] == report["correct_per_step"]["top1"]
     assert int(rows[-1]["settled"]) == report["images"]
     graph, images = netx.read(NET), load_images("digits", "test")
-    verified = evaluate(graph, images.levels[: MANIFEST["verified_on_lava"]["images"]].numpy(), None, engine="cpu")
+    verified = evaluate(graph, images.raw(slice(MANIFEST["verified_on_lava"]["images"])).numpy(), None, engine="cpu")
     assert verified.mean_settle_steps == pytest.approx(MANIFEST["settle_steps"]["mean"])
     assert verified.max_settle_steps == MANIFEST["settle_steps"]["max"]
-    found = evaluate(graph, images.levels.numpy(), images.labels.numpy(), engine="cpu", batch=64)
+    found = evaluate(graph, images.for_input(graph.input), images.labels.numpy(), engine="cpu", batch=64)
     assert curve_csv(found) == (tmp_path / "c.csv").read_text()
     assert found.to_dict() == {key: report[key] for key in found.to_dict()}
 

@@ -37,7 +37,7 @@ def test_examples_are_those_of_the_manifest(name: str):
 def test_digits_examples_have_the_accuracy_of_the_manifest(name: str):
     graph = netx.read(ROOT / "netx_exports" / name)
     test = load_images("digits", "test")
-    emitted = graph.input.encode(test.levels.numpy())
+    emitted = graph.input.encode(test.for_input(graph.input))
     values = integer_values(graph, emitted)
     accuracy = float((logits(graph, values).argmax(1) == test.labels.numpy()).mean())
     assert accuracy == MANIFEST[name]["integer_accuracy"] >= 0.96

@@ -73,7 +73,7 @@ def distance(source: Checkpoint, tuned: Checkpoint, data: Images, neurons: str) 
     quantised, graph = canonicalise(source.model).eval(), published_graph(tuned, neurons)
     layer = find_layers(quantised, graph)[-1]
     target = activation(quantised, layer, data.raw(slice(600, 800)))
-    emitted = graph.input.encode(data.levels[600:800].numpy())
+    emitted = graph.input.encode(data.raw(slice(600, 800)))
     return float(((spike_rates(graph, (layer.name,), emitted, "cpu", 1)[layer.name] - target) ** 2).mean())
 
 
@@ -84,7 +84,7 @@ def test_the_published_schedule(checkpoint: Checkpoint, data: Images):
     graph = published_graph(checkpoint, "unsigned")
     assert graph.schedule == Schedule(window=3, input="spread", bias="spread", stop="window")
     assert {node.neurons for node in graph.populations} == {"unsigned"}
-    levels = data.levels[:20].numpy()
+    levels = data.raw(slice(20)).numpy()
     # the integer network does not know about time
     np.testing.assert_array_equal(integer_outputs(graph, levels), integer_outputs(convert(checkpoint), levels))
 
@@ -102,7 +102,7 @@ def test_a_layer_on_settled_counts_is_the_activation(seed: int):
     for layer in find_layers(quantised, graph):
         rates = spike_rates(graph, (*layer.sources, layer.name), emitted, "reference", 1)
         own = rates.pop(layer.name)
-        smooth = proxy(quantised, graph, layer, torch.from_numpy(images).float(), rates)
+        smooth = proxy(quantised, layer, torch.from_numpy(images).float(), rates)
         torch.testing.assert_close(smooth, own)
         torch.testing.assert_close(activation(quantised, layer, torch.from_numpy(images).float()), own)
 
@@ -136,7 +136,7 @@ def test_changes_stay_only_where_they_help(checkpoint: Checkpoint, data: Images,
         best = max(best, record.correct)
     assert report["held_out_correct_after"] == best >= report["held_out_correct_before"]
     graph = published_graph(tuned, neurons)
-    levels, labels = data.levels[tuner.held_out].numpy(), data.labels[tuner.held_out].numpy()
+    levels, labels = data.raw(tuner.held_out).numpy(), data.labels[tuner.held_out].numpy()
     assert evaluate(graph, levels, labels, engine="cpu").topk[0].correct == best
     # nothing else has changed: no statistics, no thresholds, no first or last layer, nothing undone
     kept = {
@@ -243,7 +243,7 @@ def test_a_layer_that_diverges(checkpoint: Checkpoint, data: Images, tmp_path: P
     for rate in (1e20, 1e38):
         wanted = Settings(images=100, held_out=10, batch=10, learning_rate=rate)
         with pytest.raises(InputError, match="Lower the learning rate"):
-            finetuner(checkpoint, data, wanted, state_file=tmp_path / "state").run()
+            finetuner(checkpoint, data, wanted, state_file=tmp_path / "state").run(restart=True)
     assert (tmp_path / "state").exists()
 
 

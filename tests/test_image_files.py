@@ -24,7 +24,7 @@ def test_large_folders_stay_in_their_files(tmp_path: Path, monkeypatch: pytest.M
         pixels = rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(tmp_path / split / label / f"{i}.png")
     whole = load_images("folder", "train", tmp_path)
-    monkeypatch.setattr("fastsnn_deploy.training.data.IN_MEMORY", 100)
+    monkeypatch.setattr("fastsnn_deploy.training.own_data.IN_MEMORY", 100)
     images = load_images("folder", "train", tmp_path)
     assert isinstance(images.levels, ImageFiles)
     assert (images.shape, images.mean, len(images.levels)) == (whole.shape, whole.mean, 6)
@@ -40,13 +40,13 @@ def test_large_folders_stay_in_their_files(tmp_path: Path, monkeypatch: pytest.M
         stages=(Stage(epochs=1, learning_rate=0.1, bits=2),),
     )  # fmt: skip
     streamed = Trainer(recipe, tmp_path / "model.pt", data_root=tmp_path).run().model.state_dict()
-    monkeypatch.setattr("fastsnn_deploy.training.data.IN_MEMORY", 2**30)
+    monkeypatch.setattr("fastsnn_deploy.training.own_data.IN_MEMORY", 2**30)
     held = Trainer(recipe, tmp_path / "model.pt", data_root=tmp_path).run().model.state_dict()
     assert all(torch.equal(streamed[name], held[name]) for name in held)
 
     file = tmp_path / "train" / "dog" / "1.png"
     Image.new("RGB", (5, 6)).save(file)
-    with pytest.raises(InputError, match=r"1.png: is not 32x32 pixels.*Resize all"):
+    with pytest.raises(InputError, match=r"1.png: is not 32x32 pixels.*Resize them all"):
         images.levels[:]
     file.write_bytes(b"nonsense")
     with pytest.raises(InputError, match=r"1.png: cannot be read as an image"):

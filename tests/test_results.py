@@ -161,7 +161,7 @@ def test_records_are_replaced_one_by_one(pages: ModuleType, records: list[dict[s
 def test_the_parts_of_qffs(checkpoint_file: Path):
     ablation, images = script("qffs_ablation"), load_images("digits", "test")
     graph = convert(load(checkpoint_file))
-    integers = integer_outputs(graph, images.levels.numpy())
+    integers = integer_outputs(graph, images.for_input(graph.input))
     right = int((integers.argmax(1) == images.labels.numpy()).sum())
     signed = ablation.spiking(graph, images, integers, 1)
     assert (signed["correct"], signed["answers_differing"]) == (right, 0)

@@ -55,7 +55,7 @@ def test_population_export_is_exact_and_a_changed_weight_is_found(checkpoint_fil
     export(graph, tmp_path / "x.net", "stock-lif")
     assert netx.kind_of(tmp_path / "x.net") == "stock"
     network = netx.read_stock(tmp_path / "x.net")
-    images = load_images("digits", "test").levels[:8].numpy()
+    images = load_images("digits", "test").raw(slice(8)).numpy()
     result = verify_stock(network, graph, images, batch=3)
     assert result.exact
     assert result.images == 8
@@ -134,7 +134,7 @@ def test_stock_counts_of_a_tiny_sigma_delta_network():
 
 def test_population_needs_one_step_a_frame(checkpoint_file: Path):
     result = to_thermometer(convert(load(checkpoint_file)))
-    images = load_images("digits", "test").levels[:5].numpy()
+    images = load_images("digits", "test").raw(slice(5)).numpy()
     emitted = result.graph.input.encode(images)
     together = run_stock(result.network, emitted[:, None], 5 + result.depth)
     for i in range(5):

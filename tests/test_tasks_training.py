@@ -164,13 +164,13 @@ def test_the_script_ends_with_code_1_if_an_integer_differs(
     data_root: Path, tmp_path: Path, script: ModuleType, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    original = compare.simulate.evaluate
+    original = compare.integer_values
 
     def wrong(graph: SpikingGraph, emitted: np.ndarray) -> dict[str, np.ndarray]:
         values = dict(original(graph, emitted))
         return {**values, graph.outputs[0]: values[graph.outputs[0]] + 1}
 
-    monkeypatch.setattr(compare.simulate, "evaluate", wrong)
+    monkeypatch.setattr(compare, "integer_values", wrong)
     with pytest.raises(SystemExit, match="1"):
         script.main(["--task", "camvid", "--data-root", str(data_root), "--out", str(tmp_path / "out"), *SMALL])
     assert "64 integers of the settled spiking networks differ" in capsys.readouterr().err

@@ -325,9 +325,11 @@ def test_files_that_are_no_recipe(text: str, tmp_path: Path) -> None:
 
 
 def test_unknown_recipes_models_data_and_devices(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"recipe 'nowhere' is not known. .*Known: .*digits-2bit"):
+    with pytest.raises(
+        InputError, match=r"recipe 'digits-3bit' is not known. Did you mean 'digits-2bit'\? Known: .*digits-2bit"
+    ):
         load_recipe("digits-3bit")
-    with pytest.raises(InputError, match=r"Known: .*digits-net"):
+    with pytest.raises(InputError, match=r"model 'resnet' is not known.*Known: .*digits-net"):
         build("resnet")
     with pytest.raises(InputError, match=r"model 'lenet': .*depth"):
         build("lenet", depth=3)

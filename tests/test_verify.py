@@ -78,7 +78,7 @@ def test_comparisons_add_up_and_keep_the_first_difference():
 
 def test_exported_digits_network_is_exact(checkpoint_file: Path, net_file: Path):
     truth = convert(load(checkpoint_file))
-    images = load_images("digits", "test").levels[:30].numpy()
+    images = load_images("digits", "test").raw(slice(30)).numpy()
     result = verify(netx.read(net_file), images, truth=truth, batch=7)
     assert result.exact
     assert result.images == 30
@@ -88,7 +88,7 @@ def test_exported_digits_network_is_exact(checkpoint_file: Path, net_file: Path)
 
 def test_graded_export_is_exact_against_the_same_truth(checkpoint_file: Path):
     truth = convert(load(checkpoint_file))
-    images = load_images("digits", "test").levels[:10].numpy()
+    images = load_images("digits", "test").raw(slice(10)).numpy()
     graded = with_neurons(truth, "graded")
     result = verify(graded, images, truth=truth)
     assert result.exact
@@ -97,7 +97,7 @@ def test_graded_export_is_exact_against_the_same_truth(checkpoint_file: Path):
 
 def test_a_changed_file_is_caught_and_the_layer_named(checkpoint_file: Path, net_file: Path):
     truth = convert(load(checkpoint_file))
-    images = load_images("digits", "test").levels[:10].numpy()
+    images = load_images("digits", "test").raw(slice(10)).numpy()
     victim = truth.populations[2]
     exported = netx.read(net_file)
     nodes = tuple(

@@ -32,7 +32,8 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instea
 Data = Annotated[
     str | None,
     typer.Option(
-        help="Data set: see `fastsnn-deploy list data`, or random. Default: the one that the network was trained on."
+        help="Data set: see `fastsnn-deploy list data`; random; an .npz file, a folder of images, or "
+        "package.module:function. Default: the one that the network was trained on."
     ),
 ]
 DataRoot = Annotated[Path, typer.Option(envvar="FASTSNN_DATA_ROOT", help="Folder that holds the data set.")]
@@ -117,13 +118,21 @@ def this_process(download: bool) -> Processes:
     return processes
 
 
-def sample_images(
-    network: Network, data: str | None, root: Path, samples: int, download: bool = False
-) -> tuple[np.ndarray, np.ndarray | None, str]:
-    """(integer levels [n, *input shape], labels [n] or None, name) of the first test images.
+RANDOM_IMAGES = 100
+"""Random images where the user names no number: there is no whole data set of them."""
 
-    Raises InputError if fewer than `samples` exist, or if the network does not name its data set and neither does
-    the user.
+
+def sample_images(
+    network: Network, data: str | None, root: Path, samples: int | None, download: bool = False
+) -> tuple[np.ndarray, np.ndarray | None, str]:
+    """The first test images, or all, as the network takes them: real values stay if its grid is not the data's.
+
+    Returns:
+        (levels [n, *input shape], as `Input.encode` takes them; labels [n] or None; name).
+
+    Raises:
+        InputError: fewer than `samples` exist, the network cannot take the images, or neither it nor the user names a
+            data set.
     """
     name = data or network.metadata.get("data")
     if name is None:
@@ -131,13 +140,14 @@ def sample_images(
             "the network does not say which data it was trained on. Name it with --data; --data random gives "
             "random images"
         )
+    source = network.input
     if name == "random":
-        source = network.input
-        levels = np.random.default_rng(0).integers(source.low, source.high + 1, (samples, *source.shape))
-        return levels, None, "random"
+        shape = (samples or RANDOM_IMAGES, *source.shape)
+        return np.random.default_rng(0).integers(source.low, source.high + 1, shape), None, "random"
     from fastsnn_deploy.training.data import load_images
 
     images = load_images(name, "test", root, download)
-    if samples > len(images.labels):
+    if samples is not None and samples > len(images.labels):
         raise InputError(f"data set '{name}' has {len(images.labels)} test images, {samples} were asked for")
-    return images.levels[:samples].numpy(), images.labels[:samples].numpy(), name
+    chosen = slice(0, samples)
+    return images.for_input(source, chosen), images.labels[chosen].numpy(), name

@@ -52,17 +52,19 @@ def run_demo(folder: Path, samples: int, hardware: str, step: Step) -> Demo:
     start = time.monotonic()
     folder.mkdir(parents=True, exist_ok=True)
     model_file, net_file = folder / "demo-digits.pt", folder / "demo-digits.net"
-    checkpoint = Trainer(load_recipe(RECIPE), model_file, progress=step(1, "train a quantised network")).run()
+    checkpoint = Trainer(load_recipe(RECIPE), model_file, progress=step(1, "train a quantised network")).run(
+        restart=True
+    )
     step(2, "convert and export")
     graph = convert(checkpoint)
     netx.write(graph, net_file)
     test = load_images("digits", "test")
-    levels = test.levels.numpy()
-    answers = logits(graph, integer_values(graph, graph.input.encode(levels))).argmax(1)
+    images = test.for_input(graph.input)
+    answers = logits(graph, integer_values(graph, graph.input.encode(images))).argmax(1)
     accuracy = float((answers == test.labels.numpy()).mean())
     backend = _best_backend()
     place = "Lava" if backend == "lava" else "the reference simulator (Lava is not installed)"
-    chosen = levels[:samples]
+    chosen = images[:samples]
     update = step(3, f"verify on {place}")
     exported = netx.read(net_file)
     verification = verify(exported, chosen, truth=graph, backend=backend, net=net_file, progress=update)

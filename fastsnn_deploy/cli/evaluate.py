@@ -25,10 +25,6 @@ from fastsnn_deploy.errors import InputError
 
 if TYPE_CHECKING:
     from fastsnn_deploy.analysis.evaluation import Evaluation
-    from fastsnn_deploy.formats import Network
-
-RANDOM_IMAGES = 100
-"""Random images where the user names no number: there is no whole data set of them."""
 
 
 def evaluate(
@@ -55,7 +51,7 @@ def evaluate(
 
     processes = this_process(download)
     network = read_network(net)
-    images, labels, name = chosen_images(network, data, data_root, samples, download)
+    images, labels, name = sample_images(network, data, data_root, samples, download)
     if curve is not None:
         check_curve(curve, labels)
     opened = open_engine(network, engine, threads or processes.threads)
@@ -83,19 +79,6 @@ def evaluate(
             f", {processes.size} processes)" if processes.size > 1 else ")"
         )
         show(f"{net} on {name}: {work}", *result.report())
-
-
-def chosen_images(
-    network: Network, data: str | None, root: Path, samples: int | None, download: bool
-) -> tuple[np.ndarray, np.ndarray | None, str]:
-    """As `sample_images`; without a number of samples, all test images."""
-    name = data or network.metadata.get("data")
-    if samples is not None or name in (None, "random"):
-        return sample_images(network, data, root, samples or RANDOM_IMAGES, download)
-    from fastsnn_deploy.training.data import load_images
-
-    images = load_images(str(name), "test", root, download)
-    return images.levels.numpy(), images.labels.numpy(), images.name
 
 
 def check_curve(path: Path, labels: np.ndarray | None) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from fastsnn_deploy.cli.common import Data, DataRoot, Download, Json, messages, print_json, progress_bar, show
+from fastsnn_deploy.cli.common import Data, DataRoot, Download, Json, print_json, show
 from fastsnn_deploy.errors import InputError
 from fastsnn_deploy.tables import percent
 
@@ -29,6 +29,7 @@ def finetune(
     seed: Annotated[int, typer.Option(help="Chooses the images and their order.")] = 0,
     threads: Annotated[int | None, typer.Option(min=1, help="Processor cores; default all.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on after the last finished layer.")] = False,
+    restart: Annotated[bool, typer.Option("--restart", help="Begin anew although an unfinished run is there.")] = False,
     as_json: Json = False,
 ) -> None:
     """Fine-tune a network layer by layer for a spiking run of exactly 2**bits - 1 steps a layer.
@@ -40,6 +41,7 @@ def finetune(
     from fastsnn_deploy.training.answers import quantised_logits
     from fastsnn_deploy.training.data import load_images
     from fastsnn_deploy.training.finetune import Finetuner, Settings
+    from fastsnn_deploy.training.progress import TrainingBar
 
     if out.is_dir():
         raise InputError(f"{out}: is a folder. Name a file with --out")
@@ -52,18 +54,16 @@ def finetune(
         images=images, held_out=held_out, epochs=epochs, batch=batch, learning_rate=learning_rate, neurons=neurons,
         force=force, seed=seed,
     )  # fmt: skip
-    console = messages()
     state = out.with_name(out.name + ".resume")
-    with progress_bar("fine-tuning") as update:
+    with TrainingBar("fine-tuning") as bar:
         finetuner = Finetuner(
-            checkpoint, train, settings, state_file=state, threads=threads, progress=update,
-            log=lambda line: console.print(line, highlight=False),
+            checkpoint, train, settings, state_file=state, threads=threads, progress=bar.advance, log=bar.say,
         )  # fmt: skip
         try:
-            tuned = finetuner.run(resume=resume)
+            tuned = finetuner.run(resume, restart)
         except KeyboardInterrupt:
             if state.exists():
-                console.print(f"interrupted; the last finished layer is in {state}: go on with --resume")
+                bar.say(f"interrupted; the last finished layer is in {state}: go on with --resume")
             raise
     right = quantised_logits(tuned.model, test).argmax(1) == test.labels.numpy()
     tuned = dataclasses.replace(tuned, metadata={**tuned.metadata, "quantised_accuracy": float(right.mean())})

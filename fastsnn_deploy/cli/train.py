@@ -3,20 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from fastsnn_deploy.cli.common import (
-    DataRoot,
-    Download,
-    Json,
-    messages,
-    print_json,
-    progress_bar,
-    show,
-    this_process,
-)
+from fastsnn_deploy.cli.common import Data, DataRoot, Download, Json, print_json, show, this_process
 from fastsnn_deploy.errors import InputError
 from fastsnn_deploy.tables import percent
 
@@ -24,9 +15,17 @@ from fastsnn_deploy.tables import percent
 def train(
     recipe: Annotated[str, typer.Option(help="Name of a shipped recipe, or path of a .yaml file.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Checkpoint to write.")] = Path("model.pt"),
+    model: Annotated[
+        str | None,
+        typer.Option(help="Another network than the recipe's: a known name, package.module:builder, file.py:builder."),
+    ] = None,
+    data: Data = None,
     data_root: DataRoot = Path("data"),
     download: Download = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on after the last finished epoch.")] = False,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Begin anew although an unfinished training is there.")
+    ] = False,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
     seed: Annotated[int | None, typer.Option(help="Another seed than the recipe's.")] = None,
     as_json: Json = False,
@@ -36,37 +35,32 @@ def train(
     The state after every epoch is kept beside the checkpoint until training ends; --resume continues from it.
     Under torchrun each process takes a share of every batch: torchrun --nproc-per-node 2 -m fastsnn_deploy train ...
     """
+    from fastsnn_deploy.training.progress import TrainingBar
     from fastsnn_deploy.training.recipe import load_recipe
     from fastsnn_deploy.training.trainer import Trainer
 
+    if resume and restart:
+        raise InputError("--resume and --restart exclude each other. Leave one out")
+    if data == "random":
+        raise InputError("random images have no labels to learn from. Name a data set with --data")
+    changes: dict[str, Any] = {"seed": seed, "data": data, "model": model}
+    if model is not None:
+        changes["model_options"] = {}  # they were the other network's
     chosen = load_recipe(recipe)
-    if seed is not None:
-        chosen = chosen.model_copy(update={"seed": seed})
+    chosen = chosen.model_copy(update={key: value for key, value in changes.items() if value is not None})
     if out.is_dir():
         raise InputError(f"{out}: is a folder. Name a file with --out")
     processes = this_process(download)
-    console = messages()
-
-    def say(line: str) -> None:
-        if processes.first:
-            console.print(line, highlight=False)
-
-    with progress_bar(f"training {chosen.name}", shown=processes.first) as update:
+    with TrainingBar(f"training {chosen.name}", shown=processes.first) as bar:
         trainer = Trainer(
-            chosen,
-            out,
-            data_root=data_root,
-            download=download,
-            device=device,
-            progress=update,
-            log=say,
-            processes=processes,
-        )
+            chosen, out, data_root=data_root, download=download, device=device, progress=bar.advance, log=bar.epoch,
+            say=bar.say, processes=processes,
+        )  # fmt: skip
         try:
-            checkpoint = trainer.run(resume=resume)
+            checkpoint = trainer.run(resume, restart)
         except KeyboardInterrupt:
             if trainer.resume_file.exists():
-                say(f"interrupted; the last finished epoch is in {trainer.resume_file}: go on with --resume")
+                bar.say(f"interrupted; the last finished epoch is in {trainer.resume_file}: go on with --resume")
             raise
     if not processes.first:
         return

@@ -9,10 +9,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.utils.data import Dataset
 
 from fastsnn_deploy.errors import InputError, LoweringError, Problem
 from fastsnn_deploy.quantize.bit_plan import BitPlan
 from fastsnn_deploy.quantize.capture import add_module, canonicalise, insert_after, problem_at
+from fastsnn_deploy.quantize.images import raw_tensor, stacked
 from fastsnn_deploy.quantize.layers import QuantActivation, QuantConv2d, QuantInput, QuantLinear
 from fastsnn_deploy.quantize.quantisers import WEIGHT_QUANTISERS
 from fastsnn_deploy.quantize.structure import (
@@ -326,16 +328,42 @@ def _tie_concatenated_steps(quantised: fx.GraphModule) -> None:
                     other.share(activations[0])
 
 
-def calibrate(quantised: nn.Module, images: Tensor) -> None:
-    """Set the steps of all activations that have not seen data from one batch of raw images [N, ...].
+CALIBRATION_IMAGES = 256
+"""Images of a data set that `calibrate` looks at."""
+
+
+def calibrate(quantised: nn.Module, images: Any) -> None:
+    """Set the steps of all activations from raw images; a second call sets them anew.
 
     Runs in evaluation mode: no dropout, and the statistics of batch norm stay.
+
+    Args:
+        quantised: what `prepare` made.
+        images: a batch or one image, NumPy or torch, channels first, uint8 from 0 to 255 or floats in units of the
+            data; or a data set of torch, of which the first 256 images are taken.
+
+    Raises:
+        InputError: the images are of another shape, outside the network's range, or seem normalised.
+
+    Example:
+        >>> import torch
+        >>> model = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.ReLU(), torch.nn.Conv2d(8, 4, 3))
+        >>> calibrate(prepare(model), torch.rand(16, 3, 8, 8))
     """
+    if isinstance(images, Dataset):
+        items = [images[i] for i in range(min(CALIBRATION_IMAGES, len(images)))]  # type: ignore[arg-type]
+        images = stacked([item[0] if isinstance(item, (tuple, list)) else item for item in items])
+    elif hasattr(images, "raw"):  # labelled images of a named data set
+        images = images.raw(slice(0, CALIBRATION_IMAGES))
+    raw = raw_tensor(quantised, images)
     modes = {module: module.training for module in quantised.modules()}
     quantised.eval()
     try:
         with torch.no_grad():
-            quantised(images)
+            for module in modes:
+                if isinstance(module, QuantActivation):
+                    module.initialised.fill_(False)
+            quantised(raw)
     finally:
         for module, training in modes.items():
             module.training = training

@@ -1,12 +1,13 @@
-"""Float network, then fewer and fewer bits: a small training loop for any task."""
+"""Float network, then fewer and fewer bits, for any task."""
 
 from __future__ import annotations
 
 import copy
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
@@ -16,9 +17,8 @@ from fastsnn_deploy.quantize import Checkpoint, QuantActivation, calibrate, prep
 from fastsnn_deploy.quantize.bit_plan import set_bits
 from fastsnn_deploy.quantize.layers import BATCH_NORMS
 from fastsnn_deploy.tasks.base import Task
+from fastsnn_deploy.training.loop import Log, Loop, half_cosine
 from fastsnn_deploy.training.models import build
-
-Log = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -96,35 +96,35 @@ def _stage(task: Task, settings: Settings, model: nn.Module, bits: int | None, n
     epochs = settings.epochs[0 if bits is None else 1]
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # twice as fast on a processor
     optimiser = torch.optim.AdamW(_groups(model, settings, settings.rate if bits is None else settings.quantised_rate))
-    rates = [group["lr"] for group in optimiser.param_groups]
     generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + number)
     count = len(task.train.levels)
+
+    def rate(first: float, epoch: int, step: int, steps: int) -> float:
+        warm = min(1.0, (epoch * steps + step + 1) / steps)
+        return warm * first * half_cosine(math.pi * ((epoch + step / steps) / epochs))
+
+    loop: Loop[tuple[Tensor, Any]] = Loop(
+        model, optimiser, lambda batch: task.loss(model(batch[0]), batch[1]), schedule=rate, clip=settings.clip,
+        where=f" ({_name(bits)})",
+    )  # fmt: skip
     losses, start = [], time.perf_counter()
     for epoch in range(epochs):
         model.train()
-        total, order = 0.0, torch.randperm(count, generator=generator)
+        order = torch.randperm(count, generator=generator)
         batches = [index for index in torch.split(order, settings.batch) if len(index) > 1]  # batch norm needs two
-        for step, index in enumerate(batches):
-            share = (epoch + step / len(batches)) / epochs
-            warm = min(1.0, (epoch * len(batches) + step + 1) / len(batches))
-            for group, rate in zip(optimiser.param_groups, rates, strict=True):
-                group["lr"] = warm * rate * 0.5 * (1 + math.cos(math.pi * share))
-            images, target = task.batch(index, generator)
-            images = _input(task, model, images).contiguous(memory_format=torch.channels_last)
-            loss = task.loss(model(images), target)
-            optimiser.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
-            optimiser.step()
-            total += float(loss.detach()) * len(index)
-        losses.append(total / sum(map(len, batches)))
-        if not math.isfinite(losses[-1]):
-            raise InputError(f"training diverged in epoch {epoch + 1}. Use a smaller learning rate")
+        views = ((_views(task, model, index, generator), len(index), len(index)) for index in batches)
+        losses.append(loop.epoch(epoch, views, len(batches), sum(map(len, batches))))
         log(f"{_name(bits)} epoch {epoch + 1}/{epochs}: loss {losses[-1]:.4f}, {time.perf_counter() - start:.0f} s")
     seconds = time.perf_counter() - start
     figures = task.score(answers(task, model, task.test.levels))
     log(f"{_name(bits)}: {task.metric} {100 * figures[task.metric]:.2f} % on test images")
     return Stage(bits, model, figures, tuple(losses), seconds)
+
+
+def _views(task: Task, model: nn.Module, index: Tensor, generator: torch.Generator) -> tuple[Tensor, Any]:
+    """Random views of training images, as the network takes them, and what the loss wants to know of them."""
+    images, target = task.batch(index, generator)
+    return _input(task, model, images).contiguous(memory_format=torch.channels_last), target
 
 
 def _input(task: Task, model: nn.Module, images: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Labelled images by name: scikit-learn's digits (embedded), MNIST, CIFAR-10/100, and folders of images.
+"""Labelled images by name: scikit-learn's digits (embedded), MNIST, CIFAR-10/100, and the user's own (`own_data`).
 
 Images stay integers (`levels`): that is what the chip receives. A data set is found in `root` either as the `.npz`
 files described below or as torchvision stores it; a new one is one function decorated with `@dataset`.
@@ -8,60 +8,21 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from fastsnn_deploy.errors import InputError, unknown
-from fastsnn_deploy.training.image_files import ImageFiles
-
-Split = Literal["train", "test"]
-
-
-@dataclass(frozen=True)
-class Images:
-    """levels: uint8 [N, C, H, W]; labels: int64 [N]. A level times `step` is the raw value, `highest` the top level.
-
-    Levels of a data set too large for memory are an `ImageFiles`, which reads what an index asks for.
-
-    mean, std: per channel, of raw values over the training images; what networks are normalised with.
-    """
-
-    name: str
-    levels: Tensor | ImageFiles
-    labels: Tensor
-    classes: int
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    step: float = 1 / 255
-    highest: int = 255
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(C, H, W) of one image."""
-        return tuple(self.levels.shape[1:])
-
-    def raw(self, index: Tensor | slice) -> Tensor:
-        """Chosen images as float32 in units of the data, [n, C, H, W]."""
-        return self.levels[index].float() * self.step
-
-    def to(self, device: torch.device) -> Images:
-        """The same images with levels and labels in the memory of a device; images in files stay there."""
-        levels = self.levels if isinstance(self.levels, ImageFiles) else self.levels.to(device)
-        return replace(self, levels=levels, labels=self.labels.to(device))
-
+from fastsnn_deploy.training.images import Images as Images
+from fastsnn_deploy.training.images import Split as Split
+from fastsnn_deploy.training.objects import names_an_object
+from fastsnn_deploy.training.own_data import load_folder, load_npz, load_object
 
 Loader = Callable[[Path, Split, bool], Images]
 
 DATASETS: dict[str, Loader] = {}
 """Every data set by name."""
-
-IN_MEMORY = 2**30
-"""Bytes of a folder of images beyond which they stay in their files."""
 
 DOWNLOADED = ("mnist", "cifar10", "cifar100")
 """Data sets that torchvision can fetch."""
@@ -78,11 +39,31 @@ def dataset(name: str) -> Callable[[Loader], Loader]:
 
 
 def load_images(name: str, split: Split, root: str | Path = "data", download: bool = False) -> Images:
-    """Images of a data set. Raises InputError if the name is unknown or nothing readable lies in `root`."""
-    if name not in DATASETS:
-        raise unknown("data set", name, DATASETS)
+    """Images of a data set.
+
+    Args:
+        name: of a known data set in `root`; or an .npz file or a folder of images, as a path or below `root`; or
+            `package.module:function`, see `own_data`.
+        split: which part.
+        root: folder of the named data sets.
+        download: fetch a named data set that torchvision knows.
+
+    Raises:
+        InputError: the name is unknown, or nothing readable is there.
+    """
+    place: str | Path = root
     try:
-        images = DATASETS[name](Path(root), split, download)
+        if name in DATASETS:
+            images = DATASETS[name](Path(root), split, download)
+        elif names_an_object(name):
+            images = load_object(name, split)
+        elif (found := next((path for path in (Path(name), Path(root) / name) if path.exists()), None)) is not None:
+            place = found
+            images = load_folder(found, split, name) if found.is_dir() else load_npz(found, split, name)
+        else:
+            raise unknown(
+                "data set", name, DATASETS, "give an .npz file, a folder of images, or package.module:function"
+            )
         _check(images)
     except (OSError, RuntimeError, KeyError, ValueError, IndexError, EOFError, zipfile.BadZipFile) as error:
         if isinstance(error, InputError):
@@ -90,7 +71,7 @@ def load_images(name: str, split: Split, root: str | Path = "data", download: bo
         reason = (str(error) or type(error).__name__).splitlines()[0]
         fix = "or pass --download to fetch it there" if name in DOWNLOADED else "and put the images there"
         raise InputError(
-            f"data set '{name}' ({split}) cannot be read from '{root}' ({reason}). Name its folder with --data-root, "
+            f"data set '{name}' ({split}) cannot be read from '{place}' ({reason}). Name its folder with --data-root, "
             f"{fix}"
         ) from error
     return images
@@ -171,20 +152,5 @@ def _cifar100(root: Path, split: Split, download: bool) -> Images:
 
 @dataset("folder")
 def _folder(root: Path, split: Split, download: bool) -> Images:
-    """`root/train/<class>/*.png` and `root/test/<class>/*.png`; all images of one size. Streamed if there are many."""
-    from torchvision.datasets import ImageFolder
-
-    stored = ImageFolder(str(root / split))
-    trained = sorted(path.name for path in (root / "train").iterdir() if path.is_dir())
-    if stored.classes != trained:
-        raise InputError(f"'{root / split}' and '{root / 'train'}' hold different classes. Give both the same folders")
-    labels = np.asarray([label for _, label in stored.samples])
-    files = ImageFiles([file for file, _ in stored.samples])
-    if np.prod(files.shape) > IN_MEMORY:
-        few = _colour_images("folder", np.zeros((0, 1, 1, 3), dtype=np.uint8), labels, len(stored.classes))
-        return replace(few, levels=files)
-    arrays = [np.asarray(image, dtype=np.uint8) for image, _ in stored]
-    sizes = {array.shape for array in arrays}
-    if len(sizes) != 1:
-        raise InputError(f"images in '{root / split}' differ in size: {sorted(sizes)[:3]}. Resize them to one size")
-    return _colour_images("folder", np.stack(arrays), labels, len(stored.classes))
+    """`root` itself: `train/CLASS/*.png` and `test/CLASS/*.png`."""
+    return load_folder(root, split, "folder")

@@ -11,7 +11,6 @@ from __future__ import annotations
 import copy
 import dataclasses
 import hashlib
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -30,9 +29,7 @@ from fastsnn_deploy.quantize.checkpoint import read_plain, write_plain
 from fastsnn_deploy.simulators import open_engine
 from fastsnn_deploy.training.data import Images
 from fastsnn_deploy.training.finetune_layers import Layer, activation, find_layers, proxy, spike_rates
-
-Progress = Callable[[int, int], None]
-Log = Callable[[str], None]
+from fastsnn_deploy.training.loop import Log, Loop, Progress, quiet
 
 STATE_FORMAT = "fastsnn-deploy fine-tuning state"
 
@@ -109,8 +106,7 @@ class Finetuner:
         self.settings = settings or Settings()
         self.data, self.engine, self.threads = data, engine, threads
         self.state_file = None if state_file is None else Path(state_file)
-        self.progress = progress or (lambda done, total: None)
-        self.log = log or (lambda line: None)
+        self.progress, self.log = progress or quiet, log or quiet
         self.source = dataclasses.replace(checkpoint, model=canonicalise(checkpoint.model).eval())
         graph = published_graph(self.source, self.settings.neurons)
         layers = [layer for layer in find_layers(self.source.model, graph) if layer.name not in graph.outputs]
@@ -119,13 +115,21 @@ class Finetuner:
             raise InputError("the network has no layer between its first and its last one: nothing can be fine-tuned")
         self._split()
 
-    def run(self, resume: bool = False) -> Checkpoint:
+    def run(self, resume: bool = False, restart: bool = False) -> Checkpoint:
         """Fine-tune all layers; delete the state file; return the new checkpoint.
+
+        resume: go on after the last finished layer. restart: begin anew although the state of an unfinished run is
+        there, which is refused otherwise.
 
         Its metadata has the key `finetune`: settings, held-out images right before and after, a record a layer. The
         key `quantised_accuracy` goes: it was of other weights. Raises InputError if the state file is missing, damaged
         or of another run, and if a layer diverges.
         """
+        if self.state_file is not None and self.state_file.exists() and not (resume or restart):
+            raise InputError(
+                f"{self.state_file}: is the state of an unfinished run. Go on with --resume, or begin anew with "
+                "--restart"
+            )
         tuned = dataclasses.replace(self.source, model=copy.deepcopy(self.source.model))
         tuned.model.requires_grad_(False)
         records: list[LayerRecord] = []
@@ -176,7 +180,7 @@ class Finetuner:
     def _correct(self, checkpoint: Checkpoint) -> int:
         """Held-out images that the spiking network gets right after its window."""
         graph = published_graph(checkpoint, self.settings.neurons)
-        levels, labels = self.data.levels[self.held_out].numpy(), self.data.labels[self.held_out].numpy()
+        levels, labels = self.data.for_input(graph.input, self.held_out), self.data.labels[self.held_out].numpy()
         engine = open_engine(graph, self.engine, self.threads)
         return evaluate(graph, levels, labels, engine=engine, topk=(1,)).topk[0].correct
 
@@ -190,9 +194,12 @@ class Finetuner:
         tuned.model.eval()  # statistics of batch norm stay
         for parameter in parameters.values():
             parameter.requires_grad_(True)
+        loop: Loop[Tensor] = Loop(
+            tuned.model, optimiser, lambda index: self._loss(tuned, layer, index), where=f" of layer '{layer.name}'"
+        )
         loss = 0.0
         for epoch in range(self.settings.epochs):
-            loss = self._epoch(tuned, layer, number, epoch, optimiser)
+            loss = self._epoch(loop, number, epoch)
         for parameter in parameters.values():
             parameter.requires_grad_(False)
             parameter.grad = None
@@ -214,24 +221,13 @@ class Finetuner:
             for decayed in (True, False)
         ]
 
-    def _epoch(
-        self, tuned: Checkpoint, layer: Layer, number: int, epoch: int, optimiser: torch.optim.Optimizer
-    ) -> float:
+    def _epoch(self, loop: Loop[Tensor], number: int, epoch: int) -> float:
         """One pass over the images. The order follows from (seed, layer, epoch), so that resuming is exact."""
         seed = self.settings.seed * 1_000_003 + number * 10_007 + epoch
         order = torch.randperm(len(self.taught), generator=torch.Generator().manual_seed(seed))
-        total = 0.0
-        for i, index in enumerate(torch.split(self.taught[order], self.settings.batch)):
-            loss = self._loss(tuned, layer, index)
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
-            total += float(loss.detach()) * len(index)
-            self._advance(number, epoch, i + 1)
-        finite = all(torch.isfinite(tuned.model.get_parameter(name)).all() for name in layer.parameters)
-        if not finite:
-            raise InputError(f"layer '{layer.name}' diverged. Lower the learning rate")
-        return total / len(self.taught)
+        parts = torch.split(self.taught[order], self.settings.batch)
+        batches = ((index, len(index), len(index)) for index in parts)
+        return loop.epoch(epoch, batches, len(parts), len(self.taught), lambda step: self._advance(number, epoch, step))
 
     def _loss(self, tuned: Checkpoint, layer: Layer, index: Tensor) -> Tensor:
         """Squared error between the layer's real counts and the quantised model's; the gradient takes the way of the
@@ -242,10 +238,10 @@ class Finetuner:
             graph = published_graph(tuned, self.settings.neurons)
         except LoweringError as error:
             raise InputError(f"layer '{layer.name}' cannot be converted any more. Lower the learning rate") from error
-        emitted = graph.input.encode(self.data.levels[index].numpy())
+        emitted = graph.input.encode(self.data.for_input(graph.input, index))
         rates = spike_rates(graph, (*layer.sources, layer.name), emitted, self.engine, self.threads)
         spiked = rates.pop(layer.name)
-        smooth = proxy(tuned.model, graph, layer, images, rates)
+        smooth = proxy(tuned.model, layer, images, rates)
         return F.mse_loss(smooth + (spiked - smooth).detach(), target)
 
     def _advance(self, number: int, epoch: int, batch: int) -> None:

@@ -10,6 +10,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, fx, nn
 
+from fastsnn_deploy.convert.lower import lower
+from fastsnn_deploy.convert.names import names_of
+from fastsnn_deploy.convert.trace import trace
 from fastsnn_deploy.graph import Concat, Population, SpikingGraph
 from fastsnn_deploy.quantize.layers import BATCH_NORMS, QuantActivation, QuantConv2d, QuantLinear
 from fastsnn_deploy.simulators import open_engine
@@ -17,21 +20,26 @@ from fastsnn_deploy.simulators import open_engine
 
 @dataclass(frozen=True)
 class Layer:
-    """name: of the activation in the quantised model's graph, which is the name of its population (or concat of
-    populations).
+    """name: of its population (or concat of populations) in the spiking graph. end: of its activation in the quantised
+    model's own graph.
 
     sources: names of the spiking nodes it reads, in graph order: activations, and relays, which pass on sums that no
-    activation has rounded. parameters: names of what fine-tuning may change: weights, weight steps, biases, affine
-    numbers of batch norm. A module that an earlier layer owns is not among them, nor is any activation's step.
+    activation has rounded. names: of all spiking nodes, by those of the quantised model's nodes.
+
+    parameters: names of what fine-tuning may change: weights, weight steps, biases, affine numbers of batch norm. A
+    module that an earlier layer owns is not among them, nor is any activation's step.
     """
 
     name: str
+    end: str
     sources: tuple[str, ...]
     parameters: tuple[str, ...]
+    names: Mapping[str, str]
 
 
 def find_layers(quantised: fx.GraphModule, graph: SpikingGraph) -> tuple[Layer, ...]:
     """All layers that end in an activation, in order. graph: what the canonical quantised model was converted to."""
+    names = names_of(lower(trace(quantised, graph.input.shape)))
     layers = []
     owned: set[str] = set()
     for node in _activations(quantised):
@@ -41,23 +49,22 @@ def find_layers(quantised: fx.GraphModule, graph: SpikingGraph) -> tuple[Layer, 
         while waiting:
             inner = waiting.pop()
             if isinstance(_module(quantised, inner), QuantActivation):
-                sources[inner.name] = None
+                sources[names[inner.name]] = None
                 continue
             if inner.op == "call_module":
                 modules.append(str(inner.target))
-            if (relay := _relay(graph, inner)) is not None:
+            if (relay := _relay(names, inner)) is not None:
                 sources[relay] = None
             else:
                 waiting += inner.all_input_nodes
-        names = tuple(name for path in sorted(modules) for name in _tunable(quantised, path) if name not in owned)
-        owned.update(names)
-        layers.append(Layer(node.name, tuple(name for name in graph.by_name if name in sources), names))
+        own = tuple(name for path in sorted(modules) for name in _tunable(quantised, path) if name not in owned)
+        owned.update(own)
+        read = tuple(name for name in graph.by_name if name in sources)
+        layers.append(Layer(names[node.name], node.name, read, own, names))
     return tuple(layers)
 
 
-def proxy(
-    quantised: fx.GraphModule, graph: SpikingGraph, layer: Layer, images: Tensor, rates: Mapping[str, Tensor]
-) -> Tensor:
+def proxy(quantised: fx.GraphModule, layer: Layer, images: Tensor, rates: Mapping[str, Tensor]) -> Tensor:
     """The layer's activation on the rates that its sources really had, float32 [N, *shape], differentiable.
 
     images: raw float32 [N, *input shape]. rates: net count times scale of every source, float32 [N, *shape].
@@ -65,8 +72,8 @@ def proxy(
     values: dict[fx.Node, Tensor] = {}
 
     def value(node: fx.Node) -> Tensor:
-        if node.name in rates:
-            return rates[node.name]
+        if (name := layer.names.get(node.name, "")) in rates:
+            return rates[name]
         if node not in values:
             values[node] = compute(node)
         return values[node]
@@ -78,14 +85,14 @@ def proxy(
         if module is None:
             terms = [value(source) for source in _operands(node)]
             return torch.cat(terms, 1) if node.target is torch.cat else terms[0] + terms[1]
-        relay = _relay(graph, node)
+        relay = _relay(layer.names, node)
         x = value(_operands(node)[0]) if relay is None else rates[relay]
         if relay is not None and isinstance(module, QuantLinear):
             x = x.flatten(1)
         result: Tensor = module(x)
         return result
 
-    end = next(node for node in quantised.graph.nodes if node.name == layer.name)
+    end = next(node for node in quantised.graph.nodes if node.name == layer.end)
     return compute(end)
 
 
@@ -97,7 +104,7 @@ def activation(quantised: fx.GraphModule, layer: Layer, images: Tensor) -> Tenso
 
         def run_node(self, n: fx.Node) -> object:
             result = super().run_node(n)
-            if n.name == layer.name:
+            if n.name == layer.end:
                 self.found = result
                 raise _FoundError
             return result
@@ -108,7 +115,7 @@ def activation(quantised: fx.GraphModule, layer: Layer, images: Tensor) -> Tenso
             run.run(images)
         except _FoundError:
             return run.found
-    raise KeyError(layer.name)
+    raise KeyError(layer.end)
 
 
 class _FoundError(Exception):
@@ -171,10 +178,9 @@ def _module(quantised: fx.GraphModule, node: fx.Node) -> nn.Module | None:
     return quantised.get_submodule(str(node.target)) if node.op == "call_module" else None
 
 
-def _relay(graph: SpikingGraph, node: fx.Node) -> str | None:
+def _relay(names: Mapping[str, str], node: fx.Node) -> str | None:
     """Name of the relay population that passes the sums which `node` reads."""
-    name = f"{node.name}.relay"
-    return name if name in graph.by_name else None
+    return names.get(f"{node.name}.relay")
 
 
 def _operands(node: fx.Node) -> list[fx.Node]:

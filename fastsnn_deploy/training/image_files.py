@@ -58,5 +58,7 @@ class ImageFiles:
             raise InputError(f"{file}: cannot be read as an image ({error}). Remove or replace it") from error
         if pixels.shape[:2] != self.shape[2:]:
             height, width = self.shape[2:]
-            raise InputError(f"{file}: is not {width}x{height} pixels like '{self.files[0]}'. Resize all to one size")
+            raise InputError(
+                f"{file}: is not {width}x{height} pixels like '{self.files[0]}': they differ in size. Resize them all"
+            )
         return pixels

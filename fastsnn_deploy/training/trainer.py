@@ -1,10 +1,10 @@
-"""A plain training loop: seeded, resumable, cosine schedule, CPU or GPU, optional bfloat16."""
+"""Training by a recipe: seeded, resumable, on CPU or GPU, in one process or several."""
 
 from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,18 +17,26 @@ from torch.nn import functional as F
 from fastsnn_deploy.errors import InputError
 from fastsnn_deploy.processes import Processes, connected
 from fastsnn_deploy.quantize.bit_plan import apply_plan
-from fastsnn_deploy.quantize.checkpoint import Checkpoint, read_plain, save, write_plain
+from fastsnn_deploy.quantize.checkpoint import Checkpoint, load, read_plain, save, write_plain
 from fastsnn_deploy.quantize.layers import BATCH_NORMS, QuantActivation
 from fastsnn_deploy.quantize.prepare import calibrate, prepare_planned
 from fastsnn_deploy.training.augmentation import augment, draw
 from fastsnn_deploy.training.data import Images, load_images
 from fastsnn_deploy.training.distributed import Group
 from fastsnn_deploy.training.float_weights import distillation_loss, load_float_weights
+from fastsnn_deploy.training.loop import (
+    CLIP,
+    Log,
+    Loop,
+    Progress,
+    decay_weights_only,
+    half_cosine,
+    open_device,
+    placed,
+    quiet,
+)
 from fastsnn_deploy.training.models import build
 from fastsnn_deploy.training.recipe import Augment, Recipe, Stage
-
-Progress = Callable[[int, int], None]
-Log = Callable[[str], None]
 
 RESUME_FORMAT = "fastsnn-deploy training state"
 
@@ -36,7 +44,8 @@ RESUME_FORMAT = "fastsnn-deploy training state"
 class Trainer:
     """Trains one recipe. The state after every epoch lies in `<output>.resume` until training has finished.
 
-    A quantised stage that is not the last leaves its quantised model in `<output stem>-<bits>bit<suffix>`.
+    A quantised stage that is not the last leaves its quantised model in `<output stem>-<bits>bit<suffix>`. progress
+    gets (done, total) after every step, log a line after every epoch, say what must be read.
     """
 
     def __init__(
@@ -49,16 +58,16 @@ class Trainer:
         device: str = "cpu",
         progress: Progress | None = None,
         log: Log | None = None,
+        say: Log | None = None,
         processes: Processes | None = None,
     ) -> None:
         self.recipe, self.output = recipe, Path(output)
         processes = processes or Processes()
         if processes.size > 1 and device == "cuda":
             device = f"cuda:{processes.rank % processes.local_size}"
-        self.device = _device(device)
+        self.device = open_device(device)
         self.group = Group(processes, self.device)
-        self.progress = progress or (lambda done, total: None)
-        self.log = log or (lambda line: None)
+        self.progress, self.log, self.say = progress or quiet, log or quiet, say or log or quiet
         self.data_root = Path(data_root)
         # a GPU holds the whole data set, and moves and mirrors the images itself
         self.train_images = self._normalisation(load_images(recipe.data, "train", data_root, download)).to(self.device)
@@ -73,22 +82,39 @@ class Trainer:
         """Where the state after the last finished epoch lies."""
         return self.output.with_name(self.output.name + ".resume")
 
-    def run(self, resume: bool = False) -> Checkpoint:
+    def run(self, resume: bool = False, restart: bool = False) -> Checkpoint:
         """Train all stages, save the quantised model to `output`, delete the resume file, return the checkpoint.
 
         With several processes each must call it once; the first one writes the files.
+
+        Args:
+            resume: go on after the last finished epoch; of a finished training, return its checkpoint.
+            restart: begin anew although the state of an unfinished training is there.
+
+        Raises:
+            InputError: such a state is there, and neither is asked for; it is of another recipe; training diverges.
         """
+        if resume and (finished := self._finished()) is not None:
+            self.say(f"the training is finished: the checkpoint is {self.output}")
+            return finished
+        if self.resume_file.exists() and not (resume or restart):
+            raise InputError(
+                f"{self.resume_file}: is the state of an unfinished training. Go on with --resume, or begin anew with "
+                "--restart"
+            )
         with connected(self.group.processes, "nccl" if self.device.type == "cuda" else "gloo"):
             return self._run(resume)
 
     def _run(self, resume: bool) -> Checkpoint:
         state = self._read_resume() if resume else None
-        self.group.wait()  # the first process deletes that file in the end
+        self.group.wait()  # the first process deletes that file now or in the end
+        if state is None and self.group.first:
+            self.resume_file.unlink(missing_ok=True)
         torch.manual_seed(self.recipe.seed)
         model = self._float_network(self.recipe.model, self.recipe.model_options, self.recipe.weights)
         self._check_fit(model)
         for number, stage in enumerate(self.recipe.stages):
-            model = _to(self._enter(model, stage), self.device, torch.channels_last)
+            model = placed(self._enter(model, stage), self.device, torch.channels_last)
             if state is not None and number < state["stage"]:
                 continue  # structure only: the weights come with the state
             self.group.agree(model)
@@ -100,6 +126,14 @@ class Trainer:
         if self.group.first:
             self.resume_file.unlink(missing_ok=True)
         return checkpoint
+
+    def _finished(self) -> Checkpoint | None:
+        """The checkpoint that this recipe has led to, if there is no training to go on with."""
+        if self.resume_file.exists() or not self.output.exists():
+            return None
+        checkpoint = load(self.output)
+        made_by = checkpoint.metadata.get("recipe")
+        return checkpoint if made_by == self.recipe.model_dump(mode="json") else None
 
     def _check_augmentation(self) -> None:
         asked = any(self.recipe.augmentation(stage).autoaugment for stage in self.recipe.stages)
@@ -135,7 +169,7 @@ class Trainer:
         if chosen is None:
             return None
         teacher = self._float_network(chosen.model, {}, chosen.weights).eval().requires_grad_(False)
-        teacher = _to(teacher, self.device, torch.channels_last)
+        teacher = placed(teacher, self.device, torch.channels_last)
         return self._compiled(teacher)
 
     def _compiled(self, model: nn.Module) -> nn.Module:
@@ -164,7 +198,7 @@ class Trainer:
             apply_plan(model, self.recipe.plan(stage))
             return model
         images = self.train_images
-        model = _to(model, "cpu", torch.contiguous_format)
+        model = placed(model, "cpu", torch.contiguous_format)
         quantised = prepare_planned(
             model, self.recipe.plan(stage), mean=images.mean, std=images.std, input_step=images.step,
             input_levels=(0, images.highest),
@@ -176,8 +210,9 @@ class Trainer:
     def _train_stage(self, model: nn.Module, number: int, state: dict[str, Any] | None) -> None:
         stage = self.recipe.stages[number]
         decay = self.recipe.weight_decay if stage.weight_decay is None else stage.weight_decay
-        optimiser = torch.optim.SGD(_groups(model, decay), lr=stage.learning_rate,
+        optimiser = torch.optim.SGD(decay_weights_only(model, decay), lr=stage.learning_rate,
                                     momentum=self.recipe.momentum, nesterov=self.recipe.momentum > 0)  # fmt: skip
+        loop = self._loop(model, optimiser, number)
         first = 0
         if state is not None:
             try:
@@ -188,69 +223,54 @@ class Trainer:
                 raise InputError(f"{self.resume_file}: does not belong to this recipe ({reason})") from error
             first = state["epoch"]
         before = sum(s.epochs for s in self.recipe.stages[:number])
-        forward = self._compiled(model)
         for epoch in range(first, stage.epochs):
-            loss = self._epoch(model, forward, optimiser, number, epoch, before + epoch)
+            loss = self._epoch(loop, number, epoch, before + epoch)
             line = f"stage {number + 1}/{len(self.recipe.stages)} epoch {epoch + 1}/{stage.epochs}: loss {loss:.4f}"
             if (epoch + 1) % self.recipe.test_every == 0 or epoch + 1 == stage.epochs:
                 line += f", test accuracy {100 * self.accuracy(model, self.test_images):.2f} %"
             self.log(line)
             self._write_resume(model, optimiser, number, epoch + 1)
 
-    def _epoch(
-        self, model: nn.Module, forward: nn.Module, optimiser: torch.optim.Optimizer, stage: int, epoch: int, done: int
-    ) -> float:
-        """One pass over the training images; forward is the model or its compiled form.
+    def _loop(self, model: nn.Module, optimiser: torch.optim.Optimizer, number: int) -> Loop[tuple[Tensor, Tensor]]:
+        stage, forward = self.recipe.stages[number], self._compiled(model)
 
-        All randomness follows from (seed, stage, epoch): resuming is exact.
-        """
+        def loss(batch: tuple[Tensor, Tensor]) -> Tensor:
+            images, labels = batch
+            return self._loss(forward(self._normalised(model, images)).float(), images, labels)
+
+        return Loop(
+            model, optimiser, loss, schedule=lambda _, epoch, step, steps: _learning_rate(stage, epoch + step / steps),
+            clip=CLIP, group=self.group, bfloat16=self.recipe.precision == "bfloat16", where=f" of stage {number + 1}",
+        )  # fmt: skip
+
+    def _epoch(self, loop: Loop[tuple[Tensor, Tensor]], stage: int, epoch: int, done: int) -> float:
+        """One pass over the training images. All randomness follows from (seed, stage, epoch): resuming is exact."""
         generator = torch.Generator().manual_seed(self.recipe.seed * 1_000_003 + stage * 10_007 + epoch)
         torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
-        model.train()
+        loop.model.train()
         if self.recipe.stages[stage].freeze_batch_norm:
-            for module in model.modules():
+            for module in loop.model.modules():
                 if isinstance(module, BATCH_NORMS):
                     module.eval()
-        full, rest = divmod(len(self.train_images.labels), self.recipe.batch_size)
-        batches = full + (self.group.smallest(rest) > 1)
-        chosen = self.recipe.augmentation(self.recipe.stages[stage])
-        total = 0.0
-        for i, (images, labels, whole) in enumerate(self._batches(chosen, generator)):
-            rate = _learning_rate(self.recipe.stages[stage], epoch + i / batches)
-            for group in optimiser.param_groups:
-                group["lr"] = rate
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.precision == "bfloat16"):
-                logits = forward(self._normalised(model, images)).float()
-            loss = self._loss(logits, images, labels)
-            optimiser.zero_grad(set_to_none=True)
-            part = loss if len(labels) == whole else loss * (len(labels) / whole)
-            part.backward()  # type: ignore[no-untyped-call]
-            self.group.sum_gradients(model.parameters())
-            nn.utils.clip_grad_norm_(model.parameters(), 5.0)
-            optimiser.step()
-            total += float(loss.detach()) * len(labels)
-            self.progress(done * batches + i + 1, self.epochs * batches)
-        self.group.average_statistics(model)
-        total = float(self.group.sum(torch.tensor(total, dtype=torch.float64)))
-        if not math.isfinite(total) or not all(torch.isfinite(p).all() for p in model.parameters()):
-            raise InputError(
-                f"training diverged in epoch {epoch + 1} of stage {stage + 1}: the loss is {total}. Lower the learning "
-                "rate"
-            )
-        return total / len(self.train_images.labels)
+        images = len(self.train_images.labels)
+        full, rest = divmod(images, self.recipe.batch_size)
+        steps = full + (self.group.smallest(rest) > 1)
+        batches = self._batches(self.recipe.augmentation(self.recipe.stages[stage]), generator)
+        return loop.epoch(
+            epoch, batches, steps, images, lambda step: self.progress(done * steps + step, self.epochs * steps)
+        )
 
     def _loss(self, logits: Tensor, images: Tensor, labels: Tensor) -> Tensor:
         loss = F.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing)
         chosen = self.recipe.teacher
         if self.teacher is None or chosen is None:
             return loss
-        with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16,
-                                             enabled=self.recipe.precision == "bfloat16"):  # fmt: skip
+        with torch.no_grad():
             taught = self.teacher(self._on_data_scale(images)).float()
         return (1 - chosen.share) * loss + chosen.share * distillation_loss(logits, taught, chosen.temperature)
 
-    def _batches(self, chosen: Augment, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor, int]]:
-        """This process's part of every batch: images, labels, and the images of the whole batch."""
+    def _batches(self, chosen: Augment, generator: torch.Generator) -> Iterator[tuple[tuple[Tensor, Tensor], int, int]]:
+        """This process's part of every batch, (images, labels); how many it has, and how many the whole batch."""
         data = self.train_images
         height, width = data.shape[1:]
         mean = (torch.tensor(data.mean) / data.step).round().to(torch.uint8)
@@ -261,7 +281,7 @@ class Trainer:
                 share = self.group.share(len(index))
                 levels = augment(data.levels[index[share]], chosen, draws.of(share), mean)
                 images = (levels.float() * data.step).to(self.device, memory_format=torch.channels_last)
-                yield images, data.labels[index[share]].to(self.device), len(index)
+                yield (images, data.labels[index[share]].to(self.device)), len(images), len(index)
 
     def _normalised(self, model: nn.Module, images: Tensor) -> Tensor:
         """A quantised model normalises raw images itself; a float network gets them normalised."""
@@ -287,13 +307,17 @@ class Trainer:
         return int(self.group.sum(torch.tensor(right))) / count
 
     def _save(self, trained: nn.Module, path: Path) -> Checkpoint:
-        model = _to(copy.deepcopy(trained), "cpu", torch.contiguous_format).eval()
+        model = placed(copy.deepcopy(trained), "cpu", torch.contiguous_format).eval()
+        images = self.train_images
         metadata = {
             "data": self.recipe.data,
+            "grid": {"step": images.step, "low": 0, "high": images.highest},
+            "mean": list(images.mean),
+            "std": list(images.std),
             "recipe": self.recipe.model_dump(mode="json"),
             "quantised_accuracy": self._cpu_accuracy(model),
         }
-        checkpoint = Checkpoint(model, self.train_images.shape, metadata)  # type: ignore[arg-type]
+        checkpoint = Checkpoint(model, images.shape, metadata)  # type: ignore[arg-type]
         if self.group.first:
             save(checkpoint, path)
         return checkpoint
@@ -330,7 +354,7 @@ class Trainer:
         if stage not in range(len(stages)) or epoch not in range(1, stages[stage].epochs + 1):
             raise InputError(f"{self.resume_file}: is damaged: there is no epoch {epoch} of stage {stage}. Start anew")
         if state.get("processes", 1) != self.group.processes.size:
-            self.log(
+            self.say(
                 f"{self.resume_file} comes from {state.get('processes', 1)} processes: with "
                 f"{self.group.processes.size} the weights will differ from those of an uninterrupted training"
             )
@@ -349,27 +373,4 @@ def _learning_rate(stage: Stage, epoch: float) -> float:
     warm = min(1.0, epoch + 0.01) if stage.warmup else 1.0
     if stage.milestones:
         return warm * stage.learning_rate * 0.1 ** sum(epoch >= milestone for milestone in stage.milestones)
-    return warm * stage.learning_rate * 0.5 * (1 + math.cos(math.pi * epoch / stage.epochs))
-
-
-def _groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Weight decay for weights only: not for biases, batch norm, or steps."""
-    decayed = {id(m.weight) for m in model.modules() if isinstance(m, (nn.Conv2d, nn.Linear))}
-    parameters = list(model.parameters())
-    return [
-        {"params": [p for p in parameters if id(p) in decayed], "weight_decay": weight_decay},
-        {"params": [p for p in parameters if id(p) not in decayed], "weight_decay": 0.0},
-    ]
-
-
-def _to(model: nn.Module, device: str | torch.device, layout: torch.memory_format) -> nn.Module:
-    return model.to(device).to(memory_format=layout)  # type: ignore[call-overload, no-any-return]
-
-
-def _device(name: str) -> torch.device:
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise InputError(f"device '{name}' cannot be used ({str(error).splitlines()[0]}). Use --device cpu") from error
-    return device
+    return warm * stage.learning_rate * half_cosine(math.pi * epoch / stage.epochs)

@@ -1,0 +1,87 @@
+"""Raw images in any form, as the tensor that a quantised model takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, fx, nn
+
+from fastsnn_deploy.errors import InputError
+from fastsnn_deploy.graph.images import levels_of
+from fastsnn_deploy.quantize.layers import QuantInput
+from fastsnn_deploy.quantize.structure import image_readers, module_at
+
+BATCH = 1000
+"""Images that are checked at a time."""
+
+
+def input_of(model: nn.Module) -> QuantInput:
+    """Where a quantised model takes its images. Raises InputError for a network that `prepare` has not made."""
+    found = next((module for module in model.modules() if isinstance(module, QuantInput)), None)
+    if found is None or not isinstance(model, fx.GraphModule):
+        raise InputError(f"{type(model).__name__} is not a quantised model. Call prepare first")
+    return found
+
+
+def raw_levels(model: nn.Module, images: Any, name: str = "the network") -> npt.NDArray[np.int64]:
+    """Raw images on the grid of a quantised model's input.
+
+    Args:
+        model: what `prepare` made.
+        images: NumPy array or torch tensor, uint8 from 0 to 255 or floats in units of the data, one image or a batch,
+            channels first.
+        name: what takes them, for messages.
+
+    Returns:
+        int64 [N, C, H, W] or [N, features].
+
+    Raises:
+        InputError: see `graph.images.levels_of`.
+    """
+    grid, array = input_of(model), array_of(images)
+    return levels_of(array, shape=_shape(model, array), step=grid.step, low=grid.low, high=grid.high, name=name)
+
+
+def raw_tensor(model: nn.Module, images: Any, name: str = "the network") -> Tensor:
+    """As `raw_levels`, in units of the data and on the model's device: float32."""
+    grid = input_of(model)
+    return (torch.from_numpy(raw_levels(model, images, name)).float() * grid.step).to(grid.offset.device)
+
+
+def array_of(images: Any) -> npt.NDArray[Any]:
+    """A NumPy array of a tensor, or of what NumPy takes."""
+    if isinstance(images, Tensor):
+        images = images.detach().cpu()
+    return np.asarray(images)
+
+
+def stacked(items: Sequence[Any]) -> npt.NDArray[Any]:
+    """Single images, tensors, arrays or of Pillow, as one array, channels first. Raises InputError if sizes differ."""
+    arrays = [_channels_first(item) for item in items]
+    sizes = sorted({array.shape for array in arrays})
+    if len(sizes) != 1:
+        raise InputError(f"images differ in shape: {sizes[:3]}. Resize them to one size")
+    return np.stack(arrays)
+
+
+def _channels_first(image: Any) -> npt.NDArray[Any]:
+    array = array_of(image)
+    if hasattr(image, "convert"):  # Pillow's: [H, W] or [H, W, C]
+        return array[None] if array.ndim == 2 else array.transpose(2, 0, 1)
+    return array
+
+
+def _shape(model: nn.Module, array: npt.NDArray[Any]) -> tuple[int, ...]:
+    """The shape that one of these images should have: a layer with weights fixes the channels, not the size."""
+    assert isinstance(model, fx.GraphModule)
+    dimensions = 3 if array.ndim > 2 else 1
+    first = next((module_at(model, node) for node in image_readers(model)), None)
+    if isinstance(first, nn.Conv2d):
+        shape = array.shape[-3:]
+        swapped = len(shape) == 3 and shape[-1] == first.in_channels != shape[0]
+        return (first.in_channels, *(shape[:2] if swapped else array.shape[-2:]))
+    return array.shape[-dimensions:]

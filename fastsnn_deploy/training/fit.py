@@ -1,0 +1,285 @@
+"""`fit`: train the quantised model of `prepare` on any data."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, Dataset
+
+from fastsnn_deploy.errors import InputError
+from fastsnn_deploy.processes import Processes
+from fastsnn_deploy.quantize import QuantActivation, calibrate
+from fastsnn_deploy.quantize.images import array_of, input_of, raw_levels, raw_tensor, stacked
+from fastsnn_deploy.training.distributed import Group
+from fastsnn_deploy.training.images import Images
+from fastsnn_deploy.training.loop import (
+    CLIP,
+    Loop,
+    Progress,
+    decay_weights_only,
+    half_cosine,
+    open_device,
+    placed,
+    quiet,
+)
+from fastsnn_deploy.training.progress import TrainingBar
+
+CHECKED = 1000
+"""Images that are checked at a time."""
+
+CALIBRATED = 256
+"""Images that first set the steps of activations."""
+
+Batch = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class History:
+    """What `fit` did, one entry an epoch.
+
+    loss: mean cross entropy of the training images, before each step. accuracy: fraction of the test images that are
+    right after the epoch; without test images, of the training images before each step.
+    """
+
+    loss: tuple[float, ...]
+    accuracy: tuple[float, ...]
+    tested: bool
+
+    def __repr__(self) -> str:
+        kind = "test" if self.tested else "training"
+        return (
+            f"History({len(self.loss)} epochs, loss {self.loss[0]:.4f} -> {self.loss[-1]:.4f}, {kind} accuracy "
+            f"{100 * self.accuracy[-1]:.2f} %)"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data."""
+        return {**asdict(self), "loss": list(self.loss), "accuracy": list(self.accuracy)}
+
+
+@dataclass(frozen=True)
+class _Held:
+    """Images in memory: levels of a grid, on the CPU."""
+
+    levels: Any
+    labels: Tensor
+    step: float
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def batches(self, chosen: Sequence[Tensor]) -> Iterator[Batch]:
+        return ((self.levels[index].float() * self.step, self.labels[index]) for index in chosen)
+
+
+@dataclass(frozen=True)
+class _Streamed:
+    """A data set of torch, read item by item."""
+
+    data: Dataset[Any]
+    model: fx.GraphModule
+    name: str
+    workers: int
+
+    def __len__(self) -> int:
+        return len(self.data)  # type: ignore[arg-type]
+
+    def batches(self, chosen: Sequence[Tensor]) -> Iterator[Batch]:
+        loader = DataLoader(
+            self.data, batch_sampler=[index.tolist() for index in chosen], num_workers=self.workers, collate_fn=_stack
+        )
+        for images, labels in loader:
+            yield raw_tensor(self.model, images, self.name).cpu(), labels
+
+
+def _stack(items: Sequence[Any]) -> tuple[Any, Tensor]:
+    if not all(isinstance(item, (tuple, list)) and len(item) == 2 for item in items):
+        raise InputError(f"the data set gives a {type(items[0]).__name__} for an item, not (image, label)")
+    return stacked([image for image, _ in items]), torch.tensor([int(label) for _, label in items])
+
+
+def _source(model: fx.GraphModule, data: Any, name: str, workers: int) -> _Held | _Streamed:
+    if isinstance(data, Images):
+        brightest = torch.full((1, *data.shape), data.highest * data.step)
+        raw_levels(model, brightest, f"the network ({name}, data set '{data.name}')")
+        return _Held(data.levels, data.labels.cpu(), data.step)
+    if isinstance(data, Dataset) and hasattr(data, "__len__"):
+        return _Streamed(data, model, name, workers)
+    if not (isinstance(data, (tuple, list)) and len(data) == 2):
+        raise InputError(
+            f"{name} is a {type(data).__name__}. Give a torch Dataset that has a length, (images, labels), or Images"
+        )
+    images, labels = array_of(data[0]), torch.from_numpy(array_of(data[1]))
+    if labels.is_floating_point() or labels.shape != images.shape[:1]:
+        raise InputError(
+            f"{name}: labels are {labels.dtype} {tuple(labels.shape)} for images {images.shape}. Give one class number "
+            "an image"
+        )
+    grid = input_of(model)
+    small = torch.uint8 if grid.low >= 0 and grid.high <= 255 else torch.int32
+    parts = [raw_levels(model, images[start : start + CHECKED], name) for start in range(0, len(images), CHECKED)]
+    levels = torch.cat([torch.from_numpy(part).to(small) for part in parts]) if parts else torch.zeros(0)
+    return _Held(levels, labels.long(), grid.step)
+
+
+def fit(
+    model: fx.GraphModule,
+    train: Any,
+    test: Any = None,
+    *,
+    epochs: int = 5,
+    learning_rate: float = 0.05,
+    batch_size: int = 64,
+    weight_decay: float = 1e-4,
+    device: str = "cpu",
+    seed: int = 0,
+    workers: int = 0,
+    progress: bool | Progress = True,
+) -> History:
+    """Train a quantised model in place, with SGD (momentum 0.9, Nesterov) and a cosine from the learning rate to zero.
+
+    Steps of activations that have seen no image yet are set from the first images. The same seed, data and number of
+    threads give the same weights. Afterwards the model is in evaluation mode, on the device where it was.
+
+    Args:
+        model: what `prepare` made, or a checkpoint's model.
+        train: images to learn from: a torch `Dataset` of (image, label), a tuple (images, labels), or `Images`. Images
+            are raw: uint8 from 0 to 255 or floats in units of the data, [C, H, W], NumPy, torch or Pillow. Labels are
+            class numbers.
+        test: images of the same kind to measure the accuracy on after every epoch; they decide nothing.
+        epochs: passes over the images.
+        learning_rate: the first one. 0.1 suits random weights, 0.01 to 0.03 those of a trained float network.
+        batch_size: images a step.
+        weight_decay: of weights; biases, batch norm and steps have none.
+        device: "cpu", "cuda", ...
+        seed: decides the order of the images and what else is drawn.
+        workers: processes that read a `Dataset`; 0 for none.
+        progress: True for a bar on stderr (lines in a pipe), False for silence, or a function of (done, total) steps.
+
+    Returns:
+        Loss and accuracy of each epoch.
+
+    Raises:
+        InputError: images or labels do not fit the network, an option makes no sense, or the training diverges.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from fastsnn_deploy.quantize import prepare
+        >>> images = torch.rand(64, 1, 8, 8)
+        >>> labels = (images.mean((1, 2, 3)) > 0.5).long()
+        >>> network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 2))
+        >>> len(fit(prepare(network), (images, labels), epochs=2, progress=False).loss)
+        2
+    """
+    if epochs < 1 or batch_size < 2 or not 0 < learning_rate < math.inf:
+        raise InputError(
+            f"epochs {epochs}, batch_size {batch_size}, learning_rate {learning_rate}: give at least 1, at least 2, "
+            "and a positive number"
+        )
+    home, chosen = input_of(model).offset.device, open_device(device)
+    sources = [
+        None if data is None else _source(model, data, n, workers) for data, n in ((train, "train"), (test, "test"))
+    ]
+    learned, tested = sources
+    assert learned is not None
+    order = torch.arange(len(learned))
+    if len(order) < 2 or (tested is not None and not len(tested)):
+        raise InputError("train needs at least two images, test at least one")
+    _first_look(model, learned, order)
+    bar = TrainingBar("training") if progress is True else nullcontext()
+    with torch.random.fork_rng(devices=[]), bar:
+        run = _Run(placed(model, chosen, torch.channels_last), chosen, epochs, learning_rate, weight_decay)
+        watch = progress if callable(progress) else bar.advance if isinstance(bar, TrainingBar) else quiet
+        losses, accuracies = [], []
+        for epoch in range(epochs):
+            generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+            torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
+            parts = torch.split(order[torch.randperm(len(order), generator=generator)], batch_size)
+            parts = tuple(part for part in parts if len(part) > 1)  # batch norm needs two
+            loss, accuracy = run.epoch(epoch, learned.batches(parts), len(parts), sum(map(len, parts)), watch)
+            if tested is not None:
+                accuracy = run.accuracy(tested.batches(torch.split(torch.arange(len(tested)), 500)))
+            losses.append(loss)
+            accuracies.append(accuracy)
+            if isinstance(bar, TrainingBar):
+                kind = "training" if tested is None else "test"
+                bar.epoch(f"epoch {epoch + 1}/{epochs}: loss {loss:.4f}, {kind} accuracy {100 * accuracy:.2f} %")
+    placed(model, home, torch.contiguous_format).eval()
+    return History(tuple(losses), tuple(accuracies), tested is not None)
+
+
+def _first_look(model: fx.GraphModule, source: _Held | _Streamed, order: Tensor) -> None:
+    """Fail before a long run, and set the steps of activations that have seen nothing."""
+    images, _ = next(iter(source.batches([order[:CALIBRATED]])))
+    seen = all(module.initialised for module in model.modules() if isinstance(module, QuantActivation))
+    try:
+        with torch.no_grad():
+            shape = model.eval()(images[:2].to(input_of(model).offset.device)).flatten(1).shape
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"the network cannot take images of shape {tuple(images.shape[1:])} ({reason})") from error
+    if not seen:
+        calibrate(model, images)
+    if isinstance(source, _Held):
+        _require_classes(source.labels, shape[1])
+
+
+def _require_classes(labels: Tensor, classes: int) -> None:
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or high >= classes:
+        raise InputError(f"labels reach from {low} to {high}, the network has classes 0 to {classes - 1}")
+
+
+class _Run:
+    """A model with its optimiser."""
+
+    def __init__(
+        self, model: nn.Module, device: torch.device, epochs: int, learning_rate: float, weight_decay: float
+    ) -> None:
+        self.model, self.device, self.epochs, self.right = model, device, epochs, 0
+        groups = decay_weights_only(model, weight_decay)
+        optimiser = torch.optim.SGD(groups, lr=learning_rate, momentum=0.9, nesterov=True)
+        self.loop = Loop(model, optimiser, self._loss, schedule=self._rate, clip=CLIP, group=Group(Processes(), device))
+
+    def epoch(
+        self, number: int, batches: Iterable[Batch], steps: int, images: int, watch: Progress
+    ) -> tuple[float, float]:
+        """Mean loss, and the fraction of training images that were right before each step."""
+        self.model.train()
+        self.right = 0
+        counted = ((batch, len(batch[1]), len(batch[1])) for batch in batches)
+        total = self.epochs * steps
+        loss = self.loop.epoch(number, counted, steps, images, lambda step: watch(number * steps + step, total))
+        return loss, self.right / images
+
+    def accuracy(self, batches: Iterable[Batch]) -> float:
+        """Fraction of images that are right."""
+        self.model.eval()
+        right = count = 0
+        with torch.no_grad():
+            for images, labels in batches:
+                right += int((self._answer(images).argmax(1).cpu() == labels).sum())
+                count += len(labels)
+        return right / count
+
+    def _answer(self, images: Tensor) -> Tensor:
+        layout = torch.channels_last if images.dim() == 4 else torch.contiguous_format
+        return self.model(images.to(self.device, memory_format=layout)).flatten(1)  # type: ignore[no-any-return]
+
+    def _loss(self, batch: Batch) -> Tensor:
+        images, labels = batch
+        logits = self._answer(images)
+        _require_classes(labels, logits.shape[1])
+        self.right += int((logits.detach().argmax(1).cpu() == labels).sum())
+        return F.cross_entropy(logits, labels.to(self.device))
+
+    def _rate(self, first: float, epoch: int, step: int, steps: int) -> float:
+        return first * half_cosine(math.pi * (epoch + step / steps) / self.epochs)
