@@ -42,19 +42,19 @@ GRADIENTS = """
 import sys, torch
 from torch import nn
 from fastsnn_deploy.processes import Processes, connected
-from fastsnn_deploy.training.distributed import Team
+from fastsnn_deploy.training.distributed import Group
 
 processes = Processes.from_environment()
-team = Team(processes, torch.device("cpu"))
+group = Group(processes, torch.device("cpu"))
 with connected(processes):
     torch.manual_seed(processes.rank)
     model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2), nn.Linear(2, 2))
-    team.agree(model)
+    group.agree(model)
     inputs = torch.arange(21.0).view(7, 3) / 10 - 1
-    loss = model[:3](inputs[team.share(7)]).square().sum()
+    loss = model[:3](inputs[group.share(7)]).square().sum()
     loss.backward()
-    team.sum_gradients(model.parameters())
-    total = float(team.sum(loss.detach()))
+    group.sum_gradients(model.parameters())
+    total = float(group.sum(loss.detach()))
     unused = all(parameter.grad is None for parameter in model[3].parameters())
 torch.save(([p.grad for p in model[:3].parameters()], total, unused, model.state_dict()),
            f"{sys.argv[1]}/{processes.rank}.gradients")
