@@ -97,7 +97,11 @@ def digits(folder: Path) -> dict[str, Any]:
 
 
 PREPARED: dict[str, Callable[[Path], dict[str, Any]]] = {
-    "README.md": lambda folder: {"my_float_model": float_network(), "images": torch.rand(8, 3, 32, 32)},
+    "README.md": lambda folder: {
+        "my_float_model": float_network(),
+        "images": torch.rand(8, 3, 32, 32),
+        "labels": torch.arange(8),
+    },
     "docs/detection_segmentation.md": detector,
     "docs/loihi.md": lambda folder: {"frames": np.zeros((3, 1, 1, 8, 8), dtype=np.int64), "steps": 9},
 }
