@@ -26,7 +26,7 @@ RETIRED = {
 """Words that one term replaced, as they stand in prose and as parts of names."""
 
 AMERICAN = re.compile(
-    r"\b\w*?(quantiz|normaliz|serializ|initializ|summariz|optimiz|recogniz|minimiz|maximiz|analyz|color|behavior"
+    r"\b\w*?(quantiz|normaliz|serializ|initializ|summariz|optimiz|recogniz|minimiz|maximiz|analyz|color(?!:)|behavior"
     r"|labeled|modeling|favor)\w*",
     re.IGNORECASE,
 )
