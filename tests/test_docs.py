@@ -102,10 +102,6 @@ PREPARED: dict[str, Callable[[Path], dict[str, Any]]] = {
         "images": torch.rand(8, 3, 32, 32),
         "labels": torch.arange(8),
     },
-        "my_float_model": float_network(),
-        "images": torch.rand(8, 3, 32, 32),
-        "labels": torch.arange(8),
-    },
     "docs/detection_segmentation.md": detector,
     "docs/loihi.md": lambda folder: {"frames": np.zeros((3, 1, 1, 8, 8), dtype=np.int64), "steps": 9},
 }
