@@ -26,7 +26,7 @@ def bars(results: Mapping[str, Mapping[str, object]], title: str, file: Path) ->
     axes.xaxis.set_major_formatter(lambda value, place: f"{value:,.10g}")
     axes.xaxis.set_minor_formatter(lambda value, place: "")
     axes.set_xlim(min(rates) / 3, max(rates) * 3)
-    axes.set_xlabel("images a second")
+    axes.set_xlabel("images/s")
     axes.set_title(title, fontsize=10, loc="left")
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(axis="y", length=0)

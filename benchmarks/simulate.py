@@ -56,7 +56,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--scaling", action="store_true", help=f"also our engine for T of {', '.join(map(str, BITS))}")
     parser.add_argument("--full", action="store_true", help=f"also {FULL_IMAGES:,} images through our engine")
     parser.add_argument("--out", type=Path, help="JSON file for all figures")
-    parser.add_argument("--plot", type=Path, help="picture of images a second")
+    parser.add_argument("--plot", type=Path, help="picture of images/s")
     given = parser.parse_args()
     unknown = sorted(set(given.peers.split(",")) - set(CONTENDERS))
     if unknown:
@@ -168,7 +168,7 @@ def check(built: dict[str, Contender], emitted: Int64, results: dict[str, dict[s
 
 
 def time_all(built: dict[str, Contender], emitted: Int64, repeat: int, results: dict[str, dict[str, object]]) -> None:
-    """Samples, images a second and ratios of every contender, into the results."""
+    """Samples, images/s and ratios of every contender, into the results."""
 
     def timer(each: Contender) -> Callable[[], float]:
         def seconds() -> float:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from fastsnn_deploy.errors import InputError
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+INSTALL = "Install it with `pip install matplotlib`"
 
 POSITIVE, NEGATIVE, NEUTRAL = "#1f5fa8", "#c1432e", "#8a8a8a"
 """Colours that stay apart in grey and for the colour-blind."""
@@ -15,8 +19,10 @@ def axes(ax: Axes | None, size: tuple[float, float] = (6.4, 3.6)) -> Axes:
     """The given axes, or those of a new pyplot figure, which notebooks show by themselves."""
     if ax is not None:
         return ax
-    from matplotlib import pyplot
-
+    try:
+        from matplotlib import pyplot
+    except ModuleNotFoundError as error:
+        raise InputError(f"plots need Matplotlib, which is not there ({error}). {INSTALL}") from error
     return pyplot.subplots(figsize=size, layout="constrained")[1]
 
 

@@ -4,7 +4,7 @@
     uv run python scripts/make_examples.py --trained resnet20-2bit=MODEL.pt --data-root FOLDER
 
 The second form takes a network that `fastsnn-deploy train` has made, keeps its checkpoint beside the exports, and
-prints what its population form gives, which is too large to keep. Each entry of `manifest.json` says what made the
+prints what its thermometer code gives, which is too large to keep. Each entry of `manifest.json` says what made the
 file, when and with what, and what was measured.
 """
 

@@ -52,7 +52,7 @@ ABLATION_VALUES = ("correct", "quantised_correct", "model", "width", "epochs", "
 
 NAMES = {
     "float": "float network",
-    "quantised": "quantised quantised model",
+    "quantised": "quantised model",
     "integer": "integer ANN",
     "settled": "SNN, signed, until settled",
     "graded": "SNN, graded spikes, until settled",
@@ -243,7 +243,7 @@ def _beside(records: Sequence[Record]) -> str:
     for name, found in networks(records).items():
         window = found["window-signed"]["values"]["window"]
         ours = [f"{NAMES[key].format(window=window)} {percent(found[key])}" for key in VALUES if key in found]
-        rows.append([name, "; ".join(text.replace("quantised PyTorch ", "") for text in ours)])
+        rows.append([name, "; ".join(ours)])
     return "Ours, from the tables above:\n\n" + table(("network", "accuracy"), rows)
 
 

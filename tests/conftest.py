@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -25,6 +28,75 @@ settings.register_profile(
 )
 settings.load_profile("default")
 torch.set_num_threads(2)
+
+STARTS_LAVA = (
+    "fastsnn_deploy.backends.lava.", "fastsnn_deploy.backends.loihi.job",
+    "stock_runner.py", "slayer_export.py", "stock_weights.py",
+)  # fmt: skip
+"""What a command line that runs Lava names."""
+
+LOOP_FLAGS = {"avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_vnni"}
+"""Flags of /proc/cpuinfo with which the CPU engine assembles its own loops; with AMX it leaves the work to oneDNN."""
+
+_running: list[pytest.Item] = []
+_ran_loops: list[str] = []
+
+
+def _require_the_mark(event: str, arguments: tuple[Any, ...]) -> None:
+    """A test that starts Lava without being marked so would end up among the quick ones."""
+    if event == "subprocess.Popen" and _running and not _running[-1].get_closest_marker("lava"):
+        command = " ".join(map(str, arguments[1]))
+        assert not any(word in command for word in STARTS_LAVA), f"mark this test `lava`, it runs {command[:200]}"
+
+
+sys.addaudithook(_require_the_mark)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Remember which test runs."""
+    _running.append(item)
+    try:
+        return (yield)
+    finally:
+        _running.pop()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
+    """Tests marked `avx512` have taken assembled loops wherever the processor has the instructions."""
+    if not pyfuncitem.get_closest_marker("avx512"):
+        return (yield)
+    before = _loops_taken()
+    result = yield
+    if has_loop_instructions():
+        assert _loops_taken() > before, "the processor has AVX512-VNNI, but this test took no assembled loop"
+        _ran_loops.append(pyfuncitem.nodeid)
+    return result
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say what the tests marked `avx512` really ran."""
+    if has_loop_instructions():
+        terminalreporter.write_line(f"avx512: {len(_ran_loops)} tests took the assembled loops")
+    else:
+        terminalreporter.write_line("avx512: no AVX512-VNNI without AMX here, the tests took the other loops")
+
+
+def has_loop_instructions() -> bool:
+    """What /proc/cpuinfo says, without asking the engine."""
+    file = Path("/proc/cpuinfo")
+    lines = file.read_text().splitlines() if file.exists() else []
+    flags = next((set(line.split()) for line in lines if line.startswith("flags")), set())
+    return flags >= LOOP_FLAGS and "amx_int8" not in flags
+
+
+def _loops_taken() -> int:
+    """How often this process has asked for the address of an assembled loop."""
+    from fastsnn_deploy.simulators.cpu import loops, winograd_loops
+
+    found = (loops.input_loop, loops.neuron_loop, winograd_loops.transform_loop, winograd_loops.winograd_loop)
+    return sum(loop.cache_info().hits + loop.cache_info().misses for loop in found)
 
 
 @pytest.fixture(scope="session")

@@ -77,6 +77,7 @@ def test_export_verify_profile(run, checkpoint_file: Path, tmp_path: Path):
     assert json.loads(run("profile", net, "--samples", 5, "--json").stdout)
 
 
+@pytest.mark.lava
 def test_verify_on_lava(run, checkpoint_file: Path, net_file: Path, tmp_path: Path):
     result = run("verify", checkpoint_file, net_file, "--samples", 3, "--backend", "lava", "--json")
     assert result.returncode == 0, result.stderr
@@ -211,6 +212,7 @@ def test_output_that_cannot_be_written(run, checkpoint_file: Path, tmp_path: Pat
     assert_refused(run("export", checkpoint_file, "-o", blocker.parent), tmp_path, "is a folder")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["export", "train"])
 def test_a_full_disk(command: str, checkpoint_file: Path, tmp_path: Path):
     """A limit on file sizes stands in for it; writing HDF5 or a PyTorch archive in place would crash here."""
@@ -223,6 +225,7 @@ def test_a_full_disk(command: str, checkpoint_file: Path, tmp_path: Path):
     assert_refused(Result(done.returncode, done.stdout, done.stderr), tmp_path, "cannot be written", "File too large")
 
 
+@pytest.mark.slow
 def test_a_reader_that_goes_away_is_no_error(net_file: Path, tmp_path: Path):
     command = f"{sys.executable} -c '{MAIN}' profile {net_file} --samples 2"
     result = subprocess.run(
@@ -231,6 +234,7 @@ def test_a_reader_that_goes_away_is_no_error(net_file: Path, tmp_path: Path):
     assert "Traceback" not in result.stderr
 
 
+@pytest.mark.slow
 def test_interrupted_training_can_be_resumed(tmp_path: Path):
     process = subprocess.Popen(
         [sys.executable, "-c", MAIN, "train", "--recipe", "digits-2bit", "-o", "m.pt"],

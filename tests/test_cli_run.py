@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -105,6 +106,7 @@ def test_streamed(run, graded_file: Path, emitted: np.ndarray, tmp_path: Path):
     assert "0 of 3 images equal" in run("run", graded_file, "--stream", "--samples", 3, "--steps", 2).stdout
 
 
+@pytest.mark.lava
 def test_streamed_on_lava(run, graded_file: Path, emitted: np.ndarray):
     options = ("run", graded_file, "--stream", "--samples", 3, "--json")
     simulated = json.loads(run(*options).stdout)
@@ -124,6 +126,7 @@ def test_population_one_by_one_and_frame_per_step(run, population: tuple[Path, S
     assert "note" not in streamed
 
 
+@pytest.mark.lava
 def test_population_frame_per_step_on_lava(run, population: tuple[Path, SpikingGraph], tmp_path: Path):
     options = ("run", population[0], "--stream", "--samples", 4, "--json", "--out")
     simulated = json.loads(run(*options, "simulator.npz").stdout)
@@ -191,7 +194,7 @@ def test_doctor(run):
     assert result.returncode == 0
     lines = result.stdout.splitlines()
     names = [line.split("  ")[0] for line in lines]
-    expected = ["Python", "torch", "torchvision", "numpy", "h5py", "nir", "CUDA", "lava-nc", "lava-dl", "lava-loihi"]
+    expected = ["Python", *doctor.REQUIRED, *doctor.OPTIONAL, "CUDA", "lava-nc", "lava-dl", "lava-loihi"]
     assert names == [*expected, "Loihi 2 board", "/dev/shm", "hardware profiles", "recipes"]
     status = {name: line[len("hardware profiles") :].split()[0] for name, line in zip(names, lines, strict=True)}
     assert status["lava-loihi"] == status["Loihi 2 board"] == "missing"
@@ -222,3 +225,9 @@ def test_doctor_finds_what_is_broken(run, monkeypatch, tmp_path: Path):
     assert "1 segments of Python programs" in result.stdout
     assert "lava-nc==0.10.0" in result.stdout
     assert json.loads(run("doctor", "--json").stdout)["ok"] is False
+
+
+def test_doctor_asks_for_every_dependency():
+    project = (Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8")
+    required = project.partition("\ndependencies = [")[2].partition("\n]")[0]
+    assert set(re.findall(r'^    "([\w-]+)', required, re.MULTILINE)) == set(doctor.REQUIRED)

@@ -24,6 +24,8 @@ SIDES = st.integers(1, 7)
 PAIRS = st.tuples(st.integers(1, 3), st.integers(1, 3))
 
 
+@pytest.mark.slow
+@pytest.mark.avx512
 @settings(max_examples=150, deadline=None)
 @given(
     st.integers(0, 2**20), st.sampled_from([1, 2, 3, 4, 6, 8, 20]), st.integers(1, 70), st.tuples(SIDES, SIDES),
@@ -107,6 +109,8 @@ def equal(graph: SpikingGraph, images: int, seed: int = 0, **options: object) ->
         assert_equal_runs(run, ReferenceEngine(graph).run(emitted, None, names))
 
 
+@pytest.mark.slow
+@pytest.mark.avx512
 @settings(max_examples=40, deadline=None)
 @given(
     st.integers(0, 2**20), st.sampled_from(SCHEDULES), st.tuples(st.integers(3, 7), st.integers(3, 7)),
@@ -124,6 +128,7 @@ def test_wide_maps_equal_the_reference(
     equal(graph, images, seed, density=density)
 
 
+@pytest.mark.avx512
 @pytest.mark.parametrize("window", [3, 7])
 @pytest.mark.parametrize("stop", ["settled", "window"])
 def test_bands_and_slices_do_not_matter(monkeypatch: pytest.MonkeyPatch, window: int, stop: str):
@@ -156,6 +161,7 @@ def test_transformed_weights_must_be_bytes(weight: int, fits: bool):
     assert not winograd.gains(conv, source, (2, 4, 4), 32)
 
 
+@pytest.mark.avx512
 @pytest.mark.parametrize("weight", [14, 127])
 def test_large_weights_on_wide_maps_are_exact(weight: int):
     schedule = Schedule(window=7, input="spread", bias="spread", stop="settled")
@@ -172,6 +178,7 @@ def test_the_plan_takes_the_fast_ways_where_they_exist():
     assert all(public.synapses[name].product.convolution is None for name in fast)
 
 
+@pytest.mark.avx512
 @pytest.mark.parametrize("how", ["once", "spread"])
 def test_inputs_outside_their_range_are_exact(how: str):
     """Encoding never makes them, but they are allowed up to the range's greatest magnitude; bytes do not hold them."""

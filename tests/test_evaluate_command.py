@@ -106,6 +106,13 @@ def test_the_whole_test_set(run, tmp_path: Path):
     assert found.to_dict() == {key: report[key] for key in found.to_dict()}
 
 
+def test_a_drawing_without_matplotlib_says_what_to_install(run, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.backends.backend_agg", None)
+    result = run("evaluate", NET, "--samples", 2, "--engine", "reference", "--curve", "c.png")
+    assert result.returncode == 2
+    assert "pip install matplotlib" in result.stderr
+
+
 def test_tables_and_drawing(run, tmp_path: Path):
     result = run("evaluate", NET, "--samples", 5, "--engine", "reference", "--threads", 1, "--curve", "a/c.png")
     assert result.returncode == 0, result.stderr

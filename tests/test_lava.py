@@ -39,6 +39,8 @@ from fastsnn_deploy.passes.balance import balanced
 from fastsnn_deploy.simulators.reference import simulate
 from tests.random_graphs import bounds, random_graph, random_images
 
+pytestmark = pytest.mark.lava
+
 ROOT = Path(__file__).parent.parent
 TIMEOUT = 60.0
 

@@ -209,6 +209,7 @@ def test_bad_input_is_refused_before_hardware_is_looked_for(monkeypatch, tmp_pat
         loihi.run_stock(tmp_path / "own.net", frames(), 9)
 
 
+@pytest.mark.lava
 def test_the_hardware_path_with_the_stand_in(monkeypatch, slurm, tmp_path: Path):
     """Loihi2HwCfg takes the chip's models, the profiler is called back, the integers are the simulator's."""
     install(monkeypatch)
@@ -255,6 +256,7 @@ def test_the_hardware_path_with_the_stand_in(monkeypatch, slurm, tmp_path: Path)
     assert measured.to_dict()["syn_ops"] == 2400
 
 
+@pytest.mark.lava
 def test_a_layer_that_would_run_on_the_cpu_is_an_error(monkeypatch, tmp_path: Path):
     shutil.copytree(STAND_IN, tmp_path / "partial", ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "partial" / "lava" / "proc" / "dense" / "ncmodels.py").unlink()

@@ -232,6 +232,7 @@ def in_subprocess(script: str, *arguments: str) -> str:
     return done.stdout
 
 
+@pytest.mark.lava
 def test_stock_lava_dl_parses_all_but_the_neuron_and_gives_the_same_spikes(tmp_path: Path) -> None:
     """Only `get_neuron_params` is replaced: weights, windows, bias, shapes and flatten go through stock code."""
     graph = sequential()
@@ -251,6 +252,7 @@ def test_stock_lava_dl_parses_all_but_the_neuron_and_gives_the_same_spikes(tmp_p
     np.testing.assert_array_equal(np.load(tmp_path / "result.npy").T, expected.spikes["out"][:, 0])
 
 
+@pytest.mark.lava
 def test_stock_lava_dl_refuses_every_file_it_would_compute_differently(tmp_path: Path) -> None:
     """A file without our neuron, a dense readout alone, loads in stock lava-dl and gives the same logits."""
     plain = dense_only()

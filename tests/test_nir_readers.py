@@ -214,7 +214,7 @@ def test_import_nir_of_the_nodes_alone_computes_the_same(tmp_path, seed, neuron)
 
 
 def populations(count: int) -> list[tuple[int, ThermometerNetwork]]:
-    """The population form of the first random graphs that have one."""
+    """The thermometer code of the first random graphs that have one."""
     found: list[tuple[int, ThermometerNetwork]] = []
     seed = 0
     while len(found) < count:
@@ -225,7 +225,7 @@ def populations(count: int) -> list[tuple[int, ThermometerNetwork]]:
 
 
 @pytest.mark.parametrize("neuron", READERS)
-def test_the_population_form_gives_every_count_of_the_integer_network(tmp_path, neuron):
+def test_the_thermometer_code_gives_every_count_of_the_integer_network(tmp_path, neuron):
     compared = 0
     for seed, form in populations(12):
         report = export_thermometer(form.network, tmp_path / "p.nir", neuron=neuron)

@@ -127,6 +127,7 @@ def on_lava(seed: int, neurons: str, balance: bool, interval: int | None) -> tup
     return lava.stream(graph, frames, interval, timeout=120), stream(graph, frames, interval)
 
 
+@pytest.mark.lava
 @pytest.mark.parametrize(
     ("seed", "neurons", "balance", "interval"), [(16, "graded", True, None), (3, "unary", False, 9)]
 )  # the second spreads its input over 4 steps and is cut off
@@ -165,6 +166,7 @@ def stock_network() -> StockNetwork:
     return StockNetwork(layers, input_message_bits=8)
 
 
+@pytest.mark.lava
 def test_a_stock_file_on_unmodified_lava_gives_the_simulators_integers():
     network = stock_network()
     frames = np.random.default_rng(1).integers(0, 9, (6, 2, 2, 5, 4))

@@ -34,7 +34,7 @@ from fastsnn_deploy.tasks import (
 from fastsnn_deploy.tasks.draw import SCALE
 from tests.small_scenes import write_data_sets, write_voc_folder
 
-SCRIPT = Path(__file__).parents[1] / "scripts" / "detection_segmentation.py"
+SCRIPT = Path(__file__).parents[1] / "examples" / "detection_segmentation.py"
 SMALL = ["--epochs", "1,1", "--bits", "2", "--option", "width=2"]
 STILL = Augmentation(1.0, 0.0, False, False, 0.0)
 

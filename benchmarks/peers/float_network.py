@@ -93,7 +93,7 @@ def synaptic_input_layers(graph: SpikingGraph, node: Population | Readout, steps
 
 
 class FloatNetwork(nn.Module, ABC):
-    """Walks the graph with spikes of all T steps, or of one, at a time. Peers say how a population fires.
+    """Goes through the graph with spikes of all T steps, or of one, at a time. Peers say how a population fires.
 
     leading: how many axes of a tensor come before those of a node's shape.
     """

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fastsnn_deploy.plots import NEGATIVE, NEUTRAL, POSITIVE, axes, over_steps
+from fastsnn_deploy.errors import InputError
+from fastsnn_deploy.plots import INSTALL, NEGATIVE, NEUTRAL, POSITIVE, axes, over_steps
 from fastsnn_deploy.tables import Column, Table, percent
 
 if TYPE_CHECKING:
@@ -128,9 +129,11 @@ def draw_settling(evaluation: Evaluation, ax: Axes | None) -> Axes:
 
 def draw_curve(evaluation: Evaluation, path: Path, title: str = "") -> None:
     """Write a PNG: accuracy, images settled, and spikes per image, over steps."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ModuleNotFoundError as error:
+        raise InputError(f"{path}: a picture needs Matplotlib. {INSTALL}, or write a .csv") from error
     figure = Figure(figsize=(7, 8), layout="constrained")
     FigureCanvasAgg(figure)
     above, middle, below = figure.subplots(3, 1, height_ratios=(3, 2, 2))

@@ -12,7 +12,7 @@ from fastsnn_deploy.analysis.hardware import available, load_hardware
 from fastsnn_deploy.errors import InputError
 from fastsnn_deploy.files import atomic_write_text, existing_file
 
-BEGIN = "<!-- constants: begin (generated, see fastsnn_deploy/profile/documentation.py) -->"
+BEGIN = "<!-- constants: begin (generated, see fastsnn_deploy/analysis/documentation.py) -->"
 END = "<!-- constants: end -->"
 
 

@@ -18,8 +18,19 @@ from fastsnn_deploy.cli.common import Json, print_json, show
 from fastsnn_deploy.errors import DeployError
 from fastsnn_deploy.tables import Table, words
 
-REQUIRED = {"torch": "torch", "torchvision": "torchvision", "numpy": "numpy", "h5py": "h5py", "nir": "nir"}
-"""Required distributions and the modules that they bring."""
+REQUIRED = {
+    "torch": "torch", "torchvision": "torchvision", "numpy": "numpy", "h5py": "h5py", "safetensors": "safetensors",
+    "typer": "typer", "rich": "rich", "pydantic": "pydantic", "PyYAML": "yaml", "nir": "nir",
+    "scikit-learn": "sklearn", "llvmlite": "llvmlite", "numba": "numba",
+}  # fmt: skip
+"""Required distributions and the modules that they bring: all that pyproject.toml names."""
+
+OPTIONAL = {
+    "matplotlib": ("matplotlib", "No pictures of curves. Install it with `pip install matplotlib`"),
+    "torchmetrics": ("torchmetrics", "No mAP of detectors. Install it with `pip install torchmetrics`"),
+    "pycocotools": ("pycocotools", "No mAP of detectors. Install it with `pip install pycocotools`"),
+}
+"""The same for optional ones, with what is not possible without."""
 
 SHARED_MEMORY = Path("/dev/shm")
 SMALL_SHARED_MEMORY = 64 * 2**20
@@ -59,6 +70,9 @@ def examine() -> Iterator[Finding]:
     """All findings, one for each line."""
     yield _python()
     yield from (_distribution(name, module) for name, module in REQUIRED.items())
+    for name, (module, fix) in OPTIONAL.items():
+        found = _distribution(name, module)
+        yield Finding(name, "missing", found.found, fix) if found.status == "broken" else found
     yield _cuda()
     yield from _lava()
     yield _shared_memory()
@@ -71,7 +85,7 @@ def _python() -> Finding:
 
 def _distribution(name: str, module: str) -> Finding:
     if importlib.util.find_spec(module) is None:
-        return Finding(name, "broken", "not installed", "Install fastsnn-deploy again")
+        return Finding(name, "broken", "not installed", f"Install it with `pip install {name}`")
     try:
         version = importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:

@@ -19,7 +19,7 @@ QUANTISE_FIX = "Put a QuantActivation before it (quantize.prepare does so)"
 
 
 class Context:
-    """Collects spiking nodes while lowering walks the quantised graph. neurons: preset of spike bounds of new
+    """Collects spiking nodes while lowering goes through the quantised graph. neurons: preset of spike bounds of new
     populations.
 
     allow_loss: trained integers may lose bits where 24-bit potentials cannot hold them; `losses` says where.

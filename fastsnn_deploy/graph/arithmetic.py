@@ -15,7 +15,12 @@ EXACT_FLOAT64 = 2**53  # every integer of smaller magnitude is a float64
 
 
 def round_half_up(x: npt.ArrayLike) -> npt.NDArray[np.int64]:
-    """floor(x + 0.5) as int64: 2.5 -> 3, -2.5 -> -2. `numpy.round` would give 2 and -2."""
+    """floor(x + 0.5) as int64; `numpy.round` rounds halves to even.
+
+    Example:
+        >>> round_half_up([0.5, 2.5, -2.5]).tolist()
+        [1, 3, -2]
+    """
     return np.floor(np.asarray(x, dtype=np.float64) + 0.5).astype(np.int64)
 
 

@@ -12,6 +12,8 @@ from fastsnn_deploy.formats import netx
 from fastsnn_deploy.lava_dl import Reset, StockNetwork, StockRun, run
 from tests.conformance.stock import WHEEL
 
+pytestmark = pytest.mark.lava
+
 
 def array(name: str) -> np.ndarray:
     """Ground truth in Lava's order W, H, C, T as int64 [T, C, H, W]; without T as [C, H, W]."""

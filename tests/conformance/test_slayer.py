@@ -13,6 +13,8 @@ from fastsnn_deploy.lava_dl import run
 from fastsnn_deploy.lava_dl.dense_weights import computed_weight
 from tests.conformance.stock import execute
 
+pytestmark = pytest.mark.lava
+
 NETWORKS = {"conv-memoryless": (2, 9, 7), "conv-leaky": (2, 9, 7), "dense-leaky": None}
 """Name and the input's shape, which slayer's files need not hold."""
 

@@ -12,6 +12,8 @@ from tests.conformance.chains import chain, images, residual
 from tests.conformance.networks import random_case
 from tests.conformance.stock import EXTRA_CASES, Case, assert_same, run_stock
 
+pytestmark = pytest.mark.lava
+
 CASES = [(seed, False) for seed in range(8 + EXTRA_CASES)] + [(seed, True) for seed in range(100, 104 + EXTRA_CASES)]
 """(seed, sigma-delta) of each network."""
 

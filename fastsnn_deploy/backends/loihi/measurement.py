@@ -18,9 +18,6 @@ POWER_COLUMNS = (
 )
 """Of Loihi2Power, watts: neuro-cores, memory, input and output, all; `static_` is the same supply at rest."""
 
-TIME_COLUMNS = ("avg_time_per_step",)
-"""Of Loihi2ExecutionTime, microseconds."""
-
 ACTIVITY_COLUMNS = ("chip_idx", "core_idx", "syn_ops", "dendrite_updates", "axon_out", "spikes_in")
 """Of Loihi2Activity, one value for each core, summed over the run."""
 

@@ -60,7 +60,7 @@ def read_graph(path: str | Path) -> nir.NIRGraph:
 
 
 class _Scan:
-    """Walks a file before `nir` reads all of it: bounded depth and size, hard links to plain data only."""
+    """Goes through a file before `nir` reads all of it: bounded depth and size, hard links to plain data only."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -21,7 +21,7 @@ from fastsnn_deploy.graph.ranges import Range, entered, input_range
 class Population(Node):
     """Integrate-and-fire neurons with soft reset; reads one or several synapses, whose synaptic inputs add.
 
-    threshold (>= 1), bias, initial: int64 [C], in synaptic input units; bias is the total over the whole run, initial
+    threshold (>= 1), bias, initial: int64 [C], in units of synaptic input; bias is the total of a whole run, initial
     the potential at the start (threshold // 2 rounds half up). floor <= 0 <= ceiling: bounds of the net count.
     min_spike <= 0 < max_spike: bounds of one spike (`graph.neurons`). scale: real activation of one count. input_scale:
     float64 [C], real pre-activation of one unit of synaptic input.

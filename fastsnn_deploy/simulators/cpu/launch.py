@@ -1,8 +1,8 @@
 # mypy: disable-error-code="untyped-decorator, no-untyped-def, no-untyped-call, call-arg"
 """Calls an assembled loop for all blocks of rows, positions and channels of a layer.
 
-A loop takes one argument, the address of int64 words whose meaning `Field` gives. Their positions are defined here and
-nowhere else, because numba keeps `_launch`, with these numbers in it, until this file changes.
+A loop takes one address, that of its int64 kernel arguments, whose meaning `Field` gives. Their positions are defined
+here and nowhere else, because numba keeps `_launch`, with these numbers in it, until this file changes.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ ROWS = 10
 
 
 class Field(IntEnum):
-    """Position of each word of the argument. Addresses are those of the block's first row, position and channel."""
+    """Position of each kernel argument. Addresses are those of the block's first row, position and channel."""
 
     MESSAGES = 0  # uint8
     ROW = auto()  # bytes from one row of spikes to the next
@@ -68,7 +68,7 @@ class Field(IntEnum):
 
 
 class Tile(IntEnum):
-    """Words of the argument of `transform_loop`."""
+    """Kernel arguments of `transform_loop`."""
 
     ROWS = 0
     ROW = auto()  # bytes from one row of spikes to the next
@@ -111,17 +111,17 @@ def _launch(loops, first, slices, bands, arguments, runs, run_start, channels, c
 
     loops int64 [rows + 1, PAIR + 1], the loop for a number of rows and of registers. first int64 [tiles + 1], where
     each block of rows begins; slices int64 [n + 1], where each slice of them begins; bands int64 [m + 1], where each
-    band of positions begins; a band of a slice is done before the next. words int64 [words, 4]: the argument at row,
+    band of positions begins; a band of a slice is done before the next. arguments int64 [fields, 4]: the fields at row,
     position and channel 0, and what each row, position and channel adds. runs: address of the runs, those of position p
     from run_start[p] on. channels_first: take a whole band for one block of channels before the next block. change: a
     loop that transforms the spikes of a band beforehand, which begin anew for each band, or 0; changed int64
-    [words, 3], its argument at row and position 0, and what each of them adds; places int64 [positions], where the
+    [fields, 3], its fields at row and position 0, and what each of them adds; places int64 [positions], where the
     sources of each position begin.
     """
-    word, by_row = arguments[:, 0].copy(), arguments[:, 1].copy()
+    base, by_row = arguments[:, 0].copy(), arguments[:, 1].copy()
     by_position, by_block = arguments[:, 2].copy(), arguments[:, 3] * BLOCK
     blocks = (channels + BLOCK - 1) // BLOCK
-    argument = np.empty(len(word), np.int64)
+    argument = np.empty(len(base), np.int64)
     address = np.int64(argument.ctypes.data)
     for part in range((len(slices) - 1) * (len(bands) - 1)):
         s, band = part // (len(bands) - 1), part % (len(bands) - 1)
@@ -147,12 +147,12 @@ def _launch(loops, first, slices, bands, arguments, runs, run_start, channels, c
                         tile, position, block = begin + outer, left + inner, innermost
                         step = by_block
                     if innermost == 0:
-                        for w in range(len(word)):
+                        for w in range(len(base)):
                             near = position * by_position[w] + block * by_block[w]
-                            argument[w] = word[w] + first[tile] * by_row[w] + near
+                            argument[w] = base[w] + first[tile] * by_row[w] + near
                         argument[MESSAGES] -= before
                     else:
-                        for w in range(len(word)):
+                        for w in range(len(base)):
                             argument[w] += step[w]
                     channel = block * BLOCK
                     pair = min(PAIR, (channels - channel + LANES - 1) // LANES)
@@ -167,20 +167,20 @@ NONE = (0, 0, 0, 0)
 
 
 class Argument:
-    """The words of an argument, how they grow with rows, positions and channels, and the arrays behind them."""
+    """The kernel arguments, how they grow with rows, positions and channels, and the arrays behind them."""
 
     def __init__(self) -> None:
         self.arguments = [NONE] * len(Field)
         self.kept: list[npt.NDArray[np.generic]] = []
 
-    def set(self, word: Field, value: npt.NDArray[np.generic] | int, row: int = 0, position: int = 0,
+    def set(self, field: Field, value: npt.NDArray[np.generic] | int, row: int = 0, position: int = 0,
             channel: int = 0) -> None:  # fmt: skip
         """Address of an array or a number, and the bytes from row to row, position to position, channel to channel."""
         if isinstance(value, int):
-            self.arguments[word] = (value, row, position, channel)
+            self.arguments[field] = (value, row, position, channel)
             return
         self.kept.append(value)
-        self.arguments[word] = (value.__array_interface__["data"][0], row, position, channel)
+        self.arguments[field] = (value.__array_interface__["data"][0], row, position, channel)
 
 
 @dataclass(frozen=True)

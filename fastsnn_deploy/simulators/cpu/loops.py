@@ -1,4 +1,4 @@
-"""Loops for one position of a map, in the words of `walk.Word`.
+"""Loops for one position of a map, with the kernel arguments of `launch.Field`.
 
 Both begin alike: a block of registers collects the int32 sums of up to ROWS rows of spikes (steps of images) by up to
 32 channels. `input_loop` ends by storing them; `neuron_loop` lets the neurons of that position take their steps while
@@ -13,9 +13,9 @@ from fastsnn_deploy.simulators.cpu.assembly import assembled
 from fastsnn_deploy.simulators.cpu.launch import Field
 
 
-def at(word: Field) -> str:
-    """Operand: a word of the argument."""
-    return f"{8 * word}(%rdi)"
+def at(field: Field) -> str:
+    """Operand: a kernel argument."""
+    return f"{8 * field}(%rdi)"
 
 
 def block(rows: int, pair: int) -> list[list[str]]:
@@ -116,9 +116,9 @@ CONSTANTS = [
 this sets those that are the same for all channels."""
 
 
-def load(word: Field, offset: int, register: str, mask: str) -> list[str]:
+def load(field: Field, offset: int, register: str, mask: str) -> list[str]:
     """Channels of a register."""
-    return [f"mov {at(word)}, %rax", f"vmovdqu32 {offset}(%rax), {register}{{{mask}}}{{z}}"]
+    return [f"mov {at(field)}, %rax", f"vmovdqu32 {offset}(%rax), {register}{{{mask}}}{{z}}"]
 
 
 def integers(address: str, register: str, mask: str) -> list[str]:

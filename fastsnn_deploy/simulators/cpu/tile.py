@@ -16,7 +16,6 @@ import numpy.typing as npt
 
 from fastsnn_deploy.graph import Concat, Flatten, Input, MaxPool2d, Node, Population, Readout, Synapse
 from fastsnn_deploy.simulators.cpu import population as neurons
-from fastsnn_deploy.simulators.cpu.kernels import list_events
 from fastsnn_deploy.simulators.cpu.plan import BYTE, Plan
 from fastsnn_deploy.simulators.cpu.pool_kernels import pool_events, pool_rows
 from fastsnn_deploy.simulators.cpu.series import Events, Series, fill, no_events
@@ -280,13 +279,6 @@ def count_signs(sums: Sums, series: Series, positive: Int32, negative: Int32) ->
         values = int(series.rows.max()) - series.zero, series.zero - int(series.rows.min())
         largest = max(largest, *values)
     sums.largest = max(sums.largest, largest)
-
-
-def rows_events(series: Series, row: int, images: slice) -> Events:
-    """Spikes of one row as events; image counts from the start of the slice."""
-    part = series.rows[images, row]
-    room = int(series.spikes[images, row].sum())
-    return Events(*list_events(part, part.dtype.type(series.zero), room))
 
 
 def _joined(parts: list[Events]) -> Events:

@@ -24,7 +24,7 @@ TERM_BYTES = 4 * 2**20
 WEIGHTS = np.asarray(((2, 0, 0), (1, 1, 1), (1, -1, 1), (0, 0, 2)), dtype=np.int64)
 """Twice the transform of weights G of Lavin & Gray 2016, equation 11."""
 
-WORDS = 9
+FIELDS = 9
 """Length of what `Field.RUNS` holds of a tile."""
 
 
@@ -71,7 +71,7 @@ class Winograd(Convolution):
                 size, steps, pair, neurons.signed, resumed, len(bias), 0 if extra is None else extra.shape[1]
             )
 
-        run_start = np.arange(len(self.places) + 1, dtype=np.int64) * (WORDS // 3)
+        run_start = np.arange(len(self.places) + 1, dtype=np.int64) * (FIELDS // 3)
         change = self._change(rows, zero, terms)
         launch(argument, loop, images, cut, self.tiles, run_start, self.channels, change)
 

@@ -40,11 +40,11 @@ def transform_loop() -> int:
 
     Silence adds four times itself to the term (1, 1) and nothing to the others.
     """
-    word = {each: f"{8 * each}(%rdi)" for each in Tile}
-    lines = [f"vpbroadcastb {word[Tile.SILENCE]}, %zmm30", f"vpbroadcastb {word[Tile.OFFSET]}, %zmm31"]
-    lines += [f"mov {word[Tile.RIGHT]}, %rax", "lea (%rax,%rax,2), %rbx", f"mov {word[Tile.INSIDE]}, %rcx"]
-    lines += [f"mov {word[Tile.SOURCE]}, %rsi", f"mov {word[Tile.RESULT]}, %rdx", f"mov {word[Tile.ROWS]}, %r10"]
-    lines += ["1:", f"mov {word[Tile.CHUNKS]}, %r11", "mov %rsi, %r8"]
+    field = {each: f"{8 * each}(%rdi)" for each in Tile}
+    lines = [f"vpbroadcastb {field[Tile.SILENCE]}, %zmm30", f"vpbroadcastb {field[Tile.OFFSET]}, %zmm31"]
+    lines += [f"mov {field[Tile.RIGHT]}, %rax", "lea (%rax,%rax,2), %rbx", f"mov {field[Tile.INSIDE]}, %rcx"]
+    lines += [f"mov {field[Tile.SOURCE]}, %rsi", f"mov {field[Tile.RESULT]}, %rdx", f"mov {field[Tile.ROWS]}, %r10"]
+    lines += ["1:", f"mov {field[Tile.CHUNKS]}, %r11", "mov %rsi, %r8"]
     lines += ["2:", "mov %r8, %r12"]
     for i in range(4):
         for j in range(4):
@@ -52,7 +52,7 @@ def transform_loop() -> int:
             source = ("(%r12)", "(%r12,%rax)", "(%r12,%rax,2)", "(%r12,%rbx)")[j]
             lines += [f"kmovq {8 * (4 * i + j)}(%rcx), %k1", f"vmovdqa64 %zmm30, {register}"]
             lines.append(f"vmovdqu8 {source}, {register}{{%k1}}")
-        lines.append(f"add {word[Tile.DOWN]}, %r12")
+        lines.append(f"add {field[Tile.DOWN]}, %r12")
     for j in range(4):
         lines += _four([f"%zmm{4 * i + j}" for i in range(4)])
     lines.append("mov %rdx, %r9")
@@ -61,9 +61,9 @@ def transform_loop() -> int:
         lines += _four(terms)
         for j, term in enumerate(terms):
             lines += [] if (i, j) == (1, 1) else [f"vpaddb %zmm31, {term}, {term}"]
-            lines += [f"vmovdqu64 {term}, (%r9)", f"add {word[Tile.PLANE]}, %r9"]
+            lines += [f"vmovdqu64 {term}, (%r9)", f"add {field[Tile.PLANE]}, %r9"]
     lines += ["add $64, %r8", "add $64, %rdx", "dec %r11", "jnz 2b"]
-    lines += [f"add {word[Tile.ROW]}, %rsi", "dec %r10", "jnz 1b"]
+    lines += [f"add {field[Tile.ROW]}, %rsi", "dec %r10", "jnz 1b"]
     return assembled("winograd_transform", lines)
 
 

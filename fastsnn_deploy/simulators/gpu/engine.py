@@ -30,7 +30,7 @@ MOST = {"cuda": 4096, "cpu": 64}
 STEP_ELEMENTS = 1 << 30
 """Elements of one node in one step of a tile: the kernels index them with int32."""
 
-CHARGE_BYTES = 24
+SYNAPTIC_INPUT_BYTES = 24
 """Bytes a neuron and step while a population is computed: synaptic input and the copies that adding to it makes."""
 
 
@@ -63,7 +63,7 @@ class GpuEngine(Engine):
             for node in self.graph.nodes
             if node.name in self.plan.payloads
         )
-        return rows * (sent + CHARGE_BYTES * max(node.size for node in self.graph.nodes))
+        return rows * (sent + SYNAPTIC_INPUT_BYTES * max(node.size for node in self.graph.nodes))
 
     @property
     def batch_size(self) -> int:

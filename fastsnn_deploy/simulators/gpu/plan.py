@@ -13,7 +13,7 @@ from fastsnn_deploy.simulators.engine import Int64
 from fastsnn_deploy.simulators.gpu.kernels import FusedConv, Kernels, fuse
 from fastsnn_deploy.simulators.gpu.neurons import Cell, make_cell
 from fastsnn_deploy.simulators.gpu.payloads import payloads
-from fastsnn_deploy.simulators.gpu.synaptic_inputs import Charge, IdentityCharge, make_synaptic_input
+from fastsnn_deploy.simulators.gpu.synaptic_inputs import IdentitySynapticInput, SynapticInput, make_synaptic_input
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Plan:
     graph: SpikingGraph
     device: torch.device
     payloads: Mapping[str, Int64]
-    synaptic_inputs: Mapping[str, Charge]
+    synaptic_inputs: Mapping[str, SynapticInput]
     joined: frozenset[str]
     cells: Mapping[str, Cell]
     fused: Mapping[str, FusedConv]
@@ -72,17 +72,17 @@ def make_plan(graph: SpikingGraph, device: torch.device, kernels: Kernels | None
     )
 
 
-def _join_identities(graph: SpikingGraph, synaptic_inputs: Mapping[str, Charge]) -> frozenset[str]:
+def _join_identities(graph: SpikingGraph, synaptic_inputs: Mapping[str, SynapticInput]) -> frozenset[str]:
     """Let the first of several identities from one source with one delay into one node bring the synaptic input of all.
 
     The two parts of a shortcut are such. Returns the others, which then have nothing to bring.
     """
-    first: dict[tuple[str, str, int], IdentityCharge] = {}
+    first: dict[tuple[str, str, int], IdentitySynapticInput] = {}
     joined: set[str] = set()
     for node in graph.nodes:
         for name in node.inputs if isinstance(node, (Population, Readout)) else ():
             arm, form = graph[name], synaptic_inputs[name]
-            if not (isinstance(arm, Identity) and isinstance(form, IdentityCharge)):
+            if not (isinstance(arm, Identity) and isinstance(form, IdentitySynapticInput)):
                 continue
             if sum(name in other.inputs for other in graph.nodes) > 1:
                 continue

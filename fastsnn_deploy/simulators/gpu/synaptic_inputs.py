@@ -22,7 +22,7 @@ WORKSPACE = {"cuda": 1 << 28, "cpu": 1 << 23}
 """Bytes of unrolled windows that one matrix product reads."""
 
 
-class Charge(ABC):
+class SynapticInput(ABC):
     """One synapse on a device. payload: greatest |spike| of each source channel, int64 [C]."""
 
     def __init__(self, synapse: Any, payload: Int64, device: torch.device) -> None:
@@ -35,9 +35,9 @@ class Charge(ABC):
         """Add the synaptic input of rows, int [N, *inner source], to total, int32 [N, *inner]."""
 
 
-C = TypeVar("C", bound=type[Charge])
+C = TypeVar("C", bound=type[SynapticInput])
 
-CHARGES: dict[type[Synapse], type[Charge]] = {}
+SYNAPTIC_INPUTS: dict[type[Synapse], type[SynapticInput]] = {}
 """Synaptic input classes by synapse type."""
 
 
@@ -45,20 +45,20 @@ def synaptic_input(synapse: type[Synapse]) -> Callable[[C], C]:
     """Class decorator: register the device form of a synapse type."""
 
     def decorator(cls: C) -> C:
-        CHARGES[synapse] = cls
+        SYNAPTIC_INPUTS[synapse] = cls
         return cls
 
     return decorator
 
 
-def make_synaptic_input(synapse: Synapse, payload: Int64, device: torch.device) -> Charge:
+def make_synaptic_input(synapse: Synapse, payload: Int64, device: torch.device) -> SynapticInput:
     """The device form of a synapse, through its primitive form if its type has none of its own."""
-    form = synapse if type(synapse) in CHARGES else synapse.as_primitive()
-    return CHARGES[type(form)](form, payload, device)
+    form = synapse if type(synapse) in SYNAPTIC_INPUTS else synapse.as_primitive()
+    return SYNAPTIC_INPUTS[type(form)](form, payload, device)
 
 
 @synaptic_input(Linear)
-class LinearCharge(Charge):
+class LinearSynapticInput(SynapticInput):
     """One matrix product."""
 
     def __init__(self, synapse: Linear, payload: Int64, device: torch.device) -> None:
@@ -71,7 +71,7 @@ class LinearCharge(Charge):
 
 
 @synaptic_input(Conv2d)
-class ConvCharge(Charge):
+class ConvSynapticInput(SynapticInput):
     """Windows unrolled to rows, then one matrix product for each group."""
 
     def __init__(self, synapse: Conv2d, payload: Int64, device: torch.device) -> None:
@@ -120,7 +120,7 @@ class ConvCharge(Charge):
                 total += (some * self.taps[y, x]) << self.shift
 
 
-class ChannelwiseCharge(Charge):
+class ChannelwiseSynapticInput(SynapticInput):
     """One weight for each channel."""
 
     def __init__(self, synapse: Synapse, payload: Int64, device: torch.device) -> None:
@@ -129,7 +129,7 @@ class ChannelwiseCharge(Charge):
 
 
 @synaptic_input(Identity)
-class IdentityCharge(ChannelwiseCharge):
+class IdentitySynapticInput(ChannelwiseSynapticInput):
     """Weight times spike."""
 
     def add(self, rows: Tensor, total: Tensor) -> None:
@@ -137,7 +137,7 @@ class IdentityCharge(ChannelwiseCharge):
 
 
 @synaptic_input(SumPool2d)
-class SumPoolCharge(ChannelwiseCharge):
+class SumPoolSynapticInput(ChannelwiseSynapticInput):
     """The window's taps one after another."""
 
     def add(self, rows: Tensor, total: Tensor) -> None:
@@ -149,7 +149,7 @@ class SumPoolCharge(ChannelwiseCharge):
 
 
 @synaptic_input(Upsample)
-class UpsampleCharge(ChannelwiseCharge):
+class UpsampleSynapticInput(ChannelwiseSynapticInput):
     """Every spike into a block of positions."""
 
     def add(self, rows: Tensor, total: Tensor) -> None:

@@ -29,7 +29,7 @@ from fastsnn_deploy.simulators.gpu.series import (
     to_inner,
 )
 from fastsnn_deploy.simulators.gpu.statistics import Sent, count_sent
-from fastsnn_deploy.simulators.gpu.synaptic_inputs import IdentityCharge
+from fastsnn_deploy.simulators.gpu.synaptic_inputs import IdentitySynapticInput
 
 
 @dataclass
@@ -225,7 +225,7 @@ class Tile:
 
     def _beside(self, name: str, arm: Series, start: int) -> Beside:
         synaptic_input = self.plan.synaptic_inputs[name]
-        assert isinstance(synaptic_input, IdentityCharge)
+        assert isinstance(synaptic_input, IdentitySynapticInput)
         return Beside(synaptic_input.weight, arm.rows, arm.start - start)
 
     def _synaptic_input(self, node: Node, arms: list[tuple[str, Series]], start: int, end: int) -> Tensor | None:

@@ -14,6 +14,8 @@ from fastsnn_deploy.targets.thermometer.network import ThermometerNetwork, to_th
 from tests.conformance.stock import EXTRA_CASES, Case, run_stock
 from tests.random_graphs import random_graph, random_images
 
+pytestmark = pytest.mark.lava
+
 SEEDS = range(6 + EXTRA_CASES)
 FRAMES = 2
 SECONDS_PER_CASE = 25
@@ -22,7 +24,7 @@ WIDEST = 127
 
 
 @pytest.mark.timeout(60 + 2 * SECONDS_PER_CASE * len(SEEDS))
-def test_population_code_of_random_graphs_on_stock_lava(tmp_path: Path) -> None:
+def test_thermometer_code_of_random_graphs_on_stock_lava(tmp_path: Path) -> None:
     """Two images enter in successive steps; each is answered by every layer as if it were alone."""
     networks, cases, images = [], [], []
     for seed in SEEDS:

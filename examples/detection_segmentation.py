@@ -1,6 +1,6 @@
 """Train a detector or a segmentation network, convert it, compare its three forms on all test images.
 
-    python scripts/detection_segmentation.py --task bccd --data-root FOLDER --out FOLDER [--bits 4,3] [--json]
+    python examples/detection_segmentation.py --task bccd --data-root FOLDER --out FOLDER [--bits 4,3] [--json]
 
 --task bccd and camvid are the data sets of docs/records, boxes and masks a folder of your own laid out as PASCAL VOC
 (docs/detection_segmentation.md). A float network first, then a quantised model for each number of bits. Of every
