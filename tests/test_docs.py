@@ -20,7 +20,7 @@ import typer.main
 
 import fastsnn_deploy
 from fastsnn_deploy.cli.main import app
-from fastsnn_deploy.convert.convert import convert
+from fastsnn_deploy.conversion.convert import convert
 from fastsnn_deploy.errors import BackendError
 from fastsnn_deploy.formats import netx
 from fastsnn_deploy.passes.spike_bounds import with_neurons

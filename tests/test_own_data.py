@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from fastsnn_deploy.convert.convert import convert
+from fastsnn_deploy.conversion.convert import convert
 from fastsnn_deploy.errors import InputError
 from fastsnn_deploy.formats import netx
 from fastsnn_deploy.graph.images import levels_of

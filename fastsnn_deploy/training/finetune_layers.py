@@ -10,9 +10,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, fx, nn
 
-from fastsnn_deploy.convert.lower import lower
-from fastsnn_deploy.convert.names import names_of
-from fastsnn_deploy.convert.trace import trace
+from fastsnn_deploy.conversion.lower import lower
+from fastsnn_deploy.conversion.names import names_of
+from fastsnn_deploy.conversion.trace import trace
 from fastsnn_deploy.graph import Concat, Population, SpikingGraph
 from fastsnn_deploy.quantize.layers import BATCH_NORMS, QuantActivation, QuantConv2d, QuantLinear
 from fastsnn_deploy.simulators import open_engine
