@@ -15,8 +15,10 @@ from fastsnn_deploy.analysis.compare import Comparison, compare_runs, compare_se
 from fastsnn_deploy.backends import lava
 from fastsnn_deploy.errors import InputError, Problem
 from fastsnn_deploy.formats import netx
-from fastsnn_deploy.graph import SpikingGraph
+from fastsnn_deploy.graph import Encoded, SpikingGraph
 from fastsnn_deploy.graph.integer_network import integer_values, logits
+from fastsnn_deploy.simulators import open_engine
+from fastsnn_deploy.simulators.recorded import recorded_run
 from fastsnn_deploy.simulators.reference import simulate
 from fastsnn_deploy.tables import Result, Table, one_line, percent
 
@@ -31,6 +33,8 @@ class Verification(Result):
     predictions: int64 [N], class of the integer network; settle_steps: int64 [N]. scope: what of the network the
     backend lets one see. rounded: predictions that a target's coarser integers changed. quantised: int64 [N], class
     of the quantised model; labels: int64 [N]; data: name of the images; None and "" where they are not known.
+    unsettled: of a network that stops after its window, integer network against its counts then, which may differ and
+    is no part of the proof; `settled` is empty then.
     """
 
     images: int
@@ -43,6 +47,7 @@ class Verification(Result):
     quantised: npt.NDArray[np.int64] | None = None
     labels: npt.NDArray[np.int64] | None = None
     data: str = ""
+    unsettled: Comparison | None = None
 
     def __repr__(self) -> str:
         verdict = "exact" if self.exact else f"NOT EXACT, {self.total.differing:,} differ"
@@ -62,7 +67,9 @@ class Verification(Result):
     def report(self) -> tuple[Table | str, ...]:
         """What was compared, the verdict of each comparison, accuracies, and the verdict in the last line."""
         images = f"{self.images} images" + (f" ({self.data})" if self.data else "")
-        rows = {f"integer network against settled spiking network, {images}": str(self.settled)}
+        rows = {}
+        if self.unsettled is None:
+            rows[f"integer network against settled spiking network, {images}"] = str(self.settled)
         for name, comparison in self.backend.items():
             rows[f"reference against {name}, {self.scope} at every step"] = str(comparison)
         lines = [f"{heading}:\n  {verdict}" for heading, verdict in rows.items()]
@@ -72,6 +79,10 @@ class Verification(Result):
         """Latency, accuracy and differing predictions."""
         plain = self.to_dict()
         lines = []
+        if self.unsettled is not None:
+            wrong, counts = self.unsettled.differing, self.unsettled.compared
+            share = percent(wrong / max(counts, 1))
+            lines.append(f"stopped after the window: {wrong:,} of {counts:,} counts ({share}) are not yet right")
         if self.images:
             steps = plain["settle_steps"]
             lines.append(f"settled after {steps['mean']:.1f} steps on average, {steps['max']} at most")
@@ -97,6 +108,7 @@ class Verification(Result):
             "images": self.images,
             "data": self.data,
             "settled": self.settled.to_dict(),
+            "unsettled": None if self.unsettled is None else self.unsettled.to_dict(),
             **{name: comparison.to_dict() for name, comparison in self.backend.items()},
             "settle_steps": {"mean": float(steps.mean()), "max": int(steps.max())} if self.images else None,
             "predictions_changed_by_rounding": self.rounded,
@@ -122,7 +134,12 @@ class Verification(Result):
             settle_steps=np.concatenate([self.settle_steps, later.settle_steps]),
             scope=later.scope,
             rounded=self.rounded + later.rounded,
+            unsettled=_joined(self.unsettled, later.unsettled, self.images),
         )
+
+
+def _joined(mine: Comparison | None, theirs: Comparison | None, images: int) -> Comparison | None:
+    return mine if theirs is None else (mine or Comparison()) + theirs.shifted(images)
 
 
 def verify(
@@ -144,6 +161,8 @@ def verify(
     backend "lava": run all images of a batch in one Lava run of the exported file `net` (a temporary export if
     None) and compare every neuron at every step with the reference. models: the Lava process models of the
     convolution. timeout: seconds for one Lava run.
+    A network that stops after its window need not reach the integer network: there the reference is compared, every
+    neuron at every step, with the engine "cpu" or with Lava, and the counts that are not yet right are only reported.
     """
     truth = truth or graph
     _require_same_layers(truth, graph)
@@ -174,6 +193,7 @@ def _verify_batch(
 ) -> Verification:
     run = simulate(graph, emitted)
     settled = compare_settled(graph, values, run)
+    stopped = graph.schedule.stop == "window"
     predictions = logits(graph, values).reshape(len(emitted), -1).argmax(1)
     backends: dict[str, Comparison] = {}
     if backend == "lava":
@@ -182,7 +202,11 @@ def _verify_batch(
         expected = simulate(graph, emitted, steps)
         found = lava.run(net, emitted, steps, models=models, timeout=timeout)
         backends["lava"] = compare_runs(graph, expected, found)
-    return Verification(len(emitted), settled, backends, predictions, run.settle_steps)
+    elif stopped:
+        found = recorded_run(open_engine(graph, "cpu"), Encoded(emitted), run.steps)
+        backends["engine cpu"] = compare_runs(graph, run, found)
+    proof, unsettled = (Comparison(), settled) if stopped else (settled, None)
+    return Verification(len(emitted), proof, backends, predictions, run.settle_steps, unsettled=unsettled)
 
 
 def _require_same_layers(truth: SpikingGraph, graph: SpikingGraph) -> None:

@@ -19,6 +19,13 @@ class InputSchedule(str, Enum):
     spread = "spread"
 
 
+class ScheduleName(str, Enum):
+    """When neurons stop."""
+
+    settle = "settle"
+    window = "window"
+
+
 class BiasSchedule(str, Enum):
     """How biases are injected."""
 
@@ -40,6 +47,21 @@ def export(
     file_format: Annotated[
         str, typer.Option("--format", help="netx: lava-dl HDF5; nir: NIR, with a report of what it cannot say.")
     ] = "netx",
+    neurons: Annotated[
+        str | None, typer.Option(help="Spikes: unary, graded, unsigned, burst4, ... Default: what the target asks for.")
+    ] = None,
+    schedule: Annotated[
+        ScheduleName,
+        typer.Option(
+            help="settle: until every count is right; window: each layer stops after its window, as published."
+        ),
+    ] = ScheduleName.settle,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="With --schedule window: steps of each layer. Default: 2**bits - 1.")
+    ] = None,
+    allow_loss: Annotated[
+        bool, typer.Option("--allow-loss", help="Let trained weights lose bits that potentials of 24 bits cannot hold.")
+    ] = False,
     input_schedule: Annotated[
         InputSchedule, typer.Option("--input", help="once: one graded spike a pixel; spread: over the window.")
     ] = InputSchedule.once,
@@ -58,15 +80,16 @@ def export(
     What stock NetX lacks (signed neurons, several inputs, pooling) is a documented extension of the format;
     --target stock-lif does without.
     """
-    from fastsnn_deploy import quantize
-    from fastsnn_deploy.conversion.convert import convert
+    from fastsnn_deploy.api import convert
     from fastsnn_deploy.formats.base import format_named
     from fastsnn_deploy.formats.export import export as write_target
     from fastsnn_deploy.graph import save
 
     chosen, suffix = target_named(target), format_named(file_format).suffix
-    checkpoint = quantize.load(model)
-    graph = convert(checkpoint, input_schedule=input_schedule.value, bias_schedule=bias_schedule.value)
+    graph = convert(
+        model, neurons=neurons or "unary", schedule=schedule.value, steps=steps, input=input_schedule.value,
+        bias=bias_schedule.value, allow_loss=allow_loss,
+    )  # fmt: skip
     path = out or model.with_suffix(suffix)
     calibration = None
     if not chosen.exact:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from fastsnn_deploy.graph import SpikingGraph
 from fastsnn_deploy.graph.summary import totals
-from fastsnn_deploy.passes.spike_bounds import is_relay, with_neurons
+from fastsnn_deploy.passes.spike_bounds import with_neurons
 from fastsnn_deploy.targets.base import Converted, Int64, target
 
 
 @target("signed-if")
 def signed_if(graph: SpikingGraph, calibration: Int64 | None) -> Converted:
-    """Integrate-and-fire neurons that send -1, 0 or 1; those that never take a spike back stay so."""
-    unsigned = all(node.min_spike == 0 for node in graph.populations if not is_relay(graph, node))
-    return _converted(with_neurons(graph, "unsigned" if unsigned else "unary"))
+    """Integrate-and-fire neurons with the spike bounds of the network, -1 to 1 unless it asks for others."""
+    return _converted(graph)
 
 
 @target("graded")

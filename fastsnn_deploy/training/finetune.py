@@ -22,8 +22,9 @@ from torch.nn import functional as F
 from fastsnn_deploy.analysis.evaluate import evaluate
 from fastsnn_deploy.conversion.convert import convert
 from fastsnn_deploy.errors import InputError, LoweringError
-from fastsnn_deploy.graph import Schedule, SpikingGraph
+from fastsnn_deploy.graph import SpikingGraph
 from fastsnn_deploy.passes.spike_bounds import with_neurons
+from fastsnn_deploy.passes.window import for_window
 from fastsnn_deploy.quantize import Checkpoint, canonicalise
 from fastsnn_deploy.quantize.checkpoint import read_plain, write_plain
 from fastsnn_deploy.simulators import open_engine
@@ -78,9 +79,7 @@ class LayerRecord:
 
 def published_graph(checkpoint: Checkpoint, neurons: str = "unary") -> SpikingGraph:
     """The graph of a checkpoint with the published schedule: constant input and bias, T steps a layer, then silence."""
-    graph = with_neurons(convert(checkpoint), neurons)
-    schedule = Schedule(window=graph.schedule.window, input="spread", bias="spread", stop="window")
-    return dataclasses.replace(graph, schedule=schedule)
+    return for_window(with_neurons(convert(checkpoint), neurons))
 
 
 class Finetuner:
