@@ -120,9 +120,6 @@ def load_data(name: str, split: Literal["train", "test"] = "test", root: str | P
         split: Training or test images.
         root: Folder that holds the data set.
         **options: `download=True` fetches a torchvision data set.
-
-    Raises:
-        InputError: there is no such data set.
     """
     from fastsnn_deploy.training.data import load_images
 
@@ -159,6 +156,7 @@ def convert(
     """
     from fastsnn_deploy.conversion.convert import convert as lower
     from fastsnn_deploy.passes.window import for_window
+    from fastsnn_deploy.quantize.given import as_checkpoint
 
     if schedule not in ("settle", "window") or (schedule == "settle" and steps is not None):
         raise InputError(f"schedule='{schedule}', steps={steps}: must be 'settle', or 'window' with a number of steps")
@@ -269,11 +267,9 @@ def profile(
 
     Args:
         network: What `convert` or `read` gives, or an exported file of any target.
-        images: Raw or Encoded; or what `load_data` gives.
+        images: As in `evaluate`.
         hardware: Name of a hardware profile, or the path of a .yaml file.
-        engine: "cpu", "gpu", or "reference".
-        steps: Exactly so many steps for each image; default: until it has settled.
-        progress: Called with (images done, images in all).
+        engine, steps, progress: As in `evaluate`.
 
     Raises:
         InputError: an unknown profile, or images that do not fit.
@@ -303,6 +299,7 @@ def save(
         InputError: the file cannot be written, or metadata is not plain data.
     """
     from fastsnn_deploy.quantize import save as write
+    from fastsnn_deploy.quantize.given import as_checkpoint
 
     checkpoint = as_checkpoint(model, input_shape)
     write(dataclasses.replace(checkpoint, metadata={**checkpoint.metadata, **(metadata or {})}), path)
@@ -373,30 +370,6 @@ def read(path: str | Path) -> Network:
     from fastsnn_deploy.formats import read_network
 
     return read_network(path)
-
-
-def as_checkpoint(model: Any, input_shape: Sequence[int] | None = None) -> Checkpoint:
-    """A quantised model with what is needed to use it.
-
-    Raises InputError if it is no quantised model, or nobody says the shape of its images.
-    """
-    from torch import fx
-
-    from fastsnn_deploy.quantize import Checkpoint
-    from fastsnn_deploy.quantize import load as read_checkpoint
-
-    if isinstance(model, (str, Path)):
-        model = read_checkpoint(model)
-    if isinstance(model, Checkpoint):
-        return model if input_shape is None else dataclasses.replace(model, input_shape=tuple(input_shape))
-    if not isinstance(model, fx.GraphModule) and not hasattr(model, "parameters"):
-        what = type(model).__name__
-        raise InputError(f"got a {what}. Give a model of fd.prepare, a Checkpoint, or a file of fd.save")
-    meta = getattr(model, "meta", {})
-    shape = input_shape or meta.get("input_shape")
-    if shape is None:
-        raise InputError("the model has not seen an image. Say input_shape=(C, H, W), or (N,) for vectors")
-    return Checkpoint(model, tuple(shape), meta.get("metadata", {}))
 
 
 def _network(network: Any) -> Network:
