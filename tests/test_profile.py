@@ -356,7 +356,7 @@ def test_energy_by_hand() -> None:
     assert terms["synaptic_operations"].high == pytest.approx(100 * 35.5)
     assert terms["neuron_updates_inactive"].value == pytest.approx(17 * 52)
     assert terms["neuron_updates_active"].value == pytest.approx(3 * 81)
-    assert terms["spikes"].value == pytest.approx(3 * 2 * 1.7)
+    assert terms["messages"].value == pytest.approx(3 * 2 * 1.7)
     assert terms["hops"].value == pytest.approx(3 * 5 * 3.5)
     assert energy.static is None
     assert energy.total == energy.dynamic
