@@ -21,7 +21,7 @@ FOREIGN = {
     "lava": {"backends"},
     "h5py": {"formats"},
     "nir": {"formats", "cli"},
-    "matplotlib": {"plots", "graph", "analysis"},
+    "matplotlib": {"plots", "graph", "analysis", "training"},
     "numba": {"simulators"},
     "rich": {"cli", "training"},
     "torch": {"processes", "quantize", "conversion", "simulators", "training", "analysis", "tasks", "api", "cli"},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 
@@ -71,7 +72,7 @@ def _scaled(node: Node, gain: Fraction, bits: int) -> Node:
         wide = node.payload > 1
         low = min(node.min_spike, floor - ceiling) if wide else node.min_spike
         high = max(node.max_spike, ceiling - floor) if wide else node.max_spike
-        limits = {"floor": floor, "ceiling": ceiling, "min_spike": low, "max_spike": high}
+        limits: dict[str, Any] = {"floor": floor, "ceiling": ceiling, "min_spike": low, "max_spike": high}
         return dataclasses.replace(node, **limits, scale=float(node.scale / gain))
     if isinstance(node, Readout):
         return dataclasses.replace(

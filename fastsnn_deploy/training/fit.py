@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, fx, nn
@@ -14,9 +14,11 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
 from fastsnn_deploy.errors import InputError
+from fastsnn_deploy.plots import axes
 from fastsnn_deploy.processes import Processes
 from fastsnn_deploy.quantize import QuantActivation, calibrate
 from fastsnn_deploy.quantize.images import array_of, input_of, raw_levels, raw_tensor, stacked
+from fastsnn_deploy.tables import Column, Result, Table, percent
 from fastsnn_deploy.training.distributed import Group
 from fastsnn_deploy.training.images import Images
 from fastsnn_deploy.training.loop import (
@@ -31,6 +33,9 @@ from fastsnn_deploy.training.loop import (
 )
 from fastsnn_deploy.training.progress import TrainingBar
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 CHECKED = 1000
 """Images that are checked at a time."""
 
@@ -41,7 +46,7 @@ Batch = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)
-class History:
+class History(Result):
     """What `fit` did, one entry an epoch.
 
     loss: mean cross entropy of the training images, before each step. accuracy: fraction of the test images that are
@@ -58,6 +63,22 @@ class History:
             f"History({len(self.loss)} epochs, loss {self.loss[0]:.4f} -> {self.loss[-1]:.4f}, {kind} accuracy "
             f"{100 * self.accuracy[-1]:.2f} %)"
         )
+
+    def report(self) -> tuple[Table]:
+        """A line for each epoch."""
+        rows = [
+            (epoch + 1, f"{loss:.4f}", percent(accuracy))
+            for epoch, (loss, accuracy) in enumerate(zip(self.loss, self.accuracy, strict=True))
+        ]
+        heading = "test accuracy" if self.tested else "training accuracy"
+        return (Table("Training", (Column("epoch"), Column("loss"), Column(heading)), tuple(rows)),)
+
+    def plot_accuracy(self, ax: Axes | None = None) -> Axes:
+        """Accuracy after each epoch, in percent; returns the axes."""
+        ax = axes(ax)
+        ax.plot(range(1, len(self.accuracy) + 1), [100 * each for each in self.accuracy], marker="o")
+        ax.set(xlabel="epoch", ylabel="accuracy (%)")
+        return ax
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data."""
