@@ -161,7 +161,9 @@ def convert(
     if schedule not in ("settle", "window") or (schedule == "settle" and steps is not None):
         raise InputError(f"schedule='{schedule}', steps={steps}: must be 'settle', or 'window' with a number of steps")
     checkpoint = as_checkpoint(model, input_shape)
-    graph = lower(checkpoint, neurons=neurons, input_schedule=input, bias_schedule=bias, allow_loss=allow_loss)
+    graph = lower(
+        checkpoint, neurons=neurons, input_schedule=input, bias_schedule=bias, allow_loss=allow_loss, steps=steps
+    )
     return for_window(graph, steps) if schedule == "window" else graph
 
 

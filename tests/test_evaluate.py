@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from fastsnn_deploy.graph.integer_values import integer_values, logits
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -25,6 +24,7 @@ from fastsnn_deploy.analysis.structure import layers_of
 from fastsnn_deploy.errors import InputError
 from fastsnn_deploy.formats import netx
 from fastsnn_deploy.graph import Input, Linear, MaxPool2d, Readout, SpikingGraph
+from fastsnn_deploy.graph.integer_network import integer_values, logits
 from fastsnn_deploy.passes.spike_bounds import with_neurons
 from fastsnn_deploy.quantize import load
 from fastsnn_deploy.simulators import open_engine

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from fractions import Fraction
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from fastsnn_deploy.conversion.fit import Fitted, fit_population, fit_readout
 from fastsnn_deploy.conversion.quant_graph import QuantNode
 from fastsnn_deploy.graph import Concat, Flatten, Identity, Node, Population, Readout, Synapse
 from fastsnn_deploy.graph.neurons import relay_bounds, spike_bounds
-from fastsnn_deploy.graph.ranges import STATE_BITS, Range, extend_ranges
+from fastsnn_deploy.graph.ranges import STATE_BITS, STATE_MAX, Range, extend_ranges
 from fastsnn_deploy.graph.synapses import zero_exponent
 
 QUANTISE_FIX = "Put a QuantActivation before it (quantize.prepare does so)"
@@ -22,12 +23,14 @@ class Context:
     """Collects spiking nodes while lowering goes through the quantised graph. neurons: preset of spike bounds of new
     populations.
 
+    gain: what enters in all as a share of image and bias, for which potentials leave room.
     allow_loss: trained integers may lose bits where 24-bit potentials cannot hold them; `losses` says where.
     window: largest count range of an activation so far; relays pass on what others have spread.
     """
 
-    def __init__(self, neurons: str, allow_loss: bool = False) -> None:
+    def __init__(self, neurons: str, allow_loss: bool = False, gain: Fraction = Fraction(1)) -> None:
         self.neurons, self.allow_loss = neurons, allow_loss
+        self.state_max = int(STATE_MAX / max(gain, Fraction(1)))
         self.losses: dict[str, str] = {}
         self.nodes: dict[str, Node] = {}
         self.ranges: dict[str, Range] = {}
@@ -110,7 +113,7 @@ class Context:
 
     def population(self, value: Expression, node: QuantNode, step: float, low: int, high: int) -> Signal:
         """Neurons that round `value` to multiples of `step`."""
-        fitted = fit_population(value, self.ranges, step, low, high)
+        fitted = fit_population(value, self.ranges, step, low, high, self.state_max)
         self._check_loss(fitted, node)
         population = Population(
             name=node.name, inputs=self._synapses(fitted, node), shape=value.shape, module=node.module,
@@ -124,7 +127,7 @@ class Context:
 
     def readout(self, value: Expression, node: QuantNode) -> str:
         """An accumulator for `value`; returns its name."""
-        fitted = fit_readout(value, self.ranges)
+        fitted = fit_readout(value, self.ranges, self.state_max)
         self._check_loss(fitted, node)
         synapses = self._synapses(fitted, node)
         return self.add(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+from functools import partial
 from typing import Literal
 
 from fastsnn_deploy import __version__
@@ -19,9 +21,11 @@ def convert(
     input_schedule: Literal["once", "spread"] = "once",
     bias_schedule: Literal["wave", "spread", "initial"] = "wave",
     allow_loss: bool = False,
+    steps: int | None = None,
 ) -> SpikingGraph:
     """Trace and lower a checkpoint's quantised model; options as in `lower`. Raises LoweringError or InputError.
 
+    steps: of a schedule that stops after them (`passes.window`), for which potentials leave room.
     The graph's metadata names the data set, the recipe and the quantised model's accuracy, where the checkpoint knows
     them.
     """
@@ -32,7 +36,11 @@ def convert(
             graph.metadata[key] = str(checkpoint.metadata[key])
     if isinstance(recipe := checkpoint.metadata.get("recipe"), dict):
         graph.metadata["recipe"] = str(recipe.get("name"))
-    lowered = lower(
-        graph, neurons=neurons, input_schedule=input_schedule, bias_schedule=bias_schedule, allow_loss=allow_loss
+    made = partial(
+        lower, graph, neurons=neurons, input_schedule=input_schedule, bias_schedule=bias_schedule, allow_loss=allow_loss
     )
+    lowered = made()
+    window = lowered.schedule.window
+    if steps is not None and steps > window:
+        lowered = made(gain=Fraction(steps, window))
     return named(lowered)

@@ -68,11 +68,12 @@ class FittedPopulation(Fitted):
 
 
 def fit_population(
-    expression: Expression, sources: dict[str, Range], step: float, low: int, high: int
+    expression: Expression, sources: dict[str, Range], step: float, low: int, high: int, state_max: int = STATE_MAX
 ) -> FittedPopulation:
     """Integers for `expression` followed by a quantiser of `step` with counts low .. high.
 
-    sources: range of the integers of every arm's source. Exponents shrink until weights and potential fit.
+    sources: range of the integers of every arm's source. Exponents shrink until weights fit and the
+    potential stays within state_max.
     """
     arms, main = expression.arms, _main_arm(expression)
     reaches = [_reach(arm, sources) for arm in arms]
@@ -90,7 +91,7 @@ def fit_population(
             np.abs(synaptic_input.low + np.minimum(whole_bias, 0)),
             np.abs(synaptic_input.high + np.maximum(whole_bias, 0)),
         )
-        unfit |= reach + threshold * (max(high, -low) + 1) > STATE_MAX
+        unfit |= reach + threshold * (max(high, -low) + 1) > state_max
         if not (unfit & (exponent > LOWEST_EXPONENT)).any():
             dead = np.abs(arms[main].scale) * reaches[main] < step / 2
             lost = np.where(dead | (not arms[main].trained), 0, np.maximum(-exponent, 0))
@@ -98,7 +99,7 @@ def fit_population(
         exponent = exponent - unfit
 
 
-def fit_readout(expression: Expression, sources: dict[str, Range]) -> Fitted:
+def fit_readout(expression: Expression, sources: dict[str, Range], state_max: int = STATE_MAX) -> Fitted:
     """Integers for an accumulating readout. Channels keep one common unit if the main arm has one."""
     arms, main = expression.arms, _main_arm(expression)
     largest = float(np.abs(arms[main].scale).max()) or 1.0
@@ -110,7 +111,7 @@ def fit_readout(expression: Expression, sources: dict[str, Range]) -> Fitted:
         synapses, unfit = _integer_arms(arms, [arm.scale / unit for arm in arms], main, exponent)
         synaptic_input = _synaptic_input(synapses, sources)
         bias = round_half_up(expression.constant / unit)
-        unfit |= np.maximum(synaptic_input.high, -synaptic_input.low) + np.abs(bias) > STATE_MAX
+        unfit |= np.maximum(synaptic_input.high, -synaptic_input.low) + np.abs(bias) > state_max
         if not (unfit & (exponent > LOWEST_EXPONENT)).any():
             return Fitted(synapses, bias, unit, np.maximum(-exponent, 0) * arms[main].trained)
         exponent = exponent - (unfit.any() if common else unfit)

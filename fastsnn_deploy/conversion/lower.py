@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from fractions import Fraction
 from typing import Literal
 
 from fastsnn_deploy.conversion.context import Context
@@ -22,6 +23,7 @@ def lower(
     bias_schedule: Literal["wave", "spread", "initial"] = "wave",
     balance: bool = True,
     allow_loss: bool = False,
+    gain: Fraction = Fraction(1),
 ) -> SpikingGraph:
     """Integer spiking graph that settles to the quantised network's integers.
 
@@ -29,9 +31,10 @@ def lower(
     spiking population if it ends in an activation). neurons: preset of spike bounds (`spike_bounds`). balance: delay
     shortcuts so that all arms of a sum arrive together. allow_loss: trained integers may lose bits where potentials
     of 24 bits cannot hold them; the graph's metadata says where.
+    gain: of a schedule that image and bias enter for longer than the window; potentials leave room for it.
     Raises LoweringError listing every place that has no exact form.
     """
-    context = Context(neurons, allow_loss)
+    context = Context(neurons, allow_loss, gain)
     values: dict[str, Value] = {}
     problems: list[Problem] = []
     for node in quant_graph.nodes:
