@@ -125,7 +125,8 @@ def _prepared(model: nn.Module, plan: BitPlan, grid: ImageGrid, input_shape: tup
     quantised.recompile()
     quantised.delete_all_unused_submodules()
     require_same(quantised, captured.original, captured.shape, raw)
-    quantised.meta["input_shape"] = captured.shape
+    if input_shape is not None:
+        quantised.meta["input_shape"] = captured.shape
     if not holds_for_others(quantised, captured.original, captured.shape, raw):
         quantised.meta["only_shape"] = captured.shape
     parameter = next(unwrapped(model).parameters(), None)
