@@ -69,10 +69,8 @@ def prepare(
     """
     from fastsnn_deploy.quantize import prepare as quantised
 
-    made = quantised(model, bits, weight_bits, mean=mean, std=std, **options)
-    if input_shape is not None:
-        made.meta["input_shape"] = tuple(input_shape)
-    return made
+    shape = None if input_shape is None else tuple(input_shape)
+    return quantised(model, bits, weight_bits, mean=mean, std=std, input_shape=shape, **options)
 
 
 def calibrate(model: nn.Module, images: Any) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 from fastsnn_deploy.conversion.expression import Arm, CannotLowerError, Expression, Parts, Signal, Value
 from fastsnn_deploy.conversion.fit import Fitted, fit_population, fit_readout
 from fastsnn_deploy.conversion.quant_graph import QuantNode
+from fastsnn_deploy.conversion.through import with_zero_channels
 from fastsnn_deploy.graph import Concat, Flatten, Identity, Node, Population, Readout, Synapse
 from fastsnn_deploy.graph.neurons import relay_bounds, spike_bounds
 from fastsnn_deploy.graph.ranges import STATE_BITS, STATE_MAX, Range, extend_ranges
@@ -46,10 +47,9 @@ class Context:
         return name
 
     def expression(self, value: Value, node: QuantNode) -> Expression:
-        """A signal as a sum with one identity arm; a sum as itself."""
+        """A signal as a sum with one identity arm; a sum as itself; parts as a sum of them among zeros."""
         if isinstance(value, Parts):
-            fix = "Put the activation before the concatenation"
-            raise CannotLowerError("reads a concatenation of values that no activation has rounded", fix)
+            return self._sum_of(value, node)
         if isinstance(value, Expression):
             return value
         channels = value.shape[0]
@@ -62,6 +62,22 @@ class Context:
             exponent=zero_exponent(channels),
         )
         return Expression((Arm(arm, np.full(channels, value.scale)),), np.zeros(channels), value.shape)
+
+    def _sum_of(self, value: Parts, node: QuantNode) -> Expression:
+        if any(len(part.shape) != 3 or (isinstance(part, Expression) and part.flat) for part in value.parts):
+            fix = "Put the activation before the concatenation"
+            raise CannotLowerError("reads a concatenation of vectors whose steps differ", fix)
+        channels, start = sum(part.shape[0] for part in value.parts), 0
+        arms: list[Arm] = []
+        constants = []
+        for i, part in enumerate(value.parts):
+            named = dataclasses.replace(node, name=f"{node.name}.part{i}")
+            around = (start, channels - start - part.shape[0])
+            start += part.shape[0]
+            among = with_zero_channels(self.expression(part, named), named, around)
+            arms += among.arms
+            constants.append(among.constant)
+        return Expression(tuple(arms), np.sum(constants, axis=0), (channels, *value.parts[0].shape[1:]))
 
     def signal(self, value: Value, node: QuantNode) -> Signal:
         """A spike source for `node` to read.

@@ -127,6 +127,30 @@ class Subsampling(QuantNode):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
+class SpacePadding(QuantNode):
+    """Rows and columns of zeros; negative numbers cut rows and columns off."""
+
+    left: int
+    right: int
+    top: int
+    bottom: int
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Selection(QuantNode):
+    """Channels of a map, or elements of a vector, by number; -1 is zeros."""
+
+    channels: tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Scaling(QuantNode):
+    """factor * x, factor > 0."""
+
+    factor: float
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
 class ChannelPadding(QuantNode):
     """Zero channels before and after."""
 

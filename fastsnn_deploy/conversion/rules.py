@@ -11,6 +11,7 @@ import numpy as np
 from fastsnn_deploy.conversion import quant_graph as q
 from fastsnn_deploy.conversion.context import Context
 from fastsnn_deploy.conversion.expression import Arm, CannotLowerError, Expression, Parts, Signal, Value
+from fastsnn_deploy.conversion.through import input_channels, kernel_through, shift_kernel, with_zero_channels
 from fastsnn_deploy.graph import Conv2d, Input, Linear, MaxPool2d, SumPool2d, Synapse, Upsample
 from fastsnn_deploy.graph.ranges import STATE_MAX
 from fastsnn_deploy.graph.synapses import zero_exponent
@@ -47,20 +48,78 @@ def _image(context: Context, node: q.QuantImage, inputs: list[Value]) -> Value:
     return Signal(context.add(source), node.shape, node.scale)
 
 
+@lowers(q.Scaling)
+def _scaling(context: Context, node: q.Scaling, inputs: list[Value]) -> Value:
+    """Counts stay, what one is worth changes."""
+
+    def scaled(value: Signal | Expression) -> Signal | Expression:
+        if isinstance(value, Signal):
+            return dataclasses.replace(value, scale=value.scale * node.factor)
+        return value.affine(np.full(value.shape[0], node.factor), np.zeros(value.shape[0]))
+
+    value = inputs[0]
+    return Parts(tuple(map(scaled, value.parts))) if isinstance(value, Parts) else scaled(value)
+
+
+def per_part(rule: Rule) -> Rule:
+    """Let a rule that treats every channel alike treat each part of a concatenation."""
+
+    def of_parts(context: Context, node: Any, inputs: list[Value]) -> Value:
+        value = inputs[0]
+        if not isinstance(value, Parts):
+            return rule(context, node, inputs)
+        made: list[Signal | Expression] = []
+        for i, part in enumerate(value.parts):
+            shape = (part.shape[0], *node.shape[1:])
+            result = rule(context, dataclasses.replace(node, name=f"{node.name}.part{i}", shape=shape), [part])
+            made += result.parts if isinstance(result, Parts) else [result]
+        return Parts(tuple(made))
+
+    return of_parts
+
+
 @lowers(q.Convolution)
 def _convolution(context: Context, node: q.Convolution, inputs: list[Value]) -> Value:
-    signal = context.signal(inputs[0], node)
+    value = inputs[0]
+    if not isinstance(value, Parts):
+        return Expression((_convolution_arm(context, node, value),), node.bias, node.shape)
+    whole = input_channels(node)
+    cuts = np.cumsum([part.shape[0] for part in value.parts])[:-1]
+    arms = []
+    for i, (part, weight) in enumerate(zip(value.parts, np.split(whole, cuts, axis=1), strict=True)):
+        if weight.any() or i == 0:
+            piece = dataclasses.replace(node, name=f"{node.name}.part{i}", weight=weight, groups=1)
+            arms.append(_convolution_arm(context, piece, part))
+    return Expression(tuple(arms), node.bias, node.shape)
+
+
+def _convolution_arm(context: Context, node: q.Convolution, value: Signal | Expression) -> Arm:
+    """The convolution of one value; pads, slices and pools of the image before it go into its kernel."""
+    through = kernel_through(context.nodes, node, value) if isinstance(value, Expression) else None
+    if through is not None:
+        return through
+    signal = context.signal(value, node)
     synapse = Conv2d(
         name=node.name, inputs=(signal.source,), shape=node.shape, module=node.module, weight=node.weight,
         exponent=zero_exponent(node.shape[0]), stride=node.stride, padding=node.padding, dilation=node.dilation,
         groups=node.groups,
     )  # fmt: skip
-    return Expression((Arm(synapse, node.weight_scale * signal.scale),), node.bias, node.shape)
+    return Arm(synapse, node.weight_scale * signal.scale)
 
 
 @lowers(q.Dense)
 def _dense(context: Context, node: q.Dense, inputs: list[Value]) -> Value:
     value = inputs[0]
+    if not isinstance(value, Parts):
+        return Expression((_dense_arm(context, node, value),), node.bias, node.shape)
+    sizes = [int(np.prod(part.shape, dtype=np.int64)) for part in value.parts]
+    arms = []
+    for i, (part, weight) in enumerate(zip(value.parts, np.split(node.weight, np.cumsum(sizes)[:-1], 1), strict=True)):
+        arms.append(_dense_arm(context, dataclasses.replace(node, name=f"{node.name}.part{i}", weight=weight), part))
+    return Expression(tuple(arms), node.bias, node.shape)
+
+
+def _dense_arm(context: Context, node: q.Dense, value: Signal | Expression) -> Arm:
     if isinstance(value, Expression) and value.flat and (folded := _fold_pool(context, node, value)) is not None:
         weight, pool = folded
         source = context.nodes[pool.inputs[0]]
@@ -72,7 +131,7 @@ def _dense(context: Context, node: q.Dense, inputs: list[Value]) -> Value:
         name=node.name, inputs=(signal.source,), shape=node.shape, module=node.module, weight=weight,
         exponent=zero_exponent(node.shape[0]),
     )  # fmt: skip
-    return Expression((Arm(synapse, node.weight_scale * signal.scale),), node.bias, node.shape)
+    return Arm(synapse, node.weight_scale * signal.scale)
 
 
 FOLD_MARGIN = 2
@@ -148,6 +207,7 @@ def _activation(context: Context, node: q.Activation, inputs: list[Value]) -> Va
 
 
 @lowers(q.MaxPooling)
+@per_part
 def _max_pooling(context: Context, node: q.MaxPooling, inputs: list[Value]) -> Value:
     signal = context.signal(inputs[0], node)
     pool = MaxPool2d(
@@ -158,6 +218,7 @@ def _max_pooling(context: Context, node: q.MaxPooling, inputs: list[Value]) -> V
 
 
 @lowers(q.AveragePooling)
+@per_part
 def _average_pooling(context: Context, node: q.AveragePooling, inputs: list[Value]) -> Value:
     signal = context.signal(inputs[0], node)
     synapse = SumPool2d(
@@ -168,6 +229,7 @@ def _average_pooling(context: Context, node: q.AveragePooling, inputs: list[Valu
 
 
 @lowers(q.Upsampling)
+@per_part
 def _upsampling(context: Context, node: q.Upsampling, inputs: list[Value]) -> Value:
     signal = context.signal(inputs[0], node)
     synapse = Upsample(
@@ -178,6 +240,7 @@ def _upsampling(context: Context, node: q.Upsampling, inputs: list[Value]) -> Va
 
 
 @lowers(q.Subsampling)
+@per_part
 def _subsampling(context: Context, node: q.Subsampling, inputs: list[Value]) -> Value:
     signal = context.signal(inputs[0], node)
     channels = node.shape[0]
@@ -188,30 +251,63 @@ def _subsampling(context: Context, node: q.Subsampling, inputs: list[Value]) -> 
     return _single(Arm(synapse, np.full(channels, signal.scale)), node.shape)
 
 
+@lowers(q.SpacePadding)
+@per_part
+def _space_padding(context: Context, node: q.SpacePadding, inputs: list[Value]) -> Value:
+    signal = context.signal(inputs[0], node)
+    channels = node.shape[0]
+    (top, rows), (left, columns) = shift_kernel(node.top, node.bottom), shift_kernel(node.left, node.right)
+    weight = np.zeros((channels, 1, len(rows), len(columns)), dtype=np.int8)
+    weight[:, 0] = rows[:, None] * columns
+    synapse = Conv2d(
+        name=node.name, inputs=(signal.source,), shape=node.shape, module=node.module, padding=(top, left),
+        groups=channels, weight=weight, exponent=zero_exponent(channels),
+    )  # fmt: skip
+    return _single(Arm(synapse, np.full(channels, signal.scale)), node.shape)
+
+
+@lowers(q.Selection)
+def _selection(context: Context, node: q.Selection, inputs: list[Value]) -> Value:
+    value = inputs[0]
+    if isinstance(value, Parts):
+        return _selection_of_parts(context, node, value)
+    signal = context.signal(value, node)
+    chosen = np.array(node.channels)
+    weight = ((chosen[:, None] == np.arange(signal.shape[0])) & (chosen[:, None] >= 0)).astype(np.int8)
+    common: dict[str, Any] = {
+        "name": node.name, "inputs": (signal.source,), "shape": node.shape, "module": node.module,
+        "exponent": zero_exponent(len(weight)),
+    }  # fmt: skip
+    flat = len(node.shape) == 1
+    synapse: Synapse = Linear(**common, weight=weight) if flat else Conv2d(**common, weight=weight[:, :, None, None])
+    return _single(Arm(synapse, np.full(len(weight), signal.scale)), node.shape)
+
+
+def _selection_of_parts(context: Context, node: q.Selection, value: Parts) -> Value:
+    """Runs of channels from one part each."""
+    ends = np.cumsum([part.shape[0] for part in value.parts])
+    owners = [int(np.searchsorted(ends, channel, side="right")) if channel >= 0 else -1 for channel in node.channels]
+    made: list[Signal | Expression] = []
+    start = 0
+    while start < len(owners):
+        owner = next((o for o in owners[start:] if o >= 0), 0)
+        stop = start
+        while stop < len(owners) and owners[stop] in (owner, -1):
+            stop += 1
+        first = int(ends[owner]) - value.parts[owner].shape[0]
+        channels = tuple(c - first if c >= 0 else -1 for c in node.channels[start:stop])
+        shape = (stop - start, *node.shape[1:])
+        piece = dataclasses.replace(node, name=f"{node.name}.part{len(made)}", channels=channels, shape=shape)
+        result = _selection(context, piece, [value.parts[owner]])
+        made += result.parts if isinstance(result, Parts) else [result]
+        start = stop
+    return Parts(tuple(made))
+
+
 @lowers(q.ChannelPadding)
 def _channel_padding(context: Context, node: q.ChannelPadding, inputs: list[Value]) -> Value:
     """Every arm becomes a convolution with channels of zeros around its own."""
-    value = context.expression(inputs[0], node)
-    around = (node.before, node.after)
-    arms = tuple(
-        Arm(_padded(arm.synapse, node, around), np.pad(arm.scale, around, constant_values=np.abs(arm.scale).max()))
-        for arm in value.arms
-    )
-    return Expression(arms, np.pad(value.constant, around), node.shape)
-
-
-def _padded(synapse: Synapse, node: q.ChannelPadding, around: tuple[int, int]) -> Conv2d:
-    conv = synapse.as_primitive()
-    if not isinstance(conv, Conv2d):
-        raise CannotLowerError("pads channels of a value that no activation has rounded", "Pad after an activation")
-    outputs, per_group, *kernel = conv.weight.shape
-    whole = np.zeros((outputs, conv.groups, per_group, *kernel), dtype=np.int8)
-    whole[np.arange(outputs), np.arange(outputs) * conv.groups // outputs] = conv.weight
-    weight = np.pad(whole.reshape(outputs, -1, *kernel), (around, (0, 0), (0, 0), (0, 0)))
-    return dataclasses.replace(
-        conv, name=node.name, shape=node.shape, module=node.module, weight=weight, groups=1,
-        exponent=zero_exponent(len(weight)),
-    )  # fmt: skip
+    return with_zero_channels(context.expression(inputs[0], node), node, (node.before, node.after))
 
 
 @lowers(q.Flattening)
@@ -219,6 +315,9 @@ def _flattening(context: Context, node: q.Flattening, inputs: list[Value]) -> Va
     value = inputs[0]
     if isinstance(value, Signal):
         return context.flatten(value, node.name, node)
-    if isinstance(value, Parts):
-        return context.flatten(context.signal(value, node), node.name, node)
-    return dataclasses.replace(value, flat=True)
+    if isinstance(value, Expression):
+        return dataclasses.replace(value, flat=True)
+    signals = [context.signal(part, node) for part in value.parts]
+    if len({signal.scale for signal in signals}) == 1:
+        return context.flatten(context.concatenate(signals, node), node.name, node)
+    return Parts(tuple(context.flatten(s, f"{node.name}.part{i}", node) for i, s in enumerate(signals)))

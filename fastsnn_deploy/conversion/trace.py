@@ -13,15 +13,11 @@ from torch import fx, nn
 
 from fastsnn_deploy.conversion import quant_graph as q
 from fastsnn_deploy.errors import InputError, LoweringError, Problem
-from fastsnn_deploy.quantize.capture import FLOAT_MODULES, canonicalise, problem_at
-from fastsnn_deploy.quantize.layers import (
-    PadChannels,
-    QuantActivation,
-    QuantConv2d,
-    QuantInput,
-    QuantLinear,
-    Subsample,
-)
+from fastsnn_deploy.quantize.capture import canonicalise
+from fastsnn_deploy.quantize.graph_edit import FLOAT_MODULES, problem_at
+from fastsnn_deploy.quantize.layers import QuantActivation, QuantConv2d, QuantInput, QuantLinear
+from fastsnn_deploy.quantize.moves import Affine, PadChannels, PadSpace, Scale, SelectChannels, Subsample
+from fastsnn_deploy.quantize.proof import require_shape
 
 M = TypeVar("M", bound=nn.Module)
 Rule = Callable[[Any, dict[str, Any], tuple[int, ...]], q.QuantNode | None]
@@ -58,6 +54,7 @@ def trace(quantised: nn.Module, input_shape: tuple[int, ...]) -> q.QuantGraph:
     traced, InputError if an image of that shape does not pass through the network.
     """
     module = canonicalise(quantised)
+    require_shape(module, input_shape)
     _check_signature(module)
     problems = _untrained(module)
     if problems:  # a run would set steps in the user's network
@@ -325,3 +322,23 @@ def _subsample(layer: Subsample, common: dict[str, Any], source: tuple[int, ...]
 @traces(PadChannels)
 def _pad_channels(layer: PadChannels, common: dict[str, Any], source: tuple[int, ...]) -> q.QuantNode:
     return q.ChannelPadding(**common, before=layer.before, after=layer.after)
+
+
+@traces(PadSpace)
+def _pad_space(layer: PadSpace, common: dict[str, Any], source: tuple[int, ...]) -> q.QuantNode:
+    return q.SpacePadding(**common, left=layer.left, right=layer.right, top=layer.top, bottom=layer.bottom)
+
+
+@traces(SelectChannels)
+def _select_channels(layer: SelectChannels, common: dict[str, Any], source: tuple[int, ...]) -> q.QuantNode:
+    return q.Selection(**common, channels=layer.channels)
+
+
+@traces(Scale)
+def _scale(layer: Scale, common: dict[str, Any], source: tuple[int, ...]) -> q.QuantNode:
+    return q.Scaling(**common, factor=layer.factor)
+
+
+@traces(Affine)
+def _affine(layer: Affine, common: dict[str, Any], source: tuple[int, ...]) -> q.QuantNode:
+    return q.Normalisation(**common, gain=_array(layer.weight), shift=_array(layer.bias))

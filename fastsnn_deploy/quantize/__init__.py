@@ -1,5 +1,6 @@
 """Quantised training: drop-in layers, `prepare`, checkpoints that hold tensors and plain data only."""
 
+from fastsnn_deploy.quantize.calibration import calibrate as calibrate
 from fastsnn_deploy.quantize.capture import canonicalise as canonicalise
 from fastsnn_deploy.quantize.checkpoint import Checkpoint as Checkpoint
 from fastsnn_deploy.quantize.checkpoint import load as load
@@ -8,5 +9,4 @@ from fastsnn_deploy.quantize.layers import QuantActivation as QuantActivation
 from fastsnn_deploy.quantize.layers import QuantConv2d as QuantConv2d
 from fastsnn_deploy.quantize.layers import QuantInput as QuantInput
 from fastsnn_deploy.quantize.layers import QuantLinear as QuantLinear
-from fastsnn_deploy.quantize.prepare import calibrate as calibrate
 from fastsnn_deploy.quantize.prepare import prepare as prepare

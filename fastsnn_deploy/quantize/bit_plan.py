@@ -81,10 +81,10 @@ class BitPlan:
             bits, levels = self.bits, 2**self.bits - 1
         return (2, 3) if signed and levels < 3 else (bits, levels)
 
-    def make_activation(self, path: str, signed: bool = False) -> QuantActivation:
+    def make_activation(self, path: str, signed: bool = False, limit: float | None = None) -> QuantActivation:
         """The activation at a path of the float network."""
         bits, levels = self.grid(path, signed)
-        return QuantActivation(bits, signed, self.activation, levels)
+        return QuantActivation(bits, signed, self.activation, levels, limit)
 
     def make_output(self) -> QuantActivation:
         """The activation behind the last layer."""
@@ -138,7 +138,7 @@ def apply_plan(quantised: fx.GraphModule, plan: BitPlan) -> None:
                 stretched.add(id(module.learned))
                 module.keep_range(before)
         elif isinstance(module, (QuantConv2d, QuantLinear)) and node not in kept:
-            wanted = plan.bits_of_weight(str(node.target), plan.weight_bits)
+            wanted = plan.bits_of_weight(node.meta.get("module") or str(node.target), plan.weight_bits)
             if wanted != module.weight_bits:
                 module.set_weight_bits(wanted)
 

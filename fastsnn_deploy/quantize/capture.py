@@ -1,352 +1,230 @@
-"""Capture any traceable `nn.Module` as a graph of known modules, additions and concatenations.
+"""Capture any `nn.Module` as a graph of known modules, additions and concatenations, in evaluation mode.
 
-Functional calls (`F.relu`, `x.view(n, -1)`, ...) become modules, each call site its own. What is not known is
-listed, all of it at once, with module path, source line, reason, and what to do.
+torch.export captures; where it cannot, torch.fx is tried (`symbolic`). What is not known is listed, all of it at
+once, with module path, source line, reason, and what to do.
 """
 
 from __future__ import annotations
 
-import operator
-import re
-from collections.abc import Callable
+import copy
+import inspect
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import fx, nn
-from torch.nn import functional as F
+from torch import Tensor, fx, nn
 
-from fastsnn_deploy.errors import LoweringError, Problem
-from fastsnn_deploy.quantize import layers
-from fastsnn_deploy.quantize.known_modules import kind_of
+from fastsnn_deploy.errors import InputError, LoweringError, Problem
+from fastsnn_deploy.quantize import aten_maps, aten_rules  # noqa: F401  they register
+from fastsnn_deploy.quantize.exported import Walk
+from fastsnn_deploy.quantize.known_modules import KNOWN, kind_of
+from fastsnn_deploy.quantize.moved import BATCH
+from fastsnn_deploy.quantize.symbolic import symbolic
 
-FLOAT_MODULES = (nn.Conv2d, nn.Linear, nn.ReLU, nn.ReLU6)
-"""Modules that `prepare` replaces by quantised ones; legal in a float network, not in a quantised model."""
-
-ADVICE = {
-    "Sigmoid": "Use ReLU", "Tanh": "Use ReLU", "GELU": "Use ReLU", "SiLU": "Use ReLU", "Hardswish": "Use ReLU",
-    "LeakyReLU": "Use ReLU", "ELU": "Use ReLU", "PReLU": "Use ReLU", "Mish": "Use ReLU", "Softplus": "Use ReLU",
-    "Softmax": "Remove it: the largest logit stays the largest",
-    "LogSoftmax": "Remove it: the largest logit stays the largest",
-    "softmax": "Remove it: the largest logit stays the largest",
-    "log_softmax": "Remove it: the largest logit stays the largest",
-    "LayerNorm": "Use BatchNorm2d, which folds into thresholds", "GroupNorm": "Use BatchNorm2d",
-    "InstanceNorm2d": "Use BatchNorm2d", "ConvTranspose2d": "Use nearest Upsample followed by Conv2d",
-    "LSTM": "Recurrent networks need not settle", "GRU": "Recurrent networks need not settle",
-    "MultiheadAttention": "Attention has no exact integrate-and-fire form",
-    "mul": "Products of two activations have no exact spiking form; fold constants into weights",
-    "sub": "Negate the weights of the second branch and add", "gelu": "Use ReLU", "sigmoid": "Use ReLU",
-    "silu": "Use ReLU", "tanh": "Use ReLU", "leaky_relu": "Use ReLU", "hardtanh": "Use ReLU",
-}  # fmt: skip
+SIZES = (32, 64, 28, 224, 96, 128, 16, 8, 299, 48, 256, 512)
+"""Heights and widths that are tried, in this order, where no shape is given."""
 
 
-class _Tracer(fx.Tracer):
-    record_stack_traces = True
+@dataclass(frozen=True)
+class Captured:
+    """graph: the canonical float network. original: a copy of the user's, in evaluation mode, float32 on the CPU.
 
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return kind_of(m) is not None or super().is_leaf_module(m, module_qualified_name)
+    shape: of one image, with which it was captured.
+    """
+
+    graph: fx.GraphModule
+    original: nn.Module
+    shape: tuple[int, ...]
 
 
 def canonicalise(model: nn.Module) -> fx.GraphModule:
-    """Trace `model` into a GraphModule of known and `FLOAT_MODULES` modules, `operator.add` and `torch.cat`.
+    """A network of known modules: `model` itself if it is one, else captured.
 
-    Parameters and buffers are shared with `model`. node.meta["module"] is the path in the user's network and
-    node.meta["line"] the source line. Raises LoweringError listing everything that has no form here.
+    Networks built from this package's own layers share their parameters with `model`; others are copied. node.meta
+    ["module"] is the path in the user's network and node.meta["line"] the source line. Raises LoweringError listing
+    everything that has no form here.
     """
-    if isinstance(model, fx.GraphModule) and model.meta.get("canonical"):
-        return model
-    _require_free_names(model)
-    if kind_of(model) is not None or type(model) in FLOAT_MODULES:
-        model = nn.Sequential(model).train(model.training)
-    tracer = _Tracer()
-    try:
-        graph = tracer.trace(model)
-    except Exception as error:  # the user's forward runs here: anything can be raised
-        raise LoweringError(
-            f"{type(model).__name__} cannot be traced",
-            [Problem(_innermost_line(error), str(error).split("\n")[0], "Remove control flow that depends on data")],
-        ) from error
-    module = fx.GraphModule(tracer.root, graph)
-    problems: dict[fx.Node, Problem] = {}
-    for node in list(graph.nodes):
-        if "module" not in node.meta:  # nodes inserted by a rewrite have theirs already
-            node.meta["module"], node.meta["line"] = _origin(node), _source_line(node)
-        _resolve_in_place(module, node)
+    own = tuple(kind for kind, _ in KNOWN.values() if kind.__module__.startswith("fastsnn_deploy"))
+    if (isinstance(model, fx.GraphModule) and model.meta.get("canonical")) or any(
+        type(module) in own for module in model.modules()
+    ):
+        return symbolic(model)
+    return capture(model).graph
+
+
+def capture(model: nn.Module, input_shape: tuple[int, ...] | None = None) -> Captured:
+    """Capture a float network; the user's object stays as it is.
+
+    input_shape: (C, H, W) or (N,) of one image; if it is None, usual ones are tried.
+    Raises InputError for what is not a float network, or a shape that it does not take, LoweringError listing
+    everything that has no form here.
+    """
+    original = evaluating_copy(model)
+    _require_one_argument(original)
+    modes = {path: module.training for path, module in unwrapped(model).named_modules()}
+    if kind_of(original) is not None or not list(original.children()):
+        original, modes = nn.Sequential(original).eval(), {"": modes[""], "0": modes[""]}
+    shapes = _fitting(original, input_shape)
+    failure: Exception | None = None
+    for shape in shapes:
         try:
-            _canonicalise_node(module, node)
-        except _UnsupportedError as error:
-            problems[node] = problem_at(node, str(error), error.fix)
-    graph.eliminate_dead_code()
-    found = [problems[node] if node in problems else _leftover(node) for node in graph.nodes]
-    if real := [problem for problem in found if problem is not None]:
-        raise LoweringError(f"{type(model).__name__} holds {len(real)} things without a spiking form", real)
-    graph.lint()
-    module.recompile()
-    module.delete_all_unused_submodules()
-    module.meta["canonical"] = True
-    return module
+            return Captured(_finished(_exported(original, shape, modes)), original, shape)
+        except LoweringError as error:
+            failure = failure or error
+    if isinstance(failure, LoweringError) and failure.problems:
+        raise failure
+    return Captured(_by_symbols(original, modes), original, shapes[0] if shapes else ())
 
 
-def problem_at(node: fx.Node, what: str, fix: str = "") -> Problem:
-    """A Problem that names the node's module path and source line."""
-    path = node.meta.get("module") or node.name
-    line = node.meta.get("line")
-    return Problem(f"{path} ({line})" if line else path, what, fix)
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The network inside DataParallel, DistributedDataParallel and torch.compile."""
+    parallel = (nn.DataParallel, nn.parallel.DistributedDataParallel)
+    while isinstance(model, parallel) or hasattr(model, "_orig_mod"):
+        model = model.module if isinstance(model, parallel) else model._orig_mod  # type: ignore[assignment]
+    return model
 
 
-def add_module(module: fx.GraphModule, node: fx.Node, new: nn.Module) -> str:
-    """Register `new` at the root under a free name made from the node's name; return the name."""
-    name, i = f"{node.name}_{type(new).__name__.lower()}", 1
-    while hasattr(module, name):
-        name, i = f"{node.name}_{type(new).__name__.lower()}_{i}", i + 1
-    module.add_submodule(name, new.train(module.training))
-    return name
+def evaluating_copy(model: nn.Module) -> nn.Module:
+    """A copy in evaluation mode, float32 on the CPU. Raises InputError for what is not a float network."""
+    if not isinstance(model, nn.Module):
+        raise InputError(f"prepare takes a torch.nn.Module, not a {type(model).__name__}")
+    problems = [problem for name, tensor in _tensors(model) for problem in _unfit(name, tensor)]
+    if problems:
+        raise InputError(f"{type(model).__name__} cannot be prepared", problems)
+    model = unwrapped(model)
+    memo: dict[int, Any] = {}  # old weight_norm keeps a computed tensor, which torch refuses to copy
+    for module in model.modules():
+        for value in vars(module).values():
+            if isinstance(value, Tensor) and not value.is_leaf:
+                memo[id(value)] = value.detach().clone()
+    return copy.deepcopy(model, memo).eval().to("cpu", torch.float32)
 
 
-def insert_after(module: fx.GraphModule, node: fx.Node, new: nn.Module, name: str = "") -> fx.Node:
-    """Put `new` behind `node` for all its present users, under `name` if that is free."""
-    path = name if name and not hasattr(module, name) else add_module(module, node, new)
-    module.add_submodule(path, new.train(module.training))
-    with module.graph.inserting_after(node):
-        inserted = module.graph.call_module(path, (node,))
-    inserted.meta.update(module=node.meta.get("module", ""), line=node.meta.get("line", ""))
-    node.replace_all_uses_with(inserted, delete_user_cb=lambda user: user is not inserted)
-    return inserted
+def _tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    yield from model.named_parameters()
+    yield from model.named_buffers()
 
 
-class _UnsupportedError(Exception):
-    def __init__(self, what: str, fix: str = "") -> None:
-        super().__init__(what)
-        self.fix = fix
+def _unfit(name: str, tensor: Tensor) -> Iterator[Problem]:
+    if isinstance(tensor, nn.parameter.UninitializedParameter):
+        yield Problem(name, "has no shape yet", "Run the network once before")
+    elif tensor.is_meta:
+        yield Problem(name, "is on the meta device, without values", "Load the weights first")
+    elif tensor.layout != torch.strided:
+        yield Problem(name, f"is {tensor.layout}", "Use dense tensors")
+    elif tensor.is_complex() or tensor.is_quantized:
+        yield Problem(name, f"is {tensor.dtype}", "Use a floating-point network")
+    elif tensor.is_floating_point() and not torch.isfinite(tensor.float()).all():
+        yield Problem(name, "holds NaN or infinity", "Train again with a smaller learning rate")
 
 
-RESERVED_NAMES = frozenset(dir(fx.GraphModule(nn.Module(), fx.Graph())))
-"""Names that no layer at the top of a network may have: a GraphModule uses them itself."""
+def _require_one_argument(model: nn.Module) -> None:
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    parameters = inspect.signature(model.forward).parameters.values()
+    needed = [p for p in parameters if p.kind in kinds and p.default is inspect.Parameter.empty]
+    if len(needed) > 1:
+        fix = "Only networks with one input are supported"
+        what = f"takes {len(needed)} tensors"
+        raise LoweringError("the network's signature is not supported", [Problem("forward", what, fix)])
 
 
-def _require_free_names(model: nn.Module) -> None:
+def _fitting(model: nn.Module, given: tuple[int, ...] | None) -> list[tuple[int, ...]]:
+    """Shapes that the network takes: the given one, or the first few usual ones."""
+    if given is not None:
+        shape = tuple(given)
+        if len(shape) not in (1, 2, 3) or any(type(size) is not int or size < 1 for size in shape):
+            raise InputError(f"input_shape {shape} is not (C, H, W) or (N,) with positive sizes. Leave out the batch")
+        if (reason := _refusal(model, shape)) is not None:
+            raise InputError(
+                f"an image of shape {shape} does not pass through the network ({reason}). Check input_shape"
+            )
+        return [shape]
+    found: list[tuple[int, ...]] = []
+    for shape in dict.fromkeys(_usual(model)):
+        if _refusal(model, shape) is None:
+            found.append(shape)
+        if len(found) == 3:
+            break
+    return found
+
+
+def _usual(model: nn.Module) -> Iterator[tuple[int, ...]]:
+    kinds = (
+        nn.Conv1d,
+        nn.Conv2d,
+        nn.Conv3d,
+        nn.Linear,
+        nn.ConvTranspose2d,
+        nn.modules.batchnorm._BatchNorm,
+        nn.RNNBase,
+    )
+    channels: tuple[int, ...] = (3, 1)
+    layer = next((module for module in model.modules() if isinstance(module, kinds)), None)
+    if isinstance(layer, nn.RNNBase):
+        yield (8, layer.input_size)
+    if isinstance(layer, nn.Linear):
+        for depth in channels:
+            size = round((layer.in_features / depth) ** 0.5)
+            if depth * size * size == layer.in_features:
+                yield (depth, size, size)
+        yield (layer.in_features,)
+    if isinstance(layer, (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d)):
+        channels = (layer.in_channels,)
+    if isinstance(layer, nn.modules.batchnorm._BatchNorm):
+        channels = (layer.num_features,)
+    if isinstance(layer, nn.Conv3d):
+        yield (layer.in_channels, 8, 16, 16)
+    for depth in channels:
+        for size in SIZES:
+            yield (depth, size, size) if not isinstance(layer, nn.Conv1d) else (depth, size)
+    if isinstance(layer, nn.modules.batchnorm._BatchNorm):
+        yield channels
+
+
+def _refusal(model: nn.Module, shape: tuple[int, ...]) -> str | None:
+    """Why an image of this shape does not pass, None if it does."""
+    try:
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            copy.deepcopy(model)(torch.zeros(BATCH, *shape, dtype=torch.float32))
+    except Exception as error:  # the user's forward runs here: anything can be raised
+        return str(error).split("\n")[0] or type(error).__name__
+    return None
+
+
+def _exported(model: nn.Module, shape: tuple[int, ...], modes: dict[str, bool]) -> fx.GraphModule:
+    try:
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            program = torch.export.export(model, (torch.zeros(BATCH, *shape, dtype=torch.float32),), strict=False)
+            walk = Walk(program, model, modes)
+    except Exception as error:  # the user's forward and torch.export run here: anything can be raised
+        raise LoweringError(f"{type(model).__name__} cannot be exported: {error}") from error
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return walk.run()
+
+
+def _by_symbols(model: nn.Module, modes: dict[str, bool]) -> fx.GraphModule:
+    """What torch.fx makes of a network that torch.export does not take, or that takes none of the usual shapes."""
+    hooks = ("_forward_hooks", "_forward_pre_hooks")
     problems = [
-        Problem(name, "has a name that torch.fx uses itself", "Rename the attribute")
-        for name, _ in model.named_children()
-        if name in RESERVED_NAMES
+        Problem(path or "forward", "has a forward hook", "Write its computation into forward")
+        for path, module in model.named_modules()
+        if any(getattr(module, name) for name in hooks)
     ]
     if problems:
-        raise LoweringError(f"{type(model).__name__} cannot be traced", problems)
+        raise LoweringError(f"{type(model).__name__} cannot be captured", problems)
+    graph = symbolic(model)
+    for path, module in graph.named_modules():
+        module.training = modes.get(path, modes[""])
+    return graph
 
 
-def _resolve_in_place(module: fx.GraphModule, node: fx.Node) -> None:
-    """What is read after an in-place call sees its result: `relu_(x); return x` becomes `return relu(x)`."""
-    source = node.args[0] if node.args else None
-    if node.op == "call_module":
-        in_place = getattr(module.get_submodule(str(node.target)), "inplace", False)
-    else:
-        name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
-        in_place = node.target is operator.iadd or (name.endswith("_") and not name.endswith("__"))
-        in_place = in_place or node.kwargs.get("inplace", False)
-    if in_place and isinstance(source, fx.Node):
-        source.replace_all_uses_with(node, delete_user_cb=lambda user: user > node)
-
-
-def _leftover(node: fx.Node) -> Problem | None:
-    """A call that was tolerated as part of a reshape, but whose result flows into a layer."""
-    if node.op in ("placeholder", "output", "call_module") or node.target in (operator.add, torch.cat):
-        return None
-    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", str(node.target))
-    fix = "Only x.view(x.size(0), -1) may use sizes, and only x[:, :, ::s, ::s] indices"
-    flows = any(user.op in ("call_module", "output") or user.target in (operator.add, torch.cat) for user in node.users)
-    return problem_at(node, f"computes with the result of {name}()", fix) if flows else None
-
-
-def _canonicalise_node(module: fx.GraphModule, node: fx.Node) -> None:
-    if node.op in ("placeholder", "output"):
-        return
-    if node.op == "get_attr":
-        raise _UnsupportedError(f"uses the tensor '{node.target}' directly", "Fold constants into a layer")
-    if node.op == "call_module":
-        target = module.get_submodule(str(node.target))
-        if kind_of(target) is None and type(target) not in FLOAT_MODULES:
-            name = type(target).__name__
-            raise _UnsupportedError(f"{name} is not supported", ADVICE.get(name, "Replace it by a supported layer"))
-        return
-    if node.target in _IGNORED:
-        return
-    rule = _RULES.get(node.target)
-    if rule is None:
-        name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", str(node.target))
-        fix = ADVICE.get(name, "Replace it by a supported layer")
-        raise _UnsupportedError(f"calls {name}(), which is not supported", fix)
-    new = rule(node)
-    if new is None:
-        return
-    source = _argument(node, 0, "input")
-    if not isinstance(source, fx.Node):
-        raise _UnsupportedError("its first argument is not a tensor of the network")
-    with module.graph.inserting_before(node):
-        for layer in new if isinstance(new, tuple) else (new,):
-            source = module.graph.call_module(add_module(module, node, layer), (source,))
-            source.meta.update(module=node.meta["module"], line=node.meta["line"])
-    node.replace_all_uses_with(source)
-    module.graph.erase_node(node)
-
-
-def _argument(node: fx.Node, position: int, name: str, default: Any = None) -> Any:
-    return node.args[position] if len(node.args) > position else node.kwargs.get(name, default)
-
-
-def _setting(node: fx.Node, position: int, name: str, default: Any = None) -> Any:
-    """An argument that must be a constant."""
-    value = _argument(node, position, name, default)
-    for part in value if isinstance(value, (tuple, list)) else (value,):
-        if isinstance(part, fx.Node):
-            fix = "Write a number; a pool over the whole map is adaptive_avg_pool2d(x, 1)"
-            raise _UnsupportedError(f"its {name} depends on the shape of a tensor", fix)
-    return value
-
-
-def _max_pool(node: fx.Node) -> nn.Module:
-    names = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
-    defaults = (None, None, 0, 1, False)
-    values = [_setting(node, i + 1, n, d) for i, (n, d) in enumerate(zip(names, defaults, strict=True))]
-    values[1] = values[1] or values[0]  # an empty stride means the kernel size
-    return nn.MaxPool2d(**dict(zip(names, values, strict=True)))
-
-
-def _avg_pool(node: fx.Node) -> nn.Module:
-    names = ("kernel_size", "stride", "padding", "ceil_mode", "count_include_pad", "divisor_override")
-    defaults = (None, None, 0, False, True, None)
-    values = [_setting(node, i + 1, n, d) for i, (n, d) in enumerate(zip(names, defaults, strict=True))]
-    values[1] = values[1] or values[0]
-    return nn.AvgPool2d(**dict(zip(names, values, strict=True)))
-
-
-def _mean(node: fx.Node) -> tuple[nn.Module, ...]:
-    axes = _setting(node, 1, "dim")
-    if not isinstance(axes, (tuple, list)) or sorted(a % 4 for a in axes) != [2, 3]:
-        raise _UnsupportedError(f"mean over axes {axes}", "Only the mean over height and width (2, 3) is supported")
-    pool = nn.AdaptiveAvgPool2d(1)
-    return (pool,) if _argument(node, 2, "keepdim", False) else (pool, nn.Flatten(1))
-
-
-def _flatten(node: fx.Node) -> nn.Module:
-    start, end = _setting(node, 1, "start_dim", 0), _setting(node, 2, "end_dim", -1)
-    if start != 1 or end not in (-1, 3):
-        raise _UnsupportedError(f"flatten from axis {start} to {end}", "Only flatten(1) is supported")
-    return nn.Flatten(1)
-
-
-def _view(node: fx.Node) -> nn.Module:
-    sizes = node.args[1:] if len(node.args) != 2 or isinstance(node.args[1], int) else node.args[1]
-    sizes = tuple(sizes) if isinstance(sizes, (tuple, list)) else (sizes,)
-    if len(sizes) != 2 or sizes == (-1, -1) or not (sizes[0] == -1 or _is_batch_size(sizes[0])):
-        raise _UnsupportedError(f"reshape to {sizes}", "Only x.view(x.size(0), -1), a flatten, is supported")
-    return nn.Flatten(1)
-
-
-def _is_batch_size(size: Any) -> bool:
-    """True for x.size(0) and x.shape[0]."""
-    if not isinstance(size, fx.Node):
-        return False
-    if size.target == "size":
-        return bool(_argument(size, 1, "dim") == 0)
-    whole = size.args[0] if size.target is operator.getitem else None
-    of_shape = isinstance(whole, fx.Node) and (whole.target == "size" or whole.args[1:] == ("shape",))
-    return of_shape and size.args[1:] == (0,)
-
-
-def _interpolate(node: fx.Node) -> nn.Module:
-    factor, mode = _setting(node, 2, "scale_factor"), _setting(node, 3, "mode", "nearest")
-    if mode != "nearest" or factor is None:
-        raise _UnsupportedError(f"interpolate with mode '{mode}'", "Use mode='nearest' with a whole scale_factor")
-    return nn.Upsample(scale_factor=factor, mode="nearest")
-
-
-def _add(node: fx.Node) -> None:
-    if len(node.args) != 2 or not all(isinstance(arg, fx.Node) for arg in node.args) or node.kwargs:
-        raise _UnsupportedError("adds something that is not the output of a layer", "Use a bias in a layer instead")
-    node.op, node.target = "call_function", operator.add
-
-
-def _cat(node: fx.Node) -> None:
-    tensors, axis = _argument(node, 0, "tensors"), _argument(node, 1, "dim", 0)
-    if not isinstance(tensors, (tuple, list)) or not all(isinstance(t, fx.Node) for t in tensors):
-        raise _UnsupportedError("concatenates something that is not a list of layer outputs", "List the tensors")
-    if axis not in (1, -3):
-        raise _UnsupportedError(f"concatenates along axis {axis}", "Only the channel axis (dim=1) is supported")
-    node.target, node.args, node.kwargs = torch.cat, (tuple(tensors), 1), {}
-
-
-def _slice(node: fx.Node) -> nn.Module | None:
-    source = node.args[0]
-    index: Any = node.args[1]
-    if isinstance(index, int) or not isinstance(source, fx.Node) or source.target in _IGNORED:
-        return None  # x.shape[0] in a reshape
-    whole = slice(None, None, None)
-    steps = [
-        s.step
-        for s in (index if isinstance(index, tuple) else ())
-        if isinstance(s, slice) and s.start in (None, 0) and s.stop is None
-    ]
-    if not isinstance(index, tuple) or len(index) != 4 or len(steps) != 4 or index[0] != whole or index[1] != whole:
-        raise _UnsupportedError(f"slices with {index}", "Only x[:, :, ::s, ::s] is supported")
-    return layers.Subsample((steps[2] or 1, steps[3] or 1))
-
-
-def _pad(node: fx.Node) -> nn.Module:
-    pad, value = tuple(_setting(node, 1, "pad")), _setting(node, 3, "value", None)
-    mode = _setting(node, 2, "mode", "constant")
-    if len(pad) != 6 or any(pad[:4]) or value or mode != "constant" or min(pad) < 0:
-        raise _UnsupportedError(
-            f"pads by {pad}", "Pad height and width in the convolution; only channels may be padded"
-        )
-    return layers.PadChannels(pad[4], pad[5])
-
-
-def _dropout(node: fx.Node) -> nn.Module:
-    return nn.Dropout(_setting(node, 1, "p", 0.5))
-
-
-_Rule = Callable[[fx.Node], nn.Module | tuple[nn.Module, ...] | None]
-
-_IGNORED: set[Any] = {"size", "dim", getattr}
-"""Calls whose result is only used in a reshape; dead after it is rewritten."""
-
-_RULES: dict[Any, _Rule] = {
-    **dict.fromkeys((F.relu, torch.relu, "relu", "relu_", F.relu_), lambda node: nn.ReLU()),
-    F.relu6: lambda node: nn.ReLU6(),
-    **dict.fromkeys((F.max_pool2d, torch.max_pool2d), _max_pool),
-    **dict.fromkeys((F.avg_pool2d, torch._C._nn.avg_pool2d), _avg_pool),
-    F.adaptive_avg_pool2d: lambda node: nn.AdaptiveAvgPool2d(_setting(node, 1, "output_size")),
-    **dict.fromkeys((torch.mean, "mean"), _mean),
-    **dict.fromkeys((torch.flatten, "flatten"), _flatten),
-    **dict.fromkeys(("view", "reshape", torch.reshape), _view),
-    F.interpolate: _interpolate,
-    **dict.fromkeys((operator.add, operator.iadd, torch.add, "add", "add_"), _add),
-    **dict.fromkeys((torch.cat, torch.concat, torch.concatenate), _cat),
-    operator.getitem: _slice,
-    F.pad: _pad,
-    **dict.fromkeys((F.dropout, torch.dropout, F.dropout2d), _dropout),
-}
-
-
-def _origin(node: fx.Node) -> str:
-    """Dotted path of the user's module in whose forward the node was made."""
-    if node.op == "call_module":
-        return str(node.target)
-    stack = node.meta.get("nn_module_stack")
-    return next(reversed(stack.values()))[0] if stack else ""
-
-
-def _source_line(node: fx.Node) -> str:
-    """file:line of the innermost user frame, "" if unknown."""
-    frames = re.findall(r'File "([^"]+)", line (\d+)', node.stack_trace or "")
-    own = [f for f in frames if "/torch/" not in f[0] and "/fastsnn_deploy/quantize/canonical" not in f[0]]
-    return f"{own[-1][0]}:{own[-1][1]}" if own else ""
-
-
-def _innermost_line(error: BaseException) -> str:
-    trace = error.__traceback__
-    lines = []
-    while trace is not None:
-        lines.append(f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}")
-        trace = trace.tb_next
-    own = [line for line in lines if "/torch/" not in line and "quantize/canonical" not in line]
-    return own[-1] if own else "forward"
+def _finished(graph: fx.GraphModule) -> fx.GraphModule:
+    graph.graph.lint()
+    graph.recompile()
+    graph.meta["canonical"] = True
+    return graph

@@ -22,9 +22,11 @@ from torch import Tensor, fx, nn
 
 from fastsnn_deploy.errors import InputError, LoweringError, Problem
 from fastsnn_deploy.files import atomic_path, existing_file
-from fastsnn_deploy.quantize.capture import RESERVED_NAMES, canonicalise
+from fastsnn_deploy.quantize.capture import canonicalise
+from fastsnn_deploy.quantize.graph_edit import RESERVED_NAMES
 from fastsnn_deploy.quantize.known_modules import construct, describe, kind_of
 from fastsnn_deploy.quantize.layers import QuantActivation
+from fastsnn_deploy.quantize.proof import require_shape
 from fastsnn_deploy.quantize.summary import module_rows, module_table
 from fastsnn_deploy.tables import Result, Table, one_line, shape
 
@@ -76,6 +78,7 @@ def save(checkpoint: Checkpoint, path: str | Path) -> None:
     plain data, or the file cannot be written.
     """
     quantised = canonicalise(checkpoint.model)
+    require_shape(quantised, checkpoint.input_shape)
     content = {
         "format": FORMAT,
         "version": VERSION,
@@ -86,6 +89,13 @@ def save(checkpoint: Checkpoint, path: str | Path) -> None:
         "training": dict(checkpoint.training),
     }
     write_plain(content, path)
+
+
+def _require_same_architecture(content: dict[str, Any]) -> None:
+    """Raise ValueError if what a file would hold does not become the network that it was made from."""
+    again = _restore(content["architecture"], content["state"], "cpu")
+    if _architecture(again) != content["architecture"]:
+        raise ValueError("the layers that are read are not those that were written")
 
 
 def load(path: str | Path, device: str = "cpu") -> Checkpoint:
@@ -151,8 +161,36 @@ def write_plain(content: dict[str, Any], path: str | Path) -> None:
         raise InputError(f"{path}: only tensors and plain data can be saved", problems)
     buffer = io.BytesIO()
     torch.save(content, buffer)
+    written = buffer.getvalue()  # a getbuffer() left in a traceback crashes Python 3.12.1
+    _require_read_back(content, written, path)
     with atomic_path(path) as temporary:
-        temporary.write_bytes(buffer.getvalue())  # a getbuffer() left in a traceback crashes Python 3.12.1
+        temporary.write_bytes(written)
+        if temporary.read_bytes() != written:
+            raise InputError(f"{path}: the disk returns other bytes than were written")
+
+
+def _require_read_back(content: dict[str, Any], written: bytes, path: str | Path) -> None:
+    """Raise InputError if the bytes do not hold the content, and for a checkpoint, the network."""
+    try:
+        again = torch.load(io.BytesIO(written), map_location="cpu", weights_only=True)
+        if not _equal(content, again):
+            raise ValueError("values differ")
+        if again.get("format") == FORMAT:
+            _require_same_architecture(again)
+    except Exception as error:  # whatever reading may set off
+        reason = str(error).split("\n")[0]
+        raise InputError(f"{path}: cannot be written so that it reads back the same ({reason:.200})") from error
+
+
+def _equal(first: Any, second: Any) -> bool:
+    if isinstance(first, Tensor):
+        same = isinstance(second, Tensor) and first.dtype == second.dtype and first.shape == second.shape
+        return same and bool(torch.equal(first.detach().cpu().nan_to_num(), second.nan_to_num()))
+    if isinstance(first, dict):
+        return first.keys() == second.keys() and all(_equal(first[key], second[key]) for key in first)
+    if isinstance(first, (list, tuple)):
+        return len(first) == len(second) and all(map(_equal, first, second))
+    return bool(first == second or (first != first and second != second))
 
 
 def _not_plain(value: Any, where: str) -> Iterator[Problem]:

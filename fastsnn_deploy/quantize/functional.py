@@ -43,8 +43,13 @@ def round_half_up(x: Tensor) -> Tensor:
 
 
 def positive_step(step: Tensor) -> Tensor:
-    """The step size in use: |step|, at least 1e-8, so that training can never reach or cross zero."""
-    return step.abs().clamp_min(1e-8)
+    """The step size in use: |step|, at least the smallest normal number, so that it never reaches or crosses zero."""
+    return step.abs().clamp_min(torch.finfo(torch.float32).tiny)
+
+
+def or_one(x: Tensor) -> Tensor:
+    """x, and 1 where it is 0: the scale of what is 0 everywhere may be any."""
+    return torch.where(x > 0, x, torch.ones_like(x))
 
 
 def integers(x: Tensor, step: Tensor, low: int, high: int) -> Tensor:
@@ -74,7 +79,7 @@ def weight_limit(bits: int) -> int:
 def best_step(rows: Tensor, limit: int) -> Tensor:
     """Step of each row [R, n] with the smallest squared rounding error to -limit .. limit, of 80 candidates; [R]."""
     count, length = rows.shape
-    largest = torch.maximum(rows.amax(1), -rows.amin(1)).clamp_min(1e-8)
+    largest = or_one(torch.maximum(rows.amax(1), -rows.amin(1)))
     steps = largest * torch.linspace(0.2, 1.0, 80, device=rows.device).view(-1, 1) / limit
     errors = torch.zeros_like(steps)
     height = max(1, _BLOCK // length)

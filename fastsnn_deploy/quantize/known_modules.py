@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import nn
 
-from fastsnn_deploy.quantize import layers
+from fastsnn_deploy.quantize import layers, moves
 
 
 def _attributes(*names: str) -> Callable[[nn.Module], dict[str, Any]]:
@@ -27,7 +27,7 @@ def plain_value(value: Any) -> Any:
 
 
 def _upsample(module: nn.Module) -> dict[str, Any]:
-    return {"scale_factor": plain_value(module.scale_factor), "mode": module.mode}
+    return {"size": plain_value(module.size), "scale_factor": plain_value(module.scale_factor), "mode": module.mode}
 
 
 _norm = _attributes("num_features", "eps", "momentum", "affine", "track_running_stats")
@@ -38,8 +38,8 @@ KNOWN: dict[str, tuple[type[nn.Module], Callable[[nn.Module], dict[str, Any]]]] 
     "QuantActivation": (layers.QuantActivation, _own),
     "QuantConv2d": (layers.QuantConv2d, _own),
     "QuantLinear": (layers.QuantLinear, _own),
-    "Subsample": (layers.Subsample, _own),
-    "PadChannels": (layers.PadChannels, _own),
+    **{kind.__name__: (kind, _own) for kind in (moves.Subsample, moves.PadChannels, moves.SelectChannels)},
+    **{kind.__name__: (kind, _own) for kind in (moves.PadSpace, moves.Scale, moves.Affine)},
     "BatchNorm2d": (nn.BatchNorm2d, _norm),
     "BatchNorm1d": (nn.BatchNorm1d, _norm),
     "MaxPool2d": (nn.MaxPool2d, _attributes("kernel_size", "stride", "padding", "dilation", "ceil_mode")),

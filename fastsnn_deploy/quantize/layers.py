@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -11,12 +12,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fastsnn_deploy.quantize.functional import weight_limit as weight_limit
+from fastsnn_deploy.quantize.moves import PadChannels as PadChannels
+from fastsnn_deploy.quantize.moves import Subsample as Subsample
 from fastsnn_deploy.quantize.quantisers import (
     ACTIVATION_QUANTISERS,
     WEIGHT_QUANTISERS,
     ActivationQuantiser,
     WeightQuantiser,
 )
+from fastsnn_deploy.quantize.quantisers.straight_through import with_gradient_of
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 """Batch norms that a network may hold."""
@@ -38,7 +42,8 @@ class QuantInput(nn.Module):
         if not (0 < step < math.inf and 0 < std < math.inf and low < high):
             raise ValueError(f"step {step} and std {std} must be positive, and levels {low} to {high} increase")
         self.step, self.low, self.high, self.std = float(step), int(low), int(high), float(std)
-        means = torch.tensor(tuple(mean), dtype=torch.float64).expand(channels)
+        self.mean, self.enabled = tuple(float(value) for value in mean), True
+        means = torch.tensor(self.mean, dtype=torch.float64).expand(channels)
         self.register_buffer("offset", torch.floor(means / step + 0.5).to(torch.int64))
         self.offset: Tensor
 
@@ -48,6 +53,8 @@ class QuantInput(nn.Module):
         return self.step / self.std
 
     def forward(self, x: Tensor) -> Tensor:
+        if not self.enabled:
+            return (x - torch.tensor(self.mean).view(-1, *[1] * (x.dim() - 2)).to(x)) / self.std
         level = torch.clamp(torch.floor(x.float() / self.step + 0.5), self.low, self.high)
         return (level - self.offset.view(-1, *[1] * (x.dim() - 2)).to(level)) * self.scale
 
@@ -55,7 +62,7 @@ class QuantInput(nn.Module):
         """Constructor arguments as plain data."""
         return {
             "channels": len(self.offset), "step": self.step, "low": self.low, "high": self.high,
-            "mean": [float(o) * self.step for o in self.offset], "std": self.std,
+            "mean": list(self.mean), "std": self.std,
         }  # fmt: skip
 
 
@@ -65,10 +72,20 @@ class QuantActivation(nn.Module):
     Float [N, ...] -> float32 multiples of the step of the same shape. The step starts from the first batch it sees.
     levels: greatest integer, 1 to 2**bits - 1 (the default). signed: as many levels with zero in their middle, from
     -2**(bits - 1) to 2**(bits - 1) - 1, for sums that no ReLU follows. quantiser: a key of `ACTIVATION_QUANTISERS`.
+    limit: greatest value that the float activation has (6 for ReLU6), None without one: levels * step never exceeds it.
     """
 
-    def __init__(self, bits: int, signed: bool = False, quantiser: str = "lsq", levels: int | None = None) -> None:
+    def __init__(
+        self, bits: int, signed: bool = False, quantiser: str = "lsq", levels: int | None = None,
+        limit: float | None = None,
+    ) -> None:  # fmt: skip
         super().__init__()
+        if limit is not None and not (0 < limit < math.inf and not signed):
+            raise ValueError(f"an unsigned activation can be limited to a positive value, not to {limit}")
+        self.limit = None if limit is None else float(limit)
+        self.enabled = True
+        self.sharers = [self]
+        """Activations with the same learned number, this one among them."""
         if quantiser not in ACTIVATION_QUANTISERS:
             raise ValueError(f"activation quantiser '{quantiser}' is not one of {sorted(ACTIVATION_QUANTISERS)}")
         self.quantiser = quantiser
@@ -99,9 +116,12 @@ class QuantActivation(nn.Module):
 
     def share(self, other: QuantActivation) -> None:
         """Use the learned number of `other`. Raises ValueError if that has another quantiser."""
-        if other.quantiser != self.quantiser:
-            raise ValueError(f"'{self.quantiser}' cannot share its step with '{other.quantiser}'")
-        setattr(self, self._rule.parameter, other.learned)
+        if other.quantiser != self.quantiser or other.limit != self.limit:
+            raise ValueError(f"'{self.quantiser}' cannot share its step with '{other.quantiser}', or limits differ")
+        if self not in other.sharers:
+            setattr(self, self._rule.parameter, other.learned)
+            other.sharers.append(self)
+            self.sharers = other.sharers
 
     def keep_range(self, high_before: int) -> None:
         """After a change of levels: adapt the learned number so that high * step is as before."""
@@ -110,23 +130,40 @@ class QuantActivation(nn.Module):
 
     def step_in_use(self) -> Tensor:
         """Real value of one count: positive float32 scalar without gradient."""
-        return self._rule.step(self.learned.detach(), self.levels)
+        return self._rule.step(self._limited().detach(), self.levels)
+
+    def _limited(self) -> Tensor:
+        """The learned number, so small that the range ends at the limit; its gradient passes the limit."""
+        if self.limit is None:
+            return self.learned
+        top = self._rule.learned(self.learned.new_tensor(self.limit / self.high), self.levels)
+        return with_gradient_of(torch.minimum(self.learned.abs(), top).detach(), self.learned)
 
     def forward(self, x: Tensor) -> Tensor:
+        if not self.enabled:
+            return x if self.signed else x.clamp(0, self.limit)
         if not torch.compiler.is_compiling() and not self.initialised:  # compiled networks have been calibrated
-            self._initialise(x.detach().float())
+            self.initialise(x.detach().float(), self.first_step)
         elements = x[0].numel() if len(x) else 1
-        return self._rule.quantise(x, self.learned, self.low, self.high, self.levels, elements)
+        return self._rule.quantise(x, self._limited(), self.low, self.high, self.levels, elements)
 
-    def _initialise(self, x: Tensor) -> None:
-        kept = x if self.signed else x.clamp_min(0)  # what survives the clip
-        with torch.no_grad():
-            self.learned.copy_(self._rule.learned(self._rule.first_step(kept, self.high), self.levels))
-            self.initialised.fill_(True)
+    def first_step(self, x: Tensor, high: int) -> Tensor:
+        """The step that training starts from."""
+        return self._rule.first_step(x, high)
+
+    def initialise(self, x: Tensor, first_step: Callable[[Tensor, int], Tensor]) -> None:
+        """Set the step from values; activations that share it take the largest that one of them needs."""
+        kept = x if self.signed else x.clamp(0, self.limit)  # what survives the clip
+        learned = self._rule.learned(first_step(kept, self.high), self.levels)
+        if any(other.initialised for other in self.sharers):
+            learned = torch.maximum(learned, self.learned.detach())
+        self.learned.data.copy_(learned)  # .data: a branch that shares the step may have used it in this very pass
+        self.initialised.fill_(True)
 
     def config(self) -> dict[str, Any]:
         """Constructor arguments as plain data."""
-        return {"bits": self.bits, "signed": self.signed, "quantiser": self.quantiser, "levels": self.levels}
+        limit = {} if self.limit is None else {"limit": self.limit}
+        return {"bits": self.bits, "signed": self.signed, "quantiser": self.quantiser, "levels": self.levels, **limit}
 
 
 class _QuantWeight(nn.Module):
@@ -136,11 +173,12 @@ class _QuantWeight(nn.Module):
     weight_bits: int
     per_channel: bool
     quantiser: str
+    enabled: bool
 
     def _setup_weight(self, weight_bits: int, per_channel: bool, quantiser: str) -> None:
         if quantiser not in WEIGHT_QUANTISERS:
             raise ValueError(f"weight quantiser '{quantiser}' is not one of {sorted(WEIGHT_QUANTISERS)}")
-        self.quantiser = quantiser
+        self.quantiser, self.enabled = quantiser, True
         rule = self._rule
         if type(weight_bits) is not int or not rule.lowest_bits <= weight_bits <= rule.highest_bits:
             limits = f"{rule.lowest_bits} to {rule.highest_bits}"
@@ -183,7 +221,9 @@ class _QuantWeight(nn.Module):
         return self._learned().view(-1, *[1] * (self.weight.dim() - 1))
 
     def quantised_weight(self) -> Tensor:
-        """Weights on their grid, float32, differentiable."""
+        """Weights on their grid, float32, differentiable; as they are while quantisers are off."""
+        if not self.enabled:
+            return self.weight
         elements = self.weight[0].numel() if self.per_channel else self.weight.numel()
         return self._rule.quantise(self.weight, self._step(), self.weight_bits, elements)
 
@@ -244,37 +284,19 @@ class QuantLinear(nn.Linear, _QuantWeight):
         }  # fmt: skip
 
 
-class Subsample(nn.Module):
-    """x[:, :, ::stride, ::stride], the spatial half of an option-A shortcut."""
-
-    def __init__(self, stride: Sequence[int]) -> None:
-        super().__init__()
-        self.stride = (int(stride[0]), int(stride[1]))
-
-    def forward(self, x: Tensor) -> Tensor:
-        kept: Tensor = x[:, :, :: self.stride[0], :: self.stride[1]]
-        return kept
-
-    def config(self) -> dict[str, Any]:
-        """Constructor arguments as plain data."""
-        return {"stride": list(self.stride)}
-
-
-class PadChannels(nn.Module):
-    """Append zero channels before and after, the other half of an option-A shortcut."""
-
-    def __init__(self, before: int, after: int) -> None:
-        super().__init__()
-        self.before, self.after = int(before), int(after)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.pad(x, (0, 0, 0, 0, self.before, self.after))
-
-    def config(self) -> dict[str, Any]:
-        """Constructor arguments as plain data."""
-        return {"before": self.before, "after": self.after}
-
-
 def _padding(conv: nn.Conv2d) -> list[int] | str:
     padding = conv.padding
     return padding if isinstance(padding, str) else list(padding)
+
+
+@contextmanager
+def quantisers_off(quantised: nn.Module) -> Iterator[None]:
+    """Within it the network computes with its float weights, activations only rectify, and images are not rounded."""
+    switched = [m for m in quantised.modules() if isinstance(m, (QuantInput, QuantActivation, _QuantWeight))]
+    for module in switched:
+        module.enabled = False
+    try:
+        yield
+    finally:
+        for module in switched:
+            module.enabled = True

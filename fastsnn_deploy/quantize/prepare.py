@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
-from torch.utils.data import Dataset
+from torch import fx, nn
 
 from fastsnn_deploy.errors import InputError, LoweringError, Problem
 from fastsnn_deploy.quantize.bit_plan import BitPlan
-from fastsnn_deploy.quantize.capture import add_module, canonicalise, insert_after, problem_at
-from fastsnn_deploy.quantize.images import raw_tensor, stacked
+from fastsnn_deploy.quantize.capture import capture, unwrapped
+from fastsnn_deploy.quantize.graph_edit import add_module, insert_after, problem_at
+from fastsnn_deploy.quantize.image_grid import ImageGrid, fold_affine
 from fastsnn_deploy.quantize.layers import QuantActivation, QuantConv2d, QuantInput, QuantLinear
+from fastsnn_deploy.quantize.moves import Scale
+from fastsnn_deploy.quantize.proof import holds_for_others, require_same
 from fastsnn_deploy.quantize.quantisers import WEIGHT_QUANTISERS
 from fastsnn_deploy.quantize.structure import (
     AVERAGE,
@@ -24,10 +25,10 @@ from fastsnn_deploy.quantize.structure import (
     RELU,
     SPIKING_OUTPUT,
     WEIGHTED,
+    averages_image,
     behind,
     first_layers,
     grid_owners,
-    image_readers,
     last_layers,
     module_at,
     modules,
@@ -52,6 +53,7 @@ def prepare(
     weight_bits_by_layer: Mapping[str, int] | None = None,
     output_bits: int | None = None,
     output_signed: bool = False,
+    input_shape: tuple[int, ...] | None = None,
 ) -> fx.GraphModule:
     """The quantised model of a float network: same structure, weights copied, every activation quantised.
 
@@ -63,14 +65,21 @@ def prepare(
     emits spikes of so many bits, so that the answer is a count. All as in `BitPlan`.
     mean, std: per channel, what the float network's images were normalised with. The quantised model takes *raw* images
     (floats in units of the data, [0, 1] for pixels) and normalises them itself, on the integer grid that the chip
-    sees: step input_step, levels input_levels. Differences in std go into the first weights exactly.
-    The float model is not changed. Raises LoweringError listing every unsupported place, InputError for options.
+    sees: step input_step, levels input_levels. Differences in std go into the first weights exactly, and so does an
+    affine step before the first layer (batch norm, arithmetic with constants).
+    input_shape: (C, H, W) or (N,) of one image, with which the network is captured; without it usual ones are tried.
+    The network is captured as it is in evaluation mode, and what comes out is proved: with its quantisers off it
+    computes what `model` computes. Dropout and batch norm train as they do in `model`; frozen parameters stay frozen;
+    the result is float32 on the device of `model`, which is not changed.
+    Raises LoweringError listing every unsupported place, InputError for options.
     """
     plan = BitPlan(
         bits, weight_bits, first_bits, last_bits, levels, bits_by_layer or {}, weight_bits_by_layer or {}, output_bits,
         output_signed, activation, weight,
     )  # fmt: skip
-    return prepare_planned(model, plan, mean=mean, std=std, input_step=input_step, input_levels=input_levels)
+    return prepare_planned(
+        model, plan, mean=mean, std=std, input_step=input_step, input_levels=input_levels, input_shape=input_shape
+    )
 
 
 def prepare_planned(
@@ -81,24 +90,32 @@ def prepare_planned(
     std: Sequence[float] = (1.0,),
     input_step: float = 1 / 255,
     input_levels: tuple[int, int] = (0, 255),
+    input_shape: tuple[int, ...] | None = None,
 ) -> fx.GraphModule:
     """`prepare` with bits and quantisers in one value."""
     _check_input_options(mean, std, input_step, input_levels)
-    parameter = next(model.parameters(), None)
-    quantised = canonicalise(copy.deepcopy(model).float().cpu())
+    grid = ImageGrid(tuple(mean), tuple(std), input_step, input_levels)
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        return _prepared(model, plan, grid, input_shape)
+    finally:
+        torch.set_default_dtype(before)
+
+
+def _prepared(model: nn.Module, plan: BitPlan, grid: ImageGrid, input_shape: tuple[int, ...] | None) -> fx.GraphModule:
+    captured = capture(model, input_shape)
+    quantised = captured.graph
+    if not captured.shape:
+        raise InputError("none of the usual image shapes passes through the network. Give input_shape=(C, H, W)")
     _require_one_input(quantised)
-    _require_own_weights(quantised)
+    _require_known_forms(quantised)
     _pull_relu_before_max_pool(quantised)
+    raw = grid.raw
+    grid = fold_affine(quantised, grid)
     first, last = first_layers(quantised), last_layers(quantised)
-    for node, module in modules(quantised):
-        if type(module) in WEIGHTED:
-            default = plan.last_bits if node in last else plan.first_bits if node in first else plan.weight_bits
-            bits = plan.bits_of_weight(str(node.target), default)
-            quantiser = WEIGHT_QUANTISERS[plan.weight].ends if node in first | last else plan.weight
-            _replace(quantised, node, _quantise_weighted(module, bits, quantiser, per_channel=node not in last))
-        elif isinstance(module, RELU):
-            _replace(quantised, node, plan.make_activation(node.meta["module"]))
-    _insert_input(quantised, first, mean, std, input_step, input_levels)
+    _quantise_layers(quantised, plan, first, last)
+    grid.insert(quantised, captured.shape)
     if plan.output_bits is not None:
         _insert_output(quantised, plan)
     _insert_missing_activations(quantised, plan)
@@ -107,7 +124,31 @@ def prepare_planned(
     quantised.graph.lint()
     quantised.recompile()
     quantised.delete_all_unused_submodules()
-    return quantised.to(parameter.device) if parameter is not None else quantised
+    require_same(quantised, captured.original, captured.shape, raw)
+    if input_shape is not None:
+        quantised.meta["input_shape"] = captured.shape
+    if not holds_for_others(quantised, captured.original, captured.shape, raw):
+        quantised.meta["only_shape"] = captured.shape
+    parameter = next(unwrapped(model).parameters(), None)
+    return quantised.to(parameter.device if parameter is not None else "cpu", torch.float32)
+
+
+def _quantise_layers(quantised: fx.GraphModule, plan: BitPlan, first: set[fx.Node], last: set[fx.Node]) -> None:
+    """Quantised layers in place of those with weights, and activations in place of ReLUs."""
+    calls: dict[str, list[fx.Node]] = {}
+    for node, module in modules(quantised):
+        if type(module) in WEIGHTED:
+            calls.setdefault(str(node.target), []).append(node)
+        elif isinstance(module, RELU):
+            limit = float(module.max_val) if isinstance(module, nn.Hardtanh) else None
+            _replace(quantised, node, plan.make_activation(node.meta["module"], limit=limit))
+    for target, nodes in calls.items():
+        ends = {node in last for node in nodes}, {node in first for node in nodes}
+        default = plan.last_bits if True in ends[0] else plan.first_bits if True in ends[1] else plan.weight_bits
+        bits = plan.bits_of_weight(nodes[0].meta["module"], default)
+        quantiser = WEIGHT_QUANTISERS[plan.weight].ends if True in ends[0] | ends[1] else plan.weight
+        layer = quantised.get_submodule(target)
+        _replace(quantised, nodes[0], _quantise_weighted(layer, bits, quantiser, per_channel=True not in ends[0]))
 
 
 def _check_input_options(mean: Sequence[float], std: Sequence[float], step: float, levels: tuple[int, int]) -> None:
@@ -132,22 +173,21 @@ def _replace(quantised: fx.GraphModule, node: fx.Node, new: nn.Module) -> None:
         node.target = add_module(quantised, node, new)
         return
     parent_path, _, name = str(node.target).rpartition(".")
-    setattr(quantised.get_submodule(parent_path), name, new.train(quantised.training))
+    old = quantised.get_submodule(str(node.target))
+    setattr(quantised.get_submodule(parent_path), name, new.train(old.training))
 
 
-def _require_own_weights(quantised: fx.GraphModule) -> None:
-    """Layers with weights are called once each, and pad with zeros."""
+def _require_known_forms(quantised: fx.GraphModule) -> None:
+    """What torch.fx leaves as it is: padding modes and clips without a form here."""
     problems = []
-    calls: dict[str, int] = {}
     for node, module in modules(quantised):
-        calls[str(node.target)] = calls.get(str(node.target), 0) + 1
-        if type(module) in WEIGHTED and calls[str(node.target)] == 2:
-            what = f"layer '{node.target}' is called more than once"
-            problems.append(problem_at(node, what, "Give each call its own layer"))
-        if isinstance(module, nn.Conv2d) and module.padding_mode != "zeros" and calls[str(node.target)] == 1:
+        if isinstance(module, nn.Conv2d) and module.padding_mode != "zeros":
             problems.append(problem_at(node, f"padding_mode '{module.padding_mode}' is not supported", "Use 'zeros'"))
+        if isinstance(module, nn.Hardtanh) and not (module.min_val == 0 < module.max_val):
+            what = f"clips to {module.min_val} .. {module.max_val}"
+            problems.append(problem_at(node, what, "Use ReLU, or clip from 0 to a positive number"))
     if problems:
-        raise LoweringError("layers with weights are used in a way that has no spiking form", problems)
+        raise LoweringError("layers are used in a way that has no spiking form", list(dict.fromkeys(problems)))
 
 
 def _quantise_weighted(module: nn.Module, bits: int, quantiser: str, per_channel: bool) -> nn.Module:
@@ -168,6 +208,8 @@ def _quantise_weighted(module: nn.Module, bits: int, quantiser: str, per_channel
         new.weight.copy_(module.weight)
         if module.bias is not None and new.bias is not None:
             new.bias.copy_(module.bias)
+            new.bias.requires_grad_(module.bias.requires_grad)
+    new.weight.requires_grad_(module.weight.requires_grad)
     new.reset_weight_step()
     return new
 
@@ -202,54 +244,6 @@ def _pull_relu_before_max_pool(quantised: fx.GraphModule) -> None:
         source.prepend(node)
 
 
-def _insert_input(
-    quantised: fx.GraphModule,
-    first: set[fx.Node],
-    mean: Sequence[float],
-    std: Sequence[float],
-    step: float,
-    levels: tuple[int, int],
-) -> None:
-    channels = _input_channels(quantised, first, max(len(mean), len(std)))
-    if len(mean) not in (1, channels):
-        raise InputError(f"mean has {len(mean)} values, the image {channels} channels. Give one for each channel")
-    common = float(torch.tensor(tuple(std), dtype=torch.float64).mean())
-    if len(set(std)) > 1:
-        _fold_std(quantised, torch.tensor(tuple(std), dtype=torch.float64))
-    image = next(node for node in quantised.graph.nodes if node.op == "placeholder")
-    insert_after(quantised, image, QuantInput(channels, step, *levels, mean=mean, std=common), name="image")
-
-
-def _fold_std(quantised: fx.GraphModule, std: Tensor) -> None:
-    """Divide the weights that read channel c by std[c] / mean(std)."""
-    readers = sorted(set(image_readers(quantised)))
-    problems = []
-    for node in readers:
-        layer = module_at(quantised, node)
-        if not isinstance(layer, QuantConv2d) or layer.groups != 1 or layer.in_channels != len(std):
-            fix = "Give one std for all channels, or read the image with an ordinary Conv2d only"
-            what = "cannot take up a std that differs between channels"
-            problems.append(problem_at(node, what, fix))
-    if problems:
-        raise LoweringError("the image's std cannot be folded into the first layer", problems)
-    for node in readers:
-        layer = module_at(quantised, node)
-        assert isinstance(layer, QuantConv2d)
-        with torch.no_grad():
-            layer.weight.mul_((std.mean() / std).view(1, -1, 1, 1).to(layer.weight))
-        layer.reset_weight_step()
-
-
-def _input_channels(quantised: fx.GraphModule, first: set[fx.Node], given: int) -> int:
-    for node in first:
-        layer = module_at(quantised, node)
-        if isinstance(layer, nn.Conv2d):
-            return layer.in_channels
-        if isinstance(layer, nn.Linear) and given == 1 and isinstance(node.args[0], fx.Node):
-            return layer.in_features if node.args[0].op == "placeholder" else 1
-    return given
-
-
 def _insert_output(quantised: fx.GraphModule, plan: BitPlan) -> None:
     """Put a quantised activation behind what makes the answer."""
     answer = behind(quantised, next(node for node in quantised.graph.nodes if node.op == "output").all_input_nodes[0])
@@ -269,7 +263,7 @@ def _require_matches(quantised: fx.GraphModule, plan: BitPlan) -> None:
         if isinstance(module, QuantActivation) and node.target != SPIKING_OUTPUT:
             activations.append(node.meta["module"])
         elif isinstance(module, (QuantConv2d, QuantLinear)):
-            weights.append(str(node.target))
+            weights.append(node.meta["module"])
     plan.require_matches(activations, weights)
 
 
@@ -301,6 +295,8 @@ def _insert_missing_activations(quantised: fx.GraphModule, plan: BitPlan) -> Non
             nonnegative[node] = isinstance(module, QuantActivation) and not module.signed
         elif isinstance(module, KEEPS_GRID):
             nonnegative[node] = sources[0]
+        elif isinstance(module, AVERAGE) and averages_image(quantised, node):
+            nonnegative[node] = False  # a sum of levels: whole numbers, not rounded again
         elif node.target is torch.cat:
             nonnegative[node] = None if None in sources else all(sources)
         else:
@@ -313,57 +309,29 @@ def _folds_into_linear(quantised: fx.GraphModule, source: fx.Node, reader: nn.Mo
 
 
 def _tie_concatenated_steps(quantised: fx.GraphModule) -> None:
-    """Activations that meet in a concat share one step, so that counts mean the same on every channel."""
+    """Activations that meet in a concat share one step, so that counts mean the same on every channel.
+
+    Where they cannot (one is the image, or has a factor or a limit of its own) each keeps its step, and the weights
+    of the layer that reads them make up for it.
+    """
     for node in quantised.graph.nodes:
         if node.target is not torch.cat:
             continue
         owners = [owner for source in node.all_input_nodes for owner in grid_owners(quantised, source)]
         activations = [m for m in owners if isinstance(m, QuantActivation)]
-        if len(activations) < len(owners):
-            continue  # an image among them: lowering says what to do
+        if len(activations) < len(owners) or _rescaled(quantised, node):
+            continue
         for activation in activations[1:]:
-            replaced = activation.learned
-            for _, other in modules(quantised):
-                if isinstance(other, QuantActivation) and other.learned is replaced:
+            sharers = [*activation.sharers]
+            if len({other.limit for other in (*sharers, *activations[0].sharers)}) == 1:
+                for other in sharers:
                     other.share(activations[0])
 
 
-CALIBRATION_IMAGES = 256
-"""Images of a data set that `calibrate` looks at."""
-
-
-def calibrate(quantised: nn.Module, images: Any) -> None:
-    """Set the steps of all activations from raw images; a second call sets them anew.
-
-    Runs in evaluation mode: no dropout, and the statistics of batch norm stay.
-
-    Args:
-        quantised: what `prepare` made.
-        images: a batch or one image, NumPy or torch, channels first, uint8 from 0 to 255 or floats in units of the
-            data; or a data set of torch, of which the first 256 images are taken.
-
-    Raises:
-        InputError: the images are of another shape, outside the network's range, or seem normalised.
-
-    Example:
-        >>> import torch
-        >>> model = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.ReLU(), torch.nn.Conv2d(8, 4, 3))
-        >>> calibrate(prepare(model), torch.rand(16, 3, 8, 8))
-    """
-    if isinstance(images, Dataset):
-        items = [images[i] for i in range(min(CALIBRATION_IMAGES, len(images)))]  # type: ignore[arg-type]
-        images = stacked([item[0] if isinstance(item, (tuple, list)) else item for item in items])
-    elif hasattr(images, "raw"):  # labelled images of a named data set
-        images = images.raw(slice(0, CALIBRATION_IMAGES))
-    raw = raw_tensor(quantised, images)
-    modes = {module: module.training for module in quantised.modules()}
-    quantised.eval()
-    try:
-        with torch.no_grad():
-            for module in modes:
-                if isinstance(module, QuantActivation):
-                    module.initialised.fill_(False)
-            quantised(raw)
-    finally:
-        for module, training in modes.items():
-            module.training = training
+def _rescaled(quantised: fx.GraphModule, node: fx.Node) -> bool:
+    """True if a factor lies between the node and the activations that it reads."""
+    module = module_at(quantised, node)
+    if isinstance(module, Scale):
+        return True
+    passes = isinstance(module, KEEPS_GRID) or node.target is torch.cat
+    return passes and any(_rescaled(quantised, source) for source in node.all_input_nodes)

@@ -8,16 +8,18 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from fastsnn_deploy.quantize.layers import PadChannels, QuantActivation, QuantInput, Subsample
+from fastsnn_deploy.quantize.layers import QuantActivation, QuantInput
+from fastsnn_deploy.quantize.moves import PadChannels, PadSpace, Scale, SelectChannels, Subsample
 
-RELU = (nn.ReLU, nn.ReLU6)
+RELU = (nn.ReLU, nn.Hardtanh)
+"""ReLU, and ReLU6 and other clips from 0."""
 WEIGHTED = (nn.Conv2d, nn.Linear)
 AVERAGE = (nn.AvgPool2d, nn.AdaptiveAvgPool2d)
 VANISHES = (nn.Flatten, nn.Identity, nn.Dropout, nn.Dropout2d)
 """Modules that compute nothing in deployment."""
-MOVES = (nn.MaxPool2d, nn.Upsample, Subsample, PadChannels)
+MOVES = (nn.MaxPool2d, nn.Upsample, Subsample, PadChannels, SelectChannels, PadSpace)
 """Modules that select or copy spikes: what they read must be on a grid."""
-KEEPS_GRID = (*VANISHES, *MOVES)
+KEEPS_GRID = (*VANISHES, *MOVES, Scale)
 
 SPIKING_OUTPUT = "spiking_output"
 """Name of the activation that makes the last layer's result spikes."""
@@ -40,11 +42,19 @@ def image_readers(quantised: fx.GraphModule) -> list[fx.Node]:
     found, waiting = [], [node for node in quantised.graph.nodes if node.op == "placeholder"]
     while waiting:
         for user in waiting.pop().users:
-            if isinstance(module_at(quantised, user), (*KEEPS_GRID, QuantInput)):
+            if isinstance(module_at(quantised, user), (*KEEPS_GRID, *AVERAGE, QuantInput)):
                 waiting.append(user)
             else:
                 found.append(user)
     return found
+
+
+def averages_image(quantised: fx.GraphModule, node: fx.Node) -> bool:
+    """True if a node holds averages of the image that nothing has rounded again."""
+    module = module_at(quantised, node)
+    if isinstance(module, (*KEEPS_GRID, *AVERAGE)):
+        return averages_image(quantised, node.all_input_nodes[0])
+    return isinstance(module, QuantInput) or node.op == "placeholder"
 
 
 def first_layers(quantised: fx.GraphModule) -> set[fx.Node]:

@@ -17,9 +17,10 @@ from torch.nn import functional as F
 from fastsnn_deploy.errors import InputError
 from fastsnn_deploy.processes import Processes, connected
 from fastsnn_deploy.quantize.bit_plan import apply_plan
+from fastsnn_deploy.quantize.calibration import calibrate
 from fastsnn_deploy.quantize.checkpoint import Checkpoint, load, read_plain, save, write_plain
 from fastsnn_deploy.quantize.layers import BATCH_NORMS, QuantActivation
-from fastsnn_deploy.quantize.prepare import calibrate, prepare_planned
+from fastsnn_deploy.quantize.prepare import prepare_planned
 from fastsnn_deploy.training.augmentation import augment, draw
 from fastsnn_deploy.training.data import Images, load_images
 from fastsnn_deploy.training.distributed import Group

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from fastsnn_deploy.quantize.functional import round_half_up, weight_limit
+from fastsnn_deploy.quantize.functional import or_one, round_half_up, weight_limit
 from fastsnn_deploy.quantize.quantisers.base import WeightQuantiser, weight_quantiser
 from fastsnn_deploy.quantize.quantisers.straight_through import with_gradient_of
 
@@ -31,5 +31,5 @@ class AbsMax(WeightQuantiser):
 
     def integers(self, weight: Tensor, learned: Tensor, bits: int) -> tuple[Tensor, Tensor]:
         weight, limit = weight.float(), weight_limit(bits)
-        step = (weight.abs().max() / limit).clamp_min(1e-8)
+        step = or_one(weight.abs().max() / limit)
         return round_half_up(weight / step).clamp(-limit, limit), step

@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from fastsnn_deploy.quantize.functional import positive_step
+from fastsnn_deploy.quantize.functional import or_one, positive_step
 from fastsnn_deploy.quantize.quantisers.base import WeightQuantiser, weight_quantiser
 from fastsnn_deploy.quantize.quantisers.straight_through import with_gradient_of
 
@@ -78,4 +78,4 @@ class Apot(WeightQuantiser):
 def _moments(weight: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of the tensor, the latter with Bessel's correction and positive."""
     weight = weight.detach()
-    return weight.mean(), weight.std(correction=min(1, weight.numel() - 1)).clamp_min(1e-8)
+    return weight.mean(), or_one(weight.std(correction=min(1, weight.numel() - 1)))

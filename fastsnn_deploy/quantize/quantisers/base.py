@@ -13,6 +13,8 @@ from typing import ClassVar, TypeVar
 
 from torch import Tensor
 
+from fastsnn_deploy.quantize.functional import or_one
+
 
 class ActivationQuantiser(ABC):
     """float -> step * clip(floor(x / step + 1/2), low, high).
@@ -48,7 +50,7 @@ class ActivationQuantiser(ABC):
 
         2 * mean(|x|) / sqrt(high). Source: Esser et al., LSQ (arXiv 1902.08153), section 2.2.
         """
-        return (2 * x.abs().mean() / math.sqrt(max(high, 1))).clamp_min(1e-4)
+        return or_one(2 * x.abs().mean() / math.sqrt(max(high, 1)))
 
 
 class WeightQuantiser(ABC):

@@ -1,0 +1,298 @@
+"""What every operation of a captured network becomes: one function an operation, registered by its name in aten."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from fastsnn_deploy.quantize.exported import Constant, Walk, aten
+from fastsnn_deploy.quantize.graph_edit import UnsupportedError
+from fastsnn_deploy.quantize.moved import BATCH, Moved
+from fastsnn_deploy.quantize.moves import Affine, PadSpace, Scale
+
+Arguments = dict[str, Any]
+
+
+# layers with weights
+
+
+@aten("conv2d")
+def _convolution(walk: Walk, a: Arguments) -> fx.Node:
+    weight, source = _parameter(walk, a["weight"], "weight"), walk.tensor(a["input"])
+    if len(walk.shape(source)) != 3:
+        raise UnsupportedError(f"convolution of shape {walk.shape(source)}", "Only maps (C, H, W) are supported")
+    outputs, inputs, *kernel = weight.tensor.shape
+    height, width = kernel
+    padding, dilation = a["padding"], pair(a["dilation"])
+    if isinstance(padding, str):
+        extents = [d * (k - 1) if padding == "same" else 0 for d, k in zip(dilation, kernel, strict=True)]
+        if any(extent % 2 for extent in extents):  # torch puts the odd row and column behind
+            before = [extent // 2 for extent in extents]
+            source = walk.call(
+                PadSpace(before[1], extents[1] - before[1], before[0], extents[0] - before[0]), source, own=False
+            )
+            extents = [0, 0]
+        padding = [extent // 2 for extent in extents]
+    settings = (pair(a["stride"]), pair(padding), dilation, int(a["groups"]))
+    layer = nn.Conv2d(
+        inputs * settings[3], outputs, (height, width), settings[0], settings[1], dilation, settings[3],
+        a["bias"] is not None, device="meta",
+    )  # fmt: skip
+    return _weighted(walk, layer, weight, a["bias"], source, settings)
+
+
+@aten("linear")
+def _linear(walk: Walk, a: Arguments) -> fx.Node:
+    weight, source = _parameter(walk, a["weight"], "weight"), walk.tensor(a["input"])
+    if len(walk.shape(source)) != 1:
+        raise UnsupportedError(f"linear layer on shape {walk.shape(source)}", "Flatten before it")
+    layer = nn.Linear(weight.tensor.shape[1], weight.tensor.shape[0], a["bias"] is not None, device="meta")
+    return _weighted(walk, layer, weight, a["bias"], source, ())
+
+
+@aten("addmm")
+def _addmm(walk: Walk, a: Arguments) -> Any:
+    if a["beta"] != 1 or a["alpha"] != 1:
+        raise UnsupportedError("addmm with factors", "Use nn.Linear")
+    weight = _parameter(walk, a["mat2"], "weight")
+    turned = Constant(weight.tensor.t(), weight.trains)
+    return _linear(walk, {"input": a["mat1"], "weight": turned, "bias": a["self"]})
+
+
+@aten("matmul", "mm")
+def _matmul(walk: Walk, a: Arguments) -> Any:
+    other = a["other"] if "other" in a else a["mat2"]
+    if not isinstance(other, Constant) or other.tensor.dim() != 2:
+        raise UnsupportedError("calls matmul() of two activations", "Attention has no exact integrate-and-fire form")
+    return _linear(walk, {"input": a["self"], "weight": Constant(other.tensor.t(), other.trains), "bias": None})
+
+
+def _weighted(
+    walk: Walk, layer: nn.Conv2d | nn.Linear, weight: Constant, bias: Any, source: fx.Node, settings: Any
+) -> fx.Node:
+    """A layer with these weights; calls with the same weights and settings are calls of one layer."""
+    key: Any = (type(layer), id(weight.tensor), id(getattr(bias, "tensor", None)), settings)
+    if key in walk.placed:
+        return walk.call(walk.root.get_submodule(walk.placed[key]), source, key)
+    layer.to_empty(device="cpu")
+    layer.weight = nn.Parameter(_owned(weight.tensor), requires_grad=weight.trains)
+    if bias is not None:
+        bias = _parameter(walk, bias, "bias")
+        layer.bias = nn.Parameter(_owned(bias.tensor), requires_grad=bias.trains)
+    walk.keep.append((weight, bias))
+    return walk.call(layer, source, key)
+
+
+def _parameter(walk: Walk, value: Any, what: str) -> Constant:
+    if isinstance(value, Constant):
+        return value
+    raise UnsupportedError(f"its {what} is computed from the image", "Products of two activations have no spiking form")
+
+
+def _owned(tensor: Tensor) -> Tensor:
+    return tensor.detach().clone().contiguous()
+
+
+# batch norm, constants
+
+
+@aten("batch_norm", "_native_batch_norm_legit_no_training", "_native_batch_norm_legit")
+def _batch_norm(walk: Walk, a: Arguments) -> Any:
+    mean, variance = a["running_mean"], a["running_var"]
+    if mean is None or a.get("training"):
+        raise UnsupportedError("batch norm without running statistics", "Use track_running_stats=True")
+    if not bool((variance.tensor.double() + a["eps"] > 0).all()):
+        raise UnsupportedError("batch norm divides by zero: variance + eps is not positive", "Use a positive eps")
+    source = walk.tensor(a["input"])
+    shape = walk.shape(source)
+    if len(shape) == 2:
+        raise UnsupportedError(f"batch norm of shape {shape}", "Only maps (C, H, W) and vectors (N,) are supported")
+    kind = nn.BatchNorm2d if len(shape) == 3 else nn.BatchNorm1d
+    user: Any = walk.module()
+    norms = isinstance(user, nn.modules.batchnorm._BatchNorm)
+    layer = kind(shape[0], eps=a["eps"], momentum=user.momentum if norms else a["momentum"],
+                 affine=a["weight"] is not None)  # fmt: skip
+    with torch.no_grad():
+        layer.running_mean.copy_(mean.tensor)  # type: ignore[union-attr]
+        layer.running_var.copy_(variance.tensor)  # type: ignore[union-attr]
+        if norms and user.num_batches_tracked is not None:
+            layer.num_batches_tracked.copy_(user.num_batches_tracked)  # type: ignore[union-attr]
+        for name in ("weight", "bias") if layer.affine else ():
+            value = a[name]
+            if value is not None:
+                getattr(layer, name).copy_(value.tensor)
+            getattr(layer, name).requires_grad_(value is not None and value.trains)
+    node = walk.call(layer, source, ("norm", id(mean.tensor), id(getattr(a["weight"], "tensor", None)), len(shape)))
+    return node if "cudnn_enabled" in a else [node, None, None]
+
+
+@aten("mul")
+def _mul(walk: Walk, a: Arguments) -> Any:
+    value, factor = _value_and_constant(a["self"], a["other"])
+    if value is None:
+        raise walk._unsupported("mul")
+    return affine(walk, value, factor, None, "multiplies by")
+
+
+@aten("div")
+def _div(walk: Walk, a: Arguments) -> Any:
+    divisor = a["other"]
+    if a.get("rounding_mode") is not None or is_value(divisor):
+        raise walk._unsupported("div")
+    inverse = Constant(1 / divisor.tensor, divisor.trains) if isinstance(divisor, Constant) else 1 / divisor
+    return affine(walk, a["self"], inverse, None, "divides by")
+
+
+@aten("neg")
+def _neg(walk: Walk, a: Arguments) -> Any:
+    return affine(walk, a["self"], -1.0, None, "negates")
+
+
+@aten("add")
+def _add(walk: Walk, a: Arguments) -> Any:
+    return _sum(walk, a["self"], a["other"], a.get("alpha", 1))
+
+
+@aten("sub", "subtract")
+def _sub(walk: Walk, a: Arguments) -> Any:
+    return _sum(walk, a["self"], a["other"], -a.get("alpha", 1))
+
+
+@aten("rsub")
+def _rsub(walk: Walk, a: Arguments) -> Any:
+    return _sum(walk, a["other"], a["self"], -a.get("alpha", 1))
+
+
+def _sum(walk: Walk, first: Any, second: Any, factor: float) -> Any:
+    """first + factor * second."""
+    if not is_value(second):
+        shift = Constant(second.tensor * factor, second.trains) if isinstance(second, Constant) else second * factor
+        return affine(walk, first, None, shift, "adds")
+    scaled = second if factor == 1 else affine(walk, second, float(factor), None, "multiplies by")
+    if not is_value(first):
+        return affine(walk, scaled, None, first, "adds")
+    terms = (walk.tensor(first), walk.tensor(scaled))
+    shapes = {walk.shape(term) for term in terms}
+    if len(shapes) > 1:
+        raise UnsupportedError(f"adds shapes {sorted(shapes)}", "Broadcasting is not supported")
+    return walk.combine(operator.add, terms, shapes.pop())
+
+
+def affine(walk: Walk, value: Any, gain: Any, shift: Any, what: str) -> Any:
+    """gain * value + shift, constants that differ between channels at most; None: 1 and 0."""
+    source = value if is_value(value) else walk.tensor(value)
+    shape = walk.shape(source)
+    gains, shifts = (_per_channel(c, shape, what) for c in (1.0 if gain is None else gain, shift or 0.0))
+    trains = any(isinstance(c, Constant) and c.trains for c in (gain, shift))
+    same = bool((gains == gains[0]).all()) and not shifts.any() and not trains
+    if same and gains[0] == 1:
+        return value
+    if same and gains[0] > 0:
+        return _each(walk, value, Scale(float(gains[0])))
+    layer = Affine(shape[0])
+    with torch.no_grad():
+        layer.weight.copy_(gains)
+        layer.bias.copy_(shifts)
+    layer.weight.requires_grad_(isinstance(gain, Constant) and gain.trains)
+    layer.bias.requires_grad_(isinstance(shift, Constant) and shift.trains)
+    return walk.call(layer, walk.tensor(value))
+
+
+def _per_channel(constant: Any, shape: tuple[int, ...], what: str) -> Tensor:
+    """The constant's value for each channel, float64 [C]."""
+    if not isinstance(constant, Constant):
+        return torch.full((shape[0],), float(constant), dtype=torch.float64)
+    try:
+        full = constant.tensor.detach().double().broadcast_to(BATCH, *shape)
+    except RuntimeError:
+        raise UnsupportedError(
+            f"{what} a tensor of shape {tuple(constant.tensor.shape)}", "Give one number for each channel"
+        ) from None
+    channels = full.reshape(BATCH, shape[0], -1)[0, :, :1]
+    if not torch.equal(full.reshape(BATCH, shape[0], -1), channels.expand(BATCH, -1, full[0, 0].numel())):
+        raise UnsupportedError(f"{what} a tensor that differs between places", "Give one number for each channel")
+    return channels.flatten()
+
+
+def _value_and_constant(first: Any, second: Any) -> tuple[Any, Any]:
+    if is_value(first) and is_value(second):
+        return None, None
+    return (first, second) if is_value(first) else (second, first)
+
+
+def is_value(value: Any) -> bool:
+    """True for the output of a layer, however moved."""
+    return isinstance(value, (fx.Node, Moved))
+
+
+# activations
+
+
+@aten("relu")
+def _relu(walk: Walk, a: Arguments) -> Any:
+    return _each(walk, a["self"], nn.ReLU())
+
+
+@aten("relu6")
+def _relu6(walk: Walk, a: Arguments) -> Any:
+    return _each(walk, a["self"], nn.ReLU6())
+
+
+@aten("hardtanh")
+def _hardtanh(walk: Walk, a: Arguments) -> Any:
+    return _clip(walk, a["self"], a["min_val"], a["max_val"])
+
+
+@aten("clamp", "clip")
+def _clamp(walk: Walk, a: Arguments) -> Any:
+    return _clip(walk, a["self"], a["min"], a["max"])
+
+
+@aten("clamp_min")
+def _clamp_min(walk: Walk, a: Arguments) -> Any:
+    return _clip(walk, a["self"], a["min"], None)
+
+
+@aten("maximum")
+def _maximum(walk: Walk, a: Arguments) -> Any:
+    value, low = _value_and_constant(a["self"], a["other"])
+    if value is None or low.tensor.abs().max() != 0:
+        raise walk._unsupported("maximum")
+    return _clip(walk, value, 0, None)
+
+
+def _clip(walk: Walk, value: Any, low: Any, high: Any) -> Any:
+    if any(not isinstance(bound, (int, float, type(None))) for bound in (low, high)):
+        raise UnsupportedError("clips to a tensor", "Clip to numbers")
+    if low != 0 or (high is not None and high <= 0):
+        raise UnsupportedError(f"clips to {low} .. {high}", "Use ReLU, or clip from 0 to a positive number")
+    return _each(walk, value, nn.ReLU() if high is None else nn.Hardtanh(0.0, float(high)))
+
+
+@aten("dropout", "feature_dropout")
+def _dropout(walk: Walk, a: Arguments) -> Any:
+    if a["train"]:
+        raise UnsupportedError("drops values in evaluation mode too", "Pass training=self.training")
+    value = next(value for value in a.values() if is_value(value))
+    maps = len(walk.shape(value)) == 3 and "feature_dropout" in str(walk.here.target)
+    return _each(walk, value, nn.Dropout2d(a["p"]) if maps else nn.Dropout(a["p"]))
+
+
+def _each(walk: Walk, value: Any, layer: nn.Module) -> Any:
+    """A layer that treats every value alike and keeps 0, so that it may come before a move or after it."""
+    if not isinstance(value, Moved) or value.made is not None or not value.in_order:
+        try:
+            return walk.call(layer, walk.tensor(value))
+        except UnsupportedError:
+            if not isinstance(value, Moved):
+                raise
+    return Moved(walk.call(layer, value.node), value.source, value.index)
+
+
+def pair(value: Any) -> tuple[int, int]:
+    """Two numbers from one or two."""
+    values = list(value) if isinstance(value, (tuple, list)) else [value, value]
+    return (int(values[0]), int(values[-1]))

@@ -1,0 +1,92 @@
+"""Steps of activations from images, without training."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from fastsnn_deploy.errors import InputError
+from fastsnn_deploy.quantize.functional import or_one
+from fastsnn_deploy.quantize.images import raw_tensor, stacked
+from fastsnn_deploy.quantize.layers import QuantActivation
+
+CALIBRATION_IMAGES = 256
+"""Images of a data set that `calibrate` looks at."""
+
+FEW_LEVELS = 15
+"""Up to here a step starts as in training, which clips much; beyond, its squared error is the smallest there is."""
+
+_SAMPLE = 2**16
+"""Values of an activation that are looked at."""
+
+
+def calibrate(quantised: nn.Module, images: Any) -> None:
+    """Set the steps of all activations from raw images; a second call sets them anew.
+
+    Runs in evaluation mode: no dropout, and the statistics of batch norm stay. Activations that share a step take the
+    largest that one of them needs.
+
+    Args:
+        quantised: what `prepare` made.
+        images: a batch or one image, NumPy or torch, channels first, uint8 from 0 to 255 or floats in units of the
+            data; or a data set of torch, of which the first 256 images are taken.
+
+    Raises:
+        InputError: the images are constant, of another shape, outside the network's range, or seem normalised.
+
+    Example:
+        >>> import torch
+        >>> from fastsnn_deploy import prepare
+        >>> model = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.ReLU(), torch.nn.Conv2d(8, 4, 3))
+        >>> calibrate(prepare(model), torch.rand(16, 3, 8, 8))
+    """
+    if isinstance(images, Dataset):
+        items = [images[i] for i in range(min(CALIBRATION_IMAGES, len(images)))]  # type: ignore[arg-type]
+        images = stacked([item[0] if isinstance(item, (tuple, list)) else item for item in items])
+    elif hasattr(images, "raw"):  # labelled images of a named data set
+        images = images.raw(slice(0, CALIBRATION_IMAGES))
+    raw = raw_tensor(quantised, images)
+    if raw.numel() == 0 or float(raw.min()) == float(raw.max()):
+        what = "no images" if raw.numel() == 0 else f"constant images ({float(raw.max()):g} everywhere)"
+        raise InputError(f"the network cannot be calibrated on {what}. Give real images")
+    activations = [module for module in quantised.modules() if isinstance(module, QuantActivation)]
+    modes = {module: module.training for module in quantised.modules()}
+    before = [(a, a.initialised.clone(), a.learned.detach().clone()) for a in activations]
+    hooks = [a.register_forward_pre_hook(_set_step) for a in activations]
+    for activation in activations:
+        activation.initialised.fill_(False)
+    quantised.eval()
+    try:
+        with torch.no_grad():
+            quantised(raw)
+    except (RuntimeError, ValueError, IndexError) as error:
+        for activation, initialised, learned in before:
+            activation.initialised.copy_(initialised)
+            activation.learned.data.copy_(learned)
+        reason = str(error).splitlines()[0]
+        raise InputError(f"images of shape {tuple(raw.shape)} do not pass through the network ({reason})") from error
+    finally:
+        for hook in hooks:
+            hook.remove()
+        for module, training in modes.items():
+            module.training = training
+
+
+def _set_step(activation: nn.Module, arguments: tuple[Any, ...]) -> None:
+    assert isinstance(activation, QuantActivation)
+    if not activation.initialised:
+        few = activation.high <= FEW_LEVELS
+        activation.initialise(arguments[0].detach().float(), activation.first_step if few else _least_error)
+
+
+def _least_error(x: Tensor, high: int) -> Tensor:
+    """The step with the smallest squared error of rounding and clipping, of 60 candidates."""
+    values = x.flatten()
+    values = values[:: max(1, values.numel() // _SAMPLE)]
+    largest = or_one(values.abs().max())
+    steps = largest * torch.linspace(0.15, 1.0, 60, device=x.device) / high
+    errors = [((values / step + 0.5).floor().clamp(-high, high) * step - values).square().sum() for step in steps]
+    return steps[torch.stack(errors).argmin()]

@@ -1,0 +1,100 @@
+"""Small steps on a captured graph: new modules at call sites, legal names, problems with their place."""
+
+from __future__ import annotations
+
+import keyword
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from torch import fx, nn
+
+from fastsnn_deploy.errors import Problem
+
+_HERE = str(Path(__file__).parent)
+
+FLOAT_MODULES = (nn.Conv2d, nn.Linear, nn.ReLU, nn.ReLU6, nn.Hardtanh)
+"""Modules that `prepare` replaces by quantised ones; legal in a float network, not in a quantised model."""
+
+ADVICE = {
+    "Sigmoid": "Use ReLU", "Tanh": "Use ReLU", "GELU": "Use ReLU", "SiLU": "Use ReLU", "Hardswish": "Use ReLU",
+    "LeakyReLU": "Use ReLU", "ELU": "Use ReLU", "PReLU": "Use ReLU", "Mish": "Use ReLU", "Softplus": "Use ReLU",
+    "Softmax": "Remove it: the largest logit stays the largest",
+    "LogSoftmax": "Remove it: the largest logit stays the largest",
+    "softmax": "Remove it: the largest logit stays the largest",
+    "log_softmax": "Remove it: the largest logit stays the largest",
+    "LayerNorm": "Use BatchNorm2d, which folds into thresholds", "GroupNorm": "Use BatchNorm2d",
+    "InstanceNorm2d": "Use BatchNorm2d", "ConvTranspose2d": "Use nearest Upsample followed by Conv2d",
+    "Hardsigmoid": "Use ReLU", "hardswish": "Use ReLU", "hardsigmoid": "Use ReLU", "LocalResponseNorm": "Remove it",
+    "LSTM": "Recurrent networks need not settle", "GRU": "Recurrent networks need not settle",
+    "MultiheadAttention": "Attention has no exact integrate-and-fire form",
+    "mul": "Products of two activations have no exact spiking form; fold constants into weights",
+    "sub": "Negate the weights of the second branch and add", "gelu": "Use ReLU", "sigmoid": "Use ReLU",
+    "silu": "Use ReLU", "tanh": "Use ReLU", "leaky_relu": "Use ReLU", "hardtanh": "Use ReLU",
+}  # fmt: skip
+
+
+class UnsupportedError(Exception):
+    """A place that has no spiking form; becomes a Problem with its layer and line."""
+
+    def __init__(self, what: str, fix: str = "") -> None:
+        super().__init__(what)
+        self.fix = fix
+
+
+RESERVED_NAMES = frozenset(dir(fx.GraphModule(nn.Module(), fx.Graph())))
+"""Names that no layer at the top of a network may have: a GraphModule uses them itself."""
+
+
+def legal_name(name: str) -> str:
+    """A name for one attribute of generated source code, like `name`: "conv-1" becomes "conv_1", "class" "class_"."""
+    legal = re.sub(r"[^A-Za-z0-9_]", "_", name)
+    return legal + "_" if keyword.iskeyword(legal) or legal in RESERVED_NAMES or legal == "self" else legal
+
+
+def source_line(stack_trace: str | None) -> str:
+    """file:line of the innermost frame that is neither torch's nor this package's, "" if there is none."""
+    frames = re.findall(r'File "([^"]+)", line (\d+)', stack_trace or "")
+    own = [f for f in frames if "/torch/" not in f[0] and not f[0].startswith(("torch/", _HERE))]
+    return f"{own[-1][0]}:{own[-1][1]}" if own else ""
+
+
+def grouped(problems: Iterable[Problem], most: int = 4) -> list[Problem]:
+    """Problems with one cause at more than `most` places become one problem that names the first place."""
+    causes: dict[tuple[str, str], list[Problem]] = {}
+    for problem in dict.fromkeys(problems):
+        causes.setdefault((problem.what, problem.fix), []).append(problem)
+    found = []
+    for (what, fix), places in causes.items():
+        if len(places) > most:
+            found.append(Problem(places[0].where, f"{what} ({len(places)} places, this is the first)", fix))
+        else:
+            found += places
+    return found
+
+
+def problem_at(node: fx.Node, what: str, fix: str = "") -> Problem:
+    """A Problem that names the node's module path and source line."""
+    path = node.meta.get("module") or node.name
+    line = node.meta.get("line")
+    return Problem(f"{path} ({line})" if line else path, what, fix)
+
+
+def add_module(module: fx.GraphModule, node: fx.Node, new: nn.Module) -> str:
+    """Register `new` at the root under a free name made from the node's name; return the name."""
+    name, i = f"{node.name}_{type(new).__name__.lower()}", 1
+    while hasattr(module, name):
+        name, i = f"{node.name}_{type(new).__name__.lower()}_{i}", i + 1
+    module.add_submodule(name, new.train(module.training))
+    return name
+
+
+def insert_after(module: fx.GraphModule, node: fx.Node, new: nn.Module, name: str = "") -> fx.Node:
+    """Put `new` behind `node` for all its present users, under `name` if that is free."""
+    path = name if name and not hasattr(module, name) else add_module(module, node, new)
+    module.add_submodule(path, new.train(module.training))
+    with module.graph.inserting_after(node):
+        inserted = module.graph.call_module(path, (node,))
+    inserted.meta.update(module=node.meta.get("module", ""), line=node.meta.get("line", ""))
+    node.replace_all_uses_with(inserted, delete_user_cb=lambda user: user is not inserted)
+    return inserted
