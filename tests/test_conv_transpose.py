@@ -11,15 +11,18 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fastsnn_deploy.backends import lava
-from fastsnn_deploy.errors import GraphError
+from fastsnn_deploy.conversion.convert import convert
+from fastsnn_deploy.errors import GraphError, LoweringError
 from fastsnn_deploy.formats import netx
 from fastsnn_deploy.formats.nir.losses import losses_of
 from fastsnn_deploy.graph import ConvTranspose2d, SpikingGraph
-from fastsnn_deploy.graph.integer_network import integer_values
+from fastsnn_deploy.graph.integer_network import integer_values, logits
 from fastsnn_deploy.graph.synapses.conv_transpose2d import channels_swapped
+from fastsnn_deploy.quantize import Checkpoint, QuantConvTranspose2d, load, prepare, save
 from fastsnn_deploy.simulators.batched import ReferenceEngine
 from fastsnn_deploy.simulators.cpu import CpuEngine
 from fastsnn_deploy.simulators.gpu import GpuEngine
@@ -28,6 +31,7 @@ from fastsnn_deploy.simulators.reference import simulate
 from fastsnn_deploy.targets.sigma_delta.merge import stages_of
 from tests.random_graphs import random_graph, random_images
 from tests.test_engine import assert_equal_runs, recorded_nodes
+from tests.test_lower import activation, conv, exact, image, norm
 from tests.test_thermometer import assert_documented, check_graph
 
 SEEDS = st.integers(0, 10_000)
@@ -168,3 +172,76 @@ def test_lava_gives_the_reference_integers():
 def test_nir_lists_it_as_lost():
     losses = losses_of(network(0))
     assert any(loss.lost == "ConvTranspose2d" and loss.can_change_results for loss in losses)
+
+
+class Decoder(nn.Module):
+    """A small U-Net: halved, doubled again by a transposed convolution, beside what was not halved."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.side, self.down = nn.Conv2d(2, 3, 3, padding=1), nn.Conv2d(2, 4, 2, 2)
+        self.up = nn.ConvTranspose2d(4, 6, 3, 2, 1, output_padding=1, groups=2, bias=False)
+        self.norm, self.head = nn.BatchNorm2d(6), nn.ConvTranspose2d(9, 2, (1, 3), dilation=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        up = self.norm(self.up(torch.relu(self.down(x)))).relu()
+        return self.head(torch.cat([torch.relu(self.side(x)), up], 1))
+
+
+def trained() -> tuple[nn.Module, Tensor]:
+    torch.manual_seed(0)
+    quantised, images = prepare(Decoder(), bits=3), torch.rand(8, 2, 6, 8)
+    with torch.no_grad():
+        quantised(images)
+    optimiser = torch.optim.SGD(quantised.parameters(), 0.01)
+    for _ in range(3):
+        optimiser.zero_grad()
+        quantised(images).square().mean().backward()
+        assert quantised.get_submodule("up").weight.grad.abs().sum() > 0
+        optimiser.step()
+    return quantised.eval(), images
+
+
+def test_prepared_trained_and_converted():
+    """The trained integers are the graph's, and a count that differs from the model's lies at a rounding edge."""
+    quantised, images = trained()
+    graph = convert(Checkpoint(quantised, input_shape=(2, 6, 8)))
+    up = graph["up.weight"]
+    layer = quantised.get_submodule("up")
+    assert isinstance(up, ConvTranspose2d)
+    assert np.array_equal(np.abs(up.weight), layer.integer_weight()[0].abs().numpy())
+    emitted = graph.encode(images.numpy())
+    values = integer_values(graph, emitted)
+    off = np.abs(logits(graph, values) - quantised(images).detach().numpy())
+    assert (off < 1e-4).mean() > 0.98
+    assert np.array_equal(simulate(graph, emitted).final(graph.outputs[0]), values[graph.outputs[0]])
+
+
+@pytest.mark.parametrize("window", [(2, 2, 0), (3, 2, 1), ((4, 3), (2, 3), 1)])
+@pytest.mark.parametrize("per_channel", [True, False])
+def test_lowering_is_exact_where_scales_are_powers_of_two(window, per_channel: bool):
+    layer = QuantConvTranspose2d(4, 6, *window, groups=2, weight_bits=4, per_channel=per_channel)
+    with torch.no_grad():
+        layer.weight.copy_(torch.randint(-7, 8, layer.weight.shape) * 0.5)
+        layer.weight_step.fill_(0.5)
+    gains = norm([0.5, -1.0, 2.0, 1.0, 4.0, -0.5], [1.0, 0.5, 0.0, -1.0, 2.0, 0.0])
+    exact(nn.Sequential(image(), conv(2, 4), activation(4.0), layer, gains, activation(4.0), conv(6, 2)))
+
+
+def test_checkpoints_hold_it(tmp_path: Path):
+    quantised, images = trained()
+    save(Checkpoint(quantised, input_shape=(2, 6, 8)), tmp_path / "up.pt")
+    assert torch.equal(load(tmp_path / "up.pt").model.eval()(images), quantised(images))
+
+
+def test_a_size_given_in_the_call_is_refused():
+    class Sized(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.up = nn.ConvTranspose2d(2, 3, 3, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.up(x, output_size=(8, 8))
+
+    with pytest.raises(LoweringError, match=r"up \(.*is called with an output_size"):
+        prepare(Sized())

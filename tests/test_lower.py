@@ -33,7 +33,7 @@ from fastsnn_deploy.graph import (
     Synapse,
 )
 from fastsnn_deploy.graph.arithmetic import per_channel, quantise
-from fastsnn_deploy.graph.integer_network import integer_values, logits, route
+from fastsnn_deploy.graph.integer_network import integer_values, logits
 from fastsnn_deploy.passes.spike_bounds import with_neurons
 from fastsnn_deploy.quantize import load, prepare
 from fastsnn_deploy.quantize.layers import PadChannels, QuantActivation, QuantConv2d, QuantInput, QuantLinear
@@ -184,7 +184,7 @@ def _value(node: Node, inputs: list[np.ndarray], emitted: np.ndarray) -> np.ndar
     if isinstance(node, (Synapse, MaxPool2d)):
         return node.apply(inputs[0])
     if isinstance(node, (Flatten, Concat)):
-        return route(node, inputs)
+        return node.value(*inputs)
     synaptic_input = sum(inputs) + per_channel(node.bias, len(node.shape))
     if isinstance(node, Readout):
         return synaptic_input

@@ -19,7 +19,7 @@ from fastsnn_deploy.errors import LoweringError, Problem
 from fastsnn_deploy.quantize import layers
 from fastsnn_deploy.quantize.known_modules import kind_of
 
-FLOAT_MODULES = (nn.Conv2d, nn.Linear, nn.ReLU, nn.ReLU6)
+FLOAT_MODULES = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear, nn.ReLU, nn.ReLU6)
 """Modules that `prepare` replaces by quantised ones; legal in a float network, not in a quantised model."""
 
 ADVICE = {
@@ -30,7 +30,7 @@ ADVICE = {
     "softmax": "Remove it: the largest logit stays the largest",
     "log_softmax": "Remove it: the largest logit stays the largest",
     "LayerNorm": "Use BatchNorm2d, which folds into thresholds", "GroupNorm": "Use BatchNorm2d",
-    "InstanceNorm2d": "Use BatchNorm2d", "ConvTranspose2d": "Use nearest Upsample followed by Conv2d",
+    "InstanceNorm2d": "Use BatchNorm2d",
     "LSTM": "Recurrent networks need not settle", "GRU": "Recurrent networks need not settle",
     "MultiheadAttention": "Attention has no exact integrate-and-fire form",
     "mul": "Products of two activations have no exact spiking form; fold constants into weights",

@@ -37,6 +37,7 @@ KNOWN: dict[str, tuple[type[nn.Module], Callable[[nn.Module], dict[str, Any]]]] 
     "QuantInput": (layers.QuantInput, _own),
     "QuantActivation": (layers.QuantActivation, _own),
     "QuantConv2d": (layers.QuantConv2d, _own),
+    "QuantConvTranspose2d": (layers.QuantConvTranspose2d, _own),
     "QuantLinear": (layers.QuantLinear, _own),
     "Subsample": (layers.Subsample, _own),
     "PadChannels": (layers.PadChannels, _own),

@@ -15,7 +15,14 @@ from fastsnn_deploy.errors import InputError, LoweringError, Problem
 from fastsnn_deploy.quantize.bit_plan import BitPlan
 from fastsnn_deploy.quantize.capture import add_module, canonicalise, insert_after, problem_at
 from fastsnn_deploy.quantize.images import raw_tensor, stacked
-from fastsnn_deploy.quantize.layers import QuantActivation, QuantConv2d, QuantInput, QuantLinear
+from fastsnn_deploy.quantize.layers import (
+    QUANT_WEIGHTED,
+    QuantActivation,
+    QuantConv2d,
+    QuantConvTranspose2d,
+    QuantInput,
+    QuantLinear,
+)
 from fastsnn_deploy.quantize.quantisers import WEIGHT_QUANTISERS
 from fastsnn_deploy.quantize.structure import (
     AVERAGE,
@@ -146,12 +153,14 @@ def _require_own_weights(quantised: fx.GraphModule) -> None:
             problems.append(problem_at(node, what, "Give each call its own layer"))
         if isinstance(module, nn.Conv2d) and module.padding_mode != "zeros" and calls[str(node.target)] == 1:
             problems.append(problem_at(node, f"padding_mode '{module.padding_mode}' is not supported", "Use 'zeros'"))
+        if isinstance(module, nn.ConvTranspose2d) and (len(node.args) > 1 or node.kwargs):
+            problems.append(problem_at(node, "is called with an output_size", "Give the layer an output_padding"))
     if problems:
         raise LoweringError("layers with weights are used in a way that has no spiking form", problems)
 
 
 def _quantise_weighted(module: nn.Module, bits: int, quantiser: str, per_channel: bool) -> nn.Module:
-    new: QuantConv2d | QuantLinear
+    new: QuantConv2d | QuantConvTranspose2d | QuantLinear
     options: dict[str, Any] = {"bias": module.bias is not None, "weight_bits": bits, "per_channel": per_channel}
     options["quantiser"] = quantiser
     options["device"] = "meta"  # weights are copied, so none are drawn
@@ -159,6 +168,11 @@ def _quantise_weighted(module: nn.Module, bits: int, quantiser: str, per_channel
         new = QuantConv2d(
             module.in_channels, module.out_channels, module.kernel_size, module.stride, module.padding,
             module.dilation, module.groups, **options,
+        )  # fmt: skip
+    elif isinstance(module, nn.ConvTranspose2d):
+        new = QuantConvTranspose2d(
+            module.in_channels, module.out_channels, module.kernel_size, module.stride, module.padding,
+            module.output_padding, module.groups, dilation=module.dilation, **options,
         )  # fmt: skip
     else:
         assert isinstance(module, nn.Linear)
@@ -243,7 +257,7 @@ def _fold_std(quantised: fx.GraphModule, std: Tensor) -> None:
 def _input_channels(quantised: fx.GraphModule, first: set[fx.Node], given: int) -> int:
     for node in first:
         layer = module_at(quantised, node)
-        if isinstance(layer, nn.Conv2d):
+        if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)):
             return layer.in_channels
         if isinstance(layer, nn.Linear) and given == 1 and isinstance(node.args[0], fx.Node):
             return layer.in_features if node.args[0].op == "placeholder" else 1
@@ -268,7 +282,7 @@ def _require_matches(quantised: fx.GraphModule, plan: BitPlan) -> None:
     for node, module in modules(quantised):
         if isinstance(module, QuantActivation) and node.target != SPIKING_OUTPUT:
             activations.append(node.meta["module"])
-        elif isinstance(module, (QuantConv2d, QuantLinear)):
+        elif isinstance(module, QUANT_WEIGHTED):
             weights.append(str(node.target))
     plan.require_matches(activations, weights)
 
@@ -287,7 +301,7 @@ def _insert_missing_activations(quantised: fx.GraphModule, plan: BitPlan) -> Non
         if node.op == "output":
             continue
         module = module_at(quantised, node)
-        needs = isinstance(module, (QuantConv2d, QuantLinear, *AVERAGE, *MOVES))
+        needs = isinstance(module, (*QUANT_WEIGHTED, *AVERAGE, *MOVES))
         for source in list(node.all_input_nodes):
             if needs and nonnegative[source] is None and not _folds_into_linear(quantised, source, module):
                 pool = behind(quantised, source)

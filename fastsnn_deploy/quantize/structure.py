@@ -11,7 +11,8 @@ from torch import fx, nn
 from fastsnn_deploy.quantize.layers import PadChannels, QuantActivation, QuantInput, Subsample
 
 RELU = (nn.ReLU, nn.ReLU6)
-WEIGHTED = (nn.Conv2d, nn.Linear)
+WEIGHTED = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
+"""Layers with weights."""
 AVERAGE = (nn.AvgPool2d, nn.AdaptiveAvgPool2d)
 VANISHES = (nn.Flatten, nn.Identity, nn.Dropout, nn.Dropout2d)
 """Modules that compute nothing in deployment."""

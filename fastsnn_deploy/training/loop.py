@@ -115,7 +115,7 @@ def half_cosine(angle: float) -> float:
 
 def decay_weights_only(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:
     """Parameters for an optimiser: weights of layers decay; biases, batch norm and steps do not."""
-    decayed = {id(m.weight) for m in model.modules() if isinstance(m, (nn.Conv2d, nn.Linear))}
+    decayed = {id(m.weight) for m in model.modules() if isinstance(m, WEIGHTED)}
     parameters = list(model.parameters())
     return [
         {"params": [p for p in parameters if id(p) in decayed], "weight_decay": weight_decay},

@@ -75,7 +75,7 @@ class ConvTranspose2d(Synapse):
         return reach - 2 * self.padding[axis] + self.output_padding[axis]
 
     def apply(self, spikes: IntArray) -> Int64:
-        batch, inputs, height, width = spikes.shape
+        batch, _, height, width = spikes.shape
         outputs, per_group, kh, kw = self.weight.shape
         columns = spikes.reshape(batch, self.groups, per_group, height * width).transpose(0, 1, 3, 2)
         kernels = self.effective_weight.reshape(self.groups, outputs // self.groups, per_group, kh * kw)

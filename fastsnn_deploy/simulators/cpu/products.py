@@ -154,9 +154,7 @@ WAYS: dict[type[Synapse], Callable[[Any, Shape, int, bool], Iterator[Product]]] 
 `as_convolution`)."""
 
 
-def as_convolution(
-    synapse: Synapse, shape: Shape, order: npt.NDArray[np.int64] | None
-) -> Conv2d | ConvTranspose2d:
+def as_convolution(synapse: Synapse, shape: Shape, order: npt.NDArray[np.int64] | None) -> Conv2d | ConvTranspose2d:
     """The synapse as a convolution from `shape.source` to `shape.synaptic input`; a linear layer as one of a single
     pixel."""
     form = synapse.as_primitive()
