@@ -243,10 +243,8 @@ class QuantConvTranspose2d(nn.ConvTranspose2d, _QuantWeight):
         return channels_swapped(weight, self.groups)
 
     def forward(self, input: Tensor) -> Tensor:  # type: ignore[override]
-        return F.conv_transpose2d(
-            input, self.quantised_weight(), self.bias, self.stride, self.padding, self.output_padding, self.groups,
-            self.dilation,
-        )  # fmt: skip
+        geometry: Any = self.stride, self.padding, self.output_padding, self.groups, self.dilation
+        return F.conv_transpose2d(input, self.quantised_weight(), self.bias, *geometry)
 
     def config(self) -> dict[str, Any]:
         """Constructor arguments as plain data."""

@@ -101,7 +101,7 @@ class ConvTranspose2d(Synapse):
     def fan_out(self, source: tuple[int, ...]) -> Int64:
         rows, columns = (self._places(i, source[1 + i])[1].sum(1) for i in (0, 1))
         taps = np.broadcast_to(np.outer(rows, columns), source).astype(np.int64)
-        return taps * (self.weight.shape[0] // self.groups)
+        return np.asarray(taps * (self.channels // self.groups))
 
     def padded_fan_in(self, source: tuple[int, ...]) -> int:
         return int(np.prod(source, dtype=np.int64)) * int(np.prod(self.kernel)) * (self.channels // self.groups)
