@@ -159,6 +159,7 @@ def test_it_merges_into_sigma_delta_stages():
         assert stage.weight.any()
 
 
+@pytest.mark.lava
 def test_lava_gives_the_reference_integers():
     graph = network(1, neurons="graded")
     emitted = graph.input.encode(random_images(graph, 1, 2))

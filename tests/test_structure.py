@@ -122,7 +122,7 @@ def test_every_synapse_type_has_a_form_that_every_backend_knows():
     from fastsnn_deploy.graph.node import NODE_TYPES
     from fastsnn_deploy.passes.routes import STRIDES, TAPS
     from fastsnn_deploy.simulators.cpu.products import WAYS
-    from fastsnn_deploy.simulators.gpu.synaptic_inputs import CHARGES
+    from fastsnn_deploy.simulators.gpu.synaptic_inputs import SYNAPTIC_INPUTS
     from fastsnn_deploy.simulators.integer import SYNAPTIC_INPUT
     from tests.random_graphs import random_graph
 
@@ -134,5 +134,5 @@ def test_every_synapse_type_has_a_form_that_every_backend_knows():
     for kind, synapse in samples.items():
         form = type(synapse.as_primitive())
         maps = [] if form is Linear else [WAYS, STRIDES, TAPS]
-        for table in (SYNAPTIC_INPUT, CHARGES, CONNECT, *maps):
+        for table in (SYNAPTIC_INPUT, SYNAPTIC_INPUTS, CONNECT, *maps):
             assert kind in table or form in table, f"{kind.__name__} and its form {form.__name__} are in no table"
