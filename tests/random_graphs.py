@@ -10,6 +10,7 @@ import numpy as np
 from fastsnn_deploy.graph import (
     Concat,
     Conv2d,
+    ConvTranspose2d,
     Flatten,
     Identity,
     Input,
@@ -29,9 +30,10 @@ from fastsnn_deploy.passes.balance import balanced
 
 
 class Builder:
-    """Grows a graph node by node from a seeded generator."""
+    """Grows a graph node by node from a seeded generator. transposed: half of the convolutions are."""
 
-    def __init__(self, seed: int, *, max_size: int = 9, max_channels: int = 4) -> None:
+    def __init__(self, seed: int, *, max_size: int = 9, max_channels: int = 4, transposed: bool = False) -> None:
+        self.transposed = transposed
         self.rng = np.random.default_rng(seed)
         self.max_channels = max_channels
         self.nodes: list[Node] = []
@@ -102,6 +104,22 @@ class Builder:
             groups=groups,
         )
 
+    def conv_transpose(self, source: Node) -> Synapse | None:
+        stride, dilation = self.pair(1, 3), self.pair(1, 2)
+        groups = source.shape[0] if self.rng.random() < 0.25 else 1
+        outputs = groups * self.integer(1, 2)
+        return self.sized(
+            ConvTranspose2d,
+            source,
+            **self.common("up", source, outputs),
+            weight=self.weight((outputs, source.shape[0] // groups, *self.pair(1, 4))),
+            stride=stride,
+            padding=self.pair(0, 2),
+            output_padding=tuple(self.integer(0, max(stride[i], dilation[i]) - 1) for i in (0, 1)),
+            dilation=dilation,
+            groups=groups,
+        )
+
     def linear(self, source: Node, outputs: int | None = None) -> Synapse | None:
         if len(source.shape) == 3:
             source = self.add(
@@ -150,7 +168,8 @@ class Builder:
         blocks[self.integer(0, len(blocks) - 1)](source)
 
     def _conv_block(self, source: Node) -> None:
-        synapse = self.conv(source)
+        turned = self.transposed and self.rng.random() < 0.5
+        synapse = self.conv_transpose(source) if turned else self.conv(source)
         if synapse is not None:
             self.population(synapse)
 

@@ -315,12 +315,17 @@ def apply_exactly(module: nn.Module, x: Tensor) -> Tensor:
         return (level - module.offset.view(-1, *[1] * (x.dim() - 2))) * module.scale
     if isinstance(module, QuantActivation):
         return _count(module, x) * module.step.double()
-    if isinstance(module, (nn.Conv2d, nn.Linear)):
+    if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)):
         whole, scale = module.integer_weight()  # type: ignore[operator]
         weight = whole.double() * scale.view(-1, *[1] * (whole.dim() - 1))
         bias = None if module.bias is None else module.bias.double()
         if isinstance(module, nn.Linear):
             return F.linear(x, weight, bias)
+        if isinstance(module, nn.ConvTranspose2d):
+            outputs, per_group, *kernel = weight.shape
+            grouped = weight.view(module.groups, outputs // module.groups, per_group, *kernel).transpose(1, 2)
+            weight, sizes = grouped.reshape(-1, outputs // module.groups, *kernel), (module.stride, module.padding)
+            return F.conv_transpose2d(x, weight, bias, *sizes, module.output_padding, module.groups, module.dilation)
         return F.conv2d(x, weight, bias, module.stride, module.padding, module.dilation, module.groups)
     if isinstance(module, (nn.BatchNorm2d, nn.BatchNorm1d)):
         shape = (1, -1, *[1] * (x.dim() - 2))

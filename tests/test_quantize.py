@@ -393,7 +393,7 @@ def test_all_problems_are_listed_at_once_with_place_reason_and_fix() -> None:
         (nn.Sequential(nn.Sequential(nn.Conv2d(3, 4, 3, padding=1, padding_mode="reflect"))), "0.0: padding_mode"),
         (nn.Sequential(nn.Conv1d(3, 4, 3)), "Conv1d is not supported"),
         (nn.Sequential(nn.Conv3d(3, 4, 3)), "Conv3d is not supported"),
-        (nn.Sequential(nn.ConvTranspose2d(3, 4, 3)), "Use nearest Upsample"),
+        (nn.Sequential(nn.ConvTranspose1d(3, 4, 3)), "ConvTranspose1d is not supported"),
         (nn.Sequential(nn.LSTM(3, 4)), "Recurrent networks need not settle"),
     ],
 )

@@ -93,11 +93,46 @@ def test_graph_simulator_files_and_profile_work_without_torch_and_lava():
 
 def test_every_node_type_is_known_everywhere():
     """A new node type states what it is in its own file; the tables by type must know it."""
-    from fastsnn_deploy.formats.netx.layers import LAYERS
+    from fastsnn_deploy.backends.lava.compatibility import import_lava
+    from fastsnn_deploy.formats.netx.layers import CODECS
+    from fastsnn_deploy.formats.netx.synapses import OPERATORS
+    from fastsnn_deploy.graph import Synapse
     from fastsnn_deploy.graph.node import NODE_TYPES
+    from fastsnn_deploy.simulators.cpu import tile as cpu
+    from fastsnn_deploy.simulators.gpu import tile as gpu
     from fastsnn_deploy.simulators.reference import ADVANCE
 
-    assert LAYERS
+    import_lava()
+    from fastsnn_deploy.backends.lava.network import BUILD
+
+    written = {codec.node_type for codec in (*CODECS, *OPERATORS.values())}
     for kind in NODE_TYPES.values():
-        assert kind in ADVANCE, f"{kind.__name__}: the reference simulator has no step for it"
+        tables = {"the reference simulator": ADVANCE, "NetX": written}
+        if not issubclass(kind, Synapse):
+            tables |= {"the CPU engine": cpu.ADVANCES, "the GPU engine": gpu.ADVANCES, "Lava": BUILD}
+        for name, table in tables.items():
+            assert kind in table, f"{kind.__name__}: {name} has no entry for it"
         assert not kind.__abstractmethods__, f"{kind.__name__} leaves out {set(kind.__abstractmethods__)}"
+
+
+def test_every_synapse_type_has_a_form_that_every_backend_knows():
+    """What a backend has no fast path for, it takes through the primitive form."""
+    from fastsnn_deploy.backends.lava.compatibility import import_lava
+    from fastsnn_deploy.graph import Linear, Synapse
+    from fastsnn_deploy.graph.node import NODE_TYPES
+    from fastsnn_deploy.passes.routes import STRIDES, TAPS
+    from fastsnn_deploy.simulators.cpu.products import WAYS
+    from fastsnn_deploy.simulators.gpu.synaptic_inputs import SYNAPTIC_INPUTS
+    from fastsnn_deploy.simulators.integer import SYNAPTIC_INPUT
+    from tests.random_graphs import random_graph
+
+    import_lava()
+    from fastsnn_deploy.backends.lava.synapses import CONNECT
+
+    samples = {type(s): s for seed in range(60) for s in random_graph(seed, transposed=seed % 2 == 0).synapses}
+    assert set(samples) == {kind for kind in NODE_TYPES.values() if issubclass(kind, Synapse)}
+    for kind, synapse in samples.items():
+        form = type(synapse.as_primitive())
+        maps = [] if form is Linear else [WAYS, STRIDES, TAPS]
+        for table in (SYNAPTIC_INPUT, SYNAPTIC_INPUTS, CONNECT, *maps):
+            assert kind in table or form in table, f"{kind.__name__} and its form {form.__name__} are in no table"

@@ -103,7 +103,7 @@ def _layer(graph: SpikingGraph, node: Node, images: int, nonzero: dict[str, Int6
         parameters += connection.parameters
         kind = "macs" if has_multipliers(connection) else "additions"
         sums[kind] += images * int(fan.sum())
-        sums[f"{kind}_with_padding"] += images * _reads(connection)
+        sums[f"{kind}_with_padding"] += images * connection.padded_fan_in(graph[connection.inputs[0]].shape)
         sums[f"{kind}_nonzero"] += int(np.sum(nonzero[connection.inputs[0]] * fan))
     return AnnLayerCounts(
         name=node.name,
@@ -114,9 +114,3 @@ def _layer(graph: SpikingGraph, node: Node, images: int, nonzero: dict[str, Int6
         parameters=parameters,
         **sums,
     )
-
-
-def _reads(synapse: Synapse) -> int:
-    """Values read for all outputs, padding included."""
-    taps = int(np.prod(synapse.as_primitive().weight.shape[1:], dtype=np.int64))
-    return synapse.size * taps

@@ -45,7 +45,7 @@ def fan_out(graph: SpikingGraph, connection: Connection) -> Int64:
 
 def has_multipliers(connection: Connection) -> bool:
     """It has a weight for each connection; one weight a channel folds into the threshold, and a pool has none."""
-    return isinstance(connection, Synapse) and connection.weight.ndim > 1
+    return isinstance(connection, Synapse) and connection.multiplies
 
 
 def effective_operations(graph: SpikingGraph, connection: Connection, number: Int64) -> int:

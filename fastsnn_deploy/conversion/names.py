@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 
-from fastsnn_deploy.graph import Concat, Conv2d, Flatten, Input, Linear, MaxPool2d, Node, SpikingGraph, Synapse
+from fastsnn_deploy.graph import Concat, Flatten, Input, MaxPool2d, Node, SpikingGraph, Synapse
 
 PLAIN = {Concat: "concat", Flatten: "flatten", MaxPool2d: "max_pool"}
 """What nodes are called that no module of their own stands for."""
@@ -58,7 +58,7 @@ def names_of(graph: SpikingGraph) -> Mapping[str, str]:
 def _own_name(graph: SpikingGraph, node: Node) -> str:
     if isinstance(node, Input):
         return "input"
-    trained = [graph[name] for name in node.inputs if isinstance(graph[name], (Conv2d, Linear)) and graph[name].module]
+    trained = [graph[name] for name in node.inputs if _weighted(graph[name])]
     if trained and not node.name.endswith(".relay"):
         return trained[0].module
     plain = PLAIN.get(type(node), "neurons")
@@ -67,7 +67,12 @@ def _own_name(graph: SpikingGraph, node: Node) -> str:
     return node.module or plain
 
 
+def _weighted(node: Node) -> bool:
+    """It holds the weights of a module."""
+    return isinstance(node, Synapse) and node.multiplies and bool(node.module)
+
+
 def _synapse_name(synapse: Synapse, reader: str) -> str:
     """A shortcut that some block's forward makes has the block's path, which its reader lies in: it has no weight."""
-    own = isinstance(synapse, (Conv2d, Linear)) and synapse.module and not reader.startswith(f"{synapse.module}.")
+    own = _weighted(synapse) and not reader.startswith(f"{synapse.module}.")
     return f"{synapse.module}.weight" if own else f"{reader}.shortcut"

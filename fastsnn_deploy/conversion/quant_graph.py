@@ -51,6 +51,13 @@ class Convolution(QuantNode):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
+class TransposedConvolution(Convolution):
+    """The same fields of a transposed convolution; weight with output channels first."""
+
+    output_padding: Pair
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Dense(QuantNode):
     """weight int8 [O, I]; weight_scale, bias float64 [O]."""
 

@@ -12,7 +12,7 @@ from fastsnn_deploy.conversion import quant_graph as q
 from fastsnn_deploy.conversion.context import Context
 from fastsnn_deploy.conversion.expression import Arm, CannotLowerError, Expression, Parts, Signal, Value
 from fastsnn_deploy.conversion.through import input_channels, kernel_through, shift_kernel, with_zero_channels
-from fastsnn_deploy.graph import Conv2d, Input, Linear, MaxPool2d, SumPool2d, Synapse, Upsample
+from fastsnn_deploy.graph import Conv2d, ConvTranspose2d, Input, Linear, MaxPool2d, SumPool2d, Synapse, Upsample
 from fastsnn_deploy.graph.ranges import STATE_MAX
 from fastsnn_deploy.graph.synapses import zero_exponent
 
@@ -105,6 +105,17 @@ def _convolution_arm(context: Context, node: q.Convolution, value: Signal | Expr
         groups=node.groups,
     )  # fmt: skip
     return Arm(synapse, node.weight_scale * signal.scale)
+
+
+@lowers(q.TransposedConvolution)
+def _transposed_convolution(context: Context, node: q.TransposedConvolution, inputs: list[Value]) -> Value:
+    signal = context.signal(inputs[0], node)
+    synapse = ConvTranspose2d(
+        name=node.name, inputs=(signal.source,), shape=node.shape, module=node.module, weight=node.weight,
+        exponent=zero_exponent(node.shape[0]), stride=node.stride, padding=node.padding,
+        output_padding=node.output_padding, dilation=node.dilation, groups=node.groups,
+    )  # fmt: skip
+    return Expression((Arm(synapse, node.weight_scale * signal.scale),), node.bias, node.shape)
 
 
 @lowers(q.Dense)

@@ -15,7 +15,7 @@ from fastsnn_deploy.conversion import quant_graph as q
 from fastsnn_deploy.errors import InputError, LoweringError, Problem
 from fastsnn_deploy.quantize.capture import canonicalise
 from fastsnn_deploy.quantize.graph_edit import FLOAT_MODULES, problem_at
-from fastsnn_deploy.quantize.layers import QuantActivation, QuantConv2d, QuantInput, QuantLinear
+from fastsnn_deploy.quantize.layers import QuantActivation, QuantConv2d, QuantConvTranspose2d, QuantInput, QuantLinear
 from fastsnn_deploy.quantize.moves import Affine, PadChannels, PadSpace, Scale, SelectChannels, Subsample
 from fastsnn_deploy.quantize.proof import require_shape
 
@@ -203,7 +203,7 @@ def _activation(layer: QuantActivation, common: dict[str, Any], source: tuple[in
     return q.Activation(**common, step=float(layer.step_in_use().double()), low=layer.low, high=layer.high)
 
 
-def _weights(layer: QuantConv2d | QuantLinear) -> dict[str, Any]:
+def _weights(layer: QuantConv2d | QuantConvTranspose2d | QuantLinear) -> dict[str, Any]:
     weight, scale = layer.integer_weight()
     bias = np.zeros(len(weight)) if layer.bias is None else _array(layer.bias)
     return {"weight": weight.cpu().numpy(), "weight_scale": _array(scale), "bias": bias}
@@ -216,6 +216,21 @@ def _convolution(layer: QuantConv2d, common: dict[str, Any], source: tuple[int, 
         **_weights(layer),
         stride=_pair(layer.stride),
         padding=_conv_padding(layer),
+        dilation=_pair(layer.dilation),
+        groups=layer.groups,
+    )
+
+
+@traces(QuantConvTranspose2d)
+def _transposed_convolution(
+    layer: QuantConvTranspose2d, common: dict[str, Any], source: tuple[int, ...]
+) -> q.QuantNode:
+    return q.TransposedConvolution(
+        **common,
+        **_weights(layer),
+        stride=_pair(layer.stride),
+        padding=_pair(layer.padding),
+        output_padding=_pair(layer.output_padding),
         dilation=_pair(layer.dilation),
         groups=layer.groups,
     )

@@ -13,6 +13,7 @@ from fastsnn_deploy.graph.nodes import Readout as Readout
 from fastsnn_deploy.graph.schedule import Schedule as Schedule
 from fastsnn_deploy.graph.spiking_graph import SpikingGraph as SpikingGraph
 from fastsnn_deploy.graph.synapses import Conv2d as Conv2d
+from fastsnn_deploy.graph.synapses import ConvTranspose2d as ConvTranspose2d
 from fastsnn_deploy.graph.synapses import Identity as Identity
 from fastsnn_deploy.graph.synapses import Linear as Linear
 from fastsnn_deploy.graph.synapses import SumPool2d as SumPool2d

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from fractions import Fraction
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +14,7 @@ from fastsnn_deploy.errors import GraphError, Problem
 from fastsnn_deploy.graph import (
     Concat,
     Conv2d,
+    ConvTranspose2d,
     Flatten,
     Identity,
     Input,
@@ -21,9 +24,7 @@ from fastsnn_deploy.graph import (
     Population,
     Readout,
     SpikingGraph,
-    SumPool2d,
     Synapse,
-    Upsample,
 )
 
 Int64 = npt.NDArray[np.int64]
@@ -88,34 +89,61 @@ class Routes:
         return blocks
 
 
-def reading_stride(reader: Synapse | MaxPool2d, axis: int) -> Fraction:
+Reader = Synapse | MaxPool2d
+Tap = tuple[Pair, Int64 | None]
+
+
+def reading_stride(reader: Reader, axis: int) -> Fraction:
     """Source positions that a step of one output position moves by; less than one for upsampling."""
-    if isinstance(reader, Upsample):
-        return Fraction(1, reader.factor[axis])
-    if isinstance(reader, (Conv2d, MaxPool2d, SumPool2d)):
-        return Fraction(reader.stride[axis])
-    return Fraction(1)
+    form = reader if isinstance(reader, MaxPool2d) else reader.as_primitive()
+    return STRIDES[type(form)](form, axis) if type(form) in STRIDES else Fraction(1)
 
 
-def taps(reader: Synapse | MaxPool2d, phase: Pair, blocks: slice) -> list[tuple[Pair, Int64 | None]]:
+STRIDES: dict[type[Node], Callable[[Any, int], Fraction]] = {
+    MaxPool2d: lambda pool, axis: Fraction(pool.stride[axis]),
+    Conv2d: lambda conv, axis: Fraction(conv.stride[axis]),
+    ConvTranspose2d: lambda conv, axis: Fraction(1, conv.stride[axis]),
+}
+"""What each form that reads feature maps moves by."""
+
+
+def taps(reader: Reader, phase: Pair, blocks: slice) -> list[Tap]:
     """Source offsets that output positions `q * stride + phase` read relative to q, with their weights.
 
     Weights are int64 [outputs, channels in `blocks`], None for a pool. The offset already holds the phase.
     """
-    if isinstance(reader, MaxPool2d):
-        return [
-            (_offset(reader, phase, (i, j)), None) for i in range(reader.kernel[0]) for j in range(reader.kernel[1])
-        ]
-    if isinstance(reader, Upsample):
-        offset = phase[0] // reader.factor[0], phase[1] // reader.factor[1]
-        return [(offset, np.diag(reader.effective_weight)[:, blocks])]
-    conv = reader.as_primitive()
-    if not isinstance(conv, Conv2d):
+    form = reader if isinstance(reader, MaxPool2d) else reader.as_primitive()
+    if type(form) not in TAPS:
         problem = Problem(f"{type(reader).__name__} '{reader.name}'", "is not a convolution of feature maps")
         raise GraphError("the graph cannot become a chain", [problem])
+    return TAPS[type(form)](form, phase, blocks)
+
+
+def _pool_taps(pool: MaxPool2d, phase: Pair, blocks: slice) -> list[Tap]:
+    return [(_offset(pool, phase, (i, j)), None) for i in range(pool.kernel[0]) for j in range(pool.kernel[1])]
+
+
+def _conv_taps(conv: Conv2d, phase: Pair, blocks: slice) -> list[Tap]:
     weight = _ungrouped(conv)[:, blocks]
     rows, columns = conv.kernel
     return [(_offset(conv, phase, (i, j)), weight[:, :, i, j]) for i in range(rows) for j in range(columns)]
+
+
+def _conv_transpose_taps(conv: ConvTranspose2d, phase: Pair, blocks: slice) -> list[Tap]:
+    """Only the taps whose spikes come from a position of the source."""
+    weight = _ungrouped(conv)[:, blocks]
+
+    def along(axis: int) -> list[tuple[int, int]]:
+        places = ((k, phase[axis] + conv.padding[axis] - k * conv.dilation[axis]) for k in range(conv.kernel[axis]))
+        return [(k, place // conv.stride[axis]) for k, place in places if place % conv.stride[axis] == 0]
+
+    return [((y, x), weight[:, :, i, j]) for i, y in along(0) for j, x in along(1)]
+
+
+TAPS: dict[type[Node], Callable[[Any, Pair, slice], list[Tap]]] = {
+    MaxPool2d: _pool_taps, Conv2d: _conv_taps, ConvTranspose2d: _conv_transpose_taps
+}  # fmt: skip
+"""`taps` of each form that reads feature maps."""
 
 
 def _offset(window: Conv2d | MaxPool2d, phase: Pair, tap: Pair) -> Pair:
@@ -123,7 +151,7 @@ def _offset(window: Conv2d | MaxPool2d, phase: Pair, tap: Pair) -> Pair:
     return rows, columns
 
 
-def _ungrouped(conv: Conv2d) -> Int64:
+def _ungrouped(conv: Conv2d | ConvTranspose2d) -> Int64:
     """Kernels over all input channels: int64 [O, I, kh, kw]."""
     outputs, per_group, *kernel = conv.weight.shape
     full = np.zeros((conv.groups, outputs // conv.groups, conv.groups, per_group, *kernel), dtype=np.int64)

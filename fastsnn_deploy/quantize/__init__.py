@@ -7,6 +7,7 @@ from fastsnn_deploy.quantize.checkpoint import load as load
 from fastsnn_deploy.quantize.checkpoint import save as save
 from fastsnn_deploy.quantize.layers import QuantActivation as QuantActivation
 from fastsnn_deploy.quantize.layers import QuantConv2d as QuantConv2d
+from fastsnn_deploy.quantize.layers import QuantConvTranspose2d as QuantConvTranspose2d
 from fastsnn_deploy.quantize.layers import QuantInput as QuantInput
 from fastsnn_deploy.quantize.layers import QuantLinear as QuantLinear
 from fastsnn_deploy.quantize.prepare import prepare as prepare

@@ -44,6 +44,21 @@ def _convolution(walk: Walk, a: Arguments) -> fx.Node:
     return _weighted(walk, layer, weight, a["bias"], source, settings)
 
 
+@aten("conv_transpose2d")
+def _transposed_convolution(walk: Walk, a: Arguments) -> fx.Node:
+    weight, source = _parameter(walk, a["weight"], "weight"), walk.tensor(a["input"])
+    if len(walk.shape(source)) != 3:
+        raise UnsupportedError(f"convolution of shape {walk.shape(source)}", "Only maps (C, H, W) are supported")
+    inputs, per_group, height, width = weight.tensor.shape
+    groups = int(a["groups"])
+    settings = (pair(a["stride"]), pair(a["padding"]), pair(a["output_padding"]), groups)
+    dilation = pair(a["dilation"])
+    layer = nn.ConvTranspose2d(
+        inputs, per_group * groups, (height, width), *settings, a["bias"] is not None, dilation, device="meta"
+    )
+    return _weighted(walk, layer, weight, a["bias"], source, (*settings, dilation))
+
+
 @aten("linear")
 def _linear(walk: Walk, a: Arguments) -> fx.Node:
     weight, source = _parameter(walk, a["weight"], "weight"), walk.tensor(a["input"])
@@ -71,7 +86,12 @@ def _matmul(walk: Walk, a: Arguments) -> Any:
 
 
 def _weighted(
-    walk: Walk, layer: nn.Conv2d | nn.Linear, weight: Constant, bias: Any, source: fx.Node, settings: Any
+    walk: Walk,
+    layer: nn.Conv2d | nn.ConvTranspose2d | nn.Linear,
+    weight: Constant,
+    bias: Any,
+    source: fx.Node,
+    settings: Any,
 ) -> fx.Node:
     """A layer with these weights; calls with the same weights and settings are calls of one layer."""
     key: Any = (type(layer), id(weight.tensor), id(getattr(bias, "tensor", None)), settings)

@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 from torch import fx
 
 from fastsnn_deploy.errors import InputError, Problem
-from fastsnn_deploy.quantize.layers import QuantActivation, QuantConv2d, QuantLinear
+from fastsnn_deploy.quantize.layers import QUANT_WEIGHTED, QuantActivation
 from fastsnn_deploy.quantize.quantisers import ACTIVATION_QUANTISERS, WEIGHT_QUANTISERS
 from fastsnn_deploy.quantize.structure import SPIKING_OUTPUT, first_layers, last_layers, modules
 
@@ -137,7 +137,7 @@ def apply_plan(quantised: fx.GraphModule, plan: BitPlan) -> None:
             if id(module.learned) not in stretched:
                 stretched.add(id(module.learned))
                 module.keep_range(before)
-        elif isinstance(module, (QuantConv2d, QuantLinear)) and node not in kept:
+        elif isinstance(module, QUANT_WEIGHTED) and node not in kept:
             wanted = plan.bits_of_weight(node.meta.get("module") or str(node.target), plan.weight_bits)
             if wanted != module.weight_bits:
                 module.set_weight_bits(wanted)
@@ -146,5 +146,5 @@ def apply_plan(quantised: fx.GraphModule, plan: BitPlan) -> None:
 def _inner_quantiser(quantised: fx.GraphModule) -> str:
     """Quantiser of the weights between the first and the last layers; "uniform" if there are none."""
     ends = first_layers(quantised) | last_layers(quantised)
-    inner = (m for node, m in modules(quantised) if isinstance(m, (QuantConv2d, QuantLinear)) and node not in ends)
+    inner = (m for node, m in modules(quantised) if isinstance(m, QUANT_WEIGHTED) and node not in ends)
     return next((module.quantiser for module in inner), "uniform")

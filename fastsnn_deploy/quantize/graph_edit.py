@@ -13,7 +13,7 @@ from fastsnn_deploy.errors import Problem
 
 _HERE = str(Path(__file__).parent)
 
-FLOAT_MODULES = (nn.Conv2d, nn.Linear, nn.ReLU, nn.ReLU6, nn.Hardtanh)
+FLOAT_MODULES = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear, nn.ReLU, nn.ReLU6, nn.Hardtanh)
 """Modules that `prepare` replaces by quantised ones; legal in a float network, not in a quantised model."""
 
 ADVICE = {
@@ -24,7 +24,7 @@ ADVICE = {
     "softmax": "Remove it: the largest logit stays the largest",
     "log_softmax": "Remove it: the largest logit stays the largest",
     "LayerNorm": "Use BatchNorm2d, which folds into thresholds", "GroupNorm": "Use BatchNorm2d",
-    "InstanceNorm2d": "Use BatchNorm2d", "ConvTranspose2d": "Use nearest Upsample followed by Conv2d",
+    "InstanceNorm2d": "Use BatchNorm2d", "ConvTranspose1d": "Use ConvTranspose2d on maps of one row",
     "Hardsigmoid": "Use ReLU", "hardswish": "Use ReLU", "hardsigmoid": "Use ReLU", "LocalResponseNorm": "Remove it",
     "LSTM": "Recurrent networks need not settle", "GRU": "Recurrent networks need not settle",
     "MultiheadAttention": "Attention has no exact integrate-and-fire form",

@@ -37,6 +37,7 @@ KNOWN: dict[str, tuple[type[nn.Module], Callable[[nn.Module], dict[str, Any]]]] 
     "QuantInput": (layers.QuantInput, _own),
     "QuantActivation": (layers.QuantActivation, _own),
     "QuantConv2d": (layers.QuantConv2d, _own),
+    "QuantConvTranspose2d": (layers.QuantConvTranspose2d, _own),
     "QuantLinear": (layers.QuantLinear, _own),
     **{kind.__name__: (kind, _own) for kind in (moves.Subsample, moves.PadChannels, moves.SelectChannels)},
     **{kind.__name__: (kind, _own) for kind in (moves.PadSpace, moves.Scale, moves.Affine)},

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fastsnn_deploy.graph.synapses.conv_transpose2d import channels_swapped
 from fastsnn_deploy.quantize.functional import weight_limit as weight_limit
 from fastsnn_deploy.quantize.moves import PadChannels as PadChannels
 from fastsnn_deploy.quantize.moves import Subsample as Subsample
@@ -185,7 +186,7 @@ class _QuantWeight(nn.Module):
             raise ValueError(f"weights have {limits} bits with the quantiser '{quantiser}', got {weight_bits}")
         self.weight_bits, self.per_channel = weight_bits, per_channel and rule.per_channel
         if rule.parameter is not None:
-            rows = self.weight.shape[0] if self.per_channel else 1
+            rows = self._by_output(self.weight).shape[0] if self.per_channel else 1
             self.register_parameter(rule.parameter, nn.Parameter(torch.ones(rows)))
         self.reset_weight_step()
 
@@ -210,7 +211,11 @@ class _QuantWeight(nn.Module):
 
     def _rows(self) -> Tensor:
         """Weights that share a learned number, a row each."""
-        return self.weight.detach().reshape(len(self._learned()), -1).float()
+        return self._by_output(self.weight.detach()).reshape(len(self._learned()), -1).float()
+
+    def _by_output(self, weight: Tensor) -> Tensor:
+        """The layer's weights with output channels first, and back again."""
+        return weight
 
     def _learned(self) -> Tensor:
         name = self._rule.parameter
@@ -224,14 +229,15 @@ class _QuantWeight(nn.Module):
         """Weights on their grid, float32, differentiable; as they are while quantisers are off."""
         if not self.enabled:
             return self.weight
-        elements = self.weight[0].numel() if self.per_channel else self.weight.numel()
-        return self._rule.quantise(self.weight, self._step(), self.weight_bits, elements)
+        weight = self._by_output(self.weight)
+        elements = weight[0].numel() if self.per_channel else weight.numel()
+        return self._by_output(self._rule.quantise(weight, self._step(), self.weight_bits, elements))
 
     def integer_weight(self) -> tuple[Tensor, Tensor]:
-        """(int8 weights of the layer's shape, float64 scale [output channels]): weight = integer * scale."""
+        """(int8 weights with output channels first, float64 scale [output channels]): weight = integer * scale."""
         with torch.no_grad():
-            whole, step = self._rule.integers(self.weight, self._step(), self.weight_bits)
-            return whole.to(torch.int8), step.double().reshape(-1).expand(self.weight.shape[0])
+            whole, step = self._rule.integers(self._by_output(self.weight), self._step(), self.weight_bits)
+            return whole.to(torch.int8), step.double().reshape(-1).expand(whole.shape[0])
 
 
 class QuantConv2d(nn.Conv2d, _QuantWeight):
@@ -260,6 +266,37 @@ class QuantConv2d(nn.Conv2d, _QuantWeight):
         }  # fmt: skip
 
 
+class QuantConvTranspose2d(nn.ConvTranspose2d, _QuantWeight):
+    """nn.ConvTranspose2d with quantised weights. Same arguments, plus those of its grid; no `output_size` in its call.
+
+    weight_bits: 2-8, or what the quantiser can do. quantiser: a key of `WEIGHT_QUANTISERS`. per_channel: one step an
+    output channel, where the quantiser has more than one.
+    """
+
+    def __init__(
+        self, *args: Any, weight_bits: int = 8, per_channel: bool = True, quantiser: str = "uniform", **kwargs: Any
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self._setup_weight(weight_bits, per_channel, quantiser)
+
+    def _by_output(self, weight: Tensor) -> Tensor:
+        return channels_swapped(weight, self.groups)
+
+    def forward(self, input: Tensor) -> Tensor:  # type: ignore[override]
+        geometry: Any = self.stride, self.padding, self.output_padding, self.groups, self.dilation
+        return F.conv_transpose2d(input, self.quantised_weight(), self.bias, *geometry)
+
+    def config(self) -> dict[str, Any]:
+        """Constructor arguments as plain data."""
+        return {
+            "in_channels": self.in_channels, "out_channels": self.out_channels,
+            "kernel_size": list(self.kernel_size), "stride": list(self.stride), "padding": _padding(self),
+            "output_padding": list(self.output_padding), "groups": self.groups, "bias": self.bias is not None,
+            "dilation": list(self.dilation), "weight_bits": self.weight_bits, "per_channel": self.per_channel,
+            "quantiser": self.quantiser,
+        }  # fmt: skip
+
+
 class QuantLinear(nn.Linear, _QuantWeight):
     """nn.Linear with quantised weights. Same arguments, plus those of its grid.
 
@@ -284,7 +321,11 @@ class QuantLinear(nn.Linear, _QuantWeight):
         }  # fmt: skip
 
 
-def _padding(conv: nn.Conv2d) -> list[int] | str:
+QUANT_WEIGHTED = (QuantConv2d, QuantConvTranspose2d, QuantLinear)
+"""Layers with quantised weights."""
+
+
+def _padding(conv: nn.Conv2d | nn.ConvTranspose2d) -> list[int] | str:
     padding = conv.padding
     return padding if isinstance(padding, str) else list(padding)
 

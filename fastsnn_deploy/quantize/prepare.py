@@ -14,7 +14,14 @@ from fastsnn_deploy.quantize.bit_plan import BitPlan
 from fastsnn_deploy.quantize.capture import capture, unwrapped
 from fastsnn_deploy.quantize.graph_edit import add_module, insert_after, problem_at
 from fastsnn_deploy.quantize.image_grid import ImageGrid, fold_affine
-from fastsnn_deploy.quantize.layers import QuantActivation, QuantConv2d, QuantInput, QuantLinear
+from fastsnn_deploy.quantize.layers import (
+    QUANT_WEIGHTED,
+    QuantActivation,
+    QuantConv2d,
+    QuantConvTranspose2d,
+    QuantInput,
+    QuantLinear,
+)
 from fastsnn_deploy.quantize.moves import Scale
 from fastsnn_deploy.quantize.proof import holds_for_others, require_same
 from fastsnn_deploy.quantize.quantisers import WEIGHT_QUANTISERS
@@ -186,12 +193,14 @@ def _require_known_forms(quantised: fx.GraphModule) -> None:
         if isinstance(module, nn.Hardtanh) and not (module.min_val == 0 < module.max_val):
             what = f"clips to {module.min_val} .. {module.max_val}"
             problems.append(problem_at(node, what, "Use ReLU, or clip from 0 to a positive number"))
+        if isinstance(module, nn.ConvTranspose2d) and (len(node.args) > 1 or node.kwargs):
+            problems.append(problem_at(node, "is called with an output_size", "Give the layer an output_padding"))
     if problems:
         raise LoweringError("layers are used in a way that has no spiking form", list(dict.fromkeys(problems)))
 
 
 def _quantise_weighted(module: nn.Module, bits: int, quantiser: str, per_channel: bool) -> nn.Module:
-    new: QuantConv2d | QuantLinear
+    new: QuantConv2d | QuantConvTranspose2d | QuantLinear
     options: dict[str, Any] = {"bias": module.bias is not None, "weight_bits": bits, "per_channel": per_channel}
     options["quantiser"] = quantiser
     options["device"] = "meta"  # weights are copied, so none are drawn
@@ -199,6 +208,11 @@ def _quantise_weighted(module: nn.Module, bits: int, quantiser: str, per_channel
         new = QuantConv2d(
             module.in_channels, module.out_channels, module.kernel_size, module.stride, module.padding,
             module.dilation, module.groups, **options,
+        )  # fmt: skip
+    elif isinstance(module, nn.ConvTranspose2d):
+        new = QuantConvTranspose2d(
+            module.in_channels, module.out_channels, module.kernel_size, module.stride, module.padding,
+            module.output_padding, module.groups, dilation=module.dilation, **options,
         )  # fmt: skip
     else:
         assert isinstance(module, nn.Linear)
@@ -262,7 +276,7 @@ def _require_matches(quantised: fx.GraphModule, plan: BitPlan) -> None:
     for node, module in modules(quantised):
         if isinstance(module, QuantActivation) and node.target != SPIKING_OUTPUT:
             activations.append(node.meta["module"])
-        elif isinstance(module, (QuantConv2d, QuantLinear)):
+        elif isinstance(module, QUANT_WEIGHTED):
             weights.append(node.meta["module"])
     plan.require_matches(activations, weights)
 
@@ -281,7 +295,7 @@ def _insert_missing_activations(quantised: fx.GraphModule, plan: BitPlan) -> Non
         if node.op == "output":
             continue
         module = module_at(quantised, node)
-        needs = isinstance(module, (QuantConv2d, QuantLinear, *AVERAGE, *MOVES))
+        needs = isinstance(module, (*QUANT_WEIGHTED, *AVERAGE, *MOVES))
         for source in list(node.all_input_nodes):
             if needs and nonnegative[source] is None and not _folds_into_linear(quantised, source, module):
                 pool = behind(quantised, source)

@@ -13,7 +13,8 @@ from fastsnn_deploy.quantize.moves import PadChannels, PadSpace, Scale, SelectCh
 
 RELU = (nn.ReLU, nn.Hardtanh)
 """ReLU, and ReLU6 and other clips from 0."""
-WEIGHTED = (nn.Conv2d, nn.Linear)
+WEIGHTED = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
+"""Layers with weights."""
 AVERAGE = (nn.AvgPool2d, nn.AdaptiveAvgPool2d)
 VANISHES = (nn.Flatten, nn.Identity, nn.Dropout, nn.Dropout2d)
 """Modules that compute nothing in deployment."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from fastsnn_deploy.quantize.layers import QuantActivation, QuantConv2d, QuantInput, QuantLinear
+from fastsnn_deploy.quantize.layers import QUANT_WEIGHTED, QuantActivation, QuantInput
 from fastsnn_deploy.tables import Column, Table, shape, words
 
 
@@ -26,12 +26,12 @@ def module_table(rows: Sequence[dict[str, Any]]) -> Table:
     return Table("Quantised modules", columns, tuple(tuple(row.get(key) for key in keys) for row in rows))
 
 
-_QUANTISED = (QuantInput, QuantConv2d, QuantLinear, QuantActivation)
+_QUANTISED = (QuantInput, *QUANT_WEIGHTED, QuantActivation)
 
 
 def _row(name: str, module: nn.Module) -> dict[str, Any]:
     row: dict[str, Any] = {"module": name, "type": type(module).__name__}
-    if isinstance(module, (QuantConv2d, QuantLinear)):
+    if isinstance(module, QUANT_WEIGHTED):
         return row | {
             "weights": list(module.weight.shape), "bits": module.weight_bits, "quantiser": module.quantiser
         }  # fmt: skip

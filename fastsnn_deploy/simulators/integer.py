@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +14,9 @@ from torch.nn import functional as F
 from fastsnn_deploy.graph import (
     Concat,
     Conv2d,
+    ConvTranspose2d,
     Flatten,
+    Identity,
     Input,
     Linear,
     MaxPool2d,
@@ -22,9 +25,9 @@ from fastsnn_deploy.graph import (
     Readout,
     SpikingGraph,
     Synapse,
-    Upsample,
 )
 from fastsnn_deploy.graph.integer_network import logits
+from fastsnn_deploy.graph.synapses.conv_transpose2d import channels_swapped
 
 Progress = Callable[[int, int], None]
 
@@ -69,7 +72,8 @@ def _batch(graph: SpikingGraph, emitted: npt.NDArray[np.int64]) -> npt.NDArray[n
 
 def _value(node: Node, inputs: list[Tensor]) -> Tensor:
     if isinstance(node, Synapse):
-        return _synaptic_input(node.as_primitive(), inputs[0])
+        form = node if type(node) in SYNAPTIC_INPUT else node.as_primitive()
+        return SYNAPTIC_INPUT[type(form)](form, torch.from_numpy(form.effective_weight).double(), inputs[0])
     if isinstance(node, MaxPool2d):
         return F.max_pool2d(inputs[0], node.kernel, node.stride, node.padding, node.dilation, node.ceil_mode)
     if isinstance(node, Flatten):
@@ -91,12 +95,26 @@ def _per_channel(values: npt.NDArray[np.int64], node: Node) -> Tensor:
     return torch.tensor(values).view(-1, *(1,) * (len(node.shape) - 1))
 
 
-def _synaptic_input(synapse: Synapse, spikes: Tensor) -> Tensor:
-    weight = torch.from_numpy(synapse.effective_weight).double()
-    if isinstance(synapse, Linear):
-        return F.linear(spikes, weight)
-    if isinstance(synapse, Conv2d):
-        return F.conv2d(spikes, weight, None, synapse.stride, synapse.padding, synapse.dilation, synapse.groups)
-    assert isinstance(synapse, Upsample)
-    larger = spikes.repeat_interleave(synapse.factor[0], 2).repeat_interleave(synapse.factor[1], 3)
-    return larger * weight.view(1, -1, 1, 1)
+def _identity(synapse: Identity, weight: Tensor, spikes: Tensor) -> Tensor:
+    return spikes * weight.view(-1, *(1,) * (spikes.dim() - 2))
+
+
+def _linear(synapse: Linear, weight: Tensor, spikes: Tensor) -> Tensor:
+    return F.linear(spikes, weight)
+
+
+def _conv(synapse: Conv2d, weight: Tensor, spikes: Tensor) -> Tensor:
+    return F.conv2d(spikes, weight, None, synapse.stride, synapse.padding, synapse.dilation, synapse.groups)
+
+
+def _conv_transpose(synapse: ConvTranspose2d, weight: Tensor, spikes: Tensor) -> Tensor:
+    return F.conv_transpose2d(
+        spikes, channels_swapped(weight, synapse.groups), None, synapse.stride, synapse.padding,
+        synapse.output_padding, synapse.groups, synapse.dilation,
+    )  # fmt: skip
+
+
+SYNAPTIC_INPUT: dict[type[Synapse], Callable[[Any, Tensor, Tensor], Tensor]] = {
+    Linear: _linear, Conv2d: _conv, ConvTranspose2d: _conv_transpose, Identity: _identity
+}  # fmt: skip
+"""Synaptic input, float64, of synapse types: synapse, effective weight and spikes. Others have a primitive form."""

@@ -16,6 +16,7 @@ from fastsnn_deploy.errors import InputError
 from fastsnn_deploy.quantize import Checkpoint, QuantActivation, calibrate, prepare
 from fastsnn_deploy.quantize.bit_plan import set_bits
 from fastsnn_deploy.quantize.layers import BATCH_NORMS
+from fastsnn_deploy.quantize.structure import WEIGHTED
 from fastsnn_deploy.tasks.base import Task
 from fastsnn_deploy.training.loop import Log, Loop, half_cosine
 from fastsnn_deploy.training.models import build
@@ -134,7 +135,7 @@ def _input(task: Task, model: nn.Module, images: Tensor) -> Tensor:
 
 def _groups(model: nn.Module, settings: Settings, rate: float) -> list[dict[str, object]]:
     """Weights decay; biases, batch norms and what quantisers learn do not. Steps are small: they get small changes."""
-    layers = [m for m in model.modules() if isinstance(m, (nn.Conv2d, nn.Linear))]
+    layers = [m for m in model.modules() if isinstance(m, WEIGHTED)]
     norms = [m for m in model.modules() if isinstance(m, BATCH_NORMS)]
     decayed = {id(layer.weight) for layer in layers}
     plain = {id(p) for m in (*layers, *norms) for p in (m.weight, m.bias) if p is not None} - decayed

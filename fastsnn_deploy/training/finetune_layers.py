@@ -14,7 +14,7 @@ from fastsnn_deploy.conversion.lower import lower
 from fastsnn_deploy.conversion.names import names_of
 from fastsnn_deploy.conversion.trace import trace
 from fastsnn_deploy.graph import Concat, Population, SpikingGraph
-from fastsnn_deploy.quantize.layers import BATCH_NORMS, QuantActivation, QuantConv2d, QuantLinear
+from fastsnn_deploy.quantize.layers import BATCH_NORMS, QUANT_WEIGHTED, QuantActivation, QuantLinear
 from fastsnn_deploy.simulators import open_engine
 
 
@@ -190,5 +190,5 @@ def _operands(node: fx.Node) -> list[fx.Node]:
 
 def _tunable(quantised: fx.GraphModule, path: str) -> Iterator[str]:
     module = quantised.get_submodule(path)
-    if isinstance(module, (QuantConv2d, QuantLinear, *BATCH_NORMS)):
+    if isinstance(module, (*QUANT_WEIGHTED, *BATCH_NORMS)):
         yield from (f"{path}.{name}" for name, _ in module.named_parameters(recurse=False))

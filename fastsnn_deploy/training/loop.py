@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from fastsnn_deploy.errors import InputError
 from fastsnn_deploy.processes import Processes
+from fastsnn_deploy.quantize.structure import WEIGHTED
 from fastsnn_deploy.training.distributed import Group
 
 T = TypeVar("T")
@@ -115,7 +116,7 @@ def half_cosine(angle: float) -> float:
 
 def decay_weights_only(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:
     """Parameters for an optimiser: weights of layers decay; biases, batch norm and steps do not."""
-    decayed = {id(m.weight) for m in model.modules() if isinstance(m, (nn.Conv2d, nn.Linear))}
+    decayed = {id(m.weight) for m in model.modules() if isinstance(m, WEIGHTED)}
     parameters = list(model.parameters())
     return [
         {"params": [p for p in parameters if id(p) in decayed], "weight_decay": weight_decay},

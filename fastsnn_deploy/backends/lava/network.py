@@ -5,7 +5,7 @@ Maps are (W, H, C) in Lava and (C, H, W) in the graph; vectors are (N,) in both.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,6 @@ from fastsnn_deploy.backends.lava.processes.signed_if import SignedIF
 from fastsnn_deploy.backends.lava.processes.source import ImageSource
 from fastsnn_deploy.backends.lava.synapses import Wire, connect_synapse, join
 from fastsnn_deploy.backends.lava.timing import Timing
-from fastsnn_deploy.errors import BackendError
 from fastsnn_deploy.graph import Concat, Flatten, Input, MaxPool2d, Node, Population, Readout, SpikingGraph, Synapse
 
 
@@ -60,23 +59,16 @@ class Network:
                     self._record(node, kind, ports[kind])
 
     def _build(self, node: Node) -> dict[str, Any]:
-        """The process of a node; returns the ports that can be recorded."""
-        if isinstance(node, Input):
-            return self._input(node)
-        if isinstance(node, Population):
-            return self._population(node)
-        if isinstance(node, Readout):
-            readout = Accumulator(shape=_lava(node.shape), bias=_int32(node.bias), **self._bias(node))
-            self._connect_input(node, readout.a_in)
-            return {"potentials": readout.v_out}
-        if isinstance(node, MaxPool2d):
-            return self._max_pool(node)
-        if isinstance(node, Flatten):
-            self.wires[node.name] = [_flat(wire) for wire in self._source(node, 0)]
-        elif isinstance(node, Concat):
-            self.wires[node.name] = self._concat(node)
-        elif not isinstance(node, Synapse):  # synapses are built with their population
-            raise BackendError(f"{type(node).__name__} '{node.name}' has no Lava process")
+        """The process of a node; returns the ports that can be recorded. Synapses are built with their population."""
+        return {} if isinstance(node, Synapse) else BUILD[type(node)](self, node)
+
+    def _readout(self, node: Readout) -> dict[str, Any]:
+        readout = Accumulator(shape=_lava(node.shape), bias=_int32(node.bias), **self._bias(node))
+        self._connect_input(node, readout.a_in)
+        return {"potentials": readout.v_out}
+
+    def _flatten(self, node: Flatten) -> dict[str, Any]:
+        self.wires[node.name] = [_flat(wire) for wire in self._source(node, 0)]
         return {}
 
     def _input(self, node: Input) -> dict[str, Any]:
@@ -124,7 +116,7 @@ class Network:
         join(self._late(self._source(node, 0), source.shape, node.delay - 1), pool.s_in)
         return {"spikes": self._emit(node, pool.s_out)}
 
-    def _concat(self, node: Concat) -> list[Wire]:
+    def _concat(self, node: Concat) -> dict[str, Any]:
         """One relay for each arm, which places it among all channels; the reader's input port adds them."""
         wires: list[Wire] = []
         first = 0
@@ -133,7 +125,8 @@ class Network:
             arm = self._source(node, index)
             wires += self._relay(arm, shape, node.delays[index], channels=node.channels, first=first)
             first += shape[0]
-        return wires
+        self.wires[node.name] = wires
+        return {}
 
     def _connect_input(self, node: Node, port: Any) -> None:
         for name in node.inputs:
@@ -178,6 +171,13 @@ class Network:
         series = (self.timing.images, self.timing.steps, *shape)
         open_memmap(file, mode="w+", dtype=np.int32, shape=series)  # type: ignore[no-untyped-call]
         port.connect(Recorder(shape=shape, file=str(file), clock=self._clock(node)).a_in)
+
+
+BUILD: dict[type[Node], Callable[[Network, Any], dict[str, Any]]] = {
+    Input: Network._input, Population: Network._population, Readout: Network._readout, MaxPool2d: Network._max_pool,
+    Flatten: Network._flatten, Concat: Network._concat,
+}  # fmt: skip
+"""How each type of node is built."""
 
 
 def series_file(folder: Path, kind: str, number: int) -> Path:

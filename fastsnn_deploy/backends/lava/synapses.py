@@ -10,9 +10,10 @@ from lava.proc.conv.process import Conv
 from lava.proc.dense.process import Dense
 from lava.utils.weightutils import SignMode
 
+from fastsnn_deploy.backends.lava.processes.spread import Spread
 from fastsnn_deploy.backends.lava.processes.upsample import NearestUpsample
 from fastsnn_deploy.errors import BackendError
-from fastsnn_deploy.graph import Conv2d, Linear, Synapse, Upsample
+from fastsnn_deploy.graph import Conv2d, ConvTranspose2d, Linear, Synapse, Upsample
 from fastsnn_deploy.lava_dl.limits import INT8_MAX
 
 MESSAGE_BITS = 24
@@ -27,19 +28,8 @@ def connect_synapse(synapse: Synapse, source: tuple[int, ...], wires: list[Wire]
 
     source: shape of the spikes, (C, H, W) or (N,). Raises BackendError for what the stock model cannot compute.
     """
-    primitive = synapse.as_primitive()
-    if isinstance(primitive, Conv2d):
-        _conv(primitive, source, wires, target, models)
-    elif isinstance(primitive, Linear):
-        _linear(primitive, wires, target)
-    elif isinstance(primitive, Upsample):
-        process = NearestUpsample(
-            shape=source[::-1], weight=primitive.effective_weight.astype(np.int32), factor=primitive.factor[::-1]
-        )
-        join(wires, process.s_in)
-        process.a_out.connect(target)
-    else:
-        raise BackendError(f"{type(synapse).__name__} '{synapse.name}' has no Lava process")
+    form = synapse if type(synapse) in CONNECT else synapse.as_primitive()
+    CONNECT[type(form)](form, source, wires, target, models)
 
 
 def join(wires: list[Wire], port: Any) -> None:
@@ -72,7 +62,7 @@ def _conv(conv: Conv2d, source: tuple[int, ...], wires: list[Wire], target: Any,
     (process.a_out.reshape(target.shape) if pixel else process.a_out).connect(target)
 
 
-def _linear(linear: Linear, wires: list[Wire], target: Any) -> None:
+def _linear(linear: Linear, source: tuple[int, ...], wires: list[Wire], target: Any, models: str) -> None:
     """One Dense process for each weight exponent, zero in the rows of the others; their synaptic inputs add.
 
     In sign mode MIXED Lava keeps even weights of 9 bits, so the mantissa is doubled and the exponent lowered by
@@ -89,3 +79,32 @@ def _linear(linear: Linear, wires: list[Wire], target: Any) -> None:
         )
         join(wires, process.s_in)
         process.a_out.connect(target)
+
+
+def _upsample(synapse: Upsample, source: tuple[int, ...], wires: list[Wire], target: Any, models: str) -> None:
+    process = NearestUpsample(
+        shape=source[::-1], weight=synapse.effective_weight.astype(np.int32), factor=synapse.factor[::-1]
+    )
+    join(wires, process.s_in)
+    process.a_out.connect(target)
+
+
+def _conv_transpose(
+    conv: ConvTranspose2d, source: tuple[int, ...], wires: list[Wire], target: Any, models: str
+) -> None:
+    """Spikes put apart on an empty map, then a convolution with the flipped kernel and a stride of one."""
+    before = [conv.dilation[i] * (conv.kernel[i] - 1) - conv.padding[i] for i in (0, 1)]
+    size = [conv.shape[1 + i] + conv.dilation[i] * (conv.kernel[i] - 1) for i in (0, 1)]
+    spread = Spread(shape=source[::-1], size=tuple(size[::-1]), first=tuple(before[::-1]), step=conv.stride[::-1])
+    join(wires, spread.s_in)
+    flipped = Conv2d(
+        name=conv.name, shape=conv.shape, weight=conv.weight[:, :, ::-1, ::-1], exponent=conv.exponent,
+        dilation=conv.dilation, groups=conv.groups,
+    )  # fmt: skip
+    _conv(flipped, (source[0], *size), [lambda: spread.s_out], target, models)
+
+
+CONNECT: dict[type[Synapse], Callable[[Any, tuple[int, ...], list[Wire], Any, str], None]] = {
+    Conv2d: _conv, Linear: _linear, Upsample: _upsample, ConvTranspose2d: _conv_transpose
+}  # fmt: skip
+"""How each synapse type is built; others through their primitive form."""

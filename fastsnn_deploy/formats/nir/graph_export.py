@@ -7,7 +7,7 @@ the missing operation reads and an `Input` that takes what it makes.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,7 +69,7 @@ def bias_home(graph: SpikingGraph, node: Population | Readout) -> str | None:
 
 def has_primitive(node: Node) -> bool:
     """NIR has primitives that say what `node` does, up to the fields that the loss report lists."""
-    return isinstance(node, (Input, Conv2d, Linear, Identity, SumPool2d, Population, Readout, Flatten, Concat))
+    return type(node) in FORMS
 
 
 class _Builder:
@@ -100,36 +100,37 @@ class _Builder:
 
     def _convert(self, node: Node) -> list[Arm]:
         sources = [arm for name in node.inputs for arm in self.arms[name]]
-        if isinstance(node, Input):
-            return [self._add(INPUT, nir.Input({"input": np.array(node.shape)}), shape=node.shape)]
-        if isinstance(node, Concat):
-            return sources
-        if isinstance(node, Flatten):
-            return [self._flatten(node, source) for source in sources]
+        return FORMS.get(type(node), _Builder._cut)(self, node, sources)
+
+    def _image(self, node: Input, sources: list[Arm]) -> list[Arm]:
+        return [self._add(INPUT, nir.Input({"input": np.array(node.shape)}), shape=node.shape)]
+
+    def _concat(self, node: Concat, sources: list[Arm]) -> list[Arm]:
+        return sources
+
+    def _neurons(self, node: Population | Readout, sources: list[Arm]) -> list[Arm]:
         if isinstance(node, Population) and not node.settles:
             raise InputError(
                 f"population '{node.name}': the loss report does not describe {node.neurons} neurons. Use others"
             )
-        if isinstance(node, (Population, Readout)):
-            return [self._add(node.name, _neuron(node), *sources, shape=node.shape)]
-        if isinstance(node, Synapse) and has_primitive(node):
-            return self._synapse(node, sources)
-        return [self._cut(node, sources)]
+        return [self._add(node.name, _neuron(node), *sources, shape=node.shape)]
+
+    def _flattens(self, node: Node, sources: list[Arm]) -> list[Arm]:
+        return [self._flatten(node, source) for source in sources]
 
     def _flatten(self, node: Node, source: Arm) -> Arm:
         shape = (int(np.prod(source.shape)),)
         return self._add(node.name, nir.Flatten({"input": np.array(source.shape)}, 0, -1), source, shape=shape)
 
-    def _cut(self, node: Node, sources: list[Arm]) -> Arm:
+    def _cut(self, node: Node, sources: list[Arm]) -> list[Arm]:
         for source in sources:
             self._add(f"{node.name}_reads", nir.Output({"output": np.array(source.shape)}), source)
-        return self._add(f"{node.name}_makes", nir.Input({"input": np.array(node.shape)}), shape=node.shape)
+        return [self._add(f"{node.name}_makes", nir.Input({"input": np.array(node.shape)}), shape=node.shape)]
 
-    def _synapse(self, node: Synapse, sources: list[Arm]) -> list[Arm]:
-        if isinstance(node, (Conv2d, Linear)):
-            return self._dense(node, sources)
-        if isinstance(node, SumPool2d):
-            sources = [self._pool(node, source) for source in sources]
+    def _sum_pool(self, node: SumPool2d, sources: list[Arm]) -> list[Arm]:
+        return self._scale(node, [self._pool(node, source) for source in sources])
+
+    def _scale(self, node: Synapse, sources: list[Arm]) -> list[Arm]:
         if len(sources) > 1:  # NIR cannot put the synaptic inputs of several arms side by side, but it can add them
             return self._dense(_diagonal(node), sources)
         weight = per_channel(node.effective_weight, len(node.shape))
@@ -159,6 +160,14 @@ class _Builder:
     def _pool(self, node: SumPool2d, source: Arm) -> Arm:
         pool = nir.SumPool2d(np.array(node.kernel), np.array(node.stride), np.array(node.padding))
         return self._add(node.name, pool, source, shape=(source.shape[0], *node.shape[1:]))
+
+
+FORMS: dict[type[Node], Callable[[_Builder, Any, list[Arm]], list[Arm]]] = {
+    Input: _Builder._image, Concat: _Builder._concat, Flatten: _Builder._flattens, Population: _Builder._neurons,
+    Readout: _Builder._neurons, Conv2d: _Builder._dense, Linear: _Builder._dense, SumPool2d: _Builder._sum_pool,
+    Identity: _Builder._scale,
+}  # fmt: skip
+"""How node types are written; there are no primitives for others."""
 
 
 def _diagonal(node: Synapse) -> Conv2d | Linear:

@@ -2,7 +2,7 @@
 
 A new synapse type is one new file beside this one: subclass `Synapse`, implement its methods, decorate it with
 `@register`, import it in `__init__.py`. Everything downstream (simulation, range analysis, profile, files) uses
-only these methods; NetX and Lava use `as_primitive`.
+only these methods. Backends have tables by type: what is not in one goes through `as_primitive`.
 """
 
 from __future__ import annotations
@@ -75,7 +75,16 @@ class Synapse(Node):
 
     @abstractmethod
     def as_primitive(self) -> Synapse:
-        """The same map as a Conv2d, Linear or Upsample, the forms that NetX and Lava know."""
+        """The same map as a Conv2d, Linear or ConvTranspose2d, the forms that every backend knows."""
+
+    def padded_fan_in(self, source: tuple[int, ...]) -> int:
+        """Values read for all outputs together from a source of this shape, positions outside the map included."""
+        return self.size * int(np.prod(self.weight.shape[1:], dtype=np.int64))
+
+    @property
+    def multiplies(self) -> bool:
+        """It has a weight for each connection; one weight a channel folds into the threshold."""
+        return self.weight.ndim > 1
 
     @property
     def effective_weight(self) -> npt.NDArray[np.int64]:

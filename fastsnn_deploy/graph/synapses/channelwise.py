@@ -11,6 +11,7 @@ from fastsnn_deploy.graph.arithmetic import IntArray, per_channel
 from fastsnn_deploy.graph.node import register
 from fastsnn_deploy.graph.synapses.base import Bounds, Synapse, channel_bounds, window_fan_out
 from fastsnn_deploy.graph.synapses.conv2d import Conv2d, Pair, output_size, windows
+from fastsnn_deploy.graph.synapses.conv_transpose2d import ConvTranspose2d
 
 
 def _check_channels(synapse: Synapse, source: tuple[int, ...]) -> None:
@@ -84,6 +85,9 @@ class SumPool2d(Synapse):
     def input_bounds(self, low: IntArray, high: IntArray) -> Bounds:
         return channel_bounds(self.effective_weight * (self.kernel[0] * self.kernel[1]), low, high)
 
+    def padded_fan_in(self, source: tuple[int, ...]) -> int:
+        return self.size * self.kernel[0] * self.kernel[1]
+
     def as_primitive(self) -> Synapse:
         """A depthwise convolution whose kernel holds one value per channel."""
         kernel = np.broadcast_to(self.weight.reshape(-1, 1, 1, 1), (self.channels, 1, *self.kernel))
@@ -126,4 +130,16 @@ class Upsample(Synapse):
         return channel_bounds(self.effective_weight, low, high)
 
     def as_primitive(self) -> Synapse:
-        return self
+        """A depthwise transposed convolution whose kernel is one block and holds one value per channel."""
+        kernel = np.broadcast_to(self.weight.reshape(-1, 1, 1, 1), (self.channels, 1, *self.factor))
+        return ConvTranspose2d(
+            name=self.name,
+            inputs=self.inputs,
+            shape=self.shape,
+            module=self.module,
+            delay=self.delay,
+            weight=kernel,
+            exponent=self.exponent,
+            stride=self.factor,
+            groups=self.channels,
+        )

@@ -166,17 +166,18 @@ def scatter(image, neuron, value, weight, geometry, target, marking, stamp, tick
     """Add the synaptic input of events to target float32 [rows, neurons] and list the positions touched.
 
     image: row of each event. weight: float32 [kh, kw, inputs, outputs / groups]. geometry: int64 (source width,
-    source channels, height, width, outputs, stride y, x, padding y, x, dilation y, x, groups). With `marking` every
+    source channels, height, width, outputs, spacing y, x, stride y, x, padding y, x, dilation y, x, groups): a
+    convolution of a map on which the source's positions lie `spacing` apart. With `marking` every
     touched position row * positions + position that is not stamped yet goes into `where` from `found` on; returns
     the new `found`.
     """
     source_width, source_channels, height, width, outputs = geometry[:5]
-    stride_y, stride_x, padding_y, padding_x, dilation_y, dilation_x, groups = geometry[5:]
+    spacing_y, spacing_x, stride_y, stride_x, padding_y, padding_x, dilation_y, dilation_x, groups = geometry[5:]
     kernel_y, kernel_x, _, per_group = weight.shape
     inputs_per_group = source_channels // groups
     for e in range(len(image)):
         position, channel = neuron[e] // source_channels, neuron[e] % source_channels
-        y, x = position // source_width, position % source_width
+        y, x = position // source_width * spacing_y, position % source_width * spacing_x
         first = (channel // inputs_per_group) * per_group
         scale = np.float32(value[e])
         for ky in range(kernel_y):
@@ -192,26 +193,6 @@ def scatter(image, neuron, value, weight, geometry, target, marking, stamp, tick
                 sums = target[image[e], at * outputs + first : at * outputs + first + per_group]
                 for o in range(per_group):
                     sums[o] += scale * taps[o]
-                if marking:
-                    place = image[e] * height * width + at
-                    if stamp[place] != tick:
-                        stamp[place] = tick
-                        where[found] = place
-                        found += 1
-    return found
-
-
-@njit(**OPTIONS)
-def repeat(image, neuron, value, weight, geometry, target, marking, stamp, tick, where, found):
-    """`scatter` for nearest upsampling. weight: float32 [C]; geometry: (source width, C, width, fy, fx, height)."""
-    source_width, channels, width, factor_y, factor_x, height = geometry
-    for e in range(len(image)):
-        position, channel = neuron[e] // channels, neuron[e] % channels
-        y, x = position // source_width, position % source_width
-        for dy in range(factor_y):
-            for dx in range(factor_x):
-                at = (y * factor_y + dy) * width + x * factor_x + dx
-                target[image[e], at * channels + channel] += np.float32(value[e]) * weight[channel]
                 if marking:
                     place = image[e] * height * width + at
                     if stamp[place] != tick:

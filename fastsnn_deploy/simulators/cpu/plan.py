@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fastsnn_deploy.graph import (
+    Conv2d,
+    ConvTranspose2d,
     Flatten,
     Identity,
     Input,
@@ -19,7 +21,6 @@ from fastsnn_deploy.graph import (
     Readout,
     SpikingGraph,
     Synapse,
-    Upsample,
 )
 from fastsnn_deploy.simulators.cpu.kernels import scatter
 from fastsnn_deploy.simulators.cpu.products import Product, Shape, as_convolution, identity, products
@@ -30,14 +31,12 @@ Float32 = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class SynapsePlan:
-    """product: synaptic input of whole rows. weight, geometry: for `kernels.scatter`, or `kernels.repeat` if
-    `repeats`."""
+    """product: synaptic input of whole rows. weight, geometry: for `kernels.scatter`."""
 
     synapse: Synapse
     product: Product
     weight: Float32
     geometry: Int64
-    repeats: bool
 
     @property
     def source(self) -> str:
@@ -111,16 +110,7 @@ class Plan:
         order = self.order[source.name] if len(source.shape) == 1 else None
         largest = self.largest[source.name]
         ways = products(synapse, shape, largest, order, private)
-        channels, height, width = shape.synaptic_input
-        if isinstance(synapse, Upsample):
-            places = np.asarray((shape.source[2], channels, width, *synapse.factor, height), dtype=np.int64)
-            return SynapsePlan(synapse, next(ways), synapse.effective_weight.astype(np.float32), places, True)
-        conv = as_convolution(synapse, shape, order)
-        geometry = np.asarray((
-            shape.source[2], shape.source[0], height, width, channels,
-            *conv.stride, *conv.padding, *conv.dilation, conv.groups,
-        ), dtype=np.int64)  # fmt: skip
-        taps = _taps(conv.effective_weight, conv.groups)
+        taps, geometry = _followed(as_convolution(synapse, shape, order), shape)
         zero = self.zero(source.name)
         # an input that leaves its range, which encoding never does, is stored as float32
         kinds = {zero, None} if isinstance(source, Input) else {zero}
@@ -129,7 +119,7 @@ class Plan:
         )
         if product is None:
             raise RuntimeError(f"{synapse.name}: no convolution of this PyTorch gives exact sums")
-        return SynapsePlan(synapse, product, taps, geometry, False)
+        return SynapsePlan(synapse, product, taps, geometry)
 
 
 BYTE = np.iinfo(np.uint8).max
@@ -174,6 +164,19 @@ def largest_payloads(graph: SpikingGraph) -> Mapping[str, int]:
         elif node.emits == "spikes":
             found[node.name] = max(found[name] for name in node.inputs)
     return found
+
+
+def _followed(conv: Conv2d | ConvTranspose2d, shape: Shape) -> tuple[Float32, Int64]:
+    """Weight and geometry for `kernels.scatter`."""
+    weight, spacing, stride, padding = conv.effective_weight, (1, 1), conv.stride, conv.padding
+    if isinstance(conv, ConvTranspose2d):  # the flipped kernel over the source's positions, `stride` apart
+        weight, spacing, stride = weight[:, :, ::-1, ::-1], conv.stride, (1, 1)
+        reach = (conv.dilation[i] * (conv.kernel[i] - 1) for i in (0, 1))
+        padding = tuple(each - conv.padding[i] for i, each in enumerate(reach))  # type: ignore[assignment]
+    channels, height, width = shape.synaptic_input
+    places = shape.source[2], shape.source[0], height, width, channels
+    geometry = np.asarray((*places, *spacing, *stride, *padding, *conv.dilation, conv.groups), dtype=np.int64)
+    return _taps(weight, conv.groups), geometry
 
 
 def _taps(weight: Int64, groups: int) -> Float32:

@@ -21,8 +21,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fastsnn_deploy.graph import Conv2d, Identity, Synapse, Upsample
+from fastsnn_deploy.graph import Conv2d, ConvTranspose2d, Identity, Linear, Synapse, Upsample
 from fastsnn_deploy.graph.arithmetic import EXACT_FLOAT64
+from fastsnn_deploy.graph.synapses.conv_transpose2d import channels_swapped
 from fastsnn_deploy.simulators.cpu.assembly import available
 from fastsnn_deploy.simulators.cpu.convolution import Convolution, source_taps, takes
 from fastsnn_deploy.simulators.cpu.kernels import scale_rows
@@ -72,21 +73,40 @@ def products(synapse: Synapse, shape: Shape, largest: int, order: npt.NDArray[np
     largest: greatest |payload| of one spike. order: canonical index of each source neuron, None if they agree.
     private: whether operators that are not public may be used.
     """
-    if isinstance(synapse, Upsample):
-        yield _unshifted(_upsample(synapse, shape))
-        return
-    if isinstance(synapse, Identity):
-        yield identity(synapse.effective_weight)
-        return
-    conv = as_convolution(synapse, shape, order)
-    reach = int(np.abs(conv.weight.astype(np.int64)).reshape(conv.channels, -1).sum(1).max(initial=0))
-    assert reach * largest < EXACT_FLOAT64, f"{synapse.name}: sums of {reach * largest} are not exact in float64"
+    form = synapse if type(synapse) in WAYS else as_convolution(synapse, shape, order)
+    yield from WAYS[type(form)](form, shape, largest, private)
+
+
+def _of_upsample(synapse: Upsample, shape: Shape, largest: int, private: bool) -> Iterator[Product]:
+    yield _unshifted(_upsample(synapse, shape))
+
+
+def _of_identity(synapse: Identity, shape: Shape, largest: int, private: bool) -> Iterator[Product]:
+    yield identity(synapse.effective_weight)
+
+
+def _reach(synapse: Synapse, largest: int) -> int:
+    """Greatest sum of mantissas times payloads: what exponents add is a power of two, which no sum loses."""
+    reach = largest * int(np.abs(synapse.weight.astype(np.int64)).reshape(synapse.channels, -1).sum(1).max(initial=0))
+    assert reach < EXACT_FLOAT64, f"{synapse.name}: sums of {reach} are not exact in float64"
+    return reach
+
+
+def _exact_kinds(reach: int) -> tuple[torch.dtype, ...]:
+    return (torch.float32, torch.float64) if reach < EXACT_FLOAT32 else (torch.float64,)
+
+
+def _of_conv_transpose(conv: ConvTranspose2d, shape: Shape, largest: int, private: bool) -> Iterator[Product]:
+    yield from (_unshifted(_public_transpose(conv, shape, kind)) for kind in _exact_kinds(_reach(conv, largest)))
+
+
+def _of_conv(conv: Conv2d, shape: Shape, largest: int, private: bool) -> Iterator[Product]:
+    reach = _reach(conv, largest)
     if _one_column_of_one_channel(conv, shape):
         yield _unshifted(_public(conv, shape, torch.float64))
         return
-    kinds = (torch.float32, torch.float64) if reach * largest < EXACT_FLOAT32 else (torch.float64,)
-    plain = [_public(conv, shape, kind) for kind in kinds]
-    fits = reach * 2 * largest < EXACT_FLOAT32
+    plain = [_public(conv, shape, kind) for kind in _exact_kinds(reach)]
+    fits = 2 * reach < EXACT_FLOAT32
     if private and fits and takes(conv) and available():
         if gains(conv, shape.source, shape.synaptic_input, largest):
             convolution: Convolution = Winograd(conv, shape.source, shape.synaptic_input, largest)
@@ -127,12 +147,20 @@ def _shifted(fast: Callable[[UInt8], Float32], plain: Callable[[Rows, int], Floa
     return Product(call, shift)
 
 
-def as_convolution(synapse: Synapse, shape: Shape, order: npt.NDArray[np.int64] | None) -> Conv2d:
+WAYS: dict[type[Synapse], Callable[[Any, Shape, int, bool], Iterator[Product]]] = {
+    Conv2d: _of_conv, ConvTranspose2d: _of_conv_transpose, Identity: _of_identity, Upsample: _of_upsample
+}  # fmt: skip
+"""`products` of synapse types: synapse, shape, largest, private. Others become a convolution (see
+`as_convolution`)."""
+
+
+def as_convolution(synapse: Synapse, shape: Shape, order: npt.NDArray[np.int64] | None) -> Conv2d | ConvTranspose2d:
     """The synapse as a convolution from `shape.source` to `shape.synaptic input`; a linear layer as one of a single
     pixel."""
     form = synapse.as_primitive()
-    if isinstance(form, Conv2d):
+    if isinstance(form, (Conv2d, ConvTranspose2d)):
         return form
+    assert isinstance(form, Linear)
     weight = form.weight if order is None else form.weight[:, order]
     return Conv2d(
         name=form.name,
@@ -200,6 +228,19 @@ def _public(conv: Conv2d, shape: Shape, dtype: torch.dtype) -> Callable[[Rows, i
         if scaled:
             synaptic_input = synaptic_input * factor
         return _rows(synaptic_input.float())
+
+    return call
+
+
+def _public_transpose(conv: ConvTranspose2d, shape: Shape, dtype: torch.dtype) -> Callable[[Rows, int], Float32]:
+    weight = torch.from_numpy(channels_swapped(conv.effective_weight, conv.groups)).to(dtype)
+    geometry = conv.stride, conv.padding, conv.output_padding, conv.groups, conv.dilation
+
+    def call(rows: Rows, zero: int) -> Float32:
+        images = _images(rows, shape).to(dtype)
+        if zero:
+            images = images - zero
+        return _rows(F.conv_transpose2d(images, weight, None, *geometry).float())
 
     return call
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from fastsnn_deploy.simulators.cpu.kernels import add_rows, list_events, repeat, scatter
+from fastsnn_deploy.simulators.cpu.kernels import add_rows, list_events, scatter
 from fastsnn_deploy.simulators.cpu.plan import SynapsePlan
 from fastsnn_deploy.simulators.cpu.products import NO_SHIFT
 from fastsnn_deploy.simulators.cpu.series import Events, Series
@@ -99,9 +99,8 @@ class Arrivals:
         """`follow`, listing the positions touched (see `kernels.scatter`)."""
         if not len(events):
             return found
-        loop = repeat if self.plan.repeats else scatter
         return int(
-            loop(
+            scatter(
                 image, events.neuron, events.value, self.plan.weight, self.plan.geometry, target, marking, stamp, tick,
                 where, found,
             )

@@ -7,9 +7,10 @@ spikes costs nothing; the few late corrections are followed one by one.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -64,7 +65,8 @@ class Tile:
     def run(self) -> None:
         """Every node in order; spikes are dropped once their last reader has seen them."""
         for node in self.graph.nodes:
-            self._node(node)
+            if type(node) in ADVANCES:
+                ADVANCES[type(node)](self, node)
             for name in node.inputs:
                 for source in self._spikes_behind(name, node):
                     self.unread[source] -= 1
@@ -77,20 +79,6 @@ class Tile:
             return []
         node = self.graph[name]
         return [node.inputs[0]] if isinstance(node, Synapse) else [name]
-
-    def _node(self, node: Node) -> None:
-        if isinstance(node, Input):
-            self._keep(node, self._input())
-        elif isinstance(node, Population):
-            self._keep(node, neurons.fire(self, node), counted=True)
-        elif isinstance(node, MaxPool2d):
-            self._keep(node, self._pool(node), counted=True)
-        elif isinstance(node, Flatten):
-            self.series[node.name] = self._flatten(node)
-        elif isinstance(node, Concat):
-            self.series[node.name] = self._concat(node)
-        elif isinstance(node, Readout):
-            self._read(node)
 
     def arrivals(self, node: Node) -> list[Arrivals]:
         """What reaches a population or readout through each of its synapses."""
@@ -294,3 +282,14 @@ def _extended(series: Int32, steps: int) -> Int32:
     if len(series) == 0:
         return np.zeros((steps, *series.shape[1:]), dtype=np.int32)
     return np.concatenate([series, np.repeat(series[-1:], steps - len(series), axis=0)])
+
+
+ADVANCES: dict[type[Node], Callable[[Tile, Any], None]] = {
+    Input: lambda tile, node: tile._keep(node, tile._input()),
+    Population: lambda tile, node: tile._keep(node, neurons.fire(tile, node), counted=True),
+    Readout: Tile._read,
+    MaxPool2d: lambda tile, node: tile._keep(node, tile._pool(node), counted=True),
+    Flatten: lambda tile, node: tile.series.update({node.name: tile._flatten(node)}),
+    Concat: lambda tile, node: tile.series.update({node.name: tile._concat(node)}),
+}
+"""What a tile does at each type of node; synapses act when their population does."""

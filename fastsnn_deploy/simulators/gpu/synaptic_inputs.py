@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fastsnn_deploy.graph import Conv2d, Identity, Linear, SumPool2d, Synapse, Upsample
+from fastsnn_deploy.graph import Conv2d, ConvTranspose2d, Identity, Linear, SumPool2d, Synapse, Upsample
 from fastsnn_deploy.simulators.engine import Int64
 from fastsnn_deploy.simulators.gpu.products import Product, make_product
 
@@ -118,6 +118,48 @@ class ConvSynapticInput(SynapticInput):
             for x in range(conv.kernel[1]):
                 some = view[:, :, :, y, x].to(torch.int32).repeat_interleave(conv.shape[0] // rows.shape[-1], -1)
                 total += (some * self.taps[y, x]) << self.shift
+
+
+@synaptic_input(ConvTranspose2d)
+class ConvTransposeSynapticInput(SynapticInput):
+    """One matrix product for each group, from channels to channels and taps; then every tap to its positions."""
+
+    def __init__(self, synapse: ConvTranspose2d, payload: Int64, device: torch.device) -> None:
+        super().__init__(synapse, payload, device)
+        outputs, inputs = synapse.channels // synapse.groups, synapse.weight.shape[1]
+        self.products: list[Product] = []
+        for group in range(synapse.groups):
+            weight = synapse.weight[group * outputs : (group + 1) * outputs].transpose(1, 2, 3, 0)  # I, kh, kw, O
+            bound = payload[group * inputs : (group + 1) * inputs]
+            self.products.append(make_product(weight.reshape(inputs, -1), bound, device))
+
+    def add(self, rows: Tensor, total: Tensor) -> None:
+        conv = self.synapse
+        made = rows.shape[1] * rows.shape[2] * conv.kernel[0] * conv.kernel[1] * (conv.channels // conv.groups)
+        for some, into in in_parts(rows, total, 4 * made):
+            for group, product in enumerate(self.products):
+                self._add_group(some, into, group, product)
+
+    def _add_group(self, rows: Tensor, total: Tensor, group: int, product: Product) -> None:
+        conv = self.synapse
+        inputs, outputs = conv.weight.shape[1], conv.channels // conv.groups
+        channels = slice(group * outputs, (group + 1) * outputs)
+        columns = rows[..., group * inputs : (group + 1) * inputs].reshape(-1, inputs)
+        made = product(columns).reshape(*rows.shape[:3], *conv.kernel, outputs) << self.shift[channels]
+        for y in range(conv.kernel[0]):
+            for x in range(conv.kernel[1]):
+                (read, to), (read_x, to_x) = (self._lines(i, tap, rows.shape[1 + i]) for i, tap in ((0, y), (1, x)))
+                total[:, to, to_x, channels] += made[:, read, read_x, y, x]
+
+    def _lines(self, axis: int, tap: int, size: int) -> tuple[slice, slice]:
+        """The lines of the source whose tap falls on the map, and the lines of the map where it does."""
+        conv = self.synapse
+        step, place = conv.stride[axis], tap * conv.dilation[axis] - conv.padding[axis]
+        first = max(0, -(place // step))
+        last = min(size, (conv.shape[1 + axis] - 1 - place) // step + 1)
+        count = max(0, last - first)
+        start = place + first * step if count else 0
+        return slice(first, first + count), slice(start, start + count * step, step)
 
 
 class ChannelwiseSynapticInput(SynapticInput):

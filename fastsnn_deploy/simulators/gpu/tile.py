@@ -71,9 +71,8 @@ class Tile:
     def run(self) -> TileRun:
         """Advance every node in topological order."""
         for node in self.graph.nodes:
-            for kind, advance in ADVANCES.items():
-                if isinstance(node, kind):
-                    advance(self, node)
+            if type(node) in ADVANCES:
+                ADVANCES[type(node)](self, node)
             for name in self.plan.released.get(node.name, ()):
                 del self.series[name]
         return self.result

@@ -11,13 +11,17 @@ from fastsnn_deploy.formats.netx.fields import Fields
 from fastsnn_deploy.formats.netx.layers.base import Numbering, Placed
 from fastsnn_deploy.formats.netx.synapses.base import SynapseCodec, put_synapse, synapse_fields
 from fastsnn_deploy.formats.netx.synapses.conv import ConvCodec, IdentityCodec, SumPoolCodec
+from fastsnn_deploy.formats.netx.synapses.conv_transpose import ConvTransposeCodec
 from fastsnn_deploy.formats.netx.synapses.dense import LinearCodec
 from fastsnn_deploy.formats.netx.synapses.unpool import UpsampleCodec
 from fastsnn_deploy.graph import Synapse
 
 OPERATORS: dict[str, SynapseCodec] = {
-    codec.operator: codec for codec in (ConvCodec(), IdentityCodec(), SumPoolCodec(), LinearCodec(), UpsampleCodec())
-}
+    codec.operator: codec
+    for codec in (
+        ConvCodec(), IdentityCodec(), SumPoolCodec(), LinearCodec(), UpsampleCodec(), ConvTransposeCodec(),
+    )
+}  # fmt: skip
 """Synapse codecs by the extension's operator name."""
 
 TYPES: tuple[str, ...] = tuple(dict.fromkeys(codec.layer_type for codec in OPERATORS.values()))
