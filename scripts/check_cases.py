@@ -57,7 +57,7 @@ def train(model: nn.Module, shape: tuple[int, ...], images: Tensor) -> tuple[flo
     for _ in range(4):
         optimiser.zero_grad()
         loss = (quantised(images[:8]) - target).square().mean()
-        losses.append(float(loss))
+        losses.append(float(loss.detach()))
         loss.backward()
         nn.utils.clip_grad_norm_(quantised.parameters(), 1.0)
         optimiser.step()

@@ -219,7 +219,7 @@ def test_whatever_is_prepared_trains(name: str, activation: str) -> None:
     losses = []
     for _ in range(4):
         loss = (quantised(IMAGES) - 1).square().mean()
-        losses.append(float(loss))
+        losses.append(float(loss.detach()))
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -373,7 +373,7 @@ def test_calibration_says_what_it_cannot_use_and_can_be_repeated() -> None:
     quantised = prepared(nn.Sequential(conv(), nn.ReLU(), conv(4)))
     for images, what in (
         (torch.zeros(4, *SHAPE), "constant"), (IMAGES * 255, "outside"), (IMAGES - 0.5, "outside"),
-        (IMAGES * float("nan"), "NaN"), (IMAGES[:0], "batch"), (IMAGES.permute(0, 2, 3, 1), "do not pass"),
+        (IMAGES * float("nan"), "NaN"), (IMAGES[:0], "no images"), (IMAGES.permute(0, 2, 3, 1), "do not pass"),
         (IMAGES[0], "do not pass"), ("x.png", "takes images"),
     ):  # fmt: skip
         with pytest.raises(InputError, match=what):

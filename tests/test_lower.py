@@ -435,7 +435,6 @@ class Unroundable(nn.Module):
 def test_everything_that_cannot_be_lowered_is_listed_at_once():
     text = problems_of(Unroundable())
     for path, what in (
-        ("after", "concatenates activations with different steps (1, 2)"),
         ("second", "no activation has rounded"),
         ("norm", "batch norm after flatten"),
     ):
