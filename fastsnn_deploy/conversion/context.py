@@ -10,6 +10,7 @@ import numpy as np
 
 from fastsnn_deploy.conversion.expression import Arm, CannotLowerError, Expression, Parts, Signal, Value
 from fastsnn_deploy.conversion.fit import Fitted, fit_population, fit_readout
+from fastsnn_deploy.conversion.partial_sums import in_parts
 from fastsnn_deploy.conversion.quant_graph import QuantNode
 from fastsnn_deploy.conversion.through import with_zero_channels
 from fastsnn_deploy.graph import Concat, Flatten, Identity, Node, Population, Readout, Synapse
@@ -79,11 +80,11 @@ class Context:
             constants.append(among.constant)
         return Expression(tuple(arms), np.sum(constants, axis=0), (channels, *value.parts[0].shape[1:]))
 
-    def signal(self, value: Value, node: QuantNode) -> Signal:
+    def signal(self, value: Value, node: QuantNode, shift: int = 0) -> Signal:
         """A spike source for `node` to read.
 
         Sums of ones (pools, upsampled or shifted copies) become a relay population with threshold 1, which passes
-        every count on unchanged. Anything else must have been rounded by an activation.
+        every count on unchanged; shift: in units of 2**shift. Anything else must have been rounded by an activation.
         """
         if isinstance(value, Signal):
             return value
@@ -93,21 +94,22 @@ class Context:
         one_scale = len(set(arm.scale.tolist())) == 1 and arm.scale[0] > 0
         if len(value.arms) > 1 or arm.trained or value.constant.any() or not one_scale:
             raise CannotLowerError("reads a value that no activation has rounded to a grid", QUANTISE_FIX)
-        return self._flattened(self._relay(value, node), value.flat, node)
+        return self._flattened(self._relay(value, node, shift), value.flat, node)
 
-    def _relay(self, value: Expression, node: QuantNode) -> Signal:
+    def _relay(self, value: Expression, node: QuantNode, shift: int) -> Signal:
         arm = value.arms[0]
         source = self.ranges[arm.synapse.inputs[0]]
         low, high = arm.synapse.input_bounds(source.low, source.high)
         ones = np.ones(value.shape[0], dtype=np.int64)
         synapse = self.add(dataclasses.replace(arm.synapse, name=f"{node.name}.relay.synapse"))
-        scale = float(arm.scale[0])
+        scale, half = float(arm.scale[0]), 2**shift // 2
+        floor, ceiling = (int(bound + half) >> shift for bound in (low.min(), high.max()))
         population = Population(
-            name=f"{node.name}.relay", inputs=(synapse,), shape=value.shape, module=node.module, threshold=ones,
-            bias=ones * 0, initial=ones * 0, input_scale=np.full(value.shape[0], scale),
-            scale=scale, **self._limits(int(low.min()), int(high.max()), relay_bounds),
+            name=f"{node.name}.relay", inputs=(synapse,), shape=value.shape, module=node.module,
+            threshold=ones << shift, bias=ones * 0, initial=ones * half, input_scale=np.full(value.shape[0], scale),
+            scale=scale * 2**shift, **self._limits(floor, ceiling, relay_bounds),
         )  # fmt: skip
-        return Signal(self.add(population), value.shape, scale)
+        return Signal(self.add(population), value.shape, scale * 2**shift)
 
     def _limits(
         self, floor: int, ceiling: int, bounds: Callable[[str, int, int], tuple[int, int]] = spike_bounds
@@ -130,7 +132,10 @@ class Context:
     def population(self, value: Expression, node: QuantNode, step: float, low: int, high: int) -> Signal:
         """Neurons that round `value` to multiples of `step`."""
         fitted = fit_population(value, self.ranges, step, low, high, self.state_max)
-        self._check_loss(fitted, node)
+        if fitted.lost.any():
+            parts = self._in_parts(value, node)
+            fitted = fit_population(parts, self.ranges, step, low, high, self.state_max)
+            self._check_loss(fitted, node)
         population = Population(
             name=node.name, inputs=self._synapses(fitted, node), shape=value.shape, module=node.module,
             threshold=fitted.threshold, bias=fitted.bias, initial=fitted.threshold // 2, input_scale=fitted.unit,
@@ -144,7 +149,9 @@ class Context:
     def readout(self, value: Expression, node: QuantNode) -> str:
         """An accumulator for `value`; returns its name."""
         fitted = fit_readout(value, self.ranges, self.state_max)
-        self._check_loss(fitted, node)
+        if fitted.lost.any():
+            fitted = fit_readout(self._in_parts(value, node), self.ranges, self.state_max)
+            self._check_loss(fitted, node)
         synapses = self._synapses(fitted, node)
         return self.add(
             Readout(
@@ -152,6 +159,22 @@ class Context:
                 scale=fitted.unit,
             )
         )  # fmt: skip
+
+    def _in_parts(self, value: Expression, node: QuantNode) -> Expression:
+        """The same sum, wide arms by way of partial sums; what cannot be cut stays, and loses bits."""
+        arms: list[Arm] = []
+        for i, arm in enumerate(value.arms):
+            source = self.ranges[arm.synapse.inputs[0]]
+            low, high = arm.synapse.input_bounds(source.low, source.high)
+            wide = arm.trained and max(int(high.max()), -int(low.min())) > self.state_max // 8
+            name = dataclasses.replace(node, name=f"{node.name}.arm{i}")
+            parts = in_parts(arm, source, name, self.state_max) if wide else None
+            for synapse, population, reader in parts or ():
+                self.add(synapse)
+                self.add(population)
+                arms.append(reader)
+            arms += [] if parts else [arm]
+        return dataclasses.replace(value, arms=tuple(arms))
 
     def _check_loss(self, fitted: Fitted, node: QuantNode) -> None:
         """Trained integers that lose bits are a loss that nobody may overlook."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 
+from fastsnn_deploy.conversion.partial_sums import SUFFIX
 from fastsnn_deploy.graph import Concat, Flatten, Input, MaxPool2d, Node, SpikingGraph, Synapse
 
 PLAIN = {Concat: "concat", Flatten: "flatten", MaxPool2d: "max_pool"}
@@ -59,6 +60,10 @@ def _own_name(graph: SpikingGraph, node: Node) -> str:
     if isinstance(node, Input):
         return "input"
     trained = [graph[name] for name in node.inputs if _weighted(graph[name])]
+    if trained and SUFFIX in node.name:
+        return f"{trained[0].module}{SUFFIX}"
+    parts = [graph[synapse.inputs[0]] for name in node.inputs if (synapse := graph[name]).inputs]
+    trained += [part for part in parts if SUFFIX in part.name and part.module]
     if trained and not node.name.endswith(".relay"):
         return trained[0].module
     plain = PLAIN.get(type(node), "neurons")

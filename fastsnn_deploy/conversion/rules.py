@@ -137,12 +137,31 @@ def _dense_arm(context: Context, node: q.Dense, value: Signal | Expression) -> A
         unpooled = Signal(source.name, source.shape, float(value.arms[0].scale[0]))
         signal = context.flatten(unpooled, f"{node.name}.flat", node)
     else:
-        weight, signal = node.weight, context.signal(value, node)
+        shift = _pool_shift(context, node, value) if isinstance(value, Expression) else 0
+        weight, signal = node.weight, context.signal(value, node, shift)
     synapse = Linear(
         name=node.name, inputs=(signal.source,), shape=node.shape, module=node.module, weight=weight,
         exponent=zero_exponent(node.shape[0]),
     )  # fmt: skip
     return Arm(synapse, node.weight_scale * signal.scale)
+
+
+POOL_LEVELS = 255
+"""Levels that a sum over a map keeps at least where its reader has no room for all."""
+
+
+def _pool_shift(context: Context, node: q.Dense, value: Expression) -> int:
+    """Bits that a pooled sum may lose so that the layer's own sum fits a potential: 0 if it fits as it is."""
+    pool = value.arms[0].synapse
+    if not isinstance(pool, SumPool2d):
+        return 0
+    source = context.ranges[pool.inputs[0]]
+    low, high = pool.input_bounds(source.low, source.high)
+    most = np.maximum(high, -low)
+    positions = int(np.prod(value.shape[1:], dtype=np.int64))
+    reach = int((np.abs(node.weight.astype(np.int64)) @ np.repeat(most, positions)).max(initial=0))
+    fits = (reach // STATE_MAX).bit_length()
+    return min(fits, max(0, (int(most.max()) // POOL_LEVELS).bit_length() - 1))
 
 
 FOLD_MARGIN = 2

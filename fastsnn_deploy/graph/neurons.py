@@ -88,14 +88,18 @@ def spike_bounds(neurons: str, floor: int, ceiling: int) -> tuple[int, int]:
     raise InputError(f"neurons '{neurons}' are not known. Known: unary, graded, unsigned, burst2, burst3, ...")
 
 
+MANY_COUNTS = 1024
+"""No neuron sends more counts than this one by one: partial sums of wide layers and sums of maps are graded spikes."""
+
 RELAY_COUNTS = 64
 """A relay that may owe more counts than this sends them in one graded spike, whatever the other neurons do: an average
 pool over a whole map sums thousands, which would take as many steps one by one."""
 
 
-def relay_bounds(neurons: str, floor: int, ceiling: int) -> tuple[int, int]:
-    """(min_spike, max_spike) of neurons that only pass counts on, in a network of a preset."""
-    return spike_bounds("graded" if ceiling - floor > RELAY_COUNTS else neurons, floor, ceiling)
+def relay_bounds(neurons: str, floor: int, ceiling: int, relay: bool = True) -> tuple[int, int]:
+    """(min_spike, max_spike) of neurons in a network of a preset; relay: they only pass counts on."""
+    many = ceiling - floor > (RELAY_COUNTS if relay else MANY_COUNTS)
+    return spike_bounds("graded" if many else neurons, floor, ceiling)
 
 
 def preset_name(floor: int, ceiling: int, min_spike: int, max_spike: int) -> str:

@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 
 from fastsnn_deploy.graph import Population, SpikingGraph, Synapse
-from fastsnn_deploy.graph.neurons import relay_bounds, spike_bounds
+from fastsnn_deploy.graph.neurons import relay_bounds
 
 
 def with_neurons(graph: SpikingGraph, neurons: str) -> SpikingGraph:
@@ -22,7 +22,7 @@ def with_neurons(graph: SpikingGraph, neurons: str) -> SpikingGraph:
     """
 
     def changed(node: Population) -> Population:
-        low, high = (relay_bounds if is_relay(graph, node) else spike_bounds)(neurons, node.floor, node.ceiling)
+        low, high = relay_bounds(neurons, node.floor, node.ceiling, is_relay(graph, node))
         return dataclasses.replace(node, min_spike=low, max_spike=high)
 
     nodes = (changed(node) if isinstance(node, Population) else node for node in graph.nodes)
