@@ -22,7 +22,8 @@ from fastsnn_deploy.graph.synapses import zero_exponent
 SUFFIX = ".sum"
 """What names of partial sums end with, before their number."""
 
-MOST_PARTS = 256
+MOST_PARTS = 32
+"""More would make a file many times as large as the network: such a layer is refused, or loses bits if allowed."""
 
 
 def in_parts(arm: Arm, source: Range, node: QuantNode, state_max: int) -> list[tuple[Synapse, Population, Arm]] | None:
