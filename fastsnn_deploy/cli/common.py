@@ -19,6 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.text import Text
 
 from fastsnn_deploy.errors import InputError
+from fastsnn_deploy.files import planned
 from fastsnn_deploy.processes import Processes
 from fastsnn_deploy.tables import Table, text_of
 
@@ -58,8 +59,20 @@ def write(text: str) -> None:
     """Text on stdout. A reader that has gone away (`| head -1`) is no error: the exit code stays what was found."""
     try:
         print(text, flush=True)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what Python still flushes goes nowhere
+    except OSError as error:
+        silence(1)
+        if not isinstance(error, BrokenPipeError):
+            raise InputError(f"the output cannot be written ({error.strerror or error})") from error
+
+
+def silence(descriptor: int) -> None:
+    """Let what Python still flushes to stdout (1) or stderr (2) go nowhere: it would end with another exit code."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
+
+
+def output(path: Path | None) -> Path | None:
+    """Callback of every option that names a file to write: refused before the work where it cannot be."""
+    return None if path is None else planned(path)
 
 
 def messages() -> Console:

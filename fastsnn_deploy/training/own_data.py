@@ -16,6 +16,7 @@ import numpy.typing as npt
 import torch
 
 from fastsnn_deploy.errors import InputError
+from fastsnn_deploy.files import existing_file
 from fastsnn_deploy.graph.images import PIXEL, levels_of
 from fastsnn_deploy.quantize.images import array_of, stacked
 from fastsnn_deploy.training.image_files import ImageFiles
@@ -100,7 +101,7 @@ def load_npz(file: Path, split: Split, name: str) -> Images:
 
     A file named after a split has the other one beside it: train.npz, test.npz.
     """
-    with np.load(file, allow_pickle=False) as held:
+    with np.load(existing_file(file, "data file"), allow_pickle=False) as held:
         train, test = (_pair(held, NAMES[key]) for key in NAMES)
         if train is not None and test is not None:
             classes = 1 + max(int(np.max(labels, initial=0)) for _, labels in (train, test))
@@ -125,7 +126,7 @@ def _beside(file: Path, own: str, split: Split) -> tuple[npt.NDArray[Any], npt.N
     for each in NAMES[split]:
         other = file.with_name(file.name.replace(called, each))
         if other.exists() and other != file:
-            with np.load(other, allow_pickle=False) as held:
+            with np.load(existing_file(other, "data file"), allow_pickle=False) as held:
                 if (pair := _pair(held, ("",))) is not None:
                     return pair
     wanted = file.with_name(file.name.replace(called, NAMES[split][0]))
