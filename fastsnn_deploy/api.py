@@ -375,9 +375,7 @@ def read(path: str | Path) -> Network:
 
 
 def _network(network: Any) -> Network:
-    from fastsnn_deploy.formats import read_network
-
-    return read_network(network) if isinstance(network, (str, Path)) else network
+    return read(network) if isinstance(network, (str, Path)) else network
 
 
 def _graph(network: Any) -> SpikingGraph:
