@@ -348,11 +348,13 @@ def export(
         InputError: an unknown target or format, or a file that cannot be written.
         GraphError: the target cannot hold the network.
     """
+    from fastsnn_deploy.files import one_command
     from fastsnn_deploy.formats.export import export as write
 
-    graph = network if isinstance(network, SpikingGraph) else convert(network)
-    calibration = None if images is None else graph.encode(_images(graph, images)[0])
-    return write(graph, path, target, format, calibration)
+    with one_command():  # the file of the network is not what is written
+        graph = network if isinstance(network, SpikingGraph) else convert(network)
+        calibration = None if images is None else graph.encode(_images(graph, images)[0])
+        return write(graph, path, target, format, calibration)
 
 
 def read(path: str | Path) -> Network:
@@ -373,9 +375,7 @@ def read(path: str | Path) -> Network:
 
 
 def _network(network: Any) -> Network:
-    from fastsnn_deploy.formats import read_network
-
-    return read_network(network) if isinstance(network, (str, Path)) else network
+    return read(network) if isinstance(network, (str, Path)) else network
 
 
 def _graph(network: Any) -> SpikingGraph:

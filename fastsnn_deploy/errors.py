@@ -1,7 +1,8 @@
 """Errors a user can act on. Every stage collects all problems it can find and raises once.
 
 Exit codes of the command line: 0 done, 1 an integer differs (`MismatchError`) and nothing else, 2 wrong input
-(`InputError`), 3 a backend failed or timed out (`BackendError`), 70 a bug, 130 interrupted.
+(`InputError`), 3 a backend failed or timed out (`BackendError`), 70 a bug, 130 interrupted, 141 nobody reads the
+messages any more, 143 terminated.
 """
 
 from __future__ import annotations

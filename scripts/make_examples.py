@@ -26,7 +26,7 @@ from fastsnn_deploy import __version__
 from fastsnn_deploy.analysis.verify import verify
 from fastsnn_deploy.analysis.verify_stock import verify_stock
 from fastsnn_deploy.conversion.convert import convert
-from fastsnn_deploy.files import atomic_write_text
+from fastsnn_deploy.files import write_file
 from fastsnn_deploy.formats import netx
 from fastsnn_deploy.formats.export import export
 from fastsnn_deploy.passes.spike_bounds import with_neurons
@@ -76,7 +76,7 @@ def main() -> None:
                 file.unlink()
             else:
                 manifest[file.name] = {"command": command, **entry, "checkpoint": f"{name}.pt"}
-    atomic_write_text(manifest_file, json.dumps(dict(sorted(manifest.items())), indent=2) + "\n")
+    write_file(manifest_file, json.dumps(dict(sorted(manifest.items())), indent=2) + "\n")
 
 
 def make(checkpoint: Checkpoint, neurons: str, file: Path, data_root: str, images: int) -> dict[str, Any]:

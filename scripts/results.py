@@ -30,7 +30,7 @@ from fastsnn_deploy.analysis.evaluation import Evaluation
 from fastsnn_deploy.analysis.hardware import load_hardware
 from fastsnn_deploy.conversion.convert import convert
 from fastsnn_deploy.errors import InputError
-from fastsnn_deploy.files import atomic_write_text
+from fastsnn_deploy.files import write_file
 from fastsnn_deploy.graph import SpikingGraph
 from fastsnn_deploy.graph.integer_network import logits
 from fastsnn_deploy.passes.spike_bounds import with_neurons
@@ -271,7 +271,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         run(options, lambda line: print(line, flush=True))
         if options.page:
-            atomic_write_text(PAGE, page(read_records(options.records)))
+            write_file(PAGE, page(read_records(options.records)))
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -12,7 +12,7 @@ import torch
 
 from fastsnn_deploy import __version__
 from fastsnn_deploy.errors import InputError, Problem
-from fastsnn_deploy.files import atomic_write_text, existing_file
+from fastsnn_deploy.files import existing_file, write_file
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 RECORDS = DOCS / "records" / "results.json"
@@ -87,7 +87,7 @@ def store(path: Path, made: Sequence[Record]) -> None:
     new = {(record["network"], record["measurement"]) for record in made}
     kept = [record for record in old if (record.get("network"), record.get("measurement")) not in new]
     records = sorted([*kept, *made], key=lambda record: (str(record.get("network")), _place(record)))
-    atomic_write_text(path, json.dumps(records, indent=1) + "\n")
+    write_file(path, json.dumps(records, indent=1) + "\n")
 
 
 def _place(record: Record) -> int:

@@ -419,12 +419,10 @@ def test_full_disk_keeps_the_old_file(file: Path) -> None:
 def test_interrupted_write_keeps_the_old_file(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = file.read_bytes()
 
-    def interrupt(self: Path, data: Any) -> int:
-        with self.open("wb") as handle:
-            handle.write(bytes(data)[:50])
+    def interrupt(descriptor: int) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Path, "write_bytes", interrupt)
+    monkeypatch.setattr(os, "fsync", interrupt)
     with pytest.raises(KeyboardInterrupt):
         save(Checkpoint(mixed_quantised(), (3, 8, 8)), file)
     assert file.read_bytes() == before

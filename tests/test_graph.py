@@ -259,7 +259,7 @@ def test_a_failing_write_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.
     def full_disk(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("fastsnn_deploy.graph.file.save_file", full_disk)
+    monkeypatch.setattr("os.fsync", full_disk)
     with pytest.raises(InputError, match="No space left"):
         save(small_graph(pop={"ceiling": 1}), path)
     assert path.read_bytes() == before

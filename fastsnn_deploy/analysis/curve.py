@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import io
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -127,13 +127,13 @@ def draw_settling(evaluation: Evaluation, ax: Axes | None) -> Axes:
     return ax
 
 
-def draw_curve(evaluation: Evaluation, path: Path, title: str = "") -> None:
-    """Write a PNG: accuracy, images settled, and spikes per image, over steps."""
+def curve_png(evaluation: Evaluation, title: str = "") -> bytes:
+    """A PNG: accuracy, images settled, and spikes per image, over steps."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ModuleNotFoundError as error:
-        raise InputError(f"{path}: a picture needs Matplotlib. {INSTALL}, or write a .csv") from error
+        raise InputError(f"a picture needs Matplotlib. {INSTALL}, or write a .csv") from error
     figure = Figure(figsize=(7, 8), layout="constrained")
     FigureCanvasAgg(figure)
     above, middle, below = figure.subplots(3, 1, height_ratios=(3, 2, 2))
@@ -144,4 +144,6 @@ def draw_curve(evaluation: Evaluation, path: Path, title: str = "") -> None:
     below.set_ylabel("spikes per image")
     for ax in (above, middle, below):
         over_steps(ax, 0, evaluation.length, "steps")
-    figure.savefig(path, format="png", dpi=150)
+    image = io.BytesIO()
+    figure.savefig(image, format="png", dpi=150)
+    return image.getvalue()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from fastsnn_deploy.analysis.hardware import available, load_hardware
 from fastsnn_deploy.errors import InputError
-from fastsnn_deploy.files import atomic_write_text, existing_file
+from fastsnn_deploy.files import existing_file, write_file
 
 BEGIN = "<!-- constants: begin (generated, see fastsnn_deploy/analysis/documentation.py) -->"
 END = "<!-- constants: end -->"
@@ -53,4 +53,4 @@ def with_constants(document: str) -> str:
 
 if __name__ == "__main__":
     path = existing_file(sys.argv[1], "document")
-    atomic_write_text(Path(path), with_constants(path.read_text(encoding="utf-8")))
+    write_file(Path(path), with_constants(path.read_text(encoding="utf-8")))

@@ -19,6 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.text import Text
 
 from fastsnn_deploy.errors import InputError
+from fastsnn_deploy.files import planned, readable_file
 from fastsnn_deploy.processes import Processes
 from fastsnn_deploy.tables import Table, text_of
 
@@ -28,12 +29,26 @@ if TYPE_CHECKING:
 QUIET_SECONDS = 2.0
 """Work that ends sooner prints no lines of progress into a pipe."""
 
+
+def output(path: Path | None) -> Path | None:
+    """Callback of every option that names a file to write: refused before the work where it cannot be."""
+    return None if path is None else planned(path)
+
+
+def data_file(name: str | None) -> str | None:
+    """Callback of --data: a file counts as read, also where a command has no need of images."""
+    if name is not None and Path(name).is_file():
+        readable_file(name, "data file")
+    return name
+
+
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 Data = Annotated[
     str | None,
     typer.Option(
+        callback=data_file,
         help="Data set: see `fastsnn-deploy list data`; random; an .npz file, a folder of images, or "
-        "package.module:function. Default: the one that the network was trained on."
+        "package.module:function. Default: the one that the network was trained on.",
     ),
 ]
 DataRoot = Annotated[Path, typer.Option(envvar="FASTSNN_DATA_ROOT", help="Folder that holds the data set.")]
@@ -58,8 +73,15 @@ def write(text: str) -> None:
     """Text on stdout. A reader that has gone away (`| head -1`) is no error: the exit code stays what was found."""
     try:
         print(text, flush=True)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what Python still flushes goes nowhere
+    except OSError as error:
+        silence(1)
+        if not isinstance(error, BrokenPipeError):
+            raise InputError(f"the output cannot be written ({error.strerror or error})") from error
+
+
+def silence(descriptor: int) -> None:
+    """Let what Python still flushes to stdout (1) or stderr (2) go nowhere: it would end with another exit code."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
 
 
 def messages() -> Console:

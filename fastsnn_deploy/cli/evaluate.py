@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,6 +14,7 @@ from fastsnn_deploy.cli.common import (
     DataRoot,
     Download,
     Json,
+    output,
     print_json,
     progress_bar,
     sample_images,
@@ -37,7 +37,9 @@ def evaluate(
     steps: Annotated[int | None, typer.Option(min=1, help="Steps for each image. Default: until settled.")] = None,
     engine: Annotated[str, typer.Option(help="Simulator: cpu, reference, or gpu.")] = "cpu",
     threads: Annotated[int | None, typer.Option(min=1, help="Processor cores for each process. Default: all.")] = None,
-    curve: Annotated[Path | None, typer.Option(help="Also write accuracy at each step to this .csv or .png.")] = None,
+    curve: Annotated[
+        Path | None, typer.Option(callback=output, help="Also write accuracy at each step to this .csv or .png.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Accuracy, accuracy at each step, spikes and synaptic operations of a network on all test images.
@@ -87,20 +89,11 @@ def check_curve(path: Path, labels: np.ndarray | None) -> None:
         raise InputError(f"{path}: the curve is written as .csv or .png. Name a file that ends in one of them")
     if labels is None:
         raise InputError("--curve needs labels, and these images have none. Name a data set with --data")
-    if path.is_dir():
-        raise InputError(f"{path}: is a folder. Name a file to write")
-    folder = next(parent for parent in path.absolute().parents if parent.exists())
-    if not (folder.is_dir() and os.access(folder, os.W_OK)):
-        raise InputError(f"{path}: cannot be written ({folder} is not a folder that can be written)")
 
 
 def write_curve(result: Evaluation, path: Path, title: str) -> None:
     """The curve as CSV or PNG, by the file's name."""
-    from fastsnn_deploy.analysis.curve import curve_csv, draw_curve
-    from fastsnn_deploy.files import atomic_path, atomic_write_text
+    from fastsnn_deploy.analysis.curve import curve_csv, curve_png
+    from fastsnn_deploy.files import write_file
 
-    if path.suffix == ".csv":
-        atomic_write_text(path, curve_csv(result))
-        return
-    with atomic_path(path) as temporary:
-        draw_curve(result, temporary, title)
+    write_file(path, curve_csv(result) if path.suffix == ".csv" else curve_png(result, title))

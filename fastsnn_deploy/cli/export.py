@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from fastsnn_deploy.cli.common import Data, DataRoot, Json, print_json, sample_images, show
+from fastsnn_deploy.cli.common import Data, DataRoot, Json, output, print_json, sample_images, show
 from fastsnn_deploy.targets import TARGETS, target_named
 
 
@@ -42,7 +42,9 @@ TARGET_HELP = "; ".join(f"{name}: {each.summary.rstrip('.')}" for name, each in 
 
 def export(
     model: Annotated[Path, typer.Argument(help="Checkpoint of a quantised network (model.pt).")],
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="File to write; default: model.net or .nir.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", callback=output, help="File to write; default: model.net or .nir.")
+    ] = None,
     target: Annotated[str, typer.Option(help=TARGET_HELP)] = "signed-if",
     file_format: Annotated[
         str, typer.Option("--format", help="netx: lava-dl HDF5; nir: NIR, with a report of what it cannot say.")
@@ -69,7 +71,7 @@ def export(
         BiasSchedule, typer.Option("--bias", help="wave: with a layer's first synaptic input; spread: over the window.")
     ] = BiasSchedule.wave,
     graph_file: Annotated[
-        Path | None, typer.Option("--graph", help="Also write the spiking graph (.safetensors).")
+        Path | None, typer.Option("--graph", callback=output, help="Also write the spiking graph (.safetensors).")
     ] = None,
     data: Data = None,
     data_root: DataRoot = Path("data"),
@@ -81,16 +83,17 @@ def export(
     --target stock-lif does without.
     """
     from fastsnn_deploy.api import convert
+    from fastsnn_deploy.files import planned
     from fastsnn_deploy.formats.base import format_named
     from fastsnn_deploy.formats.export import export as write_target
     from fastsnn_deploy.graph import save
 
     chosen, suffix = target_named(target), format_named(file_format).suffix
+    path = out or planned(model.with_suffix(suffix))
     graph = convert(
         model, neurons=neurons or "unary", schedule=schedule.value, steps=steps, input=input_schedule.value,
         bias=bias_schedule.value, allow_loss=allow_loss,
     )  # fmt: skip
-    path = out or model.with_suffix(suffix)
     calibration = None
     if not chosen.exact:
         calibration = graph.input.encode(sample_images(graph, data, data_root, CALIBRATION_IMAGES)[0])

@@ -8,14 +8,14 @@ from typing import Annotated
 
 import typer
 
-from fastsnn_deploy.cli.common import Data, DataRoot, Download, Json, print_json, show
+from fastsnn_deploy.cli.common import Data, DataRoot, Download, Json, output, print_json, show
 from fastsnn_deploy.errors import InputError
 from fastsnn_deploy.tables import percent
 
 
 def finetune(
     model: Annotated[Path, typer.Argument(help="Checkpoint of a quantised network, written by train.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Checkpoint to write.")] = Path("tuned.pt"),
+    out: Annotated[Path, typer.Option("--out", "-o", callback=output, help="Checkpoint to write.")] = Path("tuned.pt"),
     data: Data = None,
     data_root: DataRoot = Path("data"),
     download: Download = False,
@@ -37,14 +37,13 @@ def finetune(
     A network that runs until it has settled needs none of this. The state after every layer is kept beside the new
     checkpoint until the end; --resume continues from it. Test images are only used to state the accuracy.
     """
+    from fastsnn_deploy.files import planned
     from fastsnn_deploy.quantize import load, save
     from fastsnn_deploy.training.answers import quantised_logits
     from fastsnn_deploy.training.data import load_images
     from fastsnn_deploy.training.finetune import Finetuner, Settings
     from fastsnn_deploy.training.progress import TrainingBar
 
-    if out.is_dir():
-        raise InputError(f"{out}: is a folder. Name a file with --out")
     checkpoint = load(model)
     name = data or checkpoint.metadata.get("data")
     if name is None:
@@ -54,14 +53,14 @@ def finetune(
         images=images, held_out=held_out, epochs=epochs, batch=batch, learning_rate=learning_rate, neurons=neurons,
         force=force, seed=seed,
     )  # fmt: skip
-    state = out.with_name(out.name + ".resume")
+    state = planned(out.with_name(out.name + ".resume"))
     with TrainingBar("fine-tuning") as bar:
         finetuner = Finetuner(
             checkpoint, train, settings, state_file=state, threads=threads, progress=bar.advance, log=bar.say,
         )  # fmt: skip
         try:
             tuned = finetuner.run(resume, restart)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, SystemExit):
             if state.exists():
                 bar.say(f"interrupted; the last finished layer is in {state}: go on with --resume")
             raise

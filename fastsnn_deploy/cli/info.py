@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fastsnn_deploy.cli.common import Json, print_json, show
-from fastsnn_deploy.errors import InputError
 from fastsnn_deploy.tables import Column, Table, shape, words
 
 if TYPE_CHECKING:
@@ -32,13 +31,9 @@ def info(
 
 def examine(file: Path) -> tuple[str, tuple[Table | str, ...], dict[str, Any]]:
     """(kind in words, tables and lines, plain values with `metadata`) of a file. Raises InputError for other files."""
-    from fastsnn_deploy.files import kind_of_file
+    from fastsnn_deploy.files import kind_of_file, readable_file
 
-    if not file.is_file():
-        raise InputError(
-            f"{file}: " + ("is a folder. Name a file" if file.is_dir() else "no such file. Check the path")
-        )
-    kind = kind_of_file(file)
+    kind = kind_of_file(readable_file(file, "file"))
     if kind in ("training state", "fine-tuning state"):
         command = "train" if kind == "training state" else "finetune"
         return f"a {kind}; go on with `fastsnn-deploy {command} --resume`", (), {"metadata": {}}

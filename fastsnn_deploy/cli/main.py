@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import sys
+import threading
+import time
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
 
 from fastsnn_deploy import __version__
-from fastsnn_deploy.cli.common import messages, print_json, write
+from fastsnn_deploy.cli.common import messages, print_json, silence, write
 from fastsnn_deploy.cli.demo import demo
 from fastsnn_deploy.cli.doctor import doctor
 from fastsnn_deploy.cli.evaluate import evaluate
@@ -23,6 +29,7 @@ from fastsnn_deploy.cli.run import run
 from fastsnn_deploy.cli.train import train
 from fastsnn_deploy.cli.verify import verify
 from fastsnn_deploy.errors import DeployError, InputError, unknown
+from fastsnn_deploy.files import one_command
 
 app = typer.Typer(
     name="fastsnn-deploy",
@@ -35,6 +42,12 @@ INTERRUPTED = 130
 
 BUG = 70
 """Exit code of an error that is not the user's (BSD's EX_SOFTWARE); 1 only says that an integer differs."""
+
+CLOSED_PIPE = 141
+"""Exit code when nobody reads the messages any more: 128 and SIGPIPE, as shells say it."""
+
+GRACE_SECONDS = 10.0
+"""Signals that follow the first within this time do not disturb its cleaning up."""
 
 UsageError: Any = typer.BadParameter.__bases__[0]
 """What the parser raises; its module moved between versions of typer."""
@@ -65,9 +78,42 @@ def _options(
 
 def main() -> None:
     """Run a command; turn errors into one message on stderr and an exit code (see `errors`)."""
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # the caller has closed it
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
+        if hasattr(stream := getattr(sys, name), "reconfigure"):
             stream.reconfigure(errors="replace")  # a terminal without µ should show the rest
+    with _orderly_end(), one_command():
+        code = _run()
+    sys.exit(code)
+
+
+@contextmanager
+def _orderly_end() -> Iterator[None]:
+    """SIGTERM and SIGHUP raise SystemExit: temporary files and Lava's sessions are cleaned up as after Ctrl-C."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    last = -GRACE_SECONDS
+
+    def end(number: int, frame: object) -> None:
+        nonlocal last
+        if time.monotonic() - last > GRACE_SECONDS:
+            last = time.monotonic()
+            raise SystemExit(128 + number)
+
+    numbers = [each for each in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(each) is signal.SIG_DFL]
+    for number in numbers:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def _run() -> int:
+    """Run the command that sys.argv names; its exit code."""
     try:
         code = app(standalone_mode=False)
     except UsageError as error:
@@ -77,13 +123,34 @@ def main() -> None:
         code = error.exit_code
     except (typer.Abort, KeyboardInterrupt):
         code = INTERRUPTED
+    except SystemExit as ended:
+        code = _ended(ended)
     except Exception:
-        traceback.print_exc()
-        messages().print("this is a bug of fastsnn-deploy. Please report it with the lines above", style="red")
+        _say(traceback.format_exc())
+        _say("this is a bug of fastsnn-deploy. Please report it with the lines above", style="red")
         code = BUG
     if code == INTERRUPTED:  # typer makes Ctrl-C this
-        messages().print("interrupted")
-    sys.exit(code if isinstance(code, int) else 0)
+        _say("interrupted")
+    return code if isinstance(code, int) else 0
+
+
+def _ended(ended: SystemExit) -> int:
+    """The exit code of a signal, or of a library that ended the program: 1 only says that an integer differs."""
+    if isinstance(ended.__context__, BrokenPipeError):  # typer and rich make 1 of it
+        silence(2)
+        return CLOSED_PIPE
+    if ended.code is None or (isinstance(ended.code, int) and ended.code != 1):
+        return ended.code or 0
+    _say(f"the command was ended by sys.exit({ended.code!r}) in code that it called", style="red")
+    return BUG
+
+
+def _say(text: str, style: str | None = None) -> None:
+    """A message on stderr, if anybody reads it."""
+    try:
+        messages().print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+    except (OSError, SystemExit):  # rich makes the latter of a closed pipe
+        silence(2)
 
 
 def _wrong_usage(error: Any) -> int:
@@ -104,7 +171,7 @@ def _wrong_usage(error: Any) -> int:
 
 def _report(error: DeployError) -> None:
     """The error on stderr; with --json also as an object on stdout."""
-    messages().print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+    _say(f"error: {error}", style="red")
     if "--json" in sys.argv:
         problems = [{"where": p.where, "what": p.what, "fix": p.fix} for p in error.problems]
         print_json({"error": error.message, "problems": problems})

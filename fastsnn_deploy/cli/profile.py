@@ -13,6 +13,7 @@ from fastsnn_deploy.cli.common import (
     Download,
     Json,
     Samples,
+    output,
     print_json,
     progress_bar,
     sample_images,
@@ -29,7 +30,9 @@ def profile(
     download: Download = False,
     steps: Annotated[int | None, typer.Option(min=1, help="Steps for each image. Default: until settled.")] = None,
     engine: Annotated[str, typer.Option(help="Simulator: cpu, reference, or gpu.")] = "cpu",
-    csv: Annotated[Path | None, typer.Option(help="Also write the table of layers to this CSV file.")] = None,
+    csv: Annotated[
+        Path | None, typer.Option(callback=output, help="Also write the table of layers to this CSV file.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Count spikes, synaptic operations and neuron updates per layer, and estimate energy from published constants.
@@ -38,7 +41,7 @@ def profile(
     """
     from fastsnn_deploy.analysis.hardware import load_hardware
     from fastsnn_deploy.analysis.result import profile as run_profile
-    from fastsnn_deploy.files import atomic_write_text
+    from fastsnn_deploy.files import write_file
     from fastsnn_deploy.formats import read_network
 
     chosen = load_hardware(hardware)
@@ -47,7 +50,7 @@ def profile(
     with progress_bar("profiling", unit="images") as update:
         result = run_profile(network, images, chosen, steps=steps, engine=engine, progress=update)
     if csv is not None:
-        atomic_write_text(csv, result.layers().csv())
+        write_file(csv, result.layers().csv())
     if as_json:
         print_json(result.to_dict())
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
@@ -17,6 +18,7 @@ from fastsnn_deploy.cli.common import (
     Download,
     Json,
     Samples,
+    output,
     print_json,
     progress_bar,
     sample_images,
@@ -81,7 +83,9 @@ def run(
     steps: Annotated[
         int | None, typer.Option(min=1, help="Steps for each image. Default: until settled, or the network's depth.")
     ] = None,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Write series and predictions to this .npz.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", callback=output, help="Write series and predictions to this .npz.")
+    ] = None,
     record: Annotated[Record, typer.Option(help="Series in --out: of the outputs, or of all layers.")] = Record.outputs,
     timeout: Annotated[float, typer.Option(help="Seconds for a run on Lava or Loihi 2.")] = 600.0,
     as_json: Json = False,
@@ -247,13 +251,14 @@ def _classes(values: np.ndarray) -> np.ndarray:
 
 def save(path: Path, outcome: Outcome, labels: np.ndarray | None) -> None:
     """Predictions, labels and series, int32 [T, N, *shape] under `spikes.NAME` and `potentials.NAME`, as .npz."""
-    from fastsnn_deploy.files import atomic_path
+    from fastsnn_deploy.files import write_file
 
     arrays = {"predictions": outcome.predictions, **outcome.series}
     if labels is not None:
         arrays["labels"] = labels
-    with atomic_path(path) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+    content = io.BytesIO()
+    np.savez_compressed(content, **arrays)  # type: ignore[arg-type]
+    write_file(path, content.getvalue())
 
 
 def lines(facts: dict[str, Any]) -> list[str]:

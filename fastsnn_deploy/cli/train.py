@@ -48,8 +48,6 @@ def train(
         changes["model_options"] = {}  # they were the other network's
     chosen = load_recipe(recipe)
     chosen = chosen.model_copy(update={key: value for key, value in changes.items() if value is not None})
-    if out.is_dir():
-        raise InputError(f"{out}: is a folder. Name a file with --out")
     processes = this_process(download)
     with TrainingBar(f"training {chosen.name}", shown=processes.first) as bar:
         trainer = Trainer(
@@ -58,7 +56,7 @@ def train(
         )  # fmt: skip
         try:
             checkpoint = trainer.run(resume, restart)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, SystemExit):
             if trainer.resume_file.exists():
                 bar.say(f"interrupted; the last finished epoch is in {trainer.resume_file}: go on with --resume")
             raise

@@ -12,6 +12,7 @@ import h5py
 
 from fastsnn_deploy.errors import InputError, unknown
 from fastsnn_deploy.files import existing_file, kind_of_file
+from fastsnn_deploy.formats.hdf5 import HDF5_ERRORS, unreadable
 from fastsnn_deploy.graph import SpikingGraph
 from fastsnn_deploy.lava_dl import StockNetwork
 
@@ -19,10 +20,6 @@ Network = SpikingGraph | StockNetwork
 
 FOLDERS = ("netx", "nir")
 """Each registers its format when it is imported, which happens when formats are first asked for."""
-
-
-POINTER = b"version https://git-lfs.github.com"
-"""First bytes of what a clone without Git LFS holds in place of large files."""
 
 
 @dataclass(frozen=True)
@@ -85,14 +82,11 @@ def format_of(path: str | Path) -> Format:
     # a file of another kind of ours, such as a checkpoint, is named with what to do with it
     nir = path.is_file() and kind_of_file(path) == "NIR file"
     path = existing_file(path, "NIR file" if nir else "NetX file")
-    with path.open("rb") as start:
-        if start.read(len(POINTER)) == POINTER:
-            raise InputError(f"{path}: is a Git LFS pointer in place of the file. Fetch the file with `git lfs pull`")
     try:
         with h5py.File(path, "r") as file:
             found = [each for each in formats().values() if each.holds(file)]
-    except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
-        raise InputError(f"{path}: is not an HDF5 file or is damaged ({type(error).__name__}: {error})") from error
+    except HDF5_ERRORS as error:
+        raise unreadable(path, error) from error
     if not found:
         names = " nor a ".join(f"{each.name} file ({each.suffix})" for each in formats().values())
         raise InputError(f"{path}: is an HDF5 file, but neither a {names}. Write one with `export`")

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save as bytes_of
 
 from fastsnn_deploy.errors import InputError, unknown
-from fastsnn_deploy.files import atomic_path, existing_file
+from fastsnn_deploy.files import existing_file, write_file
 from fastsnn_deploy.graph.node import NODE_TYPES, Node
 from fastsnn_deploy.graph.schedule import Schedule
 from fastsnn_deploy.graph.spiking_graph import SpikingGraph
@@ -22,16 +22,16 @@ VERSION = 2
 
 
 def save(graph: SpikingGraph, path: str | Path) -> None:
-    """Write `graph` to `path` atomically. `load(path) == graph`."""
+    """Write `graph` to `path`, whole or not at all: `load(path) == graph`, checked before the file is there."""
     tensors: dict[str, np.ndarray] = {}
     for node in graph.nodes:
         tensors.update({f"{node.name}|{name}": getattr(node, name) for name in node.array_dtypes})
     header = {"format": FORMAT, "version": str(VERSION), "graph": json.dumps(plain(graph))}
-    with atomic_path(path) as temporary:
-        try:
-            save_file(tensors, temporary, metadata=header)
-        except SafetensorError as error:
-            raise InputError(f"{path}: cannot be written ({error})") from error
+    try:
+        content = bytes_of(tensors, metadata=header)
+    except (SafetensorError, ValueError) as error:
+        raise InputError(f"{path}: cannot be written ({error})") from error
+    write_file(path, content, lambda copy: None if load(copy) == graph else "a value is not of its declared type")
 
 
 def load(path: str | Path) -> SpikingGraph:

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from fastsnn_deploy.errors import InputError, LoweringError, Problem
-from fastsnn_deploy.files import atomic_path, existing_file
+from fastsnn_deploy.files import existing_file, write_file
 from fastsnn_deploy.quantize.capture import canonicalise
 from fastsnn_deploy.quantize.graph_edit import RESERVED_NAMES
 from fastsnn_deploy.quantize.known_modules import construct, describe, kind_of
@@ -71,8 +71,8 @@ class Checkpoint(Result):
         }
 
 
-def save(checkpoint: Checkpoint, path: str | Path) -> None:
-    """Write atomically.
+def save(checkpoint: Checkpoint, path: str | Path, again: bool = False) -> None:
+    """Write a checkpoint, whole or not at all. again: as in `write_file`.
 
     Raises LoweringError if the quantised model holds unsupported modules, InputError if metadata or training is not
     plain data, or the file cannot be written.
@@ -88,7 +88,7 @@ def save(checkpoint: Checkpoint, path: str | Path) -> None:
         "metadata": dict(checkpoint.metadata),
         "training": dict(checkpoint.training),
     }
-    write_plain(content, path)
+    write_plain(content, path, again)
 
 
 def _require_same_architecture(content: dict[str, Any]) -> None:
@@ -155,18 +155,15 @@ def read_plain(path: str | Path, what: str, device: str = "cpu") -> Any:
         raise InputError(f"{path}: is not a PyTorch file or is damaged ({reason:.200})") from error
 
 
-def write_plain(content: dict[str, Any], path: str | Path) -> None:
-    """Write what `read_plain` reads, atomically. Raises InputError naming each value that it could not read."""
+def write_plain(content: dict[str, Any], path: str | Path, again: bool = False) -> None:
+    """Write what `read_plain` reads. Raises InputError naming each value that it could not read."""
     if problems := list(_not_plain(content, "")):
         raise InputError(f"{path}: only tensors and plain data can be saved", problems)
     buffer = io.BytesIO()
     torch.save(content, buffer)
     written = buffer.getvalue()  # a getbuffer() left in a traceback crashes Python 3.12.1
     _require_read_back(content, written, path)
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(written)
-        if temporary.read_bytes() != written:
-            raise InputError(f"{path}: the disk returns other bytes than were written")
+    write_file(path, written, again=again)
 
 
 def _require_read_back(content: dict[str, Any], written: bytes, path: str | Path) -> None:

@@ -20,6 +20,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from fastsnn_deploy.errors import InputError, Problem
+from fastsnn_deploy.training.own_data import open_npz
 
 Split = Literal["train", "test"]
 
@@ -150,7 +151,7 @@ def load_camvid(root: str | Path, split: Split) -> MaskScenes:
     Raises InputError if it cannot be read.
     """
     try:
-        with np.load(Path(root) / "camvid.npz", allow_pickle=False) as data:
+        with open_npz(Path(root) / "camvid.npz") as data:
             levels, masks = data[f"x_{split}"], data[f"y_{split}"]
             names = tuple(str(name) for name in data["classes"])
         if levels.dtype != np.uint8 or levels.shape != (*masks.shape, 3) or int(masks.max()) >= len(names):

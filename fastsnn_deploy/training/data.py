@@ -17,7 +17,7 @@ from fastsnn_deploy.errors import InputError, unknown
 from fastsnn_deploy.training.images import Images as Images
 from fastsnn_deploy.training.images import Split as Split
 from fastsnn_deploy.training.objects import names_an_object
-from fastsnn_deploy.training.own_data import load_folder, load_npz, load_object
+from fastsnn_deploy.training.own_data import load_folder, load_npz, load_object, open_npz
 
 Loader = Callable[[Path, Split, bool], Images]
 
@@ -106,7 +106,7 @@ def _mnist(root: Path, split: Split, download: bool) -> Images:
     """`mnist.npz` with x_train, y_train, x_test, y_test (uint8 NHWC), or torchvision's MNIST."""
     file = root / "mnist.npz"
     if file.exists():
-        with np.load(file, allow_pickle=False) as data:
+        with open_npz(file) as data:
             levels, labels = data[f"x_{split}"], data[f"y_{split}"]
         images = torch.from_numpy(levels.reshape(len(levels), 28, 28, 1)).permute(0, 3, 1, 2)
     else:
@@ -131,7 +131,7 @@ def _cifar10(root: Path, split: Split, download: bool) -> Images:
     if files:
         parts = []
         for file in files:
-            with np.load(file, allow_pickle=False) as data:
+            with open_npz(file) as data:
                 parts.append((data["images"], data["labels"]))
         images, labels = (np.concatenate(column) for column in zip(*parts, strict=True))
         return _colour_images("cifar10", images, labels, 10)

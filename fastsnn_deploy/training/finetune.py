@@ -22,6 +22,7 @@ from torch.nn import functional as F
 from fastsnn_deploy.analysis.evaluate import evaluate
 from fastsnn_deploy.conversion.convert import convert
 from fastsnn_deploy.errors import InputError, LoweringError
+from fastsnn_deploy.files import own_files
 from fastsnn_deploy.graph import SpikingGraph
 from fastsnn_deploy.passes.spike_bounds import with_neurons
 from fastsnn_deploy.passes.window import for_window
@@ -265,12 +266,13 @@ class Finetuner:
                 "records": [asdict(record) for record in records],
                 "model": tuned.model.state_dict(),
             }
-            write_plain(state, self.state_file)
+            write_plain(state, self.state_file, again=True)
 
     def _read_state(self, tuned: Checkpoint) -> tuple[int, list[LayerRecord]]:
         if self.state_file is None:
             raise InputError("there is no state file to resume from. Name one")
-        state = read_plain(self.state_file, "fine-tuning state")
+        with own_files():
+            state = read_plain(self.state_file, "fine-tuning state")
         if not isinstance(state, dict) or state.get("format") != STATE_FORMAT:
             raise InputError(f"{self.state_file}: is not a fine-tuning state of this program")
         if state.get("identity") != self._identity():

@@ -10,6 +10,7 @@ from types import ModuleType
 from typing import Any
 
 from fastsnn_deploy.errors import InputError, unknown
+from fastsnn_deploy.files import readable_file
 
 
 def names_an_object(name: str) -> bool:
@@ -43,9 +44,9 @@ def _from_path(place: str) -> ModuleType:
 
 
 def _from_file(file: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(file.stem, file)
-    if spec is None or spec.loader is None or not file.exists():
-        raise FileNotFoundError("no such file")
+    spec = importlib.util.spec_from_file_location(file.stem, readable_file(file, "file"))
+    if spec is None or spec.loader is None:
+        raise ImportError("is no Python module")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

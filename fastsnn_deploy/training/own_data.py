@@ -6,7 +6,10 @@ here: every fifth image is a test image.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +19,7 @@ import numpy.typing as npt
 import torch
 
 from fastsnn_deploy.errors import InputError
+from fastsnn_deploy.files import existing_file
 from fastsnn_deploy.graph.images import PIXEL, levels_of
 from fastsnn_deploy.quantize.images import array_of, stacked
 from fastsnn_deploy.training.image_files import ImageFiles
@@ -95,12 +99,29 @@ def load_object(name: str, split: Split) -> Images:
     )
 
 
+@contextmanager
+def open_npz(file: Path) -> Iterator[Any]:
+    """The arrays of an .npz file by name. Raises InputError if it is none, or damaged."""
+    with existing_file(file, "data file").open("rb") as stream:
+        try:
+            try:
+                held = np.load(stream, allow_pickle=False)
+            except ValueError as error:  # NumPy takes it for a pickle
+                raise zipfile.BadZipFile from error
+            if not isinstance(held, np.lib.npyio.NpzFile):
+                raise zipfile.BadZipFile("it holds a single array")
+            with held:
+                yield held
+        except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+            raise InputError(f"{file}: is not an .npz file or is damaged ({error})".replace(" ()", "")) from error
+
+
 def load_npz(file: Path, split: Split, name: str) -> Images:
     """Arrays of a file: `x_train`, `y_train`, `x_test`, `y_test` and the like, or `images` and `labels`.
 
     A file named after a split has the other one beside it: train.npz, test.npz.
     """
-    with np.load(file, allow_pickle=False) as held:
+    with open_npz(file) as held:
         train, test = (_pair(held, NAMES[key]) for key in NAMES)
         if train is not None and test is not None:
             classes = 1 + max(int(np.max(labels, initial=0)) for _, labels in (train, test))
@@ -125,7 +146,7 @@ def _beside(file: Path, own: str, split: Split) -> tuple[npt.NDArray[Any], npt.N
     for each in NAMES[split]:
         other = file.with_name(file.name.replace(called, each))
         if other.exists() and other != file:
-            with np.load(other, allow_pickle=False) as held:
+            with open_npz(other) as held:
                 if (pair := _pair(held, ("",))) is not None:
                     return pair
     wanted = file.with_name(file.name.replace(called, NAMES[split][0]))

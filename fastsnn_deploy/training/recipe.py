@@ -11,6 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator, model_validator
 
 from fastsnn_deploy.errors import InputError, Problem, unknown
+from fastsnn_deploy.files import existing_file
 from fastsnn_deploy.quantize.bit_plan import BitPlan
 from fastsnn_deploy.quantize.quantisers import ACTIVATION_QUANTISERS, WEIGHT_QUANTISERS
 
@@ -186,12 +187,10 @@ def load_recipe(name_or_path: str | Path) -> Recipe:
     path = Path(name_or_path)
     if not path.suffix:
         path = recipe_folder() / f"{name_or_path}.yaml"
+        if not path.exists():
+            raise unknown("recipe", str(name_or_path), recipe_names(), "give the path of a .yaml file")
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        if Path(name_or_path).suffix:
-            raise InputError(f"{path}: no such recipe file. Check the path") from error
-        raise unknown("recipe", str(name_or_path), recipe_names(), "give the path of a .yaml file") from error
+        content = yaml.safe_load(existing_file(path, "recipe file").read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, RecursionError, yaml.YAMLError) as error:
         raise InputError(f"{path}: cannot be read as YAML ({str(error).splitlines()[0]})") from error
     try:

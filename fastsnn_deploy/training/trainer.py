@@ -15,6 +15,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from fastsnn_deploy.errors import InputError
+from fastsnn_deploy.files import own_files, planned
 from fastsnn_deploy.processes import Processes, connected
 from fastsnn_deploy.quantize.bit_plan import apply_plan
 from fastsnn_deploy.quantize.calibration import calibrate
@@ -62,7 +63,9 @@ class Trainer:
         say: Log | None = None,
         processes: Processes | None = None,
     ) -> None:
-        self.recipe, self.output = recipe, Path(output)
+        self.recipe, self.output = recipe, planned(output)
+        for file in {self.resume_file, *(self._stage_file(stage) for stage in recipe.stages[:-1] if stage.bits)}:
+            planned(file)
         processes = processes or Processes()
         if processes.size > 1 and device == "cuda":
             device = f"cuda:{processes.rank % processes.local_size}"
@@ -82,6 +85,9 @@ class Trainer:
     def resume_file(self) -> Path:
         """Where the state after the last finished epoch lies."""
         return self.output.with_name(self.output.name + ".resume")
+
+    def _stage_file(self, stage: Stage) -> Path:
+        return self.output.with_name(f"{self.output.stem}-{stage.bits}bit{self.output.suffix}")
 
     def run(self, resume: bool = False, restart: bool = False) -> Checkpoint:
         """Train all stages, save the quantised model to `output`, delete the resume file, return the checkpoint.
@@ -122,7 +128,7 @@ class Trainer:
             self._train_stage(model, number, state)
             state = None
             if stage.bits is not None and number + 1 < len(self.recipe.stages):
-                self._save(model, self.output.with_name(f"{self.output.stem}-{stage.bits}bit{self.output.suffix}"))
+                self._save(model, self._stage_file(stage))
         checkpoint = self._save(model, self.output)
         if self.group.first:
             self.resume_file.unlink(missing_ok=True)
@@ -132,7 +138,8 @@ class Trainer:
         """The checkpoint that this recipe has led to, if there is no training to go on with."""
         if self.resume_file.exists() or not self.output.exists():
             return None
-        checkpoint = load(self.output)
+        with own_files():
+            checkpoint = load(self.output)
         made_by = checkpoint.metadata.get("recipe")
         return checkpoint if made_by == self.recipe.model_dump(mode="json") else None
 
@@ -320,7 +327,7 @@ class Trainer:
         }
         checkpoint = Checkpoint(model, images.shape, metadata)  # type: ignore[arg-type]
         if self.group.first:
-            save(checkpoint, path)
+            save(checkpoint, path, again=True)  # two stages may have the same bits
         return checkpoint
 
     def _cpu_accuracy(self, model: nn.Module) -> float:
@@ -342,10 +349,11 @@ class Trainer:
             "model": model.state_dict(),
             "optimiser": optimiser.state_dict(),
         }
-        write_plain(state, self.resume_file)
+        write_plain(state, self.resume_file, again=True)
 
     def _read_resume(self) -> dict[str, Any]:
-        state = read_plain(self.resume_file, "training state", str(self.device))
+        with own_files():
+            state = read_plain(self.resume_file, "training state", str(self.device))
         if not isinstance(state, dict) or state.get("format") != RESUME_FORMAT:
             raise InputError(f"{self.resume_file}: is not a training state of this program")
         if _recipe_of(state) != self.recipe:

@@ -6,7 +6,7 @@ may claim more bytes than the file has, so that a small file cannot ask for a la
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -27,14 +27,6 @@ MAX_ELEMENTS = 2**27
 def put_type(group: h5py.Group, name: str) -> None:
     """The layer type as NetX stores it: one fixed-length string `|S10` in an array of shape (1,)."""
     group.create_dataset("type", (1,), "S10", [name.encode("ascii")])
-
-
-def file_image(fill: Callable[[h5py.File], None]) -> bytes:
-    """Bytes of the HDF5 file that `fill` makes, in memory: HDF5 crashes the interpreter when the disk fills."""
-    with h5py.File("image", "w", driver="core", backing_store=False) as file:
-        fill(file)
-        file.flush()
-        return bytes(file.id.get_file_image())
 
 
 def put_text(group: h5py.Group, key: str, text: str) -> None:

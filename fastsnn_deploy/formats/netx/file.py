@@ -6,15 +6,16 @@ import dataclasses
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import h5py
 import numpy as np
 
 from fastsnn_deploy import __version__
 from fastsnn_deploy.errors import GraphError, InputError
-from fastsnn_deploy.files import atomic_path, existing_file
-from fastsnn_deploy.formats.netx.fields import Fields, file_image, put_numbers, put_text
+from fastsnn_deploy.files import existing_file
+from fastsnn_deploy.formats.hdf5 import HDF5_ERRORS, unreadable, write_hdf5
+from fastsnn_deploy.formats.netx.fields import Fields, put_numbers, put_text
 from fastsnn_deploy.formats.netx.layers import LAYERS, codec_of
 from fastsnn_deploy.formats.netx.layers.base import Numbering
 from fastsnn_deploy.graph import Node, Schedule, SpikingGraph
@@ -27,22 +28,17 @@ EXTENSION = "fastsnn_deploy"
 
 
 def write(graph: SpikingGraph, path: str | Path) -> None:
-    """Write `graph` to `path` atomically: the file is complete, or it is not there.
+    """Write `graph` to `path`: the file is complete, or it is not there.
 
-    Before the rename the new file is read back and compared; `read(path) == graph` holds. Raises InputError when
-    the folder cannot be written or a value has no place in the format (names with a NUL character, integers that
-    are not Python integers).
+    Before that it is read back and compared; `read(path) == graph` holds. Raises InputError when the folder cannot be
+    written or a value has no place in the format (names with a NUL character, integers that are not Python integers).
     """
-    with atomic_path(path) as temporary:
-        try:
-            temporary.write_bytes(file_image(lambda file: _fill(file, graph)))
-            copy = read(temporary)
-        except InputError as error:
-            raise InputError(f"{path}: cannot be written ({_without(error, temporary)})") from error
-        except (OSError, ValueError, TypeError, OverflowError, RuntimeError) as error:
-            raise InputError(f"{path}: cannot be written ({type(error).__name__}: {error})") from error
-        if copy != graph:
-            raise InputError(f"{path}: cannot be written exactly: {_first_difference(graph, copy)}")
+
+    def fill(image: BinaryIO) -> None:
+        with h5py.File(image, "w") as file:
+            _fill(file, graph)
+
+    write_hdf5(path, fill, lambda copy: _first_difference(graph, read(copy)))
 
 
 def read(path: str | Path) -> SpikingGraph:
@@ -61,8 +57,8 @@ def read(path: str | Path) -> SpikingGraph:
         raise GraphError(f"{path}: {error.message}", error.problems) from error
     except InputError:
         raise
-    except (OSError, KeyError, ValueError, TypeError, OverflowError, RuntimeError, MemoryError) as error:
-        raise InputError(f"{path}: is not an HDF5 file or is damaged ({type(error).__name__}: {error})") from error
+    except HDF5_ERRORS as error:
+        raise unreadable(path, error) from error
 
 
 def _fill(file: h5py.File, graph: SpikingGraph) -> None:
@@ -137,11 +133,9 @@ def _metadata(fields: Fields) -> dict[str, str]:
     return data
 
 
-def _without(error: InputError, temporary: Path) -> str:
-    return str(error).replace(f"{temporary}: ", "")
-
-
-def _first_difference(graph: SpikingGraph, copy: SpikingGraph) -> str:
+def _first_difference(graph: SpikingGraph, copy: SpikingGraph) -> str | None:
+    if copy == graph:
+        return None
     for node, other in zip(graph.nodes, copy.nodes, strict=True):
         for field in dataclasses.fields(node):
             given: Any = getattr(node, field.name)

@@ -12,14 +12,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal
 
 import h5py
 
 from fastsnn_deploy import __version__
 from fastsnn_deploy.errors import InputError, Problem
-from fastsnn_deploy.files import atomic_path, existing_file
-from fastsnn_deploy.formats.netx.fields import file_image, put_numbers, put_text
+from fastsnn_deploy.files import existing_file
+from fastsnn_deploy.formats.hdf5 import HDF5_ERRORS, unreadable, write_hdf5
+from fastsnn_deploy.formats.netx.fields import put_numbers, put_text
 from fastsnn_deploy.formats.netx.file import VERSION_KEY
 from fastsnn_deploy.formats.netx.stock_fields import StockFields
 from fastsnn_deploy.formats.netx.stock_layers import read_layer, stored_shape, write_layer
@@ -27,30 +28,24 @@ from fastsnn_deploy.lava_dl import StockDense, StockInput, StockLayer, StockNetw
 
 GROUP = "fastsnn_deploy_stock"
 
-_HDF5_ERRORS = (OSError, KeyError, ValueError, TypeError, OverflowError, RuntimeError, MemoryError)
-
 
 def write_stock(network: StockNetwork, path: str | Path, *, extra: Mapping[str, str] | None = None) -> None:
-    """Write `network` to `path` atomically, with NetX's keys, dtypes and axis orders and nothing else in the layers.
+    """Write `network` to `path` with NetX's keys, dtypes and axis orders and nothing else in the layers.
 
-    extra: text by name, which `read_extra` gives back. Before the rename the file is read back and compared. Raises
+    extra: text by name, which `read_extra` gives back. The file is read back and compared before it is there. Raises
     InputError if stock lava-dl would not compute what the network says (`lava_dl.problems_of`), if a text has no place
     in HDF5, or if the folder cannot be written.
     """
     check(network)
-    with atomic_path(path) as temporary:
-        try:
-            temporary.write_bytes(file_image(lambda file: _fill(file, network, extra or {})))
-            different = difference(network, read_stock(temporary))
-            if different is None and read_extra(temporary) != dict(extra or {}):
-                different = "extra"
-        except InputError as error:
-            message = str(error).replace(f"{temporary}: ", "")
-            raise InputError(f"{path}: cannot be written ({message})") from error
-        except _HDF5_ERRORS as error:
-            raise InputError(f"{path}: cannot be written ({type(error).__name__}: {error})") from error
-        if different is not None:
-            raise InputError(f"{path}: cannot be written exactly: {different}")
+
+    def fill(image: BinaryIO) -> None:
+        with h5py.File(image, "w") as file:
+            _fill(file, network, extra or {})
+
+    def different(copy: Path) -> str | None:
+        return difference(network, read_stock(copy)) or (None if read_extra(copy) == dict(extra or {}) else "extra")
+
+    write_hdf5(path, fill, different)
 
 
 def read_stock(
@@ -96,8 +91,8 @@ def kind_of(path: str | Path) -> Literal["extension", "stock"]:
                 return "extension"
             if "layer" in file:
                 return "stock"
-    except _HDF5_ERRORS as error:
-        raise InputError(f"{path}: is not an HDF5 file or is damaged ({type(error).__name__}: {error})") from error
+    except HDF5_ERRORS as error:
+        raise unreadable(path, error) from error
     raise InputError(f"{path}: is an HDF5 file, but not a NetX file: it has no group 'layer'")
 
 
@@ -122,8 +117,8 @@ def _opened(path: str | Path) -> Iterator[StockFields]:
             yield StockFields(file, f"{path}", limit=os.path.getsize(path))
     except InputError:
         raise
-    except _HDF5_ERRORS as error:
-        raise InputError(f"{path}: is damaged ({type(error).__name__}: {error})") from error
+    except HDF5_ERRORS as error:
+        raise unreadable(path, error) from error
 
 
 def _layers(

@@ -1,10 +1,10 @@
-"""Reading and writing `nir.NIRGraph`: atomic writes, refusal of hostile files, our own data in the metadata."""
+"""Reading and writing `nir.NIRGraph`: refusal of hostile files, our own data in the metadata."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,8 @@ import nir
 import numpy as np
 
 from fastsnn_deploy.errors import InputError
-from fastsnn_deploy.files import atomic_path, existing_file
+from fastsnn_deploy.files import existing_file
+from fastsnn_deploy.formats.hdf5 import HDF5_ERRORS, unreadable, write_hdf5
 
 KEY = "fastsnn_deploy"
 VERSION = 1
@@ -21,20 +22,6 @@ MAX_DEPTH = 12
 MAX_BYTES = 2**32
 GZIP_RATIO = 1032
 """No deflate stream expands further; a dataset that claims more bytes was not written by a NIR library."""
-
-DAMAGE = (
-    OSError, KeyError, IndexError, ValueError, TypeError, AttributeError, AssertionError, ArithmeticError,
-    RuntimeError, MemoryError,
-)  # fmt: skip
-"""What `nir` and HDF5 raise for files that are not what they should be; `nir` checks with assertions."""
-
-
-def write_graph(graph: nir.NIRGraph, path: Path) -> None:
-    """Write `graph` to `path`. Raises InputError if it cannot be written."""
-    try:
-        nir.write(path, graph)
-    except DAMAGE as error:
-        raise InputError(f"{path}: cannot be written ({type(error).__name__}: {error})") from error
 
 
 def read_graph(path: str | Path) -> nir.NIRGraph:
@@ -52,8 +39,8 @@ def read_graph(path: str | Path) -> nir.NIRGraph:
         graph = nir.read(path, type_check=False)
     except InputError:
         raise
-    except DAMAGE as error:
-        raise InputError(f"{path}: is not a NIR file or is damaged ({type(error).__name__}: {error})") from error
+    except HDF5_ERRORS as error:
+        raise unreadable(path, error) from error
     if not isinstance(graph, nir.NIRGraph):
         raise InputError(f"{path}: holds a single {type(graph).__name__} node, not a graph")
     return graph
@@ -145,11 +132,6 @@ def _same(a: Any, b: Any) -> bool:
     return np.array_equal(np.asarray(a), np.asarray(b))
 
 
-def save(graph: nir.NIRGraph, path: str | Path, verify: Any) -> None:
-    """Write atomically: a temporary file, `verify(temporary path)`, which raises InputError if it is bad, a rename."""
-    with atomic_path(path) as temporary:
-        try:
-            write_graph(graph, temporary)
-            verify(temporary)
-        except InputError as error:
-            raise InputError(str(error).replace(str(temporary), str(path)), error.problems) from error
+def save(graph: nir.NIRGraph, path: str | Path, difference: Callable[[Path], str | None]) -> None:
+    """Write `graph`, whole or not at all. difference: as in `write_file`. Raises InputError if it cannot be written."""
+    write_hdf5(path, lambda image: nir.write(image, graph), difference)

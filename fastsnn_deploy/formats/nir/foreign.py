@@ -16,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fastsnn_deploy.errors import InputError, Problem
-from fastsnn_deploy.formats.nir.file import DAMAGE, read_graph
+from fastsnn_deploy.formats.hdf5 import HDF5_ERRORS
+from fastsnn_deploy.formats.nir.file import read_graph
 from fastsnn_deploy.graph.synapses.conv2d import output_size
 from fastsnn_deploy.lava_dl.limits import DECAY_UNITY, FLOAT32_EXACT, THRESHOLD_MAX
 from fastsnn_deploy.lava_dl.network import (
@@ -63,7 +64,7 @@ def import_nir(path: str | Path, *, step: float | None = None, input_message_bit
         layers = list(_Importer(step).layers(nodes))
     except InputError as error:
         raise InputError(f"{path}: {error.message}", error.problems) from error
-    except DAMAGE as error:
+    except HDF5_ERRORS as error:
         raise InputError(f"{path}: the graph is damaged ({type(error).__name__}: {error})") from error
     network = StockNetwork(tuple(layers), input_message_bits, {"source": Path(path).name})
     try:

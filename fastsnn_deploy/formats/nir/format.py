@@ -7,7 +7,8 @@ from pathlib import Path
 
 from fastsnn_deploy.errors import InputError
 from fastsnn_deploy.formats.base import Format, Network, register
-from fastsnn_deploy.formats.nir.file import DAMAGE, kind_of, read_graph
+from fastsnn_deploy.formats.hdf5 import HDF5_ERRORS
+from fastsnn_deploy.formats.nir.file import kind_of, read_graph
 from fastsnn_deploy.formats.nir.foreign import import_nir
 from fastsnn_deploy.formats.nir.graph_file import KIND as GRAPH
 from fastsnn_deploy.formats.nir.graph_file import export_graph, import_graph
@@ -36,7 +37,7 @@ def _write(network: Network, path: Path) -> LossReport:
 def _read(path: Path) -> Network:
     try:
         kind = kind_of(read_graph(path))
-    except DAMAGE as error:
+    except HDF5_ERRORS as error:
         raise InputError(f"{path}: the metadata are damaged ({type(error).__name__}: {error})") from error
     if kind not in READERS:
         raise InputError(f"{path}: holds a network of kind '{kind}', which this program does not know")

@@ -8,7 +8,8 @@ import nir
 import numpy as np
 
 from fastsnn_deploy.errors import GraphError, InputError, Problem
-from fastsnn_deploy.formats.nir.file import DAMAGE, difference, pack, read_graph, save, unpack
+from fastsnn_deploy.formats.hdf5 import HDF5_ERRORS
+from fastsnn_deploy.formats.nir.file import difference, pack, read_graph, save, unpack
 from fastsnn_deploy.formats.nir.graph_export import to_nir
 from fastsnn_deploy.formats.nir.losses import losses_of
 from fastsnn_deploy.formats.nir.report import LossReport
@@ -30,21 +31,20 @@ MISSING = {
 
 
 def export_graph(graph: SpikingGraph, path: str | Path) -> LossReport:
-    """Write `graph` to `path` as NIR, and `path` + '.loss.json' with what NIR cannot say. Both writes are atomic.
+    """Write `graph` to `path` as NIR, and `path` + '.loss.json' with what NIR cannot say. Each is whole or not there.
 
     Every NIR node means what NIR says it means; operations without a primitive (max pool, upsample) are cuts. The
-    metadata hold the whole graph: the new file is read back before the rename, `import_graph(path) == graph` holds.
+    metadata hold the whole graph: the new file is read back before it is there, `import_graph(path) == graph` holds.
     Raises InputError when a file cannot be written.
     """
     target = Path(path)
     exported = to_nir(graph)
     exported.metadata.update(_metadata(graph))
 
-    def verify(temporary: Path) -> None:
-        if import_graph(temporary) != graph:
-            raise InputError(f"{path}: cannot be written exactly: a value is not of its declared type")
+    def different(copy: Path) -> str | None:
+        return None if import_graph(copy) == graph else "a value is not of its declared type"
 
-    save(exported, target, verify)
+    save(exported, target, different)
     report = LossReport(target.name, nir.version, losses_of(graph))
     report.write(target)
     return report
@@ -68,7 +68,7 @@ def import_graph(path: str | Path) -> SpikingGraph:
     except InputError as error:
         problems = error.problems
         raise InputError(error.message if problems else f"{path}: {error.message}", problems) from error
-    except DAMAGE as error:
+    except HDF5_ERRORS as error:
         raise InputError(f"{path}: the metadata are damaged ({type(error).__name__}: {error})") from error
     if changed:
         raise InputError(f"{path}: NIR nodes and metadata disagree in {changed}. Export the network again")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fastsnn_deploy.files import atomic_write_text
+from fastsnn_deploy.files import is_stream, write_file
 from fastsnn_deploy.tables import Result, Table, one_line, words
 
 FORMAT = "fastsnn-deploy NIR loss report"
@@ -67,9 +67,13 @@ class LossReport(Result):
         }
 
     def write(self, path: str | Path) -> Path:
-        """Write the report beside the NIR file `path` and return where. Raises InputError if it cannot be written."""
+        """Write the report beside the NIR file `path` and return where. Raises InputError if it cannot be written.
+
+        Beside a device or a pipe there is no place for it.
+        """
         target = Path(f"{path}{SUFFIX}")
-        atomic_write_text(target, json.dumps(self.to_dict(), indent=2) + "\n")
+        if not is_stream(path):
+            write_file(target, json.dumps(self.to_dict(), indent=2) + "\n")
         return target
 
     def __repr__(self) -> str:

@@ -16,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fastsnn_deploy.errors import InputError, Problem
-from fastsnn_deploy.formats.nir.file import DAMAGE, difference, pack, read_graph, save, unpack
+from fastsnn_deploy.formats.hdf5 import HDF5_ERRORS
+from fastsnn_deploy.formats.nir.file import difference, pack, read_graph, save, unpack
 from fastsnn_deploy.formats.nir.graph_export import INPUT, OUTPUT
 from fastsnn_deploy.formats.nir.network_metadata import arrays_of, from_plain, plain
 from fastsnn_deploy.formats.nir.report import Loss, LossReport
@@ -45,7 +46,7 @@ STEP = 1e-4
 def export_thermometer(
     network: StockNetwork, path: str | Path, *, neuron: Neuron = "threshold", step: float = STEP
 ) -> LossReport:
-    """Write a network of memoryless LIF to `path` as NIR, and `path` + '.loss.json'. Both writes are atomic.
+    """Write a network of memoryless LIF to `path` as NIR, and `path` + '.loss.json'. Each is whole or not there.
 
     Each frame passes through the whole NIR graph at once: NIR's edges take no time, while layer k of the stock network
     answers k steps after a frame. neuron: 'threshold' is exact by NIR's definition; 'lif' is for readers that
@@ -54,7 +55,7 @@ def export_thermometer(
 
     The report is empty unless something can differ: synaptic inputs beyond Lava's 2**17 or float32's 2**24, an
     accumulating readout, the conditions of 'lif' and 'if'. `import_thermometer(path)` gives the network back, which is
-    checked before the rename. Raises InputError listing every layer that is not memoryless LIF or has no NIR form,
+    checked before it is there. Raises InputError listing every layer that is not memoryless LIF or has no NIR form,
     and when a file cannot be written.
     """
     check(network)
@@ -65,12 +66,7 @@ def export_thermometer(
     options = {"neuron": neuron, "step": step}
     graph.metadata.update(pack(KIND, {"network": plain(network), "options": options}, arrays_of(network)))
 
-    def verify(temporary: Path) -> None:
-        changed = network_difference(network, import_thermometer(temporary))
-        if changed:
-            raise InputError(f"{path}: cannot be written exactly: {changed}")
-
-    save(graph, target, verify)
+    save(graph, target, lambda copy: network_difference(network, import_thermometer(copy)))
     report = LossReport(target.name, nir.version, tuple(builder.losses))
     report.write(target)
     return report
@@ -93,7 +89,7 @@ def import_thermometer(path: str | Path) -> StockNetwork:
         changed = difference(file, _Builder(network, **found[0]["options"]).build())
     except InputError as error:
         raise InputError(f"{path}: {error.message}", error.problems) from error
-    except DAMAGE as error:
+    except HDF5_ERRORS as error:
         raise InputError(f"{path}: the metadata are damaged ({type(error).__name__}: {error})") from error
     if changed:
         raise InputError(f"{path}: NIR nodes and metadata disagree in {changed}. Export the network again")
