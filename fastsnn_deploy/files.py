@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import mmap
 import os
+import stat
 import tempfile
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from fastsnn_deploy.errors import InputError
+from fastsnn_deploy.errors import InputError, wrong_type
 
 MARKS = {
     b"fastsnn-deploy checkpoint": "checkpoint",
@@ -34,11 +36,24 @@ ADVICE = {
 """What to do with a file of the first kind where the second is needed."""
 
 
+POINTER = b"version https://git-lfs.github.com"
+"""First bytes of what a clone without Git LFS holds in place of large files."""
+
+
+def path_of(path: Any, what: str) -> Path:
+    """A path as users write it: a string or a path object. Raises InputError for anything else."""
+    if not isinstance(path, (str, os.PathLike)) or isinstance(os.fspath(path), bytes):
+        raise wrong_type(f"the path of the {what}", path, "a string or a pathlib.Path")
+    return Path(path)
+
+
 def kind_of_file(path: Path) -> str:
     """The kind of a file of this program, by its content and not by its name; "" for any other file.
 
     Nothing in the file is executed or unpacked but one entry of a PyTorch archive, which is read as bytes.
     """
+    if not os.path.isfile(path):  # opening a pipe would wait for ever
+        return ""
     try:
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
@@ -57,15 +72,28 @@ def kind_of_file(path: Path) -> str:
 def existing_file(path: str | Path, what: str) -> Path:
     """Return `path` if it is a readable, non-empty file and no other kind of ours than `what`.
 
-    Raises InputError naming `what`, and what to do with a file of another kind of this program.
+    Raises InputError naming `what`, and what to do with a Git LFS pointer or a file of another kind of this program.
     """
-    path = Path(path)
-    if not path.exists():
-        raise InputError(f"{path}: no such {what}. Check the path")
-    if path.is_dir():
-        raise InputError(f"{path}: is a folder, not a {what}. Name a file")
-    if path.stat().st_size == 0:
+    path = path_of(path, what)
+    try:
+        found = path.stat()
+        if stat.S_ISDIR(found.st_mode):
+            raise InputError(f"{path}: is a folder, not a {what}. Name a file")
+        if not stat.S_ISREG(found.st_mode):  # opening a pipe would wait for ever
+            raise InputError(f"{path}: is a pipe or a device, not a {what}. Name a file")
+        with path.open("rb") as file:
+            start = file.read(len(POINTER))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise InputError(f"{path}: no such {what}. Check the path") from error
+    except InputError:
+        raise
+    except (OSError, ValueError) as error:  # locked, a name too long or with a NUL, links in a circle
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{path!s:.200}: the {what} cannot be read ({reason}). Check the path") from error
+    if not start:
         raise InputError(f"{path}: the {what} is empty. Write it again")
+    if start == POINTER:
+        raise InputError(f"{path}: is a Git LFS pointer in place of the file. Fetch the file with `git lfs pull`")
     kind, needed = kind_of_file(path), "exported network" if what == "NetX file" else what
     if kind and kind != needed:
         fix = ADVICE.get((kind, needed), "Run `fastsnn-deploy info {path}` to see what it holds").format(path=path)
@@ -83,15 +111,18 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
     Raises InputError when the folder cannot be written or the disk is full.
     """
-    target = Path(path)
+    target = path_of(path, "file to write")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         if target.is_dir():
             raise InputError(f"{target}: is a folder. Name a file to write")
         handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
         os.close(handle)
-    except OSError as error:
-        raise InputError(f"{target}: cannot be written ({error.strerror or error})") from error
+    except InputError:
+        raise
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{target!s:.200}: cannot be written ({reason})") from error
     temporary = Path(name)
     try:
         yield temporary

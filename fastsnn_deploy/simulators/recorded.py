@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from fastsnn_deploy.errors import whole_number
 from fastsnn_deploy.graph import Encoded
 from fastsnn_deploy.graph.integer_network import answer_scales
 from fastsnn_deploy.graph.run import Run
@@ -18,6 +19,8 @@ def recorded_run(engine: Engine, images: Encoded, steps: int | None = None) -> R
         images: Encoded images of that graph, int64 [N, *input shape].
         steps: Exactly so many steps; None: until every image has settled.
     """
+    if steps is not None:
+        steps = whole_number("steps", steps, 1)
     names = [node.name for node in engine.graph.nodes if recordable(node)]
     run = engine.run(np.asarray(images), steps, names)
 

@@ -16,8 +16,8 @@ import numpy.typing as npt
 import torch
 
 from fastsnn_deploy.errors import InputError
-from fastsnn_deploy.graph.images import PIXEL, levels_of
-from fastsnn_deploy.quantize.images import array_of, stacked
+from fastsnn_deploy.graph.images import PIXEL, array_of, levels_of
+from fastsnn_deploy.quantize.images import stacked
 from fastsnn_deploy.training.image_files import ImageFiles
 from fastsnn_deploy.training.images import Images, Split
 from fastsnn_deploy.training.objects import named_object
@@ -175,7 +175,7 @@ def _folder(files: Mapping[str, Sequence[str]], name: str, place: str) -> Images
         raise FileNotFoundError("no folders of images in it" if empty is None else f"'{place}/{empty}' holds no images")
     labels = torch.tensor([number for number, each in enumerate(files.values()) for _ in each])
     stored = ImageFiles([file for each in files.values() for file in each])
-    plain = (0.0,) * 3, (1.0,) * 3
+    plain = (0.0,) * stored.shape[1], (1.0,) * stored.shape[1]
     if np.prod(stored.shape) > IN_MEMORY:
         return Images(name, stored, labels, len(files), *plain)
     return Images(name, stored[:], labels, len(files), *plain)
