@@ -61,9 +61,9 @@ class BitPlan:
             ("first_bits", self.first_bits, ends.lowest_bits, ends.highest_bits),
             ("last_bits", self.last_bits, ends.lowest_bits, ends.highest_bits),
         ]
-        limits += [(f"bits of {key}", value, 1, 8) for key, value in self.bits_by_layer.items()]
+        limits += [(f"bits_by_layer[{key!r}]", value, 1, 8) for key, value in self.bits_by_layer.items()]
         limits += [
-            (f"weight_bits of {key}", value, inner.lowest_bits, inner.highest_bits)
+            (f"weight_bits_by_layer[{key!r}]", value, inner.lowest_bits, inner.highest_bits)
             for key, value in self.weight_bits_by_layer.items()
         ]
         if self.output_bits is not None:

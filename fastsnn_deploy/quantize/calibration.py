@@ -49,9 +49,11 @@ def calibrate(quantised: nn.Module, images: Any) -> None:
             raise wrong_type("the data set", images, "a length, as a torch Dataset of (image, label) has it")
         items = [images[i] for i in range(min(CALIBRATION_IMAGES, len(images)))]
         images = stacked([item[0] if isinstance(item, (tuple, list)) else item for item in items])
-    elif hasattr(images, "raw"):  # labelled images of a named data set
+    name = "the network"
+    if hasattr(images, "raw"):  # labelled images of a named data set
+        name = f"the network ({images.described})"
         images = images.raw(slice(0, CALIBRATION_IMAGES))
-    raw = raw_tensor(quantised, images)
+    raw = raw_tensor(quantised, images, name)
     if raw.numel() == 0 or float(raw.min()) == float(raw.max()):
         what = "no images" if raw.numel() == 0 else f"constant images ({float(raw.max()):g} everywhere)"
         raise InputError(f"the network cannot be calibrated on {what}. Give real images")

@@ -13,7 +13,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
-from fastsnn_deploy.errors import InputError, real_number, require_progress, whole_number, wrong_type
+from fastsnn_deploy.errors import InputError, Problem, real_number, require_progress, whole_number, wrong_type
 from fastsnn_deploy.graph.images import array_of, labels_of
 from fastsnn_deploy.plots import axes
 from fastsnn_deploy.processes import Processes
@@ -136,7 +136,7 @@ def _label(label: Any) -> Any:
 def _source(model: fx.GraphModule, data: Any, name: str, workers: int) -> _Held | _Streamed:
     if isinstance(data, Images):
         brightest = torch.full((1, *data.shape), data.highest * data.step)
-        raw_levels(model, brightest, f"the network ({name}, data set '{data.name}')")
+        raw_levels(model, brightest, f"the network ({name}, {data.described})")
         return _Held(data.levels, data.labels.cpu(), data.step)
     if isinstance(data, Dataset) and hasattr(data, "__len__"):
         return _Streamed(data, model, name, workers)
@@ -201,10 +201,7 @@ def fit(
         >>> len(fit(prepare(network), (images, labels), epochs=2, progress=False).loss)
         2
     """
-    epochs, batch_size = whole_number("epochs", epochs, 1), whole_number("batch_size", batch_size, 2)
-    seed, workers = whole_number("seed", seed, 0), whole_number("workers", workers, 0)
-    learning_rate = real_number("learning_rate", learning_rate)
-    weight_decay = real_number("weight_decay", weight_decay, positive=False)
+    _require_options(epochs, batch_size, learning_rate, weight_decay, seed, workers)
     require_progress(None if isinstance(progress, bool) else progress)
     home, chosen = input_of(model).offset.device, open_device(device)
     learned = _source(model, train, "train", workers)
@@ -238,8 +235,30 @@ def fit(
     return History(tuple(losses), tuple(accuracies), tested is not None)
 
 
+def _require_options(
+    epochs: Any, batch_size: Any, learning_rate: Any, weight_decay: Any, seed: Any, workers: Any
+) -> None:
+    """Raise InputError listing every option that makes no sense."""
+    problems = []
+    for check in (
+        lambda: whole_number("epochs", epochs, 1),
+        lambda: whole_number("batch_size", batch_size, 2),
+        lambda: real_number("learning_rate", learning_rate),
+        lambda: real_number("weight_decay", weight_decay, positive=False),
+        lambda: whole_number("seed", seed, 0),
+        lambda: whole_number("workers", workers, 0),
+    ):
+        try:
+            check()
+        except InputError as error:
+            problems.append(Problem("", error.message))
+    if problems:
+        what = f"epochs {epochs}, batch_size {batch_size}, learning_rate {learning_rate}"
+        raise InputError(f"the network cannot be trained with {what} and the other options", problems)
+
+
 def _first_look(model: fx.GraphModule, source: _Held | _Streamed, order: Tensor) -> int:
-    """Fail before a long run, and set the steps of activations that have seen nothing. Returns the number of classes."""
+    """Fail before a long run, and set the steps of activations that have seen nothing; the number of classes."""
     images, _ = next(iter(source.batches([order[:CALIBRATED]])))
     seen = all(module.initialised for module in model.modules() if isinstance(module, QuantActivation))
     try:

@@ -35,11 +35,11 @@ def _opened(file: str) -> Iterator[Image.Image]:
 
 
 class ImageFiles:
-    """Stands in for a uint8 tensor [N, C, H, W]; an index gives the tensor of the images that it names.
+    """Stands in for a uint8 tensor [N, 3, H, W]; an index gives the tensor of the images that it names.
 
-    files: paths of N images; the first one says H, W and C, which is 1 for a grey image and 3 for a coloured one.
-    Nothing is kept. Reading raises InputError naming the file if it is no image, of another size, coloured where the
-    first is grey, or of more than 8 bits. A grey image among coloured ones gets three equal channels.
+    files: paths of N images; the first one says H and W. Nothing is kept. Grey images get three equal channels; grey:
+    whether the first one is. Reading raises InputError naming the file if it is no image, of another size, or of more
+    than 8 bits a channel.
     """
 
     dtype = torch.uint8
@@ -47,7 +47,8 @@ class ImageFiles:
     def __init__(self, files: Sequence[str]) -> None:
         self.files = tuple(files)
         with _opened(self.files[0]) as first:
-            self.shape = (len(self.files), 1 if first.mode in GREY else 3, first.height, first.width)
+            self.shape = (len(self.files), 3, first.height, first.width)
+            self.grey = first.mode in GREY
 
     def dim(self) -> int:
         return 4
@@ -56,27 +57,23 @@ class ImageFiles:
         return len(self.files)
 
     def __getitem__(self, index: slice | Tensor) -> Tensor:
-        """index: a slice, or integers int64 [n]. Returns uint8 [n, C, H, W]."""
+        """index: a slice, or integers int64 [n]. Returns uint8 [n, 3, H, W]."""
         chosen = np.arange(len(self))[index if isinstance(index, slice) else index.cpu().numpy()]
         found = torch.empty((len(chosen), *self.shape[1:]), dtype=torch.uint8)
         with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoders leave the interpreter to others
             for i, image in enumerate(pool.map(self._read, chosen.tolist())):
-                found[i] = torch.from_numpy(image.reshape(*self.shape[2:], -1)).permute(2, 0, 1)
+                found[i] = torch.from_numpy(image).permute(2, 0, 1)
         return found
 
     def numpy(self) -> npt.NDArray[np.uint8]:
-        """All images, uint8 [N, C, H, W]: needs the memory that this class is there to avoid."""
+        """All images, uint8 [N, 3, H, W]: needs the memory that this class is there to avoid."""
         return np.asarray(self[:].numpy())
 
     def _read(self, number: int) -> npt.NDArray[np.uint8]:
-        """uint8 [H, W] or [H, W, 3]"""
-        file, grey = self.files[number], self.shape[1] == 1
+        """uint8 [H, W, 3]"""
+        file = self.files[number]
         with _opened(file) as image:
-            if grey and image.mode not in GREY:
-                raise InputError(
-                    f"{file}: is in colour, while '{self.files[0]}' is grey. Save them all in colour or all in grey"
-                )
-            pixels = np.array(image.convert("L" if grey else "RGB"))
+            pixels = np.array(image.convert("RGB"))
         if pixels.shape[:2] != self.shape[2:]:
             height, width = self.shape[2:]
             raise InputError(

@@ -175,10 +175,10 @@ def _folder(files: Mapping[str, Sequence[str]], name: str, place: str) -> Images
         raise FileNotFoundError("no folders of images in it" if empty is None else f"'{place}/{empty}' holds no images")
     labels = torch.tensor([number for number, each in enumerate(files.values()) for _ in each])
     stored = ImageFiles([file for each in files.values() for file in each])
-    plain = (0.0,) * stored.shape[1], (1.0,) * stored.shape[1]
-    if np.prod(stored.shape) > IN_MEMORY:
-        return Images(name, stored, labels, len(files), *plain)
-    return Images(name, stored[:], labels, len(files), *plain)
+    plain = (0.0,) * 3, (1.0,) * 3
+    levels = stored if np.prod(stored.shape) > IN_MEMORY else stored[:]
+    grey = stored.grey if levels is stored else bool((levels[:] == levels[:, :1]).all())
+    return Images(name, levels, labels, len(files), *plain, grey=grey)
 
 
 def _fifth(images: Images, split: Split) -> Images:
