@@ -251,7 +251,7 @@ def verify(
 
     truth = model if isinstance(model, SpikingGraph) else convert(model, input_shape)
     found = truth if net is None else as_network(net)
-    file = None if net is found or net is None else net
+    file = net if isinstance(net, (str, Path)) else None
     return verify_network(found, truth, _images(truth, images)[0], net=file, backend=backend, **options)
 
 

@@ -39,6 +39,8 @@ def array_of(images: Any, name: str = "the network") -> npt.NDArray[Any]:
         found = f"a {type(images).__name__} of things that differ in shape"
         raise InputError(f"{what} is {found}, needs {NEEDS}") from error
     if array.dtype.kind not in "biufc":
+        if isinstance(images, np.ndarray):
+            raise InputError(f"{what} is an array of dtype {array.dtype}, needs {NEEDS}")
         raise wrong_type(what, images, NEEDS)
     return array
 

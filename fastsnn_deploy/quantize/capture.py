@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import inspect
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,7 +56,7 @@ def canonicalise(model: nn.Module) -> fx.GraphModule:
     return capture(model).graph
 
 
-def capture(model: nn.Module, input_shape: tuple[int, ...] | None = None) -> Captured:
+def capture(model: nn.Module, input_shape: Sequence[int] | None = None) -> Captured:
     """Capture a float network; the user's object stays as it is.
 
     input_shape: (C, H, W) or (N,) of one image; if it is None, usual ones are tried.
@@ -135,7 +135,7 @@ def _require_one_argument(model: nn.Module) -> None:
         raise LoweringError("the network's signature is not supported", [Problem("forward", what, fix)])
 
 
-def _fitting(model: nn.Module, given: tuple[int, ...] | None) -> list[tuple[int, ...]]:
+def _fitting(model: nn.Module, given: Sequence[int] | None) -> list[tuple[int, ...]]:
     """Shapes that the network takes: the given one, or the first few usual ones."""
     if given is not None:
         shape = image_shape(given, lengths=(1, 2, 3))

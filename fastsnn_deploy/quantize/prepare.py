@@ -60,7 +60,7 @@ def prepare(
     weight_bits_by_layer: Mapping[str, int] | None = None,
     output_bits: int | None = None,
     output_signed: bool = False,
-    input_shape: tuple[int, ...] | None = None,
+    input_shape: Sequence[int] | None = None,
 ) -> fx.GraphModule:
     """The quantised model of a float network: same structure, weights copied, every activation quantised.
 
@@ -97,7 +97,7 @@ def prepare_planned(
     std: Sequence[float] = (1.0,),
     input_step: float = 1 / 255,
     input_levels: tuple[int, int] = (0, 255),
-    input_shape: tuple[int, ...] | None = None,
+    input_shape: Sequence[int] | None = None,
 ) -> fx.GraphModule:
     """`prepare` with bits and quantisers in one value."""
     grid = _checked_grid(mean, std, input_step, input_levels)
@@ -109,7 +109,7 @@ def prepare_planned(
         torch.set_default_dtype(before)
 
 
-def _prepared(model: nn.Module, plan: BitPlan, grid: ImageGrid, input_shape: tuple[int, ...] | None) -> fx.GraphModule:
+def _prepared(model: nn.Module, plan: BitPlan, grid: ImageGrid, input_shape: Sequence[int] | None) -> fx.GraphModule:
     captured = capture(model, input_shape)
     quantised = captured.graph
     if not captured.shape:

@@ -176,9 +176,10 @@ def _folder(files: Mapping[str, Sequence[str]], name: str, place: str) -> Images
     labels = torch.tensor([number for number, each in enumerate(files.values()) for _ in each])
     stored = ImageFiles([file for each in files.values() for file in each])
     plain = (0.0,) * 3, (1.0,) * 3
-    levels = stored if np.prod(stored.shape) > IN_MEMORY else stored[:]
-    grey = stored.grey if levels is stored else bool((levels[:] == levels[:, :1]).all())
-    return Images(name, levels, labels, len(files), *plain, grey=grey)
+    if np.prod(stored.shape) > IN_MEMORY:
+        return Images(name, stored, labels, len(files), *plain, grey=stored.grey)
+    held = stored[:]
+    return Images(name, held, labels, len(files), *plain, grey=bool((held == held[:, :1]).all()))
 
 
 def _fifth(images: Images, split: Split) -> Images:
