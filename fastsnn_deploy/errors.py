@@ -82,9 +82,9 @@ def wrong_type(what: str, got: Any, needs: str) -> InputError:
 
     Example:
         >>> print(wrong_type("the network", {"weight": 1}, "a torch.nn.Module"))
-        the network is a dict, needs a torch.nn.Module
+        the network: got a dict, needs a torch.nn.Module
         >>> print(wrong_type("steps", 1.5, "a whole number"))
-        steps is 1.5 (float), needs a whole number
+        steps: got 1.5 (float), needs a whole number
     """
     kind = type(got).__name__
     if got is None:
@@ -95,7 +95,7 @@ def wrong_type(what: str, got: Any, needs: str) -> InputError:
         found = f"{got!r:.60} ({kind})"
     else:
         found = f"{'an' if kind[0] in 'AEIOUaeiou' else 'a'} {kind}"
-    return InputError(f"{what} is {found}, needs {needs}")
+    return InputError(f"{what}: got {found}, needs {needs}")
 
 
 def whole_number(name: str, value: Any, least: int) -> int:

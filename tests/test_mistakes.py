@@ -129,7 +129,7 @@ def test_no_model_at_all(kind: str, given: Given):
     wrong = NO_MODULES[kind]
     got = {"a state_dict": "an OrderedDict", "None": "None", "a number": "3 (int)", "a class": "the class ReLU"}
     says = (got.get(kind, "a builtin_function_or_method"), "needs")
-    refused(lambda: fd.prepare(wrong), *says, "torch.nn.Module")
+    refused(lambda: fd.prepare(wrong), f"takes a torch.nn.Module, not a {type(wrong).__name__}")
     for call in (
         lambda: fd.calibrate(wrong, PIXELS), lambda: fd.fit(wrong, (PIXELS, LABELS), progress=False),
         lambda: fd.convert(wrong), lambda: fd.convert(wrong, SHAPE), lambda: fd.verify(wrong, PIXELS),
@@ -156,14 +156,14 @@ def test_a_model_of_another_stage(given: Given):
     ):  # fmt: skip
         refused(call, "has never seen data", "calibrate")
     refused(lambda: fd.prepare(given.model), "is prepared already")
-    refused(lambda: fd.prepare(given.snn), "is a SpikingGraph", "torch.nn.Module")
-    refused(lambda: fd.calibrate(given.snn, PIXELS), "is a SpikingGraph", "fd.prepare")
-    refused(lambda: fd.convert(given.snn), "is a SpikingGraph", "fd.prepare")
+    refused(lambda: fd.prepare(given.snn), "takes a torch.nn.Module, not a SpikingGraph")
+    refused(lambda: fd.calibrate(given.snn, PIXELS), "got a SpikingGraph", "fd.prepare")
+    refused(lambda: fd.convert(given.snn), "got a SpikingGraph", "fd.prepare")
     refused(lambda: fd.convert(fd.prepare(network(), input_shape=None)), "input_shape=(C, H, W)")
     for function in (fd.simulate, fd.evaluate, fd.profile):
-        refused(lambda function=function: function(given.model, PIXELS), "is a GraphModule", "fd.convert")
+        refused(lambda function=function: function(given.model, PIXELS), "got a GraphModule", "fd.convert")
         refused(lambda function=function: function(given.file("a.pt"), PIXELS), "is a checkpoint", "export")
-    refused(lambda: fd.simulate(given.file("stock.net"), PIXELS), "is a StockNetwork", "SpikingGraph")
+    refused(lambda: fd.simulate(given.file("stock.net"), PIXELS), "got a StockNetwork", "SpikingGraph")
     assert not list(given.folder.glob("no.*"))
 
 
@@ -197,14 +197,14 @@ WRONG_IMAGES: dict[str, tuple[Any, tuple[str, ...]]] = {
     "no channels": (np.random.rand(8, 8), ("(8, 8)", "(N, 1, 8, 8)")),
     "five dimensions": (REAL[None], ("(1, 6, 1, 8, 8)", "(N, 1, 8, 8)")),
     "complex": (REAL + 0j, ("complex128", "uint8")),
-    "None": (None, ("is None", NOTHING)),
+    "None": (None, ("got None", NOTHING)),
     "a name": ("digits", ("'digits' (str)", NOTHING)),
     "a path": (Path("digits"), ("Path", NOTHING)),
-    "a dict": ({"images": PIXELS}, ("is a dict", NOTHING)),
-    "a model": (network(), ("is a Sequential", NOTHING)),
-    "images and labels": ((PIXELS, LABELS), ("is a tuple", NOTHING)),
-    "rows of different lengths": ([[1, 2], [3]], ("is a list", NOTHING)),
-    "words": (["a", "b"], ("is a list", NOTHING)),
+    "a dict": ({"images": PIXELS}, ("got a dict", NOTHING)),
+    "a model": (network(), ("got a Sequential", NOTHING)),
+    "images and labels": ((PIXELS, LABELS), ("got a tuple", NOTHING)),
+    "rows of different lengths": ([[1, 2], [3]], ("got a list", NOTHING)),
+    "words": (["a", "b"], ("got a list", NOTHING)),
     "sparse": (torch.rand(2, *SHAPE).to_sparse(), ("sparse_coo", "dense")),
     "meta": (torch.rand(2, *SHAPE, device="meta"), ("'meta'", "needs a dense tensor with values")),
 }
@@ -265,10 +265,10 @@ def test_a_data_set_of_other_images():
 @pytest.mark.parametrize(
     ("data", "says"),
     [
-        (Endless(), ("is an Endless", "length")),
+        (Endless(), ("got an Endless", "length")),
         (Items((PIXELS[0], 0), 0), ("",)),
         (Items("a"), ("'a' (str)", NOTHING)),
-        (Items({"image": PIXELS[0]}), ("is a dict", NOTHING)),
+        (Items({"image": PIXELS[0]}), ("got a dict", NOTHING)),
     ],
 )
 def test_data_sets_without_images(data: Any, says: tuple[str, ...], given: Given):
@@ -303,9 +303,9 @@ def test_labels(kind: str, given: Given):
 @pytest.mark.parametrize(
     ("data", "says"),
     [
-        (None, ("is None", "(images, labels)")),
-        (PIXELS, ("is a ndarray", "(images, labels)")),
-        (Endless(), ("is an Endless", "length")),
+        (None, ("got None", "(images, labels)")),
+        (PIXELS, ("got a ndarray", "(images, labels)")),
+        (Endless(), ("got an Endless", "length")),
         ((PIXELS[:0], LABELS[:0]), ("at least two images",)),
         (Items((PIXELS[0], 0), 0), ("at least two images",)),
         (Items((PIXELS[0], 0.5)), ("float64", "integers")),
@@ -446,7 +446,7 @@ def test_files_in_place_of_a_checkpoint(name: str, given: Given):
 
 @pytest.mark.parametrize("path", [3, None, b"a.net", ["a.net"], 1.5])
 def test_what_is_no_path(path: Any, given: Given):
-    says = ("is None" if path is None else "needs", "a string or a pathlib.Path")
+    says = ("got None" if path is None else "needs", "a string or a pathlib.Path")
     for call in (
         lambda: fd.read(path), lambda: fd.load(path), lambda: fd.export(given.snn, path),
         lambda: fd.save(given.model, path),

@@ -24,7 +24,7 @@ def array_of(images: Any, name: str = "the network") -> npt.NDArray[Any]:
 
     Raises InputError for anything without numbers, or with rows of different lengths.
     """
-    what = f"what is given as images for {name}"
+    what = f"images for {name}"
     if hasattr(images, "detach"):
         try:
             tensor = images.detach()
@@ -32,15 +32,15 @@ def array_of(images: Any, name: str = "the network") -> npt.NDArray[Any]:
             return np.asarray(tensor.cpu().numpy())
         except (TypeError, RuntimeError) as error:  # sparse, quantised, or on the meta device
             found = f"a tensor ({images.layout}, {images.dtype}, on '{images.device}')"
-            raise InputError(f"{what} is {found}, needs a dense tensor with values") from error
+            raise InputError(f"{what}: got {found}, needs a dense tensor with values") from error
     try:
         array = np.asarray(images)
     except (TypeError, ValueError) as error:
         found = f"a {type(images).__name__} of things that differ in shape"
-        raise InputError(f"{what} is {found}, needs {NEEDS}") from error
+        raise InputError(f"{what}: got {found}, needs {NEEDS}") from error
     if array.dtype.kind not in "biufc":
         if isinstance(images, np.ndarray):
-            raise InputError(f"{what} is an array of dtype {array.dtype}, needs {NEEDS}")
+            raise InputError(f"{what}: got an array of dtype {array.dtype}, needs {NEEDS}")
         raise wrong_type(what, images, NEEDS)
     return array
 

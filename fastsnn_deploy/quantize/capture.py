@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from fastsnn_deploy.errors import InputError, LoweringError, Problem, wrong_type
+from fastsnn_deploy.errors import InputError, LoweringError, Problem
 from fastsnn_deploy.graph.images import image_shape
 from fastsnn_deploy.quantize import aten_maps, aten_rules  # noqa: F401  they register
 from fastsnn_deploy.quantize.exported import Walk
@@ -91,7 +91,7 @@ def unwrapped(model: nn.Module) -> nn.Module:
 def evaluating_copy(model: nn.Module) -> nn.Module:
     """A copy in evaluation mode, float32 on the CPU. Raises InputError for what is not a float network."""
     if not isinstance(model, nn.Module):
-        raise wrong_type("what is given to prepare", model, "a torch.nn.Module with its weights loaded")
+        raise InputError(f"prepare takes a torch.nn.Module, not a {type(model).__name__}")
     if any(isinstance(module, QuantInput) for module in model.modules()):
         raise InputError("the model is prepared already. Train or calibrate it, or give prepare the float network")
     weights = {name for name, _ in model.named_parameters()}
