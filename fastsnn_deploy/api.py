@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from fastsnn_deploy.errors import InputError
+from fastsnn_deploy.errors import InputError, wrong_type
 from fastsnn_deploy.graph import SpikingGraph
 
 if TYPE_CHECKING:
-    import numpy as np
     from torch import fx, nn
 
     from fastsnn_deploy.analysis.evaluation import Evaluation
@@ -69,8 +67,7 @@ def prepare(
     """
     from fastsnn_deploy.quantize import prepare as quantised
 
-    shape = None if input_shape is None else tuple(input_shape)
-    return quantised(model, bits, weight_bits, mean=mean, std=std, input_shape=shape, **options)
+    return quantised(model, bits, weight_bits, mean=mean, std=std, input_shape=input_shape, **options)
 
 
 def calibrate(model: nn.Module, images: Any) -> None:
@@ -121,7 +118,7 @@ def load_data(name: str, split: Literal["train", "test"] = "test", root: str | P
     """
     from fastsnn_deploy.training.data import load_images
 
-    return load_images(name, split, Path(root), **options)
+    return load_images(name, split, root, **options)
 
 
 def convert(
@@ -180,10 +177,13 @@ def simulate(network: SpikingGraph | str | Path, images: Any, engine: str = "cpu
     Raises:
         InputError: images that the network cannot take.
     """
+    from fastsnn_deploy.formats import as_network
     from fastsnn_deploy.simulators import open_engine
     from fastsnn_deploy.simulators.recorded import recorded_run
 
-    graph = _graph(network)
+    graph = as_network(network)
+    if not isinstance(graph, SpikingGraph):
+        raise wrong_type("the network", graph, "a SpikingGraph: what fd.convert gives, or fd.read of its file")
     return recorded_run(open_engine(graph, engine), graph.encode(images), steps)
 
 
@@ -213,11 +213,11 @@ def evaluate(
         InputError: the network is no classifier, or images or labels do not fit.
     """
     from fastsnn_deploy.analysis.evaluate import evaluate as run
+    from fastsnn_deploy.formats import as_network
 
-    found = _network(network)
+    found = as_network(network)
     levels, known = _images(found, images)
-    answers = _labels(known if labels is None else labels)
-    return run(found, levels, answers, engine=engine, steps=steps, progress=progress)
+    return run(found, levels, known if labels is None else labels, engine=engine, steps=steps, progress=progress)
 
 
 def verify(
@@ -243,13 +243,14 @@ def verify(
         `exact`, the number of integers compared and differing, and the first difference.
 
     Raises:
-        MismatchError: the file does not hold this network's layers.
+        InputError: the file does not hold this network's layers, or the images do not fit.
         BackendError: Lava is missing or fails.
     """
     from fastsnn_deploy.analysis.verify_stock import verify_network
+    from fastsnn_deploy.formats import as_network
 
     truth = model if isinstance(model, SpikingGraph) else convert(model, input_shape)
-    found = truth if net is None else _network(net)
+    found = truth if net is None else as_network(net)
     file = net if isinstance(net, (str, Path)) else None
     return verify_network(found, truth, _images(truth, images)[0], net=file, backend=backend, **options)
 
@@ -275,8 +276,9 @@ def profile(
         InputError: an unknown profile, or images that do not fit.
     """
     from fastsnn_deploy.analysis.result import profile as run
+    from fastsnn_deploy.formats import as_network
 
-    found = _network(network)
+    found = as_network(network)
     return run(found, _images(found, images)[0], hardware, engine=engine, steps=steps, progress=progress)
 
 
@@ -301,8 +303,7 @@ def save(
     from fastsnn_deploy.quantize import save as write
     from fastsnn_deploy.quantize.given import as_checkpoint
 
-    checkpoint = as_checkpoint(model, input_shape)
-    write(dataclasses.replace(checkpoint, metadata={**checkpoint.metadata, **(metadata or {})}), path)
+    write(as_checkpoint(model, input_shape, metadata), path)
 
 
 def load(path: str | Path) -> fx.GraphModule:
@@ -374,27 +375,8 @@ def read(path: str | Path) -> Network:
     return read_network(path)
 
 
-def _network(network: Any) -> Network:
-    return read(network) if isinstance(network, (str, Path)) else network
-
-
-def _graph(network: Any) -> SpikingGraph:
-    found = _network(network)
-    if not isinstance(found, SpikingGraph):
-        raise InputError(f"got a {type(found).__name__}, needs a spiking network: what fd.convert or fd.read gives")
-    return found
-
-
 def _images(network: Any, images: Any) -> tuple[Any, Any]:
     """(what the network's `encode` takes, labels or None) of images, or of a data set's images."""
     if hasattr(images, "for_input"):
         return images.for_input(network.input), images.labels.numpy()
     return images, None
-
-
-def _labels(labels: Any) -> np.ndarray | None:
-    import numpy as np
-
-    if labels is None:
-        return None
-    return np.asarray(labels.detach().cpu().numpy() if hasattr(labels, "detach") else labels)

@@ -8,8 +8,11 @@ messages any more, 143 terminated.
 from __future__ import annotations
 
 import difflib
+import math
+import operator
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ class InputError(DeployError, ValueError):
     """A file, an option or a value given by the user cannot be used."""
 
 
-def unknown(kind: str, name: str, known: Iterable[str], otherwise: str = "") -> InputError:
+def unknown(kind: str, name: Any, known: Iterable[str], otherwise: str = "") -> InputError:
     """The error for a name that is not among the known ones, with a guess at what was meant.
 
     Args:
@@ -60,11 +63,71 @@ def unknown(kind: str, name: str, known: Iterable[str], otherwise: str = "") -> 
         engine 'cup' is not known. Did you mean 'cpu'? Known: cpu, gpu
     """
     names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=1)
+    close = difflib.get_close_matches(str(name), names, n=1)
     guess = f"Did you mean '{close[0]}'? " if close else ""
     return InputError(
         f"{kind} '{name}' is not known. {guess}Known: {', '.join(names)}" + (f"; or {otherwise}" if otherwise else "")
     )
+
+
+def known_name(kind: str, name: Any, known: Iterable[str], otherwise: str = "") -> str:
+    """A name that is one of the known ones. Raises InputError, as `unknown` makes it, for anything else."""
+    names = tuple(known)
+    if not isinstance(name, str) or name not in names:
+        raise unknown(kind, name, names, otherwise)
+    return name
+
+
+def wrong_type(what: str, got: Any, needs: str) -> InputError:
+    """The error for a value of another kind than is needed.
+
+    Example:
+        >>> print(wrong_type("the network", {"weight": 1}, "a torch.nn.Module"))
+        the network: got a dict, needs a torch.nn.Module
+        >>> print(wrong_type("steps", 1.5, "a whole number"))
+        steps: got 1.5 (float), needs a whole number
+    """
+    kind = type(got).__name__
+    if got is None:
+        found = "None"
+    elif isinstance(got, type):
+        found = f"the class {got.__name__}"
+    elif isinstance(got, (bool, int, float, complex, str, bytes)):
+        found = f"{got!r:.60} ({kind})"
+    else:
+        found = f"{'an' if kind[0] in 'AEIOUaeiou' else 'a'} {kind}"
+    return InputError(f"{what}: got {found}, needs {needs}")
+
+
+def whole_number(name: str, value: Any, least: int) -> int:
+    """A whole number of Python or NumPy. Raises InputError for anything else, True and False too, and below `least`."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or isinstance(value, bool):
+        raise wrong_type(name, value, f"a whole number, at least {least}")
+    if number < least:
+        raise InputError(f"{name} is {number}, must be at least {least}")
+    return number
+
+
+def real_number(name: str, value: Any, *, positive: bool = True) -> float:
+    """A finite number above zero, or from zero on. Raises InputError for anything else."""
+    needs = "a finite number, " + ("greater than 0" if positive else "0 or more")
+    try:
+        number = math.nan if isinstance(value, (bool, str, bytes)) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not (math.isfinite(number) and (number > 0 or (number == 0 and not positive))):
+        raise wrong_type(name, value, needs)
+    return number
+
+
+def require_progress(progress: Any) -> None:
+    """Raise InputError for a `progress` that cannot be called, before a long run."""
+    if progress is not None and not callable(progress):
+        raise wrong_type("progress", progress, "a function of (done, in all)")
 
 
 class GraphError(InputError):

@@ -19,8 +19,9 @@ from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from fastsnn_deploy.errors import InputError
+from fastsnn_deploy.errors import InputError, wrong_type
 
 MARKS = {
     b"fastsnn-deploy checkpoint": "checkpoint",
@@ -48,11 +49,20 @@ POINTER = b"version https://git-lfs.github.com"
 """First bytes of what a clone without Git LFS holds in place of large files."""
 
 
+def path_of(path: Any, what: str) -> Path:
+    """A path as users write it: a string or a path object. Raises InputError for anything else."""
+    if not isinstance(path, (str, os.PathLike)) or isinstance(os.fspath(path), bytes):
+        raise wrong_type(f"the path of the {what}", path, "a string or a pathlib.Path")
+    return Path(path)
+
+
 def kind_of_file(path: Path) -> str:
     """The kind of a file of this program, by its content and not by its name; "" for any other file.
 
     Nothing in the file is executed or unpacked but one entry of a PyTorch archive, which is read as bytes.
     """
+    if not os.path.isfile(path):  # opening a pipe would wait for ever
+        return ""
     try:
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
@@ -71,7 +81,7 @@ def kind_of_file(path: Path) -> str:
 def existing_file(path: str | Path, what: str) -> Path:
     """Return `path` if it is a readable, non-empty file and no other kind of ours than `what`.
 
-    Raises InputError naming `what`, and what to do with a file of another kind of this program.
+    Raises InputError naming `what`, and what to do with a Git LFS pointer or a file of another kind of this program.
     """
     path = readable_file(path, what)
     kind, needed = kind_of_file(path), "exported network" if what == "NetX file" else what
@@ -83,7 +93,7 @@ def existing_file(path: str | Path, what: str) -> Path:
 
 def readable_file(path: str | Path, what: str) -> Path:
     """Return `path` if it is a file, of any kind, that can be read and holds something. Raises InputError."""
-    path = Path(path)
+    path = path_of(path, what)
     try:
         status = path.stat()
         if stat.S_ISDIR(status.st_mode):
@@ -92,10 +102,13 @@ def readable_file(path: str | Path, what: str) -> Path:
             raise InputError(f"{path}: is a device or a pipe, not {_article(what)}. Name a file")
         with path.open("rb") as file:
             start = file.read(len(POINTER))
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise InputError(f"{path}: no such {what}. Check the path") from error
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except InputError:
+        raise
+    except (OSError, ValueError) as error:  # locked, a name too long or with a NUL, links in a circle
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{path!s:.200}: the {what} cannot be read ({reason}). Check the path") from error
     if not start:
         raise InputError(f"{path}: the {what} is empty. Write it again")
     if start == POINTER:
@@ -154,7 +167,7 @@ def planned(path: str | Path) -> Path:
     Raises InputError before the work is done rather than after it: the command also reads that file, another output
     has its name, or no file can be written there.
     """
-    path = Path(path)
+    path = path_of(path, "file to write")
     if (files := _files.get()) is not None:
         marks = _marks(path)
         if marks & files.read:
@@ -240,7 +253,7 @@ def write_file(
         InputError: the file is one that this command reads or has written; it cannot be written there; the disk is
             full; it does not read back the same.
     """
-    path = Path(path)
+    path = path_of(path, "file to write")
     data = content.encode() if isinstance(content, str) else content
     try:
         _claim(path, again)
@@ -255,8 +268,11 @@ def write_file(
                     copy.write_bytes(data)
                     _require_same(path, copy, difference)
             stream.write(data)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror or error})") from error
+    except InputError:
+        raise
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{path!s:.200}: cannot be written ({reason})") from error
 
 
 def is_stream(path: str | Path) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +11,8 @@ import numpy.typing as npt
 from fastsnn_deploy.analysis.evaluation import Evaluation, TopK, nothing
 from fastsnn_deploy.analysis.kinds import kind_of
 from fastsnn_deploy.analysis.structure import Network
-from fastsnn_deploy.errors import InputError
+from fastsnn_deploy.errors import InputError, require_progress, whole_number
+from fastsnn_deploy.graph.images import array_of, labels_of
 from fastsnn_deploy.simulators import BatchRun, Engine, StockEngine, open_engine
 
 Int64 = npt.NDArray[np.int64]
@@ -18,8 +20,8 @@ Int64 = npt.NDArray[np.int64]
 
 def evaluate(
     network: Network,
-    levels: npt.NDArray[np.generic],
-    labels: npt.NDArray[np.integer] | None,
+    levels: Any,
+    labels: Any,
     *,
     engine: Engine | StockEngine | str = "cpu",
     batch: int | None = None,
@@ -38,8 +40,13 @@ def evaluate(
     done, images in all). Raises InputError unless the network has one output [n], and for labels and numbers that do
     not fit.
     """
-    _check(len(levels), labels, _classes(network), batch, steps, topk)
-    opened = open_engine(network, engine) if isinstance(engine, str) else engine
+    classes = _classes(network)
+    levels = levels if isinstance(levels, np.ndarray) else array_of(levels)
+    levels = levels[None] if levels.ndim == len(network.input.shape) else levels
+    labels = None if labels is None else labels_of(labels, len(levels), "the network")
+    _check(labels, classes, batch, steps, topk)
+    require_progress(progress)
+    opened = engine if isinstance(engine, (Engine, StockEngine)) else open_engine(network, engine)
     if opened.graph is not network:
         raise InputError("the engine was opened for another network. Open one for this network")
     size = batch or opened.batch_size
@@ -115,23 +122,11 @@ def _classes(network: Network) -> int:
     return shapes[0][0]
 
 
-def _check(
-    images: int,
-    labels: npt.NDArray[np.integer] | None,
-    classes: int,
-    batch: int | None,
-    steps: int | None,
-    topk: Sequence[int],
-) -> None:
-    numbers = [("batch", batch), ("steps", steps), *(("topk", k) for k in topk)]
-    for name, value in numbers:
-        if value is not None and value < 1:
-            raise InputError(f"{name} is {value}, must be at least 1")
-    if labels is None:
-        return
-    if labels.shape != (images,) or labels.dtype.kind not in "iu":
-        raise InputError(f"labels are {labels.dtype} {labels.shape}, needs integers ({images},), one for each image")
-    if images and (labels.min() < 0 or labels.max() >= classes):
+def _check(labels: Int64 | None, classes: int, batch: int | None, steps: int | None, topk: Sequence[int]) -> None:
+    for name, value in [("batch", batch), ("steps", steps), *(("topk", k) for k in topk)]:
+        if value is not None:
+            whole_number(name, value, 1)
+    if labels is not None and len(labels) and (labels.min() < 0 or labels.max() >= classes):
         raise InputError(
             f"labels reach from {labels.min()} to {labels.max()}, but the network has {classes} classes. "
             "Use the data set that it was trained on"

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from fastsnn_deploy.analysis.ann import AnnCounts, ann_counts
 from fastsnn_deploy.analysis.structure import Network
+from fastsnn_deploy.errors import wrong_type
 from fastsnn_deploy.graph import Encoded, SpikingGraph
 from fastsnn_deploy.graph.integer_network import logits
 from fastsnn_deploy.graph.run import Run
@@ -40,9 +41,9 @@ class Kind:
 
 
 def kind_of(network: Network) -> Kind:
-    """The entry of the table for a network. Raises TypeError for anything else."""
+    """The entry of the table for a network. Raises InputError for anything else."""
     if type(network) not in KINDS:
-        raise TypeError(f"{type(network).__name__} is no network that can be evaluated")
+        raise wrong_type("the network", network, "a SpikingGraph or a StockNetwork")
     return KINDS[type(network)]
 
 

@@ -18,9 +18,9 @@ from fastsnn_deploy.analysis.kinds import kind_of
 from fastsnn_deploy.analysis.plain import layer_row, plain
 from fastsnn_deploy.analysis.render import draw_layers, headline, report
 from fastsnn_deploy.analysis.structure import Network, layers_of
-from fastsnn_deploy.errors import InputError
+from fastsnn_deploy.errors import InputError, known_name, require_progress, whole_number
 from fastsnn_deploy.graph import Encoded
-from fastsnn_deploy.simulators import open_engine
+from fastsnn_deploy.simulators import ABOUT, ENGINES, open_engine
 from fastsnn_deploy.tables import Column, Result, Table, one_line
 
 if TYPE_CHECKING:
@@ -99,6 +99,8 @@ def profile(
     kind = kind_of(network)
     emitted = kind.encode(network, images)
     _check(emitted, batch, steps)
+    require_progress(progress)
+    known_name("engine", engine, ABOUT.keys() | ENGINES.keys())
     opened = open_engine(network, engine) if steps is None else None
     batch = batch or (opened.batch_size if opened else _moderate(network))
     counts: list[Counts] = []
@@ -140,8 +142,8 @@ def _check(emitted: Encoded, batch: int | None, steps: int | None) -> None:
     if len(emitted) < 1:
         raise InputError("there is no image; a profile needs at least one")
     for name, value in (("batch", batch), ("steps", steps)):
-        if value is not None and value < 1:
-            raise InputError(f"{name} is {value}, must be at least 1")
+        if value is not None:
+            whole_number(name, value, 1)
 
 
 def _moderate(network: Network) -> int:

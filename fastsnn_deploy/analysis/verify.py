@@ -6,14 +6,14 @@ import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from fastsnn_deploy.analysis.compare import Comparison, compare_runs, compare_settled
 from fastsnn_deploy.backends import lava
-from fastsnn_deploy.errors import InputError, Problem
+from fastsnn_deploy.errors import InputError, Problem, known_name, real_number, require_progress, whole_number
 from fastsnn_deploy.formats import netx
 from fastsnn_deploy.graph import Encoded, SpikingGraph
 from fastsnn_deploy.graph.integer_network import integer_values, logits
@@ -23,6 +23,7 @@ from fastsnn_deploy.simulators.reference import simulate
 from fastsnn_deploy.tables import Result, Table, one_line, percent
 
 Backend = Literal["reference", "lava"]
+Models = Literal["fast", "stock"]
 Progress = Callable[[int, int], None]
 
 
@@ -150,7 +151,7 @@ def verify(
     backend: Backend = "reference",
     net: str | Path | None = None,
     batch: int = 100,
-    models: Literal["fast", "stock"] = "fast",
+    models: Models = "fast",
     timeout: float = 600.0,
     progress: Progress | None = None,
 ) -> Verification:
@@ -164,6 +165,7 @@ def verify(
     A network that stops after its window need not reach the integer network: there the reference is compared, every
     neuron at every step, with the engine "cpu" or with Lava, and the counts that are not yet right are only reported.
     """
+    require_options(images, backend, batch, models, timeout, progress)
     truth = truth or graph
     _require_same_layers(truth, graph)
     answer_input, emitted = truth.input.encode(images), graph.input.encode(images)
@@ -182,13 +184,26 @@ def verify(
     return total
 
 
+def require_options(
+    images: Any, backend: Backend, batch: int, models: Models, timeout: float, progress: Progress | None
+) -> None:
+    """Raise InputError for options of a proof that cannot be used, and for a proof of nothing."""
+    known_name("backend", backend, get_args(Backend))
+    known_name("models", models, get_args(Models))
+    whole_number("batch", batch, 1)
+    real_number("timeout", timeout)
+    require_progress(progress)
+    if hasattr(images, "__len__") and not len(images):
+        raise InputError("there is no image; a proof needs at least one")
+
+
 def _verify_batch(
     graph: SpikingGraph,
     values: Mapping[str, npt.NDArray[np.int64]],
     emitted: npt.NDArray[np.int64],
     backend: Backend,
     net: str | Path | None,
-    models: Literal["fast", "stock"],
+    models: Models,
     timeout: float,
 ) -> Verification:
     run = simulate(graph, emitted)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from fastsnn_deploy.analysis.compare import Comparison, Difference, compare
-from fastsnn_deploy.analysis.verify import Backend, Progress, Verification, verify
+from fastsnn_deploy.analysis.verify import Backend, Models, Progress, Verification, require_options, verify
 from fastsnn_deploy.backends import lava
-from fastsnn_deploy.errors import GraphError
+from fastsnn_deploy.errors import GraphError, InputError, Problem
 from fastsnn_deploy.formats import Network
 from fastsnn_deploy.formats.base import format_of
 from fastsnn_deploy.graph import SpikingGraph
@@ -24,7 +24,6 @@ from fastsnn_deploy.passes.stock_range import to_stock_range
 from fastsnn_deploy.targets.thermometer.network import ThermometerNetwork
 
 Int64 = npt.NDArray[np.int64]
-Models = Literal["fast", "stock"]
 
 
 def verify_network(
@@ -67,6 +66,7 @@ def verify_stock(
     Raises GraphError for a network without a thermometer code on the reference alone: a network that is not exact by
     construction leaves nothing to compare there.
     """
+    require_options(images, backend, batch, models, timeout, progress)
     placements = placements_of(network.metadata)
     if not placements and backend == "reference":
         raise GraphError(
@@ -74,6 +74,8 @@ def verify_stock(
             "--backend lava to compare it with stock Lava step by step, and evaluate for its accuracy"
         )
     code = ThermometerNetwork(network, to_stock_range(truth), placements) if placements else None
+    if code:
+        _require_nodes(code)
     total = Verification(0, Comparison())
     for start in range(0, len(images), batch):
         part = images[start : start + batch]
@@ -94,6 +96,18 @@ def verify_stock(
         if progress is not None:
             progress(total.images, len(images))
     return total
+
+
+def _require_nodes(code: ThermometerNetwork) -> None:
+    """Raise InputError if a code holds counts of layers that the truth does not have."""
+    shapes = {node.name: node.shape for node in code.graph.nodes}
+    problems = [
+        Problem(f"layer '{node}' {shape}", "is only in the exported file")
+        for node, shape in sorted({(each.node, tuple(each.shape)) for each in code.placements})
+        if shapes.get(node) != shape
+    ]
+    if problems:
+        raise InputError("the exported file does not hold this network's layers", problems)
 
 
 def _counts(code: ThermometerNetwork, run: StockRun, emitted: Int64) -> Comparison:

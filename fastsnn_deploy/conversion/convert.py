@@ -10,6 +10,7 @@ from fastsnn_deploy import __version__
 from fastsnn_deploy.conversion.lower import lower
 from fastsnn_deploy.conversion.names import named
 from fastsnn_deploy.conversion.trace import trace
+from fastsnn_deploy.errors import whole_number, wrong_type
 from fastsnn_deploy.graph import SpikingGraph
 from fastsnn_deploy.quantize.checkpoint import Checkpoint
 
@@ -29,6 +30,10 @@ def convert(
     The graph's metadata names the data set, the recipe and the quantised model's accuracy, where the checkpoint knows
     them.
     """
+    if steps is not None:
+        steps = whole_number("steps", steps, 1)
+    if not isinstance(allow_loss, bool):
+        raise wrong_type("allow_loss", allow_loss, "True or False")
     graph = trace(checkpoint.model.eval(), checkpoint.input_shape)
     graph.metadata["generator"] = f"fastsnn-deploy {__version__}"
     for key in ("data", "quantised_accuracy"):

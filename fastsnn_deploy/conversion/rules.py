@@ -161,7 +161,7 @@ def _pool_shift(context: Context, node: q.Dense, value: Expression) -> int:
     positions = int(np.prod(value.shape[1:], dtype=np.int64))
     reach = int((np.abs(node.weight.astype(np.int64)) @ np.repeat(most, positions)).max(initial=0))
     fits = (reach // STATE_MAX).bit_length()
-    return min(fits, max(0, (int(most.max()) // POOL_LEVELS).bit_length() - 1))
+    return int(min(fits, max(0, (int(most.max()) // POOL_LEVELS).bit_length() - 1)))
 
 
 FOLD_MARGIN = 2

@@ -13,6 +13,7 @@ from torch import fx, nn
 
 from fastsnn_deploy.conversion import quant_graph as q
 from fastsnn_deploy.errors import InputError, LoweringError, Problem
+from fastsnn_deploy.graph.images import image_shape
 from fastsnn_deploy.quantize.capture import canonicalise
 from fastsnn_deploy.quantize.graph_edit import FLOAT_MODULES, problem_at
 from fastsnn_deploy.quantize.layers import QuantActivation, QuantConv2d, QuantConvTranspose2d, QuantInput, QuantLinear
@@ -122,9 +123,7 @@ class _Shapes(fx.Interpreter):
 
 
 def _propagate_shapes(module: fx.GraphModule, input_shape: tuple[int, ...]) -> None:
-    shape = tuple(input_shape)
-    if len(shape) not in (1, 3) or any(type(size) is not int or size < 1 for size in shape):
-        raise InputError(f"input_shape {shape} is not (C, H, W) or (N,) with positive sizes. Leave out the batch")
+    shape = image_shape(input_shape)
     was_training = module.training
     module.eval()
     parameter = next(module.parameters(), None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
@@ -10,8 +11,8 @@ from typing import Any
 
 import h5py
 
-from fastsnn_deploy.errors import InputError, unknown
-from fastsnn_deploy.files import existing_file, kind_of_file
+from fastsnn_deploy.errors import InputError, known_name, wrong_type
+from fastsnn_deploy.files import existing_file, kind_of_file, path_of
 from fastsnn_deploy.formats.hdf5 import HDF5_ERRORS, unreadable
 from fastsnn_deploy.graph import SpikingGraph
 from fastsnn_deploy.lava_dl import StockNetwork
@@ -53,9 +54,18 @@ def formats() -> Mapping[str, Format]:
 
 def format_named(name: str) -> Format:
     """A format by its name. Raises InputError, with a guess, for an unknown one."""
-    if name not in formats():
-        raise unknown("format", name, formats())
-    return formats()[name]
+    return formats()[known_name("format", name, formats())]
+
+
+def as_network(network: Any) -> Network:
+    """A network as users hand it over: itself, or the path of its file. Raises InputError for anything else."""
+    if isinstance(network, (SpikingGraph, StockNetwork)):
+        return network
+    if isinstance(network, (str, os.PathLike)):
+        return read_network(Path(network))
+    raise wrong_type(
+        "the network", network, "a spiking network: what fd.convert or fd.read gives, or a file of fd.export"
+    )
 
 
 def read_network(path: str | Path) -> Network:
@@ -78,7 +88,7 @@ def read_network(path: str | Path) -> Network:
 
 def format_of(path: str | Path) -> Format:
     """The format of a file, by what is in it. Raises InputError if none recognises it."""
-    path = Path(path)
+    path = path_of(path, "NetX file")
     # a file of another kind of ours, such as a checkpoint, is named with what to do with it
     nir = path.is_file() and kind_of_file(path) == "NIR file"
     path = existing_file(path, "NIR file" if nir else "NetX file")

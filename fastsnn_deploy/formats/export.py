@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fastsnn_deploy.files import path_of
 from fastsnn_deploy.formats.base import format_named
 from fastsnn_deploy.graph import SpikingGraph
 from fastsnn_deploy.graph.summary import layer_rows, layer_table, totals_line
@@ -63,9 +64,9 @@ def export(
     calibration: int64 [N, *input shape], encoded typical images, for targets that are not exact.
     Raises InputError for an unknown target or format, GraphError if the target cannot hold the graph.
     """
-    chosen = format_named(format)
+    chosen, file = format_named(format), path_of(path, "file to write")
     converted = to_target(graph, target, calibration)
-    report = chosen.write(converted.network, Path(path))
+    report = chosen.write(converted.network, file)
     network = converted.network
     layers = layer_rows(network) if isinstance(network, SpikingGraph) else network.rows()
-    return Exported(Path(path), target, format, layers, converted.totals, converted.notes, report)
+    return Exported(file, target, format, layers, converted.totals, converted.notes, report)

@@ -3,17 +3,76 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from fastsnn_deploy.errors import InputError
+from fastsnn_deploy.errors import InputError, wrong_type
 
 Int64 = npt.NDArray[np.int64]
 
 PIXEL = 1 / 255
 """Step of pixels 0..255 that stand for 0..1."""
+
+NEEDS = "one array or tensor of numbers, channels first: (N, C, H, W) or one image"
+
+
+def array_of(images: Any, name: str = "the network") -> npt.NDArray[Any]:
+    """A NumPy array of numbers, from a tensor of torch or from what NumPy takes.
+
+    Raises InputError for anything without numbers, or with rows of different lengths.
+    """
+    what = f"images for {name}"
+    if hasattr(images, "detach"):
+        try:
+            tensor = images.detach()
+            tensor = tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor
+            return np.asarray(tensor.cpu().numpy())
+        except (TypeError, RuntimeError) as error:  # sparse, quantised, or on the meta device
+            found = f"a tensor ({images.layout}, {images.dtype}, on '{images.device}')"
+            raise InputError(f"{what}: got {found}, needs a dense tensor with values") from error
+    try:
+        array = np.asarray(images)
+    except (TypeError, ValueError) as error:
+        found = f"a {type(images).__name__} of things that differ in shape"
+        raise InputError(f"{what}: got {found}, needs {NEEDS}") from error
+    if array.dtype.kind not in "biufc":
+        if isinstance(images, np.ndarray):
+            raise InputError(f"{what}: got an array of dtype {array.dtype}, needs {NEEDS}")
+        raise wrong_type(what, images, NEEDS)
+    return array
+
+
+def labels_of(labels: Any, images: int, name: str) -> Int64:
+    """One class number for each of `images` images, int64 [images].
+
+    Raises InputError for anything else: numbers that are not whole, class names, another number of them.
+    """
+    held = labels.detach().cpu().numpy() if hasattr(labels, "detach") else labels
+    try:
+        array = np.asarray(held)
+    except ValueError:  # rows of different lengths
+        array = np.empty(0, dtype=object)
+    if array.dtype.kind not in "iu" or array.shape != (images,):
+        raise InputError(
+            f"labels for {name} are {array.dtype} {array.shape}, needs integers ({images},), one for each image. Give "
+            "one class number an image"
+        )
+    return array.astype(np.int64)
+
+
+def image_shape(shape: Any, lengths: tuple[int, ...] = (1, 3)) -> tuple[int, ...]:
+    """The shape of one image as users write it. Raises InputError unless it is (C, H, W) or (N,), positive integers.
+
+    lengths: numbers of dimensions that it may have.
+    """
+    sizes = tuple(shape) if isinstance(shape, Iterable) and not isinstance(shape, (str, bytes)) else None
+    if sizes is None or len(sizes) not in lengths or any(type(size) is not int or size < 1 for size in sizes):
+        shown = repr(shape) if sizes is None else sizes
+        raise InputError(f"input_shape {shown} is not (C, H, W) or (N,) with positive sizes. Leave out the batch")
+    return sizes
 
 
 def levels_of(
@@ -37,8 +96,7 @@ def levels_of(
     Raises:
         InputError: wrong shape or channel order, NaN, values outside the grid, images that seem normalised.
     """
-    array = np.asarray(images.detach().cpu().numpy() if hasattr(images, "detach") else images)
-    array = _batch(array, shape, name)
+    array = _batch(array_of(images, name), shape, name)
     if array.dtype == np.bool_:
         array = array.astype(np.float64)
     if np.issubdtype(array.dtype, np.floating):

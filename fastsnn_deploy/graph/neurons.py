@@ -83,7 +83,7 @@ def spike_bounds(neurons: str, floor: int, ceiling: int) -> tuple[int, int]:
         return 0, 1
     if neurons == "graded":
         return floor - ceiling, ceiling - floor
-    if (burst := re.fullmatch(r"burst([1-9]\d{0,8})", neurons)) is not None:
+    if (burst := re.fullmatch(r"burst([1-9]\d{0,8})", str(neurons))) is not None:
         return -int(burst[1]), int(burst[1])
     raise InputError(f"neurons '{neurons}' are not known. Known: unary, graded, unsigned, burst2, burst3, ...")
 

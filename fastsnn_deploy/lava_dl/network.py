@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastsnn_deploy.errors import InputError
+from fastsnn_deploy.errors import InputError, whole_number
 from fastsnn_deploy.graph import Encoded, Input
 from fastsnn_deploy.graph.arithmetic import round_half_up
 from fastsnn_deploy.graph.summary import layer_table, totals_line
@@ -207,7 +207,7 @@ class StockNetwork(Result):
             return self.image_steps
         if self.forgets:
             raise InputError("every step of this network is an inference of its own. Leave out --steps")
-        return asked
+        return whole_number("steps", asked, 1)
 
     @property
     def input(self) -> Input:
@@ -227,7 +227,7 @@ class StockNetwork(Result):
         """
         source, first = self.input, self.layers[0]
         if isinstance(images, Encoded):
-            return source.encode(images)
+            return source.of_my_shape(images)
         emitted = Encoded(source.encode(images) << int(self._said("input").get("places", 0)))
         weight, bias = (getattr(first, key, None) for key in ("weight", "bias"))
         if weight is None and bias is None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fastsnn_deploy.errors import InputError
+from fastsnn_deploy.errors import whole_number
 from fastsnn_deploy.graph import Node, Population, Readout, Schedule, SpikingGraph
 
 
@@ -26,9 +26,7 @@ def for_window(graph: SpikingGraph, steps: int | None = None) -> SpikingGraph:
         GraphError: potentials would leave their 24 bits in so many steps (`lower` with `gain` leaves room for them).
     """
     window = graph.schedule.window
-    count = window if steps is None else steps
-    if count < 1:
-        raise InputError(f"steps {count} must be at least 1")
+    count = window if steps is None else whole_number("steps", steps, 1)
     schedule = Schedule(window, "spread", "spread", "window", None if count == window else count)
     gain = schedule.gain
     if gain == 1:

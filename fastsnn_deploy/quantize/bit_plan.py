@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 
 from torch import fx
 
-from fastsnn_deploy.errors import InputError, Problem
+from fastsnn_deploy.errors import InputError, Problem, wrong_type
 from fastsnn_deploy.quantize.layers import QUANT_WEIGHTED, QuantActivation
 from fastsnn_deploy.quantize.quantisers import ACTIVATION_QUANTISERS, WEIGHT_QUANTISERS
 from fastsnn_deploy.quantize.structure import SPIKING_OUTPUT, first_layers, last_layers, modules
@@ -40,6 +40,10 @@ class BitPlan:
 
     def __post_init__(self) -> None:
         """Raises InputError listing everything that no quantiser can do."""
+        for key in ("bits_by_layer", "weight_bits_by_layer"):
+            given = getattr(self, key)
+            if not isinstance(given, Mapping) or not all(isinstance(pattern, str) for pattern in given):
+                raise wrong_type(key, given, 'a dict of bits by layer, as {"layer3.*": 4}')
         problems = [*self._unknown()] or [*self._impossible()]
         if problems:
             raise InputError("these bit widths cannot be used", problems)
@@ -57,9 +61,9 @@ class BitPlan:
             ("first_bits", self.first_bits, ends.lowest_bits, ends.highest_bits),
             ("last_bits", self.last_bits, ends.lowest_bits, ends.highest_bits),
         ]
-        limits += [(f"bits of {key}", value, 1, 8) for key, value in self.bits_by_layer.items()]
+        limits += [(f"bits_by_layer[{key!r}]", value, 1, 8) for key, value in self.bits_by_layer.items()]
         limits += [
-            (f"weight_bits of {key}", value, inner.lowest_bits, inner.highest_bits)
+            (f"weight_bits_by_layer[{key!r}]", value, inner.lowest_bits, inner.highest_bits)
             for key, value in self.weight_bits_by_layer.items()
         ]
         if self.output_bits is not None:

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from fastsnn_deploy.errors import InputError
+from fastsnn_deploy.errors import InputError, wrong_type
 from fastsnn_deploy.quantize.functional import or_one
-from fastsnn_deploy.quantize.images import raw_tensor, stacked
+from fastsnn_deploy.quantize.images import input_of, raw_tensor, stacked
 from fastsnn_deploy.quantize.layers import QuantActivation
 
 CALIBRATION_IMAGES = 256
@@ -43,12 +43,17 @@ def calibrate(quantised: nn.Module, images: Any) -> None:
         >>> model = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.ReLU(), torch.nn.Conv2d(8, 4, 3))
         >>> calibrate(prepare(model), torch.rand(16, 3, 8, 8))
     """
+    input_of(quantised)
     if isinstance(images, Dataset):
-        items = [images[i] for i in range(min(CALIBRATION_IMAGES, len(images)))]  # type: ignore[arg-type]
+        if not hasattr(images, "__len__"):
+            raise wrong_type("the data set", images, "a length, as a torch Dataset of (image, label) has it")
+        items = [images[i] for i in range(min(CALIBRATION_IMAGES, len(images)))]
         images = stacked([item[0] if isinstance(item, (tuple, list)) else item for item in items])
-    elif hasattr(images, "raw"):  # labelled images of a named data set
+    name = "the network"
+    if hasattr(images, "raw"):  # labelled images of a named data set
+        name = f"the network ({images.described})"
         images = images.raw(slice(0, CALIBRATION_IMAGES))
-    raw = raw_tensor(quantised, images)
+    raw = raw_tensor(quantised, images, name)
     if raw.numel() == 0 or float(raw.min()) == float(raw.max()):
         what = "no images" if raw.numel() == 0 else f"constant images ({float(raw.max()):g} everywhere)"
         raise InputError(f"the network cannot be calibrated on {what}. Give real images")

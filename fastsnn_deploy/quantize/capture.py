@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import inspect
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,9 +17,11 @@ import torch
 from torch import Tensor, fx, nn
 
 from fastsnn_deploy.errors import InputError, LoweringError, Problem
+from fastsnn_deploy.graph.images import image_shape
 from fastsnn_deploy.quantize import aten_maps, aten_rules  # noqa: F401  they register
 from fastsnn_deploy.quantize.exported import Walk
 from fastsnn_deploy.quantize.known_modules import KNOWN, kind_of
+from fastsnn_deploy.quantize.layers import QuantInput
 from fastsnn_deploy.quantize.moved import BATCH
 from fastsnn_deploy.quantize.symbolic import symbolic
 
@@ -54,7 +56,7 @@ def canonicalise(model: nn.Module) -> fx.GraphModule:
     return capture(model).graph
 
 
-def capture(model: nn.Module, input_shape: tuple[int, ...] | None = None) -> Captured:
+def capture(model: nn.Module, input_shape: Sequence[int] | None = None) -> Captured:
     """Capture a float network; the user's object stays as it is.
 
     input_shape: (C, H, W) or (N,) of one image; if it is None, usual ones are tried.
@@ -90,7 +92,10 @@ def evaluating_copy(model: nn.Module) -> nn.Module:
     """A copy in evaluation mode, float32 on the CPU. Raises InputError for what is not a float network."""
     if not isinstance(model, nn.Module):
         raise InputError(f"prepare takes a torch.nn.Module, not a {type(model).__name__}")
-    problems = [problem for name, tensor in _tensors(model) for problem in _unfit(name, tensor)]
+    if any(isinstance(module, QuantInput) for module in model.modules()):
+        raise InputError("the model is prepared already. Train or calibrate it, or give prepare the float network")
+    weights = {name for name, _ in model.named_parameters()}
+    problems = [problem for name, tensor in _tensors(model) for problem in _unfit(name, tensor, name in weights)]
     if problems:
         raise InputError(f"{type(model).__name__} cannot be prepared", problems)
     model = unwrapped(model)
@@ -107,14 +112,14 @@ def _tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
     yield from model.named_buffers()
 
 
-def _unfit(name: str, tensor: Tensor) -> Iterator[Problem]:
+def _unfit(name: str, tensor: Tensor, weight: bool) -> Iterator[Problem]:
     if isinstance(tensor, nn.parameter.UninitializedParameter):
         yield Problem(name, "has no shape yet", "Run the network once before")
     elif tensor.is_meta:
         yield Problem(name, "is on the meta device, without values", "Load the weights first")
     elif tensor.layout != torch.strided:
         yield Problem(name, f"is {tensor.layout}", "Use dense tensors")
-    elif tensor.is_complex() or tensor.is_quantized:
+    elif tensor.is_complex() or tensor.is_quantized or (weight and not tensor.is_floating_point()):
         yield Problem(name, f"is {tensor.dtype}", "Use a floating-point network")
     elif tensor.is_floating_point() and not torch.isfinite(tensor.float()).all():
         yield Problem(name, "holds NaN or infinity", "Train again with a smaller learning rate")
@@ -130,12 +135,10 @@ def _require_one_argument(model: nn.Module) -> None:
         raise LoweringError("the network's signature is not supported", [Problem("forward", what, fix)])
 
 
-def _fitting(model: nn.Module, given: tuple[int, ...] | None) -> list[tuple[int, ...]]:
+def _fitting(model: nn.Module, given: Sequence[int] | None) -> list[tuple[int, ...]]:
     """Shapes that the network takes: the given one, or the first few usual ones."""
     if given is not None:
-        shape = tuple(given)
-        if len(shape) not in (1, 2, 3) or any(type(size) is not int or size < 1 for size in shape):
-            raise InputError(f"input_shape {shape} is not (C, H, W) or (N,) with positive sizes. Leave out the batch")
+        shape = image_shape(given, lengths=(1, 2, 3))
         if (reason := _refusal(model, shape)) is not None:
             raise InputError(
                 f"an image of shape {shape} does not pass through the network ({reason}). Check input_shape"

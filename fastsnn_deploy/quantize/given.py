@@ -3,35 +3,41 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from torch import fx
-
-from fastsnn_deploy.errors import InputError
+from fastsnn_deploy.errors import InputError, wrong_type
+from fastsnn_deploy.graph.images import image_shape
 from fastsnn_deploy.quantize.checkpoint import Checkpoint, load
+from fastsnn_deploy.quantize.images import require_quantised
 
 
-def as_checkpoint(model: Any, input_shape: Sequence[int] | None = None) -> Checkpoint:
+def as_checkpoint(
+    model: Any, input_shape: Sequence[int] | None = None, metadata: Mapping[str, Any] | None = None
+) -> Checkpoint:
     """A quantised model, in whatever form it is given, with what is needed to use it.
 
     Args:
         model: What `prepare` made, a Checkpoint, or the path of one.
         input_shape: Of one raw image; may be left out if the model or the checkpoint knows it.
+        metadata: Plain data, kept beside what the model knows already.
 
     Raises:
         InputError: it is no quantised model, or nobody says the shape of its images.
     """
-    if isinstance(model, (str, Path)):
-        model = load(model)
+    if metadata is not None and not isinstance(metadata, Mapping):
+        raise wrong_type("metadata", metadata, "a dict of plain data")
+    if isinstance(model, (str, os.PathLike)):
+        model = load(Path(model))
+    shape = None if input_shape is None else image_shape(input_shape)
     if isinstance(model, Checkpoint):
-        return model if input_shape is None else dataclasses.replace(model, input_shape=tuple(input_shape))
-    if not isinstance(model, fx.GraphModule) and not hasattr(model, "parameters"):
-        what = type(model).__name__
-        raise InputError(f"got a {what}. Give a model of fd.prepare, a Checkpoint, or a file of fd.save")
+        shape, known = shape or model.input_shape, model.metadata
+        return dataclasses.replace(model, input_shape=shape, metadata={**known, **(metadata or {})})
+    require_quantised(model)
     meta = getattr(model, "meta", {})
-    shape = input_shape or meta.get("input_shape")
+    shape = shape or meta.get("input_shape")
     if shape is None:
-        raise InputError("the model has not seen an image. Say input_shape=(C, H, W), or (N,) for vectors")
-    return Checkpoint(model, tuple(shape), meta.get("metadata", {}))
+        raise InputError("the model does not know its images yet. Say input_shape=(C, H, W), or (N,) for vectors")
+    return Checkpoint(model, tuple(shape), {**meta.get("metadata", {}), **(metadata or {})})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,8 +10,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, fx, nn
 
-from fastsnn_deploy.errors import InputError
-from fastsnn_deploy.graph.images import levels_of
+from fastsnn_deploy.errors import InputError, wrong_type
+from fastsnn_deploy.graph.images import array_of, levels_of
 from fastsnn_deploy.quantize.layers import QuantInput
 from fastsnn_deploy.quantize.structure import image_readers, module_at
 
@@ -19,12 +19,24 @@ BATCH = 1000
 """Images that are checked at a time."""
 
 
-def input_of(model: nn.Module) -> QuantInput:
+def input_of(model: Any) -> QuantInput:
     """Where a quantised model takes its images. Raises InputError for a network that `prepare` has not made."""
-    found = next((module for module in model.modules() if isinstance(module, QuantInput)), None)
+    found = next(_inputs(model), None)
     if found is None or not isinstance(model, fx.GraphModule):
         raise InputError(f"{type(model).__name__} is not a quantised model. Call prepare first")
     return found
+
+
+def require_quantised(model: Any) -> None:
+    """Raise InputError for anything but a quantised network, made by `prepare` or by hand."""
+    if next(_inputs(model), None) is None:
+        raise InputError(f"{type(model).__name__} is not a quantised model. Call prepare first")
+
+
+def _inputs(model: Any) -> Iterator[QuantInput]:
+    if not isinstance(model, nn.Module):
+        raise wrong_type("the model", model, "a quantised model: what fd.prepare or fd.load gives")
+    return (module for module in model.modules() if isinstance(module, QuantInput))
 
 
 def raw_levels(model: nn.Module, images: Any, name: str = "the network") -> npt.NDArray[np.int64]:
@@ -42,7 +54,7 @@ def raw_levels(model: nn.Module, images: Any, name: str = "the network") -> npt.
     Raises:
         InputError: see `graph.images.levels_of`.
     """
-    grid, array = input_of(model), array_of(images)
+    grid, array = input_of(model), array_of(images, name)
     return levels_of(array, shape=_shape(model, array), step=grid.step, low=grid.low, high=grid.high, name=name)
 
 
@@ -52,15 +64,13 @@ def raw_tensor(model: nn.Module, images: Any, name: str = "the network") -> Tens
     return (torch.from_numpy(raw_levels(model, images, name)).float() * grid.step).to(grid.offset.device)
 
 
-def array_of(images: Any) -> npt.NDArray[Any]:
-    """A NumPy array of a tensor, or of what NumPy takes."""
-    if isinstance(images, Tensor):
-        images = images.detach().cpu()
-    return np.asarray(images)
-
-
 def stacked(items: Sequence[Any]) -> npt.NDArray[Any]:
-    """Single images, tensors, arrays or of Pillow, as one array, channels first. Raises InputError if sizes differ."""
+    """Single images, tensors, arrays or of Pillow, as one array, channels first.
+
+    Raises InputError if there are none, if one has no numbers, or if sizes differ.
+    """
+    if not items:
+        raise InputError("the data set holds no images. Give at least one")
     arrays = [_channels_first(item) for item in items]
     sizes = sorted({array.shape for array in arrays})
     if len(sizes) != 1:
@@ -69,7 +79,7 @@ def stacked(items: Sequence[Any]) -> npt.NDArray[Any]:
 
 
 def _channels_first(image: Any) -> npt.NDArray[Any]:
-    array = array_of(image)
+    array = array_of(image, "a data set")
     if hasattr(image, "convert"):  # Pillow's: [H, W] or [H, W, C]
         return array[None] if array.ndim == 2 else array.transpose(2, 0, 1)
     return array

@@ -30,9 +30,9 @@ BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 class QuantInput(nn.Module):
     """Turns raw images into the signed integers that the spiking network receives, times their scale.
 
-    Input float [N, C, ...] in units of the data ([0, 1] for images). level = clip(round_half_up(x / step), low,
-    high); output (level - offset) * scale, float32 of the same shape. With offset = round(mean / step) zero
-    padding in the first convolution is padding with the mean.
+    Input float [N, C, ...] in units of the data ([0, 1] for images), or bool, 0 and 1; other integers are levels.
+    level = clip(round_half_up(x / step), low, high); output (level - offset) * scale, float32 of the same shape. With
+    offset = round(mean / step) zero padding in the first convolution is padding with the mean.
     """
 
     def __init__(
@@ -56,7 +56,9 @@ class QuantInput(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if not self.enabled:
             return (x - torch.tensor(self.mean).view(-1, *[1] * (x.dim() - 2)).to(x)) / self.std
-        level = torch.clamp(torch.floor(x.float() / self.step + 0.5), self.low, self.high)
+        real = x.is_floating_point() or x.dtype == torch.bool
+        level = torch.floor(x.float() / self.step + 0.5) if real else x.float()
+        level = level.clamp(self.low, self.high)
         return (level - self.offset.view(-1, *[1] * (x.dim() - 2)).to(level)) * self.scale
 
     def config(self) -> dict[str, Any]:

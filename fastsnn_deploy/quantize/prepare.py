@@ -60,7 +60,7 @@ def prepare(
     weight_bits_by_layer: Mapping[str, int] | None = None,
     output_bits: int | None = None,
     output_signed: bool = False,
-    input_shape: tuple[int, ...] | None = None,
+    input_shape: Sequence[int] | None = None,
 ) -> fx.GraphModule:
     """The quantised model of a float network: same structure, weights copied, every activation quantised.
 
@@ -97,11 +97,10 @@ def prepare_planned(
     std: Sequence[float] = (1.0,),
     input_step: float = 1 / 255,
     input_levels: tuple[int, int] = (0, 255),
-    input_shape: tuple[int, ...] | None = None,
+    input_shape: Sequence[int] | None = None,
 ) -> fx.GraphModule:
     """`prepare` with bits and quantisers in one value."""
-    _check_input_options(mean, std, input_step, input_levels)
-    grid = ImageGrid(tuple(mean), tuple(std), input_step, input_levels)
+    grid = _checked_grid(mean, std, input_step, input_levels)
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float32)
     try:
@@ -110,7 +109,7 @@ def prepare_planned(
         torch.set_default_dtype(before)
 
 
-def _prepared(model: nn.Module, plan: BitPlan, grid: ImageGrid, input_shape: tuple[int, ...] | None) -> fx.GraphModule:
+def _prepared(model: nn.Module, plan: BitPlan, grid: ImageGrid, input_shape: Sequence[int] | None) -> fx.GraphModule:
     captured = capture(model, input_shape)
     quantised = captured.graph
     if not captured.shape:
@@ -158,20 +157,34 @@ def _quantise_layers(quantised: fx.GraphModule, plan: BitPlan, first: set[fx.Nod
         _replace(quantised, nodes[0], _quantise_weighted(layer, bits, quantiser, per_channel=True not in ends[0]))
 
 
-def _check_input_options(mean: Sequence[float], std: Sequence[float], step: float, levels: tuple[int, int]) -> None:
+def _checked_grid(mean: Any, std: Any, step: Any, levels: Any) -> ImageGrid:
+    """The grid of the image. Raises InputError listing every option that cannot be used."""
+    means, stds, (step_value,), bounds = _numbers(mean), _numbers(std), _numbers([step]) or (0.0,), _numbers(levels)
     problems = []
-    if not all(map(math.isfinite, mean)) or len(mean) == 0:
-        problems.append(Problem(f"mean={tuple(mean)}", "must hold finite numbers, one or one for each channel"))
-    if not all(0 < value < math.inf for value in std) or len(std) == 0:
-        problems.append(Problem(f"std={tuple(std)}", "must hold positive numbers, one or one for each channel"))
-    if len(mean) != len(std) and 1 not in (len(mean), len(std)):
-        problems.append(Problem("mean and std", f"have {len(mean)} and {len(std)} values", "Give one for each channel"))
-    if not 0 < step < math.inf:
-        problems.append(Problem(f"input_step={step}", "must be a positive number"))
-    if levels[0] >= levels[1]:
-        problems.append(Problem(f"input_levels={levels}", "must increase"))
+    if not means:
+        problems.append(Problem(f"mean={mean!r}", "must hold finite numbers, one or one for each channel"))
+    if not stds or min(stds) <= 0:
+        problems.append(Problem(f"std={std!r}", "must hold positive numbers, one or one for each channel"))
+    if means and stds and len(means) != len(stds) and 1 not in (len(means), len(stds)):
+        problems.append(
+            Problem("mean and std", f"have {len(means)} and {len(stds)} values", "Give one for each channel")
+        )
+    if step_value <= 0:
+        problems.append(Problem(f"input_step={step!r}", "must be a positive number"))
+    if len(bounds) != 2 or any(bound % 1 for bound in bounds) or bounds[0] >= bounds[1]:
+        problems.append(Problem(f"input_levels={levels!r}", "must be two whole numbers that increase"))
     if problems:
         raise InputError("these input options cannot be used", problems)
+    return ImageGrid(means, stds, step_value, (int(bounds[0]), int(bounds[1])))
+
+
+def _numbers(values: Any) -> tuple[float, ...]:
+    """Finite numbers; () if one of them is none."""
+    try:
+        found = tuple(math.nan if isinstance(value, (str, bool)) else float(value) for value in values)
+    except (TypeError, ValueError):
+        return ()
+    return found if all(map(math.isfinite, found)) else ()
 
 
 def _replace(quantised: fx.GraphModule, node: fx.Node, new: nn.Module) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import overload
 
-from fastsnn_deploy.errors import InputError, unknown
+from fastsnn_deploy.errors import InputError, known_name
 from fastsnn_deploy.graph import SpikingGraph
 from fastsnn_deploy.lava_dl import StockNetwork
 from fastsnn_deploy.simulators import batched as _batched  # noqa: F401  registers the reference engine
@@ -47,8 +47,7 @@ def open_engine(
         if name != "cpu":
             raise InputError(f"engine '{name}' runs spiking graphs only. Leave out --engine for stock neurons")
         return StockEngine(network)
+    known_name("engine", name, ABOUT.keys() | ENGINES.keys())
     if name not in ENGINES and name in LATE:
         import_module(LATE[name])
-    if name not in ENGINES:
-        raise unknown("engine", name, ABOUT)
     return ENGINES[name](network, threads)

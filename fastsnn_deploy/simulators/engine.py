@@ -13,7 +13,7 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from fastsnn_deploy.errors import InputError
+from fastsnn_deploy.errors import InputError, whole_number
 from fastsnn_deploy.graph import Input, MaxPool2d, Node, Population, Readout, SpikingGraph
 from fastsnn_deploy.graph.arithmetic import per_channel
 
@@ -122,8 +122,8 @@ class Engine(ABC):
         bound = np.maximum(np.abs(low), np.abs(high))
         if (np.abs(emitted.astype(np.int64)) > bound).any():  # sums are exact because nothing beyond can enter
             raise InputError(f"emitted integers leave the range of input '{self.graph.input.name}'. Use encode(images)")
-        if steps is not None and steps < 0:
-            raise InputError(f"steps {steps} must not be negative")
+        if steps is not None:
+            whole_number("steps", steps, 0)
         known = [node.name for node in self.graph.nodes if recordable(node)]
         unknown = sorted(set(record) - set(known))
         if unknown:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from fastsnn_deploy.errors import InputError, whole_number
 from fastsnn_deploy.graph import Encoded
 from fastsnn_deploy.graph.integer_network import answer_scales
 from fastsnn_deploy.graph.run import Run
@@ -16,8 +17,15 @@ def recorded_run(engine: Engine, images: Encoded, steps: int | None = None) -> R
     Args:
         engine: Of the graph to run.
         images: Encoded images of that graph, int64 [N, *input shape].
-        steps: Exactly so many steps; None: until every image has settled.
+        steps: Exactly so many steps, at least 1; None: until every image has settled.
+
+    Raises:
+        InputError: no image, or a number of steps that is none.
     """
+    if steps is not None:
+        steps = whole_number("steps", steps, 1)
+    if not len(images):
+        raise InputError("there is no image to run. Give at least one")
     names = [node.name for node in engine.graph.nodes if recordable(node)]
     run = engine.run(np.asarray(images), steps, names)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from fastsnn_deploy.errors import unknown
+from fastsnn_deploy.errors import known_name
 from fastsnn_deploy.graph import SpikingGraph
 from fastsnn_deploy.lava_dl import StockNetwork
 
@@ -63,6 +63,4 @@ def to_target(graph: SpikingGraph, name: str, calibration: Int64 | None = None) 
 
 def target_named(name: str) -> Target:
     """A target by its name. Raises InputError, with a guess, for an unknown one."""
-    if name not in TARGETS:
-        raise unknown("target", name, TARGETS)
-    return TARGETS[name]
+    return TARGETS[known_name("target", name, TARGETS)]

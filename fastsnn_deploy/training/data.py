@@ -6,14 +6,17 @@ files described below or as torchvision stores it; a new one is one function dec
 
 from __future__ import annotations
 
+import os
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import torch
 
-from fastsnn_deploy.errors import InputError, unknown
+from fastsnn_deploy.errors import InputError, known_name, unknown, wrong_type
+from fastsnn_deploy.files import path_of
 from fastsnn_deploy.training.images import Images as Images
 from fastsnn_deploy.training.images import Split as Split
 from fastsnn_deploy.training.objects import names_an_object
@@ -51,7 +54,11 @@ def load_images(name: str, split: Split, root: str | Path = "data", download: bo
     Raises:
         InputError: the name is unknown, or nothing readable is there.
     """
-    place: str | Path = root
+    name = os.fspath(name) if isinstance(name, os.PathLike) else name
+    if not isinstance(name, str):
+        raise wrong_type("the data set", name, "the name of one, or the path of an .npz file or a folder")
+    known_name("split", split, get_args(Split))
+    place: str | Path = path_of(root, "folder of data sets")
     try:
         if name in DATASETS:
             images = DATASETS[name](Path(root), split, download)
@@ -118,10 +125,16 @@ def _mnist(root: Path, split: Split, download: bool) -> Images:
     return Images("mnist", images.contiguous(), targets, 10, (0.1307,), (0.3081,))
 
 
+COLOURS = {
+    "cifar10": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
+    "cifar100": ((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
+}
+"""Mean and standard deviation of the training images, per channel."""
+
+
 def _colour_images(name: str, images: np.ndarray, labels: np.ndarray, classes: int) -> Images:
     levels = torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
-    mean, std = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
-    return Images(name, levels, torch.from_numpy(labels.astype(np.int64)), classes, mean, std)
+    return Images(name, levels, torch.from_numpy(labels.astype(np.int64)), classes, *COLOURS[name])
 
 
 @dataset("cifar10")

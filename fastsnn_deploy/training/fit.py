@@ -13,11 +13,12 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
-from fastsnn_deploy.errors import InputError
+from fastsnn_deploy.errors import InputError, Problem, real_number, require_progress, whole_number, wrong_type
+from fastsnn_deploy.graph.images import array_of, labels_of
 from fastsnn_deploy.plots import axes
 from fastsnn_deploy.processes import Processes
 from fastsnn_deploy.quantize import QuantActivation, calibrate
-from fastsnn_deploy.quantize.images import array_of, input_of, raw_levels, raw_tensor, stacked
+from fastsnn_deploy.quantize.images import input_of, raw_levels, raw_tensor, stacked
 from fastsnn_deploy.tables import Column, Result, Table, percent
 from fastsnn_deploy.training.distributed import Group
 from fastsnn_deploy.training.images import Images
@@ -123,31 +124,31 @@ class _Streamed:
 def _stack(items: Sequence[Any]) -> tuple[Any, Tensor]:
     if not all(isinstance(item, (tuple, list)) and len(item) == 2 for item in items):
         raise InputError(f"the data set gives a {type(items[0]).__name__} for an item, not (image, label)")
-    return stacked([image for image, _ in items]), torch.tensor([int(label) for _, label in items])
+    labels = labels_of([_label(label) for _, label in items], len(items), "the data set")
+    return stacked([image for image, _ in items]), torch.from_numpy(labels)
+
+
+def _label(label: Any) -> Any:
+    """A number out of a tensor or an array that holds just one."""
+    return label.item() if getattr(label, "ndim", None) == 0 and hasattr(label, "item") else label
 
 
 def _source(model: fx.GraphModule, data: Any, name: str, workers: int) -> _Held | _Streamed:
     if isinstance(data, Images):
         brightest = torch.full((1, *data.shape), data.highest * data.step)
-        raw_levels(model, brightest, f"the network ({name}, data set '{data.name}')")
+        raw_levels(model, brightest, f"the network ({name}, {data.described})")
         return _Held(data.levels, data.labels.cpu(), data.step)
     if isinstance(data, Dataset) and hasattr(data, "__len__"):
         return _Streamed(data, model, name, workers)
     if not (isinstance(data, (tuple, list)) and len(data) == 2):
-        raise InputError(
-            f"{name} is a {type(data).__name__}. Give a torch Dataset that has a length, (images, labels), or Images"
-        )
-    images, labels = array_of(data[0]), torch.from_numpy(array_of(data[1]))
-    if labels.is_floating_point() or labels.shape != images.shape[:1]:
-        raise InputError(
-            f"{name}: labels are {labels.dtype} {tuple(labels.shape)} for images {images.shape}. Give one class number "
-            "an image"
-        )
+        raise wrong_type(name, data, "a torch Dataset that has a length, (images, labels), or Images")
+    images = array_of(data[0], name)
+    labels = torch.from_numpy(labels_of(data[1], len(images) if images.ndim else 0, name))
     grid = input_of(model)
     small = torch.uint8 if grid.low >= 0 and grid.high <= 255 else torch.int32
     parts = [raw_levels(model, images[start : start + CHECKED], name) for start in range(0, len(images), CHECKED)]
     levels = torch.cat([torch.from_numpy(part).to(small) for part in parts]) if parts else torch.zeros(0)
-    return _Held(levels, labels.long(), grid.step)
+    return _Held(levels, labels, grid.step)
 
 
 def fit(
@@ -200,21 +201,18 @@ def fit(
         >>> len(fit(prepare(network), (images, labels), epochs=2, progress=False).loss)
         2
     """
-    if epochs < 1 or batch_size < 2 or not 0 < learning_rate < math.inf:
-        raise InputError(
-            f"epochs {epochs}, batch_size {batch_size}, learning_rate {learning_rate}: give at least 1, at least 2, "
-            "and a positive number"
-        )
+    _require_options(epochs, batch_size, learning_rate, weight_decay, seed, workers)
+    require_progress(None if isinstance(progress, bool) else progress)
     home, chosen = input_of(model).offset.device, open_device(device)
-    sources = [
-        None if data is None else _source(model, data, n, workers) for data, n in ((train, "train"), (test, "test"))
-    ]
-    learned, tested = sources
-    assert learned is not None
+    learned = _source(model, train, "train", workers)
+    tested = None if test is None else _source(model, test, "test", workers)
     order = torch.arange(len(learned))
     if len(order) < 2 or (tested is not None and not len(tested)):
         raise InputError("train needs at least two images, test at least one")
-    _first_look(model, learned, order)
+    classes = _first_look(model, learned, order)
+    for source in (learned, tested):
+        if isinstance(source, _Held):
+            _require_classes(source.labels, classes)
     bar = TrainingBar("training") if progress is True else nullcontext()
     with torch.random.fork_rng(devices=[]), bar:
         run = _Run(placed(model, chosen, torch.channels_last), chosen, epochs, learning_rate, weight_decay)
@@ -237,8 +235,30 @@ def fit(
     return History(tuple(losses), tuple(accuracies), tested is not None)
 
 
-def _first_look(model: fx.GraphModule, source: _Held | _Streamed, order: Tensor) -> None:
-    """Fail before a long run, and set the steps of activations that have seen nothing."""
+def _require_options(
+    epochs: Any, batch_size: Any, learning_rate: Any, weight_decay: Any, seed: Any, workers: Any
+) -> None:
+    """Raise InputError listing every option that makes no sense."""
+    problems = []
+    for check in (
+        lambda: whole_number("epochs", epochs, 1),
+        lambda: whole_number("batch_size", batch_size, 2),
+        lambda: real_number("learning_rate", learning_rate),
+        lambda: real_number("weight_decay", weight_decay, positive=False),
+        lambda: whole_number("seed", seed, 0),
+        lambda: whole_number("workers", workers, 0),
+    ):
+        try:
+            check()
+        except InputError as error:
+            problems.append(Problem("", error.message))
+    if problems:
+        what = f"epochs {epochs}, batch_size {batch_size}, learning_rate {learning_rate}"
+        raise InputError(f"the network cannot be trained with {what} and the other options", problems)
+
+
+def _first_look(model: fx.GraphModule, source: _Held | _Streamed, order: Tensor) -> int:
+    """Fail before a long run, and set the steps of activations that have seen nothing; the number of classes."""
     images, _ = next(iter(source.batches([order[:CALIBRATED]])))
     seen = all(module.initialised for module in model.modules() if isinstance(module, QuantActivation))
     try:
@@ -249,8 +269,7 @@ def _first_look(model: fx.GraphModule, source: _Held | _Streamed, order: Tensor)
         raise InputError(f"the network cannot take images of shape {tuple(images.shape[1:])} ({reason})") from error
     if not seen:
         calibrate(model, images)
-    if isinstance(source, _Held):
-        _require_classes(source.labels, shape[1])
+    return int(shape[1])
 
 
 def _require_classes(labels: Tensor, classes: int) -> None:
@@ -287,6 +306,7 @@ class _Run:
         right = count = 0
         with torch.no_grad():
             for images, labels in batches:
+                _require_classes(labels, self._answer(images[:1]).shape[1])
                 right += int((self._answer(images).argmax(1).cpu() == labels).sum())
                 count += len(labels)
         return right / count

@@ -3,31 +3,52 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
 from fastsnn_deploy.errors import InputError
+
+GREY = ("1", "L", "LA")
+"""Pillow's modes of images without colour."""
+
+EIGHT_BITS = (*GREY, "P", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV", "LAB", "PA", "La", "RGBa")
+"""Those whose pixels have 8 bits a channel at most; the others would be cut off."""
+
+
+@contextmanager
+def _opened(file: str) -> Iterator[Image.Image]:
+    """An image of 8 bits. Raises InputError naming the file for anything else."""
+    try:
+        with Image.open(file) as image:
+            if image.mode not in EIGHT_BITS:
+                raise InputError(f"{file}: has pixels of mode {image.mode}. Save it with 8 bits a channel")
+            yield image
+    except (OSError, Image.DecompressionBombError) as error:
+        raise InputError(f"{file}: cannot be read as an image ({error}). Remove or replace it") from error
 
 
 class ImageFiles:
     """Stands in for a uint8 tensor [N, 3, H, W]; an index gives the tensor of the images that it names.
 
-    files: paths of N images; the first one says H and W. Nothing is kept. Reading raises InputError naming the file
-    if it is no image or of another size.
+    files: paths of N images; the first one says H and W. Nothing is kept. Grey images get three equal channels; grey:
+    whether the first one is. Reading raises InputError naming the file if it is no image, of another size, or of more
+    than 8 bits a channel.
     """
 
     dtype = torch.uint8
 
     def __init__(self, files: Sequence[str]) -> None:
         self.files = tuple(files)
-        with Image.open(self.files[0]) as first:
+        with _opened(self.files[0]) as first:
             self.shape = (len(self.files), 3, first.height, first.width)
+            self.grey = first.mode in GREY
 
     def dim(self) -> int:
         return 4
@@ -51,11 +72,8 @@ class ImageFiles:
     def _read(self, number: int) -> npt.NDArray[np.uint8]:
         """uint8 [H, W, 3]"""
         file = self.files[number]
-        try:
-            with Image.open(file) as image:
-                pixels = np.array(image.convert("RGB"))
-        except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-            raise InputError(f"{file}: cannot be read as an image ({error}). Remove or replace it") from error
+        with _opened(file) as image:
+            pixels = np.array(image.convert("RGB"))
         if pixels.shape[:2] != self.shape[2:]:
             height, width = self.shape[2:]
             raise InputError(

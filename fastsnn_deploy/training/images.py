@@ -36,7 +36,8 @@ class Images:
 
     Levels of a data set too large for memory are an `ImageFiles`, which reads what an index asks for.
 
-    mean, std: per channel, of raw values over the training images; what networks are normalised with.
+    mean, std: per channel, of raw values over the training images; what networks are normalised with. 0 and 1 where
+    nothing is known. grey: the three channels are equal, because the files hold grey images.
     """
 
     name: str
@@ -47,6 +48,14 @@ class Images:
     std: tuple[float, ...]
     step: float = 1 / 255
     highest: int = 255
+    grey: bool = False
+
+    @property
+    def described(self) -> str:
+        """What messages call it."""
+        return f"data set '{self.name}'" + (
+            ", whose images are grey and have three equal channels" if self.grey else ""
+        )
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -70,7 +79,7 @@ class Images:
         Raises:
             InputError: the network takes images of another shape, or of a smaller range.
         """
-        levels, name = self.levels[index].cpu(), f"the network (data set '{self.name}')"
+        levels, name = self.levels[index].cpu(), f"the network ({self.described})"
 
         def checked(images: Tensor) -> npt.NDArray[np.int64]:
             shape, step, low, high = tuple(target.shape), target.step, target.low, target.high

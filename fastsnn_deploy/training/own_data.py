@@ -20,8 +20,8 @@ import torch
 
 from fastsnn_deploy.errors import InputError
 from fastsnn_deploy.files import existing_file
-from fastsnn_deploy.graph.images import PIXEL, levels_of
-from fastsnn_deploy.quantize.images import array_of, stacked
+from fastsnn_deploy.graph.images import PIXEL, array_of, levels_of
+from fastsnn_deploy.quantize.images import stacked
 from fastsnn_deploy.training.image_files import ImageFiles
 from fastsnn_deploy.training.images import Images, Split
 from fastsnn_deploy.training.objects import named_object
@@ -198,8 +198,9 @@ def _folder(files: Mapping[str, Sequence[str]], name: str, place: str) -> Images
     stored = ImageFiles([file for each in files.values() for file in each])
     plain = (0.0,) * 3, (1.0,) * 3
     if np.prod(stored.shape) > IN_MEMORY:
-        return Images(name, stored, labels, len(files), *plain)
-    return Images(name, stored[:], labels, len(files), *plain)
+        return Images(name, stored, labels, len(files), *plain, grey=stored.grey)
+    held = stored[:]
+    return Images(name, held, labels, len(files), *plain, grey=bool((held == held[:, :1]).all()))
 
 
 def _fifth(images: Images, split: Split) -> Images:

@@ -50,14 +50,27 @@ class Input(Node):
             InputError: a wrong shape or channel order, NaN, values outside the grid, images that seem normalised.
         """
         if isinstance(images, Encoded):
-            return self._checked(images)
+            return self._in_range(self.of_my_shape(images))
         where = f"input '{self.name}'"
         level = levels_of(images, shape=self.shape, step=self.step, low=self.low, high=self.high, name=where)
         return Encoded(level - per_channel(self.offset, len(self.shape)))
 
-    def _checked(self, encoded: Encoded) -> Encoded:
-        if encoded.shape[1:] != self.shape:
-            raise InputError(f"encoded images have shape {encoded.shape}, input '{self.name}' is {self.shape}")
+    def of_my_shape(self, encoded: Encoded) -> Encoded:
+        """What is encoded already. Raises InputError unless it is integers [N, *shape]."""
+        if encoded.shape[1:] != self.shape or encoded.dtype.kind not in "iu":
+            raise InputError(
+                f"encoded images are {encoded.dtype} {encoded.shape}, input '{self.name}' needs integers "
+                f"(N, {', '.join(map(str, self.shape))})"
+            )
+        return encoded
+
+    def _in_range(self, encoded: Encoded) -> Encoded:
+        low, high = (per_channel(level - self.offset, len(self.shape)) for level in (self.low, self.high))
+        if ((encoded < low) | (encoded > high)).any():
+            raise InputError(
+                f"encoded images span [{encoded.min()}, {encoded.max()}], outside what input '{self.name}' emits, "
+                f"[{low.min()}, {high.max()}]. Encode the images with this network"
+            )
         return encoded
 
     def output_shape(self, *sources: tuple[int, ...]) -> tuple[int, ...]:
