@@ -101,6 +101,7 @@ def hardware_values(hardware: Hardware) -> dict[str, Any]:
         "process": hardware.process,
         "operating_point": hardware.operating_point,
         "scope": hardware.scope,
+        "spikes": None if hardware.spikes is None else hardware.spikes.model_dump(),
         "constants": [{"key": key} | constant.model_dump() for key, constant in hardware.constants()],
     }
 

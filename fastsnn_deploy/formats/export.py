@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,8 @@ from fastsnn_deploy.targets.base import Int64
 class Exported(Result):
     """What was written. layers: one row of plain values each; totals: numbers by name; notes: lines for the user.
 
-    loss_report: a `LossReport` where the format does not say everything.
+    loss_report: a `LossReport` where the format does not say everything. graph: what the file computes (see
+    `Converted.graph`).
     """
 
     file: Path
@@ -26,6 +27,7 @@ class Exported(Result):
     format: str
     layers: tuple[dict[str, Any], ...]
     totals: dict[str, int]
+    graph: SpikingGraph = field(repr=False)
     notes: tuple[str, ...] = ()
     loss_report: Any = None
 
@@ -68,4 +70,4 @@ def export(
     report = chosen.write(converted.network, Path(path))
     network = converted.network
     layers = layer_rows(network) if isinstance(network, SpikingGraph) else network.rows()
-    return Exported(Path(path), target, format, layers, converted.totals, converted.notes, report)
+    return Exported(Path(path), target, format, layers, converted.totals, converted.graph, converted.notes, report)
