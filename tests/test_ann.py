@@ -64,7 +64,7 @@ def converted(model: nn.Module, shape: tuple[int, ...], **options: Any) -> tuple
     images = torch.rand(3, *shape)
     quantised = fd.prepare(model.eval(), **options)
     fd.calibrate(quantised, images)
-    return fd.convert(quantised), images
+    return fd.convert(quantised, input_shape=shape), images
 
 
 def pooled(size: int = 8) -> nn.Module:
