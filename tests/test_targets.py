@@ -18,12 +18,15 @@ from fastsnn_deploy.conversion.convert import convert
 from fastsnn_deploy.errors import GraphError, InputError
 from fastsnn_deploy.formats import netx
 from fastsnn_deploy.formats.export import export
+from fastsnn_deploy.graph import load as load_graph
 from fastsnn_deploy.lava_dl import Lif, Sdnn, StockConv, StockDense, StockInput, StockNetwork
 from fastsnn_deploy.lava_dl import run as run_stock
 from fastsnn_deploy.lava_dl.synapses import fan_out
+from fastsnn_deploy.passes.stock_range import to_stock_range
 from fastsnn_deploy.quantize import load
 from fastsnn_deploy.targets.thermometer.network import to_thermometer
 from fastsnn_deploy.training.data import load_images
+from tests.commands import runner
 
 
 def test_unknown_targets_are_refused(checkpoint_file: Path, tmp_path: Path):
@@ -38,6 +41,23 @@ def test_extension_targets_hold_the_graph(checkpoint_file: Path, tmp_path: Path,
     codes = {population.neurons for population in netx.read(tmp_path / "x.net").populations}
     assert codes == {"graded" if target == "graded" else "unary"}
     assert exported.totals["synapses"] == sum(row["synapses"] for row in exported.layers) > 0
+
+
+@pytest.mark.parametrize("target", ["signed-if", "graded", "stock-lif"])
+def test_the_graph_beside_a_file_is_the_one_it_holds(
+    checkpoint_file: Path, tmp_path: Path, target: str, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):  # fmt: skip
+    run = runner(monkeypatch, capsys)
+    files = tmp_path / "x.net", tmp_path / "x.safetensors"
+    result = run("export", checkpoint_file, "--target", target, "-o", files[0], "--graph", files[1])
+    assert result.returncode == 0, result.stderr
+    graph = convert(load(checkpoint_file))
+    if target == "stock-lif":
+        assert to_stock_range(graph) != graph
+        assert load_graph(files[1]) == to_stock_range(graph)
+    else:
+        assert load_graph(files[1]) == netx.read(files[0])
 
 
 @pytest.mark.parametrize("target", ["signed-if", "graded", "stock-lif"])
@@ -67,7 +87,7 @@ def test_population_export_is_exact_and_a_changed_weight_is_found(checkpoint_fil
     layers[-1] = replace(layers[-1], weight=weight)
     broken = verify_stock(replace(network, layers=tuple(layers)), graph, images)
     assert not broken.exact
-    assert (broken.total.first.layer, broken.total.first.channel) == ("output", 3)
+    assert (broken.total.first.layer, broken.total.first.channel) == ("classifier", 3)
 
 
 def test_a_foreign_stock_file_is_not_a_population(tmp_path: Path, checkpoint_file: Path):

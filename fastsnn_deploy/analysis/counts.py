@@ -11,9 +11,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from fastsnn_deploy.graph.ranges import STATE_BITS
 from fastsnn_deploy.tables import Column, Result, Table, one_line, words
 
 _T = TypeVar("_T")
+
+WEIGHT_BITS = 8
+"""Mantissa of a stored weight."""
 
 
 @dataclass(frozen=True)
@@ -186,6 +190,19 @@ class Counts(Result):
     def total(self, quantity: str) -> int:
         """Sum of an attribute of `LayerCounts`, such as "spikes", over all layers."""
         return sum(getattr(layer, quantity) for layer in self.layers)
+
+    def memory_bits(self) -> Mapping[str, int]:
+        """Bits that the network takes: weights of 8, biases, thresholds and potentials of 24 each, as its ranges allow.
+
+        Counts towards the ceiling, spikes on their way, and tables of addresses, which depend on the chip, are not in
+        it.
+        """
+        stateful = [layer for layer in self.layers if layer.type not in ("Input", "MaxPool2d")]
+        return {
+            "weights": WEIGHT_BITS * self.total("parameters"),
+            "biases_and_thresholds": STATE_BITS * (self.total("bias_values") + self.total("threshold_values")),
+            "potentials": STATE_BITS * sum(layer.neurons for layer in stateful),
+        }
 
     def neurobench(self) -> Mapping[str, float]:
         """NeuroBench's triple under its own names, per image, summed over steps.

@@ -23,6 +23,9 @@ def constants_markdown() -> str:
         hardware = load_hardware(name)
         parts += [f"### {name}", "", f"{hardware.title}. {hardware.process}; {hardware.operating_point}.", ""]
         parts += [hardware.scope, ""]
+        if hardware.spikes is not None:
+            sends = ((hardware.spikes.signed, "signed"), (hardware.spikes.graded, "graded"))
+            parts += [" ".join(f"{kind.capitalize()} spikes: {'yes' if has else 'no'}." for has, kind in sends), ""]
         parts += ["| constant | value | band | unit | status | source | band from |", "|---|---|---|---|---|---|---|"]
         for key, constant in hardware.constants():
             source = f"{constant.source} ({constant.operating_point})" + (f"; {constant.note}" if constant.note else "")

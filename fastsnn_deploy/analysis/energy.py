@@ -49,7 +49,7 @@ class Traffic:
 
 @dataclass(frozen=True)
 class LayerEnergy:
-    """Energy of one layer, picojoules an image, by term."""
+    """Energy of one layer, picojoules an image, by term; one that is not priced is absent."""
 
     name: str
     terms: Mapping[str, Band]
@@ -64,22 +64,25 @@ class LayerEnergy:
 class Energy:
     """Energy of a spiking network on one hardware profile, picojoules an image.
 
-    dynamic: sum over layers. static: static power times time, None where the time is not known; never inside
-    `dynamic`. aggregate: synaptic operations times the aggregate constant, an estimate of its own that already holds
-    everything. used: key and constant of every number that entered. warnings: what to know before quoting.
+    dynamic: sum over layers of the terms that are priced. static: static power times time, None where the time is not
+    known; never inside `dynamic`. complete: everything that the profile has a constant for is priced. aggregate:
+    synaptic operations times the aggregate constant, an estimate of its own that already holds everything. used: key
+    and constant of every number that entered. warnings: what to know before quoting.
     """
 
     hardware: str
     layers: tuple[LayerEnergy, ...]
     static: Band | None
+    complete: bool
     aggregate: Band | None
     used: Mapping[str, Constant]
     warnings: tuple[str, ...]
 
     @property
     def terms(self) -> Mapping[str, Band]:
-        """Dynamic terms summed over layers."""
-        return {term: sum_bands(layer.terms.get(term, Band()) for layer in self.layers) for term in TERMS}
+        """Dynamic terms summed over layers; one that is not priced is absent."""
+        priced = [term for term in TERMS if any(term in layer.terms for layer in self.layers)]
+        return {term: sum_bands(layer.terms.get(term, Band()) for layer in self.layers) for term in priced}
 
     @property
     def dynamic(self) -> Band:
@@ -87,15 +90,20 @@ class Energy:
         return sum_bands(layer.total for layer in self.layers)
 
     @property
-    def total(self) -> Band:
-        """Dynamic and static energy; dynamic alone where static is not known."""
+    def known(self) -> Band:
+        """Everything that is priced."""
         return self.dynamic + (self.static or Band())
 
     @property
+    def total(self) -> Band | None:
+        """Dynamic and static energy; None where a part of either is not known."""
+        return self.known if self.static is not None and self.complete else None
+
+    @property
     def sensitivity(self) -> Mapping[str, tuple[float, float]]:
-        """Total when the constants of one term go from low to high and all others keep their value."""
+        """`known` when the constants of one term go from low to high and all others keep their value."""
         terms = dict(self.terms) | ({"static": self.static} if self.static else {})
-        centre = self.total.value
+        centre = self.known.value
         return {
             name: (centre - band.value + band.low, centre - band.value + band.high)
             for name, band in terms.items()
@@ -108,13 +116,13 @@ class AnnEnergy:
     """Arithmetic energy of the conventional network, picojoules an image, on a profile with multiply-accumulates.
 
     dense: all MACs and additions, border-exact. with_padding: those on padding too. zero_skipping: only those that
-    read an activation that is not zero.
+    read an activation that is not zero; None where their number is not known.
     """
 
     hardware: str
     dense: Band
     with_padding: Band
-    zero_skipping: Band
+    zero_skipping: Band | None
 
 
 def estimate(
@@ -138,7 +146,8 @@ def estimate(
     if constant is not None:
         aggregate = _priced(counts.total("synaptic_operations") / counts.images, constant)
     warnings = tuple(_warnings(counts, hardware, traffic, static, used))
-    return Energy(hardware.name, layers, static, aggregate, used, warnings)
+    complete = hardware.energies.hop is None or bool(traffic.hops)
+    return Energy(hardware.name, layers, static, complete, aggregate, used, warnings)
 
 
 def estimate_ann(counts: AnnCounts, hardware: Hardware) -> AnnEnergy:
@@ -155,7 +164,8 @@ def estimate_ann(counts: AnnCounts, hardware: Hardware) -> AnnEnergy:
         macs, additions = (counts.total(f"{kind}{suffix}") / counts.images for kind in ("macs", "additions"))
         return _priced(macs, multiply) + _priced(additions, add)
 
-    return AnnEnergy(hardware.name, priced(""), priced("_with_padding"), priced("_nonzero"))
+    known = all(counts.known(f"{kind}_nonzero") is not None for kind in ("macs", "additions"))
+    return AnnEnergy(hardware.name, priced(""), priced("_with_padding"), priced("_nonzero") if known else None)
 
 
 def sum_bands(bands: Iterable[Band]) -> Band:
@@ -193,11 +203,12 @@ def _layer(
             layer.neuron_updates_active / images,
         ),
         ("messages", "message", energies.message, messages * traffic.destination_cores.get(layer.name, 1)),
-        ("hops", "hop", energies.hop, messages * traffic.hops.get(layer.name, 0)),
+        ("hops", "hop", energies.hop if traffic.hops else None, messages * traffic.hops.get(layer.name, 0)),
     )
     terms = {"synaptic_operations": operations}
     for term, key, price, amount in amounts:
-        terms[term] = _synaptic_input(amount, f"energies.{key}", price, used)
+        if price is not None:
+            terms[term] = _synaptic_input(amount, f"energies.{key}", price, used)
     return LayerEnergy(layer.name, terms)
 
 
@@ -221,10 +232,31 @@ def _static(counts: Counts, hardware: Hardware, step_time_us: float | None, used
     return _priced(1000 * step_time_us * counts.steps / counts.images, power)
 
 
+def cannot_send(counts: Counts, hardware: Hardware) -> str | None:
+    """What the network sends and the chip cannot, in one sentence; None where there is nothing to say."""
+    spikes = hardware.spikes
+    if spikes is None or (spikes.signed and spikes.graded):
+        return None
+    lacking = {
+        (False, False): "neither signed nor graded spikes", (False, True): "no signed spikes",
+        (True, False): "no graded spikes",
+    }[spikes.signed, spikes.graded]  # fmt: skip
+    sent = []
+    if not spikes.signed and (negative := counts.total("negative_spikes")):
+        sent.append(f"{negative / counts.images:,.1f} negative spikes an image")
+    graded = [layer.name for layer in counts.layers if layer.payload > layer.spikes]
+    if not spikes.graded and graded:
+        sent.append(f"payloads beyond 1 from {len(graded)} layers ({graded[0]}{' and others' if graded[1:] else ''})")
+    ending = f"; this network sends {' and '.join(sent)}, priced as if it had" if sent else ", and none are sent here"
+    return f"{hardware.title}: the chip has {lacking}{ending}"
+
+
 def _warnings(
     counts: Counts, hardware: Hardware, traffic: Traffic, static: Band | None, used: Mapping[str, Constant]
 ) -> Iterable[str]:
     energies = hardware.energies
+    if lacking := cannot_send(counts, hardware):
+        yield lacking
     for status in ("inherited", "assumed", "scaled", "fitted"):
         keys = [key.split(".", 1)[1] for key, constant in used.items() if constant.status == status]
         if keys:

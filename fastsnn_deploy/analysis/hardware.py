@@ -139,11 +139,19 @@ class Power(_Strict):
     static: PowerConstant | None = None
 
 
+class Spikes(_Strict):
+    """What a chip can send. signed: spikes of -1; graded: spikes with a payload."""
+
+    signed: bool
+    graded: bool
+
+
 class Hardware(_Strict):
     """A hardware profile.
 
     kind: "neuromorphic" (a chip) or "arithmetic" (adders and multipliers alone, no memory, no control).
-    scope: what its energies include. caveats: sentences that every report on this profile repeats.
+    scope: what its energies include. spikes: what the chip can send, where that is known. caveats: sentences that every
+    report on this profile repeats.
     """
 
     name: Text
@@ -155,6 +163,7 @@ class Hardware(_Strict):
     energies: Energies
     times: Times = Times()
     power: Power = Power()
+    spikes: Spikes | None = None
     caveats: Annotated[tuple[Text, ...], Field(strict=False)] = ()
 
     def constants(self) -> Iterator[tuple[str, Constant]]:

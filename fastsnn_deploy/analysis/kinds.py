@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastsnn_deploy.analysis.ann import AnnCounts, ann_counts
+from fastsnn_deploy.analysis.ann import AnnCounts, ann_counts, stock_ann_counts
 from fastsnn_deploy.analysis.structure import Network
 from fastsnn_deploy.errors import wrong_type
 from fastsnn_deploy.graph import Encoded, SpikingGraph
@@ -37,7 +37,7 @@ class Kind:
     outputs: Callable[[Any], Mapping[str, tuple[int, ...]]]
     logits: Callable[[Any, Values], npt.NDArray[np.float64]]
     simulate: Callable[[Any, Int64, int], Run]
-    conventional: Callable[[Any, Int64], AnnCounts] | None
+    conventional: Callable[[Any, Int64], AnnCounts | None]
 
 
 def kind_of(network: Network) -> Kind:
@@ -67,6 +67,6 @@ KINDS: dict[type, Kind] = {
         outputs=lambda network: {network.names[-1]: network.output_shape},
         logits=StockNetwork.logits,
         simulate=_stock_run,
-        conventional=None,
+        conventional=stock_ann_counts,
     ),
 }

@@ -7,10 +7,10 @@ from typing import Any
 
 from fastsnn_deploy.analysis.ann import AnnCounts, AnnLayerCounts
 from fastsnn_deploy.analysis.counts import ConnectionCounts, Counts, LayerCounts
-from fastsnn_deploy.analysis.energy import TERMS, AnnEnergy, Band, Energy, LayerEnergy
+from fastsnn_deploy.analysis.energy import AnnEnergy, Band, Energy, LayerEnergy
 from fastsnn_deploy.analysis.hardware import Hardware
 
-VERSION = 1
+VERSION = 2
 
 LAYER_SUMS = (
     "neurons",
@@ -37,7 +37,9 @@ ANN_SUMS = (
     "additions_with_padding",
     "additions_nonzero",
     "nonzero_activations",
+    "parameters",
 )
+"""Counts of the conventional network; null where it is not known."""
 
 
 def plain(
@@ -49,9 +51,8 @@ def plain(
     ann_energy: Sequence[AnnEnergy],
 ) -> dict[str, Any]:
     """The whole profile as JSON values."""
-    dense = ann.layers if ann else [None] * len(counts.layers)
-    layers = zip(counts.layers, dense, energy.layers, strict=True)
-    without = {f"ann_{key}": ann.total(key) for key in ANN_SUMS} if ann else {}
+    layers = zip(counts.layers, beside(counts, ann), energy.layers, strict=True)
+    without = {f"ann_{key}": ann.known(key) for key in ANN_SUMS} if ann else {}
     return {
         "format": "fastsnn-deploy profile",
         "version": VERSION,
@@ -61,6 +62,8 @@ def plain(
         "steps_max": counts.max_steps,
         "layers": [_layer(*parts) for parts in layers],
         "total": {key: counts.total(key) for key in LAYER_SUMS} | without,
+        "memory_bits": dict(counts.memory_bits()),
+        "ann_layers": [{"module": x.module, "type": x.type} | _ann(x) for x in ann.layers] if ann else None,
         "neurobench": dict(counts.neurobench()),
         "energy_pj_per_image": energy_values(energy),
         "arithmetic_energy_pj_per_image": energy_values(arithmetic),
@@ -69,13 +72,24 @@ def plain(
                 "hardware": entry.hardware,
                 "dense": band(entry.dense),
                 "with_padding": band(entry.with_padding),
-                "zero_skipping": band(entry.zero_skipping),
+                "zero_skipping": band(entry.zero_skipping) if entry.zero_skipping else None,
             }
             for entry in ann_energy
         ],
         "constants_used": list(energy.used),
         "warnings": list(energy.warnings),
     }
+
+
+def beside(counts: Counts, ann: AnnCounts | None) -> Sequence[AnnLayerCounts | None]:
+    """The conventional layer of each spiking layer; None where their layers are not the same."""
+    if ann is None or [layer.name for layer in ann.layers] != [layer.name for layer in counts.layers]:
+        return [None] * len(counts.layers)
+    return ann.layers
+
+
+def _ann(layer: AnnLayerCounts) -> dict[str, Any]:
+    return {key: getattr(layer, key) for key in ANN_SUMS}
 
 
 def hardware_values(hardware: Hardware) -> dict[str, Any]:
@@ -87,6 +101,7 @@ def hardware_values(hardware: Hardware) -> dict[str, Any]:
         "process": hardware.process,
         "operating_point": hardware.operating_point,
         "scope": hardware.scope,
+        "spikes": None if hardware.spikes is None else hardware.spikes.model_dump(),
         "constants": [{"key": key} | constant.model_dump() for key, constant in hardware.constants()],
     }
 
@@ -98,7 +113,7 @@ def energy_values(energy: Energy) -> dict[str, Any]:
         "terms": {term: band(value) for term, value in energy.terms.items()},
         "dynamic": band(energy.dynamic),
         "static": band(energy.static) if energy.static else None,
-        "total": band(energy.total),
+        "total": band(energy.total) if energy.total else None,
         "aggregate": band(energy.aggregate) if energy.aggregate else None,
         "sensitivity": {term: {"low": low, "high": high} for term, (low, high) in energy.sensitivity.items()},
     }
@@ -109,8 +124,8 @@ def layer_row(layer: LayerCounts, ann: AnnLayerCounts | None, energy: LayerEnerg
     row: dict[str, Any] = {"name": layer.name, "type": layer.type, "module": layer.module}
     row |= {key: getattr(layer, key) for key in LAYER_SUMS}
     row["max_spikes_in_step"] = layer.max_spikes_in_step
-    row |= {f"ann_{key}": getattr(ann, key) for key in ANN_SUMS} if ann else {}
-    row |= {f"{term}_energy_pj_per_image": energy.terms[term].value for term in TERMS}
+    row |= {f"ann_{key}": value for key, value in _ann(ann).items()} if ann else {}
+    row |= {f"{term}_energy_pj_per_image": value.value for term, value in energy.terms.items()}
     total = energy.total
     ends: Mapping[str, float] = {"_low": total.low, "": total.value, "_high": total.high}
     return row | {f"energy{end}_pj_per_image": value for end, value in ends.items()}
@@ -129,7 +144,7 @@ def _layer(layer: LayerCounts, ann: AnnLayerCounts | None, energy: LayerEnergy) 
         **{key: getattr(layer, key) for key in LAYER_SUMS},
         "max_spikes_in_step": layer.max_spikes_in_step,
         "connections": [_connection(connection) for connection in layer.connections],
-        "ann": {key: getattr(ann, key) for key in ANN_SUMS} if ann else None,
+        "ann": _ann(ann) if ann else None,
         "energy_pj_per_image": {
             "terms": {term: band(value) for term, value in energy.terms.items()},
             "total": band(energy.total),

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from fastsnn_deploy.analysis.ann import AnnCounts
 from fastsnn_deploy.analysis.counts import Counts
-from fastsnn_deploy.analysis.energy import TERMS, Band, Energy
-from fastsnn_deploy.analysis.hardware import Constant
+from fastsnn_deploy.analysis.energy import TERMS, Band, Energy, cannot_send
+from fastsnn_deploy.analysis.hardware import Constant, load_hardware
+from fastsnn_deploy.analysis.plain import beside
 from fastsnn_deploy.plots import NEGATIVE, POSITIVE, axes
 from fastsnn_deploy.tables import Column, Table, shown, words
 
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from fastsnn_deploy.analysis.result import Profile
+
+WITH_STATIC = "SNN, chip, with static"
+WITHOUT_HOPS = "SNN, chip, with static, without hops"
 
 UNITS = ((1e9, "mJ"), (1e6, "µJ"), (1e3, "nJ"), (1.0, "pJ"))
 
@@ -31,7 +35,7 @@ COUNT_COLUMNS = (
 )
 """Attribute of a layer, whether it is a sum over images, and its column."""
 
-WITHOUT_ANN = "a stock file does not say which network without spikes it stands for: profile the graph to compare them"
+WITHOUT_ANN = "this file does not say which network without spikes it stands for: export it again to compare them"
 
 ENERGY_HEADINGS = ("synaptic operations", "updates inactive", "updates active", "messages", "hops")
 """One for each of `energy.TERMS`."""
@@ -45,7 +49,10 @@ def report(profile: Profile) -> tuple[Table | str, ...]:
         f"{hardware.title} ({hardware.name}), {hardware.process}",
         f"{counts.images} images, {counts.steps / counts.images:.1f} steps on average, {counts.max_steps} at most; "
         "counts and energies are for one image",
+        *([f"note: {lacking}"] if (lacking := cannot_send(counts, hardware)) else []),
         _count_table(counts, profile.ann),
+        *_ann_table(profile),
+        _memory_line(counts),
         _energy_table(energy),
         _comparison_table(profile),
         _ratio_line(counts, profile.ann) if profile.ann else WITHOUT_ANN,
@@ -54,7 +61,7 @@ def report(profile: Profile) -> tuple[Table | str, ...]:
         *_source_lines(energy.used),
         *_sensitivity_lines(energy),
         f"scope: {hardware.scope}",
-        *(f"note: {warning}" for warning in energy.warnings),
+        *(f"note: {warning}" for warning in energy.warnings if warning != lacking),
     )
 
 
@@ -95,15 +102,32 @@ def draw_layers(profile: Profile, ax: Axes | None) -> Axes:
 
 
 def _count_table(counts: Counts, ann: AnnCounts | None) -> Table:
-    dense = [layer.macs / ann.images for layer in ann.layers] if ann else []
-    macs = (Column("ANN MACs"),) if ann else ()
+    dense = [layer.macs / counts.images for layer in beside(counts, ann) if layer is not None]
+    macs = (Column("ANN MACs"),) if dense else ()
     columns = (words("layer"), words("type", drop=1), *(c for _, _, c in COUNT_COLUMNS), *macs)
     rows = [
         (layer.name, layer.type, *_means(layer, counts.images), *dense[index : index + 1])
         for index, layer in enumerate(counts.layers)
     ]
     sums = [counts.total(key) / (counts.images if mean else 1) for key, mean, _ in COUNT_COLUMNS]
-    return Table("Counts", columns, (*rows, ("total", "", *sums, *([sum(dense)] if ann else []))), totals=1)
+    return Table("Counts", columns, (*rows, ("total", "", *sums, *([sum(dense)] if dense else []))), totals=1)
+
+
+def _ann_table(profile: Profile) -> tuple[Table, ...]:
+    """The layers of the conventional network, where they are not those of the spiking one."""
+    ann = profile.ann
+    if ann is None or any(beside(profile.counts, ann)):
+        return ()
+    rows = [(layer.name, layer.type, layer.parameters, layer.macs / ann.images) for layer in ann.layers]
+    total = ("total", "", ann.total("parameters"), ann.total("macs") / ann.images)
+    columns = (words("layer"), words("type", drop=1), Column("parameters"), Column("ANN MACs"))
+    return (Table("The network without spikes", columns, (*rows, total), totals=1),)
+
+
+def _memory_line(counts: Counts) -> str:
+    bits = counts.memory_bits()
+    parts = ", ".join(f"{shown(value)} {key.replace('_', ' ')}" for key, value in bits.items())
+    return f"memory: {shown(sum(bits.values()))} bits ({parts})"
 
 
 def _means(layer: Any, images: int) -> list[float]:
@@ -111,22 +135,23 @@ def _means(layer: Any, images: int) -> list[float]:
 
 
 def _energy_table(energy: Energy) -> Table:
-    scale, unit = _unit(energy.total.value)
+    scale, unit = _unit(energy.known.value)
+    priced = list(energy.terms)
 
     def cells(terms: Mapping[str, Band], total: Band) -> list[Any]:
-        return [*(terms[term].value / scale for term in TERMS), total.value / scale, _span(total, scale)]
+        return [*(terms[term].value / scale for term in priced), total.value / scale, _span(total, scale)]
 
     columns = [
-        Column(heading, _scaled, drop=drop) for heading, drop in zip(ENERGY_HEADINGS, (1, 2, 3, 4, 5), strict=True)
+        Column(heading, _scaled, drop=drop)
+        for term, heading, drop in zip(TERMS, ENERGY_HEADINGS, (1, 2, 3, 4, 5), strict=True)
+        if term in priced
     ]
     rows: list[tuple[Any, ...]] = [(layer.name, *cells(layer.terms, layer.total)) for layer in energy.layers]
     rows.append(("dynamic", *cells(energy.terms, energy.dynamic)))
-    blank = [None] * len(TERMS)
-    if energy.static is None:
-        rows.append(("static", *blank, "not known", ""))
-    else:
-        for name, band in (("static", energy.static), ("total", energy.total)):
-            rows.append((name, *blank, band.value / scale, _span(band, scale)))
+    blank = [None] * len(priced)
+    for name, band in (("static", energy.static), ("total", energy.total)):
+        cell = ("not known", "") if band is None else (band.value / scale, _span(band, scale))
+        rows.append((name, *blank, *cell))
     headings = (words("layer"), *columns, Column("sum", _scaled), Column("low to high"))
     return Table(f"Energy on {energy.hardware}, {unit}", headings, tuple(rows), totals=len(rows) - len(energy.layers))
 
@@ -135,30 +160,47 @@ def _comparison_table(profile: Profile) -> Table:
     energy, arithmetic = profile.energy, profile.arithmetic
     rows: list[tuple[str, str, Band]] = [("SNN, chip, dynamic", energy.hardware, energy.dynamic)]
     if energy.static is not None:
-        rows.append(("SNN, chip, with static", energy.hardware, energy.total))
+        rows.append((WITH_STATIC if energy.complete else WITHOUT_HOPS, energy.hardware, energy.known))
     if energy.aggregate is not None:
         rows.append(("SNN, chip, aggregate constant instead", energy.hardware, energy.aggregate))
-    rows.append(("SNN, arithmetic alone", arithmetic.hardware, arithmetic.dynamic))
+    rows.append(("SNN, arithmetic of synaptic operations alone", arithmetic.hardware, arithmetic.dynamic))
     for entry in profile.ann_energy:
         rows.append(("ANN, arithmetic alone, all MACs", entry.hardware, entry.dense))
-        rows.append(("ANN, arithmetic alone, zeros skipped", entry.hardware, entry.zero_skipping))
+        if entry.zero_skipping is not None:
+            rows.append(("ANN, arithmetic alone, zeros skipped", entry.hardware, entry.zero_skipping))
     cells = []
     for what, name, band in rows:
         scale, unit = _unit(band.value)
         cells.append((what, name, f"{_scaled(band.value / scale)} {unit}", f"{_span(band, scale)} {unit}"))
     columns = (words("what"), words("profile"), Column("energy"), Column("low to high"))
     note = "compare like with like: arithmetic alone has no memory access, a chip's constants have"
-    return Table("Spiking network against the conventional one", columns, tuple(cells), notes=(note,))
+    notes = (note, _updates_note(profile))
+    return Table("Spiking network against the conventional one", columns, tuple(cells), notes=notes)
+
+
+def _updates_note(profile: Profile) -> str:
+    """What arithmetic leaves out: no source gives a price for the update of a neuron."""
+    updates = profile.counts.total("neuron_updates") / profile.counts.images
+    added = updates * load_hardware(profile.arithmetic.hardware).energies.synaptic_operation.value
+    whole = profile.arithmetic.dynamic.value
+    share = f" ({100 * added / whole:.0f} % more)" if whole else ""
+    scale, unit = _unit(added)
+    return (
+        f"arithmetic of synaptic operations leaves out {shown(updates)} neuron updates; at the price of one addition "
+        f"each they would add {_scaled(added / scale)} {unit}{share}"
+    )
 
 
 def _ratio_line(counts: Counts, ann: AnnCounts) -> str:
     operations = counts.total("synaptic_operations") / counts.images
     unary = counts.total("payload_operations") / counts.images
-    macs, padded, nonzero = (ann.total(f"macs{end}") / ann.images for end in ("", "_with_padding", "_nonzero"))
+    macs, padded = (ann.total(f"macs{end}") / ann.images for end in ("", "_with_padding"))
+    known = ann.known("macs_nonzero")
+    nonzero = "" if known is None else f", {shown(known / ann.images)} with zeros skipped"
     ratio = f"{operations / macs:.3f} of" if macs else "against"
     return (
         f"SNN {shown(operations)} synaptic operations ({shown(unary)} if payloads were sent as binary spikes), "
-        f"{ratio} ANN {shown(macs)} MACs ({shown(padded)} with padding, {shown(nonzero)} with zeros skipped)"
+        f"{ratio} ANN {shown(macs)} MACs ({shown(padded)} with padding{nonzero})"
     )
 
 
@@ -180,8 +222,8 @@ def _source_lines(used: Mapping[str, Constant]) -> list[str]:
 
 
 def _sensitivity_lines(energy: Energy) -> list[str]:
-    scale, unit = _unit(energy.total.value)
-    lines = [f"sensitivity: all constants low to high: {_span(energy.total, scale)} {unit}"]
+    scale, unit = _unit(energy.known.value)
+    lines = [f"sensitivity: all constants low to high: {_span(energy.known, scale)} {unit}"]
     for term, (low, high) in energy.sensitivity.items():
         if low != high:
             span = _span(Band(low, 0.0, high), scale)

@@ -15,7 +15,7 @@ from fastsnn_deploy.analysis.energy import AnnEnergy, Energy, Traffic, estimate,
 from fastsnn_deploy.analysis.evaluate import evaluation_of
 from fastsnn_deploy.analysis.hardware import Hardware, load_hardware
 from fastsnn_deploy.analysis.kinds import kind_of
-from fastsnn_deploy.analysis.plain import layer_row, plain
+from fastsnn_deploy.analysis.plain import beside, layer_row, plain
 from fastsnn_deploy.analysis.render import draw_layers, headline, report
 from fastsnn_deploy.analysis.structure import Network, layers_of
 from fastsnn_deploy.errors import InputError, known_name, require_progress, whole_number
@@ -34,7 +34,7 @@ BATCH_NEURONS = 2**18
 class Profile(Result):
     """Counts of a spiking network and of the same network without spikes, and what both cost.
 
-    ann: None for a stock network, whose file does not say which network without spikes it stands for.
+    ann: None for a stock network whose file does not say which network without spikes it stands for.
     arithmetic: the spiking network on horowitz45-int8, what its additions cost without a chip around them.
     ann_energy: the conventional network on each profile that prices MACs, the 8-bit one first.
     """
@@ -59,7 +59,7 @@ class Profile(Result):
 
     def layers(self) -> Table:
         """One row a layer, and "total": the counts and energies of `to_dict`, with flat column names, for CSV."""
-        dense = self.ann.layers if self.ann else [None] * len(self.counts.layers)
+        dense = beside(self.counts, self.ann)
         rows: list[Mapping[str, Any]] = [
             layer_row(layer, ann, energy)
             for layer, ann, energy in zip(self.counts.layers, dense, self.energy.layers, strict=True)
@@ -111,7 +111,8 @@ def profile(
             counts.append(counts_of(evaluation_of(network, opened.run(part))))
         elif steps is not None:
             counts.append(count(network, kind.simulate(network, part, steps), every_step=True))
-        dense += [kind.conventional(network, part)] if kind.conventional else []
+        without = kind.conventional(network, part)
+        dense += [without] if without is not None else []
         if progress is not None:
             progress(start + len(part), len(emitted))
     ann = reduce(add, dense) if dense else None
@@ -157,4 +158,4 @@ def _total(key: str, rows: list[Mapping[str, Any]]) -> Any:
     if key == "max_spikes_in_step":  # layers peak in different steps: neither a sum nor a maximum is true
         return ""
     values = [row[key] for row in rows]
-    return "" if isinstance(values[0], str) else sum(values)
+    return "" if any(value is None or isinstance(value, str) for value in values) else sum(values)

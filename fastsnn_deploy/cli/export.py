@@ -71,7 +71,10 @@ def export(
         BiasSchedule, typer.Option("--bias", help="wave: with a layer's first synaptic input; spread: over the window.")
     ] = BiasSchedule.wave,
     graph_file: Annotated[
-        Path | None, typer.Option("--graph", callback=output, help="Also write the spiking graph (.safetensors).")
+        Path | None,
+        typer.Option(
+            "--graph", callback=output, help="Also write the spiking graph that the file holds (.safetensors)."
+        ),
     ] = None,
     data: Data = None,
     data_root: DataRoot = Path("data"),
@@ -99,7 +102,7 @@ def export(
         calibration = graph.input.encode(sample_images(graph, data, data_root, CALIBRATION_IMAGES)[0])
     exported = write_target(graph, path, target, file_format, calibration)
     if graph_file is not None:
-        save(graph, graph_file)
+        save(exported.graph, graph_file)
     if as_json:
         print_json(exported.to_dict())
     else:

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Literal
 
 from fastsnn_deploy import __version__
+from fastsnn_deploy.conversion.conventional import ann_metadata
 from fastsnn_deploy.conversion.lower import lower
 from fastsnn_deploy.conversion.names import named
 from fastsnn_deploy.conversion.trace import trace
@@ -28,7 +29,7 @@ def convert(
 
     steps: of a schedule that stops after them (`passes.window`), for which potentials leave room.
     The graph's metadata names the data set, the recipe and the quantised model's accuracy, where the checkpoint knows
-    them.
+    them, and says under `ann` what the network computes without spikes.
     """
     if steps is not None:
         steps = whole_number("steps", steps, 1)
@@ -36,6 +37,7 @@ def convert(
         raise wrong_type("allow_loss", allow_loss, "True or False")
     graph = trace(checkpoint.model.eval(), checkpoint.input_shape)
     graph.metadata["generator"] = f"fastsnn-deploy {__version__}"
+    graph.metadata["ann"] = ann_metadata(graph)
     for key in ("data", "quantised_accuracy"):
         if key in checkpoint.metadata:
             graph.metadata[key] = str(checkpoint.metadata[key])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,8 @@ from fastsnn_deploy.targets.base import Int64
 class Exported(Result):
     """What was written. layers: one row of plain values each; totals: numbers by name; notes: lines for the user.
 
-    loss_report: a `LossReport` where the format does not say everything.
+    loss_report: a `LossReport` where the format does not say everything. graph: what the file computes (see
+    `Converted.graph`).
     """
 
     file: Path
@@ -27,6 +28,7 @@ class Exported(Result):
     format: str
     layers: tuple[dict[str, Any], ...]
     totals: dict[str, int]
+    graph: SpikingGraph = field(repr=False)
     notes: tuple[str, ...] = ()
     loss_report: Any = None
 
@@ -69,4 +71,4 @@ def export(
     report = chosen.write(converted.network, file)
     network = converted.network
     layers = layer_rows(network) if isinstance(network, SpikingGraph) else network.rows()
-    return Exported(file, target, format, layers, converted.totals, converted.notes, report)
+    return Exported(file, target, format, layers, converted.totals, converted.graph, converted.notes, report)

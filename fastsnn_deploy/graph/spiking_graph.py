@@ -24,7 +24,8 @@ class SpikingGraph(Result):
 
     nodes: in an order in which every node follows its inputs (any order is accepted and sorted, keeping the given
     order where possible). outputs: names of the readouts or populations whose values are the answer.
-    metadata: free text about the network (name, source, accuracy), never read by a computation.
+    metadata: free text about the network (name, source, accuracy), never read by a computation; `ann` says what the
+    network computes without spikes, for profiles.
     Raises GraphError listing every broken rule (`validate.RULES`).
     """
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from fastsnn_deploy.quantize.aten_rules import Arguments, affine, is_value, pair
-from fastsnn_deploy.quantize.exported import Constant, Walk, aten
+from fastsnn_deploy.quantize.exported import Constant, Translator, aten
 from fastsnn_deploy.quantize.graph_edit import UnsupportedError
 from fastsnn_deploy.quantize.moved import BATCH, Moved, join, move, unmoved
 
@@ -17,18 +17,18 @@ from fastsnn_deploy.quantize.moved import BATCH, Moved, join, move, unmoved
 
 
 @aten("max_pool2d", "max_pool2d_with_indices")
-def _max_pool(walk: Walk, a: Arguments) -> Any:
+def _max_pool(translator: Translator, a: Arguments) -> Any:
     kernel, stride, padding = pair(a["kernel_size"]), pair(a["stride"] or a["kernel_size"]), pair(a["padding"])
     layer = nn.MaxPool2d(kernel, stride, padding, pair(a["dilation"]), ceil_mode=bool(a["ceil_mode"]))
-    node = walk.call(layer, _map(walk, a["self"]))
-    return [node, None] if walk.here.target is torch.ops.aten.max_pool2d_with_indices.default else node
+    node = translator.call(layer, _map(translator, a["self"]))
+    return [node, None] if translator.here.target is torch.ops.aten.max_pool2d_with_indices.default else node
 
 
 @aten("avg_pool2d")
-def _avg_pool(walk: Walk, a: Arguments) -> fx.Node:
+def _avg_pool(translator: Translator, a: Arguments) -> fx.Node:
     kernel, stride, padding = pair(a["kernel_size"]), pair(a["stride"] or a["kernel_size"]), pair(a["padding"])
-    source, override = _map(walk, a["self"]), a["divisor_override"]
-    sizes = walk.shape(source)[1:]
+    source, override = _map(translator, a["self"]), a["divisor_override"]
+    sizes = translator.shape(source)[1:]
     if override is None and any(padding) and not a["count_include_pad"]:
         raise UnsupportedError("average pool with count_include_pad=False divides borders by less", "Use padding=0")
     left = [(sizes[i] + 2 * padding[i] - kernel[i]) % stride[i] for i in (0, 1)]
@@ -36,69 +36,71 @@ def _avg_pool(walk: Walk, a: Arguments) -> fx.Node:
         raise UnsupportedError("average pool with ceil_mode divides the last windows by less", "Use ceil_mode=False")
     if override is not None and override <= 0:
         raise UnsupportedError(f"divisor_override {override} is not positive", "Use a positive divisor")
-    return walk.call(nn.AvgPool2d(kernel, stride, padding, divisor_override=override), source)
+    return translator.call(nn.AvgPool2d(kernel, stride, padding, divisor_override=override), source)
 
 
 @aten("adaptive_avg_pool2d")
-def _adaptive_avg_pool(walk: Walk, a: Arguments) -> Any:
-    source = _map(walk, a["self"])
-    sizes, wanted = walk.shape(source)[1:], pair(a["output_size"])
+def _adaptive_avg_pool(translator: Translator, a: Arguments) -> Any:
+    source = _map(translator, a["self"])
+    sizes, wanted = translator.shape(source)[1:], pair(a["output_size"])
     if all(size % want == 0 for size, want in zip(sizes, wanted, strict=True)):
-        return source if sizes == wanted != (1, 1) else walk.call(nn.AdaptiveAvgPool2d(wanted), source)
+        return source if sizes == wanted != (1, 1) else translator.call(nn.AdaptiveAvgPool2d(wanted), source)
     if all(want % size == 0 for size, want in zip(sizes, wanted, strict=True)):
-        return walk.call(nn.Upsample(size=wanted), source)
+        return translator.call(nn.Upsample(size=wanted), source)
     raise UnsupportedError(f"adaptive pool from {sizes} to {wanted}", "Use sizes that divide, or give input_shape")
 
 
 @aten("adaptive_max_pool2d")
-def _adaptive_max_pool(walk: Walk, a: Arguments) -> Any:
-    source = _map(walk, a["self"])
-    sizes, wanted = walk.shape(source)[1:], pair(a["output_size"])
+def _adaptive_max_pool(translator: Translator, a: Arguments) -> Any:
+    source = _map(translator, a["self"])
+    sizes, wanted = translator.shape(source)[1:], pair(a["output_size"])
     if any(size % want for size, want in zip(sizes, wanted, strict=True)):
         raise UnsupportedError(f"adaptive pool from {sizes} to {wanted}", "Use sizes that divide, or give input_shape")
-    return [walk.call(nn.MaxPool2d((sizes[0] // wanted[0], sizes[1] // wanted[1])), source), None]
+    return [translator.call(nn.MaxPool2d((sizes[0] // wanted[0], sizes[1] // wanted[1])), source), None]
 
 
 @aten("mean")
-def _mean(walk: Walk, a: Arguments) -> Any:
-    return _over_axes(walk, a, "mean", _average)
+def _mean(translator: Translator, a: Arguments) -> Any:
+    return _over_axes(translator, a, "mean", _average)
 
 
 @aten("sum")
-def _total(walk: Walk, a: Arguments) -> Any:
-    before = walk.moved(a["self"]).index.numel()
-    averaged = _over_axes(walk, a, "sum", _average)
-    return affine(walk, averaged, before / walk.moved(averaged).index.numel(), None, "multiplies by")
+def _total(translator: Translator, a: Arguments) -> Any:
+    before = translator.moved(a["self"]).index.numel()
+    averaged = _over_axes(translator, a, "sum", _average)
+    return affine(translator, averaged, before / translator.moved(averaged).index.numel(), None, "multiplies by")
 
 
 @aten("amax")
-def _amax(walk: Walk, a: Arguments) -> Any:
-    def largest(walk: Walk, source: fx.Node, kernel: tuple[int, int]) -> fx.Node:
-        return walk.call(nn.MaxPool2d(kernel), source)
+def _amax(translator: Translator, a: Arguments) -> Any:
+    def largest(translator: Translator, source: fx.Node, kernel: tuple[int, int]) -> fx.Node:
+        return translator.call(nn.MaxPool2d(kernel), source)
 
-    return _over_axes(walk, a, "amax", largest)
+    return _over_axes(translator, a, "amax", largest)
 
 
 @aten("max")
-def _max(walk: Walk, a: Arguments) -> Any:
+def _max(translator: Translator, a: Arguments) -> Any:
     if "dim" not in a:
-        raise walk._unsupported("max")
-    return [_amax(walk, {**a, "dim": [a["dim"]]}), None]
+        raise translator._unsupported("max")
+    return [_amax(translator, {**a, "dim": [a["dim"]]}), None]
 
 
-def _average(walk: Walk, source: fx.Node, kernel: tuple[int, int]) -> fx.Node:
-    sizes = walk.shape(source)[1:]
+def _average(translator: Translator, source: fx.Node, kernel: tuple[int, int]) -> fx.Node:
+    sizes = translator.shape(source)[1:]
     wanted = tuple(1 if k == s else None for k, s in zip(kernel, sizes, strict=True))
-    before = walk.root.get_submodule(str(source.target)) if source.op == "call_module" else None
+    before = translator.root.get_submodule(str(source.target)) if source.op == "call_module" else None
     if isinstance(before, nn.AdaptiveAvgPool2d) and len(source.users) == 0 and None in before.output_size:  # type: ignore[operator]
         source = source.args[0]  # type: ignore[assignment]
         wanted = (1, 1)  # the mean over one axis after the mean over the other
-    return walk.call(nn.AdaptiveAvgPool2d(wanted), source)
+    return translator.call(nn.AdaptiveAvgPool2d(wanted), source)
 
 
-def _over_axes(walk: Walk, a: Arguments, name: str, pool: Callable[[Walk, fx.Node, tuple[int, int]], fx.Node]) -> Any:
+def _over_axes(
+    translator: Translator, a: Arguments, name: str, pool: Callable[[Translator, fx.Node, tuple[int, int]], fx.Node]
+) -> Any:
     """Pool whole axes of a map, however it has been reshaped before."""
-    value, axes = walk.moved(a["self"]), a.get("dim")
+    value, axes = translator.moved(a["self"]), a.get("dim")
     axes = [axes] if isinstance(axes, int) else axes
     shape = value.shape
     if axes is None or not value.in_order or len(value.source) != 3:
@@ -110,11 +112,11 @@ def _over_axes(walk: Walk, a: Arguments, name: str, pool: Callable[[Walk, fx.Nod
         shown = axes[0] if len(axes) == 1 else axes
         raise UnsupportedError(f"{name} over axes {shown}", "Only the mean over height and width (2, 3) is supported")
     kernel = tuple(value.source[axis] if axis in pooled else 1 for axis in (1, 2))
-    node = value.node if kernel == (1, 1) else pool(walk, value.node, (kernel[0], kernel[1]))
+    node = value.node if kernel == (1, 1) else pool(translator, value.node, (kernel[0], kernel[1]))
     left = tuple(
         1 if i + 1 in chosen else size for i, size in enumerate(shape) if a.get("keepdim") or i + 1 not in chosen
     )
-    return node if left == walk.shape(node) else unmoved(node, walk.shape(node), left)
+    return node if left == translator.shape(node) else unmoved(node, translator.shape(node), left)
 
 
 def _covered(source: tuple[int, ...], shape: tuple[int, ...]) -> list[set[int]] | None:
@@ -131,30 +133,30 @@ def _covered(source: tuple[int, ...], shape: tuple[int, ...]) -> list[set[int]] 
     return found
 
 
-def _map(walk: Walk, value: Any) -> fx.Node:
-    node = walk.tensor(value)
-    if len(walk.shape(node)) != 3:
-        raise UnsupportedError(f"pools shape {walk.shape(node)}", "Only maps (C, H, W) can be pooled")
+def _map(translator: Translator, value: Any) -> fx.Node:
+    node = translator.tensor(value)
+    if len(translator.shape(node)) != 3:
+        raise UnsupportedError(f"pools shape {translator.shape(node)}", "Only maps (C, H, W) can be pooled")
     return node
 
 
 @aten("upsample_nearest2d")
-def _nearest(walk: Walk, a: Arguments) -> fx.Node:
-    source = _map(walk, a["input"] if "input" in a else a["self"])
+def _nearest(translator: Translator, a: Arguments) -> fx.Node:
+    source = _map(translator, a["input"] if "input" in a else a["self"])
     size: Any = a.get("output_size")
     factors = a.get("scale_factors")
-    sizes = walk.shape(source)[1:]
+    sizes = translator.shape(source)[1:]
     whole = factors if factors is not None else [s / n for s, n in zip(size, sizes, strict=True)]
     if any(factor < 1 or factor != int(factor) for factor in whole):
         raise UnsupportedError(f"upsample mode 'nearest' by {tuple(whole)}", "Use whole factors")
     if factors is not None:
-        return walk.call(nn.Upsample(scale_factor=tuple(float(f) for f in factors), mode="nearest"), source)
-    return walk.call(nn.Upsample(size=pair(size), mode="nearest"), source)
+        return translator.call(nn.Upsample(scale_factor=tuple(float(f) for f in factors), mode="nearest"), source)
+    return translator.call(nn.Upsample(size=pair(size), mode="nearest"), source)
 
 
 @aten("upsample_bilinear2d", "upsample_bicubic2d", "_upsample_bilinear2d_aa", "_upsample_nearest_exact2d")
-def _smooth(walk: Walk, a: Arguments) -> fx.Node:
-    mode = str(walk.here.target).split("upsample_")[1].split("2d")[0]
+def _smooth(translator: Translator, a: Arguments) -> fx.Node:
+    mode = str(translator.here.target).split("upsample_")[1].split("2d")[0]
     raise UnsupportedError(f"interpolate with mode '{mode}'", "Use mode='nearest' with a whole scale_factor")
 
 
@@ -169,26 +171,26 @@ def _smooth(walk: Walk, a: Arguments) -> fx.Node:
     "roll", "swapaxes", "unsafe_chunk", "unsafe_split", "tensor_split", "index_select", "index", "view_as",
     "reshape_as", "mT",
 )  # fmt: skip
-def _move(walk: Walk, a: Arguments) -> Any:
-    return _moved_by(walk, a, {})
+def _move(translator: Translator, a: Arguments) -> Any:
+    return _moved_by(translator, a, {})
 
 
 @aten("pad", "constant_pad_nd")
-def _pad(walk: Walk, a: Arguments) -> Any:
+def _pad(translator: Translator, a: Arguments) -> Any:
     mode = a.get("mode", "constant")
     if a.get("value"):
         raise UnsupportedError(f"pads with {a['value']}", "Pad with zeros")
     if mode == "constant":
-        return _moved_by(walk, a, {"value": -1.0})
-    fix = "Use padding_mode='zeros'" if isinstance(walk.module(), nn.Conv2d) else "Pad with zeros"
+        return _moved_by(translator, a, {"value": -1.0})
+    fix = "Use padding_mode='zeros'" if isinstance(translator.module(), nn.Conv2d) else "Pad with zeros"
     raise UnsupportedError(f"padding_mode '{mode}' is not supported", fix)
 
 
-def _moved_by(walk: Walk, a: Arguments, other: Arguments) -> Any:
-    target: Any = walk.here.target
+def _moved_by(translator: Translator, a: Arguments, other: Arguments) -> Any:
+    target: Any = translator.here.target
     leaves = [value for value in a.values() if is_value(value)]
     if len(leaves) != 1:
-        raise walk._unsupported(target._schema.name.split("::")[-1])
+        raise translator._unsupported(target._schema.name.split("::")[-1])
     plain = {**a, **other}
 
     def operation(batch: Tensor) -> Any:
@@ -198,17 +200,17 @@ def _moved_by(walk: Walk, a: Arguments, other: Arguments) -> Any:
         )
         return target(**given)
 
-    moved = move(walk.moved(leaves[0]), operation)
-    return [_settled(walk, m) for m in moved] if isinstance(moved, list) else _settled(walk, moved)
+    moved = move(translator.moved(leaves[0]), operation)
+    return [_settled(translator, m) for m in moved] if isinstance(moved, list) else _settled(translator, moved)
 
 
-def _settled(walk: Walk, value: Moved) -> Any:
+def _settled(translator: Translator, value: Moved) -> Any:
     """The node itself where a move changes nothing."""
     return value.node if value.shape == value.source and value.in_order else value
 
 
 @aten("lift_fresh_copy", "lift_fresh", "_to_copy", "to")
-def _same(walk: Walk, a: Arguments) -> Any:
+def _same(translator: Translator, a: Arguments) -> Any:
     kind = a.get("dtype")
     if kind not in (None, torch.float32, torch.float64):
         raise UnsupportedError(f"converts to {kind}", "Stay in one floating-point type")
@@ -216,41 +218,41 @@ def _same(walk: Walk, a: Arguments) -> Any:
 
 
 @aten("cat", "concat", "concatenate")
-def _cat(walk: Walk, a: Arguments) -> Any:
+def _cat(translator: Translator, a: Arguments) -> Any:
     values, axis = list(a["tensors"]), a.get("dim", 0)
     if not all(is_value(value) or _is_zero(value) for value in values):
         raise UnsupportedError("concatenates something that is not a list of layer outputs", "List the tensors")
     real = [value for value in values if is_value(value)]
-    axis %= len(walk.shape(real[0])) + 1
-    moved = [walk.moved(value) for value in real]
+    axis %= len(translator.shape(real[0])) + 1
+    moved = [translator.moved(value) for value in real]
     if axis > 0 and (len(real) < len(values) or len(values) == 1) and len({m.node for m in moved}) == 1:
         parts = iter(moved)
         zeros = [next(parts) if is_value(v) else Moved(moved[0].node, moved[0].source, -torch.ones(v.tensor.shape[1:],
                  dtype=torch.float64)) for v in values]  # fmt: skip
-        return _settled(walk, join(zeros, axis))
+        return _settled(translator, join(zeros, axis))
     if axis > 0 and len({m.node for m in moved}) == 1 and any(isinstance(value, Moved) for value in real):
-        return _settled(walk, join(moved, axis))
+        return _settled(translator, join(moved, axis))
     if axis != 1:
         raise UnsupportedError(
             f"concatenates along axis {a.get('dim', 0)}", "Only the channel axis (dim=1) is supported"
         )
-    nodes = tuple(walk.tensor(value) for value in values)
-    shape = walk.shape(nodes[0])
-    return walk.combine(torch.cat, (nodes, 1), (sum(walk.shape(node)[0] for node in nodes), *shape[1:]))
+    nodes = tuple(translator.tensor(value) for value in values)
+    shape = translator.shape(nodes[0])
+    return translator.combine(torch.cat, (nodes, 1), (sum(translator.shape(node)[0] for node in nodes), *shape[1:]))
 
 
 @aten("slice_scatter")
-def _slice_scatter(walk: Walk, a: Arguments) -> Any:
+def _slice_scatter(translator: Translator, a: Arguments) -> Any:
     """A part of the channels replaced."""
-    whole = walk.moved(a["self"])
+    whole = translator.moved(a["self"])
     channels = whole.shape[0]
     start, stop = (a["start"] or 0) % (channels + 1), min(channels if a["end"] is None else a["end"], channels)
     if a["dim"] != 1 or a["step"] != 1 or stop < 0 or not is_value(a["src"]):
         raise UnsupportedError("writes into a part of a tensor", "Write into whole channels, or build a new tensor")
     ends = [(0, start), (stop, channels)]
     before, after = (Moved(whole.node, whole.source, whole.index[first:last]) for first, last in ends)
-    parts = [part for part in (before, a["src"], after) if walk.shape(part)[0]]
-    return _cat(walk, {"tensors": parts, "dim": 1})
+    parts = [part for part in (before, a["src"], after) if translator.shape(part)[0]]
+    return _cat(translator, {"tensors": parts, "dim": 1})
 
 
 def _is_zero(value: Any) -> bool:
@@ -258,5 +260,5 @@ def _is_zero(value: Any) -> bool:
 
 
 @aten("_assert_tensor_metadata", "_assert_async", "_assert_scalar", "sym_constrain_range_for_size")
-def _nothing(walk: Walk, a: Arguments) -> None:
+def _nothing(translator: Translator, a: Arguments) -> None:
     return None

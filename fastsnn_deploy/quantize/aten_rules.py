@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from fastsnn_deploy.quantize.exported import Constant, Walk, aten
+from fastsnn_deploy.quantize.exported import Constant, Translator, aten
 from fastsnn_deploy.quantize.graph_edit import UnsupportedError
 from fastsnn_deploy.quantize.moved import BATCH, Moved
 from fastsnn_deploy.quantize.moves import Affine, PadSpace, Scale
@@ -20,10 +20,10 @@ Arguments = dict[str, Any]
 
 
 @aten("conv2d")
-def _convolution(walk: Walk, a: Arguments) -> fx.Node:
-    weight, source = _parameter(walk, a["weight"], "weight"), walk.tensor(a["input"])
-    if len(walk.shape(source)) != 3:
-        raise UnsupportedError(f"convolution of shape {walk.shape(source)}", "Only maps (C, H, W) are supported")
+def _convolution(translator: Translator, a: Arguments) -> fx.Node:
+    weight, source = _parameter(translator, a["weight"], "weight"), translator.tensor(a["input"])
+    if len(translator.shape(source)) != 3:
+        raise UnsupportedError(f"convolution of shape {translator.shape(source)}", "Only maps (C, H, W) are supported")
     outputs, inputs, *kernel = weight.tensor.shape
     height, width = kernel
     padding, dilation = a["padding"], pair(a["dilation"])
@@ -31,7 +31,7 @@ def _convolution(walk: Walk, a: Arguments) -> fx.Node:
         extents = [d * (k - 1) if padding == "same" else 0 for d, k in zip(dilation, kernel, strict=True)]
         if any(extent % 2 for extent in extents):  # torch puts the odd row and column behind
             before = [extent // 2 for extent in extents]
-            source = walk.call(
+            source = translator.call(
                 PadSpace(before[1], extents[1] - before[1], before[0], extents[0] - before[0]), source, own=False
             )
             extents = [0, 0]
@@ -41,14 +41,14 @@ def _convolution(walk: Walk, a: Arguments) -> fx.Node:
         inputs * settings[3], outputs, (height, width), settings[0], settings[1], dilation, settings[3],
         a["bias"] is not None, device="meta",
     )  # fmt: skip
-    return _weighted(walk, layer, weight, a["bias"], source, settings)
+    return _weighted(translator, layer, weight, a["bias"], source, settings)
 
 
 @aten("conv_transpose2d")
-def _transposed_convolution(walk: Walk, a: Arguments) -> fx.Node:
-    weight, source = _parameter(walk, a["weight"], "weight"), walk.tensor(a["input"])
-    if len(walk.shape(source)) != 3:
-        raise UnsupportedError(f"convolution of shape {walk.shape(source)}", "Only maps (C, H, W) are supported")
+def _transposed_convolution(translator: Translator, a: Arguments) -> fx.Node:
+    weight, source = _parameter(translator, a["weight"], "weight"), translator.tensor(a["input"])
+    if len(translator.shape(source)) != 3:
+        raise UnsupportedError(f"convolution of shape {translator.shape(source)}", "Only maps (C, H, W) are supported")
     inputs, per_group, height, width = weight.tensor.shape
     groups = int(a["groups"])
     settings = (pair(a["stride"]), pair(a["padding"]), pair(a["output_padding"]), groups)
@@ -56,37 +56,37 @@ def _transposed_convolution(walk: Walk, a: Arguments) -> fx.Node:
     layer = nn.ConvTranspose2d(
         inputs, per_group * groups, (height, width), *settings, a["bias"] is not None, dilation, device="meta"
     )
-    return _weighted(walk, layer, weight, a["bias"], source, (*settings, dilation))
+    return _weighted(translator, layer, weight, a["bias"], source, (*settings, dilation))
 
 
 @aten("linear")
-def _linear(walk: Walk, a: Arguments) -> fx.Node:
-    weight, source = _parameter(walk, a["weight"], "weight"), walk.tensor(a["input"])
-    if len(walk.shape(source)) != 1:
-        raise UnsupportedError(f"linear layer on shape {walk.shape(source)}", "Flatten before it")
+def _linear(translator: Translator, a: Arguments) -> fx.Node:
+    weight, source = _parameter(translator, a["weight"], "weight"), translator.tensor(a["input"])
+    if len(translator.shape(source)) != 1:
+        raise UnsupportedError(f"linear layer on shape {translator.shape(source)}", "Flatten before it")
     layer = nn.Linear(weight.tensor.shape[1], weight.tensor.shape[0], a["bias"] is not None, device="meta")
-    return _weighted(walk, layer, weight, a["bias"], source, ())
+    return _weighted(translator, layer, weight, a["bias"], source, ())
 
 
 @aten("addmm")
-def _addmm(walk: Walk, a: Arguments) -> Any:
+def _addmm(translator: Translator, a: Arguments) -> Any:
     if a["beta"] != 1 or a["alpha"] != 1:
         raise UnsupportedError("addmm with factors", "Use nn.Linear")
-    weight = _parameter(walk, a["mat2"], "weight")
+    weight = _parameter(translator, a["mat2"], "weight")
     turned = Constant(weight.tensor.t(), weight.trains)
-    return _linear(walk, {"input": a["mat1"], "weight": turned, "bias": a["self"]})
+    return _linear(translator, {"input": a["mat1"], "weight": turned, "bias": a["self"]})
 
 
 @aten("matmul", "mm")
-def _matmul(walk: Walk, a: Arguments) -> Any:
+def _matmul(translator: Translator, a: Arguments) -> Any:
     other = a["other"] if "other" in a else a["mat2"]
     if not isinstance(other, Constant) or other.tensor.dim() != 2:
         raise UnsupportedError("calls matmul() of two activations", "Attention has no exact integrate-and-fire form")
-    return _linear(walk, {"input": a["self"], "weight": Constant(other.tensor.t(), other.trains), "bias": None})
+    return _linear(translator, {"input": a["self"], "weight": Constant(other.tensor.t(), other.trains), "bias": None})
 
 
 def _weighted(
-    walk: Walk,
+    translator: Translator,
     layer: nn.Conv2d | nn.ConvTranspose2d | nn.Linear,
     weight: Constant,
     bias: Any,
@@ -95,18 +95,18 @@ def _weighted(
 ) -> fx.Node:
     """A layer with these weights; calls with the same weights and settings are calls of one layer."""
     key: Any = (type(layer), id(weight.tensor), id(getattr(bias, "tensor", None)), settings)
-    if key in walk.placed:
-        return walk.call(walk.root.get_submodule(walk.placed[key]), source, key)
+    if key in translator.placed:
+        return translator.call(translator.root.get_submodule(translator.placed[key]), source, key)
     layer.to_empty(device="cpu")
     layer.weight = nn.Parameter(_owned(weight.tensor), requires_grad=weight.trains)
     if bias is not None:
-        bias = _parameter(walk, bias, "bias")
+        bias = _parameter(translator, bias, "bias")
         layer.bias = nn.Parameter(_owned(bias.tensor), requires_grad=bias.trains)
-    walk.keep.append((weight, bias))
-    return walk.call(layer, source, key)
+    translator.keep.append((weight, bias))
+    return translator.call(layer, source, key)
 
 
-def _parameter(walk: Walk, value: Any, what: str) -> Constant:
+def _parameter(translator: Translator, value: Any, what: str) -> Constant:
     if isinstance(value, Constant):
         return value
     raise UnsupportedError(f"its {what} is computed from the image", "Products of two activations have no spiking form")
@@ -120,18 +120,18 @@ def _owned(tensor: Tensor) -> Tensor:
 
 
 @aten("batch_norm", "_native_batch_norm_legit_no_training", "_native_batch_norm_legit")
-def _batch_norm(walk: Walk, a: Arguments) -> Any:
+def _batch_norm(translator: Translator, a: Arguments) -> Any:
     mean, variance = a["running_mean"], a["running_var"]
     if mean is None or a.get("training"):
         raise UnsupportedError("batch norm without running statistics", "Use track_running_stats=True")
     if not bool((variance.tensor.double() + a["eps"] > 0).all()):
         raise UnsupportedError("batch norm divides by zero: variance + eps is not positive", "Use a positive eps")
-    source = walk.tensor(a["input"])
-    shape = walk.shape(source)
+    source = translator.tensor(a["input"])
+    shape = translator.shape(source)
     if len(shape) == 2:
         raise UnsupportedError(f"batch norm of shape {shape}", "Only maps (C, H, W) and vectors (N,) are supported")
     kind = nn.BatchNorm2d if len(shape) == 3 else nn.BatchNorm1d
-    user: Any = walk.module()
+    user: Any = translator.module()
     norms = isinstance(user, nn.modules.batchnorm._BatchNorm)
     layer = kind(shape[0], eps=a["eps"], momentum=user.momentum if norms else a["momentum"],
                  affine=a["weight"] is not None)  # fmt: skip
@@ -145,80 +145,82 @@ def _batch_norm(walk: Walk, a: Arguments) -> Any:
             if value is not None:
                 getattr(layer, name).copy_(value.tensor)
             getattr(layer, name).requires_grad_(value is not None and value.trains)
-    node = walk.call(layer, source, ("norm", id(mean.tensor), id(getattr(a["weight"], "tensor", None)), len(shape)))
+    node = translator.call(
+        layer, source, ("norm", id(mean.tensor), id(getattr(a["weight"], "tensor", None)), len(shape))
+    )
     return node if "cudnn_enabled" in a else [node, None, None]
 
 
 @aten("mul")
-def _mul(walk: Walk, a: Arguments) -> Any:
+def _mul(translator: Translator, a: Arguments) -> Any:
     value, factor = _value_and_constant(a["self"], a["other"])
     if value is None:
-        raise walk._unsupported("mul")
-    return affine(walk, value, factor, None, "multiplies by")
+        raise translator._unsupported("mul")
+    return affine(translator, value, factor, None, "multiplies by")
 
 
 @aten("div")
-def _div(walk: Walk, a: Arguments) -> Any:
+def _div(translator: Translator, a: Arguments) -> Any:
     divisor = a["other"]
     if a.get("rounding_mode") is not None or is_value(divisor):
-        raise walk._unsupported("div")
+        raise translator._unsupported("div")
     inverse = Constant(1 / divisor.tensor, divisor.trains) if isinstance(divisor, Constant) else 1 / divisor
-    return affine(walk, a["self"], inverse, None, "divides by")
+    return affine(translator, a["self"], inverse, None, "divides by")
 
 
 @aten("neg")
-def _neg(walk: Walk, a: Arguments) -> Any:
-    return affine(walk, a["self"], -1.0, None, "negates")
+def _neg(translator: Translator, a: Arguments) -> Any:
+    return affine(translator, a["self"], -1.0, None, "negates")
 
 
 @aten("add")
-def _add(walk: Walk, a: Arguments) -> Any:
-    return _sum(walk, a["self"], a["other"], a.get("alpha", 1))
+def _add(translator: Translator, a: Arguments) -> Any:
+    return _sum(translator, a["self"], a["other"], a.get("alpha", 1))
 
 
 @aten("sub", "subtract")
-def _sub(walk: Walk, a: Arguments) -> Any:
-    return _sum(walk, a["self"], a["other"], -a.get("alpha", 1))
+def _sub(translator: Translator, a: Arguments) -> Any:
+    return _sum(translator, a["self"], a["other"], -a.get("alpha", 1))
 
 
 @aten("rsub")
-def _rsub(walk: Walk, a: Arguments) -> Any:
-    return _sum(walk, a["other"], a["self"], -a.get("alpha", 1))
+def _rsub(translator: Translator, a: Arguments) -> Any:
+    return _sum(translator, a["other"], a["self"], -a.get("alpha", 1))
 
 
-def _sum(walk: Walk, first: Any, second: Any, factor: float) -> Any:
+def _sum(translator: Translator, first: Any, second: Any, factor: float) -> Any:
     """first + factor * second."""
     if not is_value(second):
         shift = Constant(second.tensor * factor, second.trains) if isinstance(second, Constant) else second * factor
-        return affine(walk, first, None, shift, "adds")
-    scaled = second if factor == 1 else affine(walk, second, float(factor), None, "multiplies by")
+        return affine(translator, first, None, shift, "adds")
+    scaled = second if factor == 1 else affine(translator, second, float(factor), None, "multiplies by")
     if not is_value(first):
-        return affine(walk, scaled, None, first, "adds")
-    terms = (walk.tensor(first), walk.tensor(scaled))
-    shapes = {walk.shape(term) for term in terms}
+        return affine(translator, scaled, None, first, "adds")
+    terms = (translator.tensor(first), translator.tensor(scaled))
+    shapes = {translator.shape(term) for term in terms}
     if len(shapes) > 1:
         raise UnsupportedError(f"adds shapes {sorted(shapes)}", "Broadcasting is not supported")
-    return walk.combine(operator.add, terms, shapes.pop())
+    return translator.combine(operator.add, terms, shapes.pop())
 
 
-def affine(walk: Walk, value: Any, gain: Any, shift: Any, what: str) -> Any:
+def affine(translator: Translator, value: Any, gain: Any, shift: Any, what: str) -> Any:
     """gain * value + shift, constants that differ between channels at most; None: 1 and 0."""
-    source = value if is_value(value) else walk.tensor(value)
-    shape = walk.shape(source)
+    source = value if is_value(value) else translator.tensor(value)
+    shape = translator.shape(source)
     gains, shifts = (_per_channel(c, shape, what) for c in (1.0 if gain is None else gain, shift or 0.0))
     trains = any(isinstance(c, Constant) and c.trains for c in (gain, shift))
     same = bool((gains == gains[0]).all()) and not shifts.any() and not trains
     if same and gains[0] == 1:
         return value
     if same and gains[0] > 0:
-        return _each(walk, value, Scale(float(gains[0])))
+        return _each(translator, value, Scale(float(gains[0])))
     layer = Affine(shape[0])
     with torch.no_grad():
         layer.weight.copy_(gains)
         layer.bias.copy_(shifts)
     layer.weight.requires_grad_(isinstance(gain, Constant) and gain.trains)
     layer.bias.requires_grad_(isinstance(shift, Constant) and shift.trains)
-    return walk.call(layer, walk.tensor(value))
+    return translator.call(layer, translator.tensor(value))
 
 
 def _per_channel(constant: Any, shape: tuple[int, ...], what: str) -> Tensor:
@@ -252,64 +254,64 @@ def is_value(value: Any) -> bool:
 
 
 @aten("relu")
-def _relu(walk: Walk, a: Arguments) -> Any:
-    return _each(walk, a["self"], nn.ReLU())
+def _relu(translator: Translator, a: Arguments) -> Any:
+    return _each(translator, a["self"], nn.ReLU())
 
 
 @aten("relu6")
-def _relu6(walk: Walk, a: Arguments) -> Any:
-    return _each(walk, a["self"], nn.ReLU6())
+def _relu6(translator: Translator, a: Arguments) -> Any:
+    return _each(translator, a["self"], nn.ReLU6())
 
 
 @aten("hardtanh")
-def _hardtanh(walk: Walk, a: Arguments) -> Any:
-    return _clip(walk, a["self"], a["min_val"], a["max_val"])
+def _hardtanh(translator: Translator, a: Arguments) -> Any:
+    return _clip(translator, a["self"], a["min_val"], a["max_val"])
 
 
 @aten("clamp", "clip")
-def _clamp(walk: Walk, a: Arguments) -> Any:
-    return _clip(walk, a["self"], a["min"], a["max"])
+def _clamp(translator: Translator, a: Arguments) -> Any:
+    return _clip(translator, a["self"], a["min"], a["max"])
 
 
 @aten("clamp_min")
-def _clamp_min(walk: Walk, a: Arguments) -> Any:
-    return _clip(walk, a["self"], a["min"], None)
+def _clamp_min(translator: Translator, a: Arguments) -> Any:
+    return _clip(translator, a["self"], a["min"], None)
 
 
 @aten("maximum")
-def _maximum(walk: Walk, a: Arguments) -> Any:
+def _maximum(translator: Translator, a: Arguments) -> Any:
     value, low = _value_and_constant(a["self"], a["other"])
     if value is None or low.tensor.abs().max() != 0:
-        raise walk._unsupported("maximum")
-    return _clip(walk, value, 0, None)
+        raise translator._unsupported("maximum")
+    return _clip(translator, value, 0, None)
 
 
-def _clip(walk: Walk, value: Any, low: Any, high: Any) -> Any:
+def _clip(translator: Translator, value: Any, low: Any, high: Any) -> Any:
     if any(not isinstance(bound, (int, float, type(None))) for bound in (low, high)):
         raise UnsupportedError("clips to a tensor", "Clip to numbers")
     if low != 0 or (high is not None and high <= 0):
         raise UnsupportedError(f"clips to {low} .. {high}", "Use ReLU, or clip from 0 to a positive number")
-    return _each(walk, value, nn.ReLU() if high is None else nn.Hardtanh(0.0, float(high)))
+    return _each(translator, value, nn.ReLU() if high is None else nn.Hardtanh(0.0, float(high)))
 
 
 @aten("dropout", "feature_dropout")
-def _dropout(walk: Walk, a: Arguments) -> Any:
+def _dropout(translator: Translator, a: Arguments) -> Any:
     if a["train"]:
         raise UnsupportedError("drops values in evaluation mode too", "Pass training=self.training")
     value = next(value for value in a.values() if is_value(value))
-    maps = len(walk.shape(value)) == 3 and "feature_dropout" in str(walk.here.target)
-    return _each(walk, value, nn.Dropout2d(a["p"]) if maps else nn.Dropout(a["p"]))
+    maps = len(translator.shape(value)) == 3 and "feature_dropout" in str(translator.here.target)
+    return _each(translator, value, nn.Dropout2d(a["p"]) if maps else nn.Dropout(a["p"]))
 
 
-def _each(walk: Walk, value: Any, layer: nn.Module) -> Any:
+def _each(translator: Translator, value: Any, layer: nn.Module) -> Any:
     """A layer that treats every value alike and keeps 0, so that it may come before a move or after it."""
     if not isinstance(value, Moved) or value.made is not None or not value.in_order:
         try:
-            return walk.call(layer, walk.tensor(value))
+            return translator.call(layer, translator.tensor(value))
         except UnsupportedError:
             if not isinstance(value, Moved):
                 raise
-    return Moved(walk.call(layer, value.node), value.source, value.index)
+    return Moved(translator.call(layer, value.node), value.source, value.index)
 
 
 def pair(value: Any) -> tuple[int, int]:

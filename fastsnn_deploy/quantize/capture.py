@@ -19,7 +19,7 @@ from torch import Tensor, fx, nn
 from fastsnn_deploy.errors import InputError, LoweringError, Problem
 from fastsnn_deploy.graph.images import image_shape
 from fastsnn_deploy.quantize import aten_maps, aten_rules  # noqa: F401  they register
-from fastsnn_deploy.quantize.exported import Walk
+from fastsnn_deploy.quantize.exported import Translator
 from fastsnn_deploy.quantize.known_modules import KNOWN, kind_of
 from fastsnn_deploy.quantize.layers import QuantInput
 from fastsnn_deploy.quantize.moved import BATCH
@@ -202,12 +202,12 @@ def _exported(model: nn.Module, shape: tuple[int, ...], modes: dict[str, bool]) 
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             program = torch.export.export(model, (torch.zeros(BATCH, *shape, dtype=torch.float32),), strict=False)
-            walk = Walk(program, model, modes)
+            translator = Translator(program, model, modes)
     except Exception as error:  # the user's forward and torch.export run here: anything can be raised
         raise LoweringError(f"{type(model).__name__} cannot be exported: {error}") from error
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return walk.run()
+        return translator.run()
 
 
 def _by_symbols(model: nn.Module, modes: dict[str, bool]) -> fx.GraphModule:

@@ -1,4 +1,4 @@
-"""A torch.export program as a graph of known modules: the walk. What each operation becomes is in `aten_rules`."""
+"""A torch.export program as a graph of known modules. What each operation becomes is in `aten_rules`."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ class Constant:
     trains: bool = False
 
 
-Rule = Callable[["Walk", dict[str, Any]], Any]
+Rule = Callable[["Translator", dict[str, Any]], Any]
 
 ATEN_RULES: dict[str, Rule] = {}
-"""Rule of each operation by its name in aten: rule(walk, arguments by name) -> value, or list of values."""
+"""Rule of each operation by its name in aten: rule(translator, arguments by name) -> value, or list of values."""
 
 
 def aten(*names: str) -> Callable[[Rule], Rule]:
@@ -48,7 +48,7 @@ def aten(*names: str) -> Callable[[Rule], Rule]:
     return decorator
 
 
-class Walk:
+class Translator:
     """One pass over an exported program that builds the canonical graph.
 
     A value is a node of the new graph, a `Moved`, a `Constant`, or plain data. original: the module that was
@@ -187,7 +187,7 @@ class Walk:
                 return False
         return parent is None or not hasattr(parent, names[-1])
 
-    # the walk
+    # the translation
 
     def _inputs(self) -> None:
         parameters = dict(self.original.named_parameters(remove_duplicate=False))

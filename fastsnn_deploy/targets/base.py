@@ -17,9 +17,14 @@ Int64 = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Converted:
-    """A network in the form of a target. totals: numbers by name; notes: lines for the user."""
+    """A network in the form of a target. totals: numbers by name; notes: lines for the user.
+
+    graph: the graph whose integers the network computes, rounded to the ranges of the target; of a target that is not
+    exact, the graph that it approximates.
+    """
 
     network: SpikingGraph | StockNetwork
+    graph: SpikingGraph
     totals: dict[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 

@@ -21,4 +21,4 @@ def graded(graph: SpikingGraph, calibration: Int64 | None) -> Converted:
 
 
 def _converted(graph: SpikingGraph) -> Converted:
-    return Converted(graph, totals(graph))
+    return Converted(graph, graph, totals(graph))

@@ -32,7 +32,7 @@ def stock_lif(graph: SpikingGraph, calibration: Int64 | None) -> Converted:
         "nonzero parameters": nonzero,
         "depth": converted.depth,
     }
-    return Converted(network, totals, tuple(notes))
+    return Converted(network, converted.graph, totals, tuple(notes))
 
 
 def _metadata(graph: SpikingGraph) -> dict[str, str]:

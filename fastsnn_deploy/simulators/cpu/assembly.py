@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from functools import cache
+from hashlib import sha256
 from threading import Lock
 from typing import Any
 
@@ -43,9 +44,10 @@ def _compiler() -> Any:
 def assembled(name: str, lines: list[str]) -> int:
     """Address of `void name(int64 argument)` with the argument in rdi; other registers are the caller's again.
 
-    Lines of the same name are assembled once.
+    The same lines under the same name are assembled once.
     """
     code = "\\0A".join([*lines, "vzeroupper"]).replace("$", "$$")
+    name = f"{name}_{sha256(code.encode()).hexdigest()[:16]}"
     spoilt = ",".join(f"~{{{each}}}" for each in SPOILT)
     text = f"""
         define void @{name}(i64 %argument) #0 {{

@@ -96,8 +96,8 @@ class Convolution:
         if rows is None:
             run_start = np.zeros_like(run_start)
         else:
-            assert rows.dtype == np.uint8
-            assert steps == 1 or rows.strides[1] == rows.shape[2]
+            if rows.dtype != np.uint8 or (steps > 1 and rows.strides[1] != rows.shape[2]):
+                raise ValueError(f"rows of {rows.dtype} with strides {rows.strides}, must be contiguous uint8")
             rows = self._completed(rows)
             most = most if rows.strides[0] == steps * self.sources else 1
             self._read(argument, rows, rows.strides[0])

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import reduce
+from threading import Lock
 
 import numpy as np
 import numpy.typing as npt
@@ -14,8 +15,8 @@ import torch
 from fastsnn_deploy.graph import Node, SpikingGraph
 from fastsnn_deploy.processes import available_cores
 from fastsnn_deploy.simulators.batched import ReferenceEngine
-from fastsnn_deploy.simulators.cpu.plan import Plan
 from fastsnn_deploy.simulators.cpu.tile import Sums, Tile
+from fastsnn_deploy.simulators.cpu.trial import tried
 from fastsnn_deploy.simulators.engine import Activity, BatchRun, Engine, Recording, engine
 
 TILE_BYTES = 64 * 2**20
@@ -37,9 +38,10 @@ class CpuEngine(Engine):
         cache_bytes: int = CACHE_BYTES, tile: int | None = None,
     ) -> None:  # fmt: skip
         super().__init__(graph, threads)
-        self.plan = Plan(graph, private)
         self.workers = threads or available_cores()
         self.density, self.cache_bytes = density, cache_bytes
+        with _workers(1) as pool:  # torch as in a run
+            self.plan = pool.submit(tried, graph, private, cache_bytes).result()
         self.tile = tile or _tile_images(graph)
 
     @property
@@ -62,7 +64,7 @@ class CpuEngine(Engine):
             tile.series.clear()
             return tile
 
-        with _single_threaded_torch(), ThreadPoolExecutor(self.workers) as pool:
+        with _workers(self.workers) as pool:
             tiles = list(pool.map(one, parts))
         return self._merge(tiles, steps, record)
 
@@ -112,15 +114,29 @@ def _tile_images(graph: SpikingGraph) -> int:
     return int(np.clip(TILE_BYTES // (4 * widest), 1, 64))
 
 
+_LOCK = Lock()
+_TORCH = {"users": 0, "threads": 0}
+"""How many pools are open, and the threads of an operator of PyTorch before the first."""
+
+
 @contextmanager
-def _single_threaded_torch() -> Iterator[None]:
-    """Each worker computes its own tile; threads within an operator would only get in their way."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
+def _workers(count: int) -> Iterator[ThreadPoolExecutor]:
+    """Threads that compute a tile each; threads within an operator of PyTorch would only get in their way.
+
+    A new thread takes PyTorch's number of threads from the last one that set it, whoever that was: it is put back for
+    the caller and for threads to come, also where several callers' pools overlap.
+    """
+    with _LOCK:
+        if not _TORCH["users"]:
+            _TORCH["threads"] = torch.get_num_threads()
+        _TORCH["users"] += 1
     try:
-        yield
+        with ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            yield pool
     finally:
-        torch.set_num_threads(before)
+        with _LOCK:
+            _TORCH["users"] -= 1
+            torch.set_num_threads(_TORCH["threads"])
 
 
 def _joined(parts: list[Recording]) -> Recording:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -54,7 +54,11 @@ class PoolPlan:
 
 
 class Plan:
-    """Everything that depends on the graph only."""
+    """Everything that depends on the graph only.
+
+    unfused: populations whose neurons do not run in one loop with a synapse. rejected: ways that failed their trial, by
+    the name of their synapse; "fused" by the name of a population.
+    """
 
     def __init__(self, graph: SpikingGraph, private: bool = True) -> None:
         self.graph, self.private = graph, private
@@ -63,7 +67,10 @@ class Plan:
         }
         self.largest = largest_payloads(graph)
         self.order = {node.name: self._order(node) for node in graph.nodes if node.emits == "spikes"}
-        self.synapses = {synapse.name: self._synapse(synapse, private) for synapse in graph.synapses}
+        self.unfused: set[str] = set()
+        self.rejected: dict[str, list[str]] = {}
+        self._ways = {synapse.name: self._agreeing(synapse, private) for synapse in graph.synapses}
+        self.synapses = {name: self._next(name) for name in self._ways}
         self.arms = {node.name: self._arms(node) for node in graph.nodes if isinstance(node, (Population, Readout))}
         self.pools = {node.name: _pool(graph, node) for node in graph.nodes if isinstance(node, MaxPool2d)}
 
@@ -104,27 +111,48 @@ class Plan:
             arms.append(replace(same[0], product=identity(weight), weight=taps) if len(same) > 1 else same[0])
         return arms
 
-    def _synapse(self, synapse: Synapse, private: bool) -> SynapsePlan:
+    def _next(self, name: str) -> SynapsePlan:
+        """The fastest way that is left for a synapse."""
+        found = next(self._ways[name], None)
+        if found is None:
+            raise RuntimeError(f"{name}: no way to compute this synapse gives exact sums ({self.rejected})")
+        return found
+
+    def slow_down(self, node: Population | Readout) -> None:
+        """Replace the way that computes a node, which has failed its trial, by the next slower one.
+
+        Raises RuntimeError if none is left.
+        """
+        names = [name for name in node.inputs if self.synapses[name].product.name == "winograd"]
+        if not names and isinstance(node, Population) and node.name not in self.unfused:
+            self.unfused.add(node.name)
+            self.rejected.setdefault(node.name, []).append("fused")
+            return
+        for name in names or node.inputs:
+            self.rejected.setdefault(name, []).append(self.synapses[name].product.name)
+            self.synapses[name] = self._next(name)
+        self.arms[node.name] = self._arms(node)
+
+    def _agreeing(self, synapse: Synapse, private: bool) -> Iterator[SynapsePlan]:
+        """Ways to compute a synapse whose products are what following spikes gives, the fastest first."""
         source = self.graph[synapse.inputs[0]]
         shape = Shape(as_map(source.shape), as_map(synapse.shape))
         order = self.order[source.name] if len(source.shape) == 1 else None
         largest = self.largest[source.name]
-        ways = products(synapse, shape, largest, order, private)
         taps, geometry = _followed(as_convolution(synapse, shape, order), shape)
         zero = self.zero(source.name)
         # an input that leaves its range, which encoding never does, is stored as float32
         kinds = {zero, None} if isinstance(source, Input) else {zero}
-        product = next(
-            (way for way in ways if all(_agrees(way, taps, geometry, shape, largest, kind) for kind in kinds)), None
-        )
-        if product is None:
-            raise RuntimeError(f"{synapse.name}: no convolution of this PyTorch gives exact sums")
-        return SynapsePlan(synapse, product, taps, geometry)
+        for way in products(synapse, shape, largest, order, private):
+            if all(_agrees(way, taps, geometry, shape, largest, kind) for kind in kinds):
+                yield SynapsePlan(synapse, way, taps, geometry)
+            else:
+                self.rejected.setdefault(synapse.name, []).append(way.name)
 
 
 BYTE = np.iinfo(np.uint8).max
 
-TRIED_CHANNELS = 8
+TRIED_CHANNELS = 3
 """Source channels that send in the trial of a product: few, so that following their spikes takes no time."""
 
 

@@ -25,7 +25,7 @@ Int64 = npt.NDArray[np.int64]
 
 
 @dataclass
-class _State:
+class State:
     """potential, count: float32 [B, neurons], or [0, neurons]; trace: recorded potentials, one [B, neurons] a step."""
 
     potential: Float32
@@ -36,6 +36,25 @@ class _State:
 def fire(tile: Tile, node: Population) -> Series:
     """All spikes of a population of a tile."""
     arrivals = tile.arrivals(node)
+    rows, state = rows_of(tile, node, arrivals)
+    tail = _tail(tile, node, arrivals, rows, state)
+    series = Series(rows.start, rows.rows, rows.zero, rows.spikes, tail)
+    if node.name in tile.record:
+        shape = (tile.images, node.size)
+        trace = np.asarray(state.trace, dtype=np.int32).reshape(-1, *shape)
+        initial = np.tile(node.initial, node.size // node.channels).astype(np.int32)
+        tile.traces[node.name] = np.concatenate([np.broadcast_to(initial, (rows.start, *shape)), trace])
+    return series
+
+
+def rows_of(
+    tile: Tile, node: Population, arrivals: list[Arrivals], fused: bool = True, density: float | None = None
+) -> tuple[Series, State]:
+    """The steps in which much happens, and what neurons are in after them.
+
+    fused: synapse and neurons may run in one loop. density: share of neurons beyond which a product takes a step, where
+    it is not the tile's.
+    """
     bias = _bias_steps(tile, node)
     starts = [a.start for a in arrivals if a.end > a.start] + [step for step, _ in bias]
     unsettled = bool(((node.initial >= node.threshold) | (node.initial < 0)).any())
@@ -47,18 +66,12 @@ def fire(tile: Tile, node: Population) -> Series:
         start, ends, busy = min(start, tile.graph.depths[node.name]), [a.end for a in arrivals], 0
         ends.append(tile.graph.depths[node.name] + tile.graph.schedule.duration)
     end = min(max([*ends, start + (busy if starts or unsettled else 0)]), tile.limit)
-    shape = (tile.images, node.size)
     # nobody looks at the neurons after a window
-    kept = shape if tile.graph.schedule.stop == "settled" else (0, node.size)
-    state = _State(np.empty(kept, dtype=np.float32), np.empty(kept, dtype=np.float32), [])
-    rows = _rows(tile, node, arrivals, bias, start, end, state)
-    tail = _tail(tile, node, arrivals, rows, state)
-    series = Series(rows.start, rows.rows, rows.zero, rows.spikes, tail)
-    if node.name in tile.record:
-        trace = np.asarray(state.trace, dtype=np.int32).reshape(-1, *shape)
-        initial = np.tile(node.initial, node.size // node.channels).astype(np.int32)
-        tile.traces[node.name] = np.concatenate([np.broadcast_to(initial, (start, *shape)), trace])
-    return series
+    kept = (tile.images, node.size) if tile.graph.schedule.stop == "settled" else (0, node.size)
+    state = State(np.empty(kept, dtype=np.float32), np.empty(kept, dtype=np.float32), [])
+    density = tile.density if density is None else density
+    fused = fused and tile.plan.private and node.name not in tile.record and node.name not in tile.plan.unfused
+    return _rows(tile, node, arrivals, bias, start, end, state, fused, density), state
 
 
 def _bias_steps(tile: Tile, node: Population) -> list[tuple[int, Int64]]:
@@ -70,7 +83,7 @@ def _bias_steps(tile: Tile, node: Population) -> list[tuple[int, Int64]]:
 
 def _rows(
     tile: Tile, node: Population, arrivals: list[Arrivals], bias: list[tuple[int, Int64]], start: int, end: int,
-    state: _State,
+    state: State, fused: bool, density: float,
 ) -> Series:  # fmt: skip
     """Steps start .. end - 1."""
     zero = tile.plan.zero(node.name)
@@ -83,14 +96,12 @@ def _rows(
     spikes = np.zeros(node.size, dtype=np.int32)
     fired = Fired(out, positive, negative, spikes, state.potential, state.count)
     recorded = node.name in tile.record
-    fused = None
-    if tile.plan.private and not recorded:
-        fused = fusion(node, arrivals, bias, gate, start, tile.density, zero)
-    if fused is not None:
-        fused.run(tile.budget, fired)
+    loop = fusion(node, arrivals, bias, gate, start, density, zero) if fused else None
+    if loop is not None:
+        loop.run(tile.budget, fired)
     else:
         trace = np.empty((tile.images, steps, node.size) if recorded else (0, 0, 0), dtype=np.float32)
-        sources = Sources(arrivals, start, end, tile.density)
+        sources = Sources(arrivals, start, end, density)
         _through_synaptic_input(node, sources, bias, gate, fired, zero or 0, sums.payload, trace, tile.budget)
         state.trace += list(trace.swapaxes(0, 1)) if recorded else []
     sums.spikes += spikes
@@ -143,7 +154,7 @@ def _through_synaptic_input(
         )  # fmt: skip
 
 
-def _tail(tile: Tile, node: Population, arrivals: list[Arrivals], rows: Series, state: _State) -> tuple[Events, ...]:
+def _tail(tile: Tile, node: Population, arrivals: list[Arrivals], rows: Series, state: State) -> tuple[Events, ...]:
     """Steps after the rows: only positions that synaptic input reaches or that have just fired can change."""
     if tile.graph.schedule.stop == "window":
         return ()

@@ -49,6 +49,7 @@ class Product:
     int8 convolutions are faster if zero counts as a number, and the neurons subtract what it adds.
     """
 
+    name: str
     call: Callable[[Rows, int], Float32]
     shift: Callable[[npt.DTypeLike, int], Float32]
     convolution: Convolution | None = None
@@ -78,7 +79,7 @@ def products(synapse: Synapse, shape: Shape, largest: int, order: npt.NDArray[np
 
 
 def _of_upsample(synapse: Upsample, shape: Shape, largest: int, private: bool) -> Iterator[Product]:
-    yield _unshifted(_upsample(synapse, shape))
+    yield _unshifted("upsample", _upsample(synapse, shape))
 
 
 def _of_identity(synapse: Identity, shape: Shape, largest: int, private: bool) -> Iterator[Product]:
@@ -88,7 +89,8 @@ def _of_identity(synapse: Identity, shape: Shape, largest: int, private: bool) -
 def _reach(synapse: Synapse, largest: int) -> int:
     """Greatest sum of mantissas times payloads: what exponents add is a power of two, which no sum loses."""
     reach = largest * int(np.abs(synapse.weight.astype(np.int64)).reshape(synapse.channels, -1).sum(1).max(initial=0))
-    assert reach < EXACT_FLOAT64, f"{synapse.name}: sums of {reach} are not exact in float64"
+    if reach >= EXACT_FLOAT64:
+        raise OverflowError(f"{synapse.name}: sums of {reach} are not exact in float64")
     return reach
 
 
@@ -97,25 +99,33 @@ def _exact_kinds(reach: int) -> tuple[torch.dtype, ...]:
 
 
 def _of_conv_transpose(conv: ConvTranspose2d, shape: Shape, largest: int, private: bool) -> Iterator[Product]:
-    yield from (_unshifted(_public_transpose(conv, shape, kind)) for kind in _exact_kinds(_reach(conv, largest)))
+    for kind in _exact_kinds(_reach(conv, largest)):
+        yield _unshifted(_called(kind), _public_transpose(conv, shape, kind))
 
 
 def _of_conv(conv: Conv2d, shape: Shape, largest: int, private: bool) -> Iterator[Product]:
     reach = _reach(conv, largest)
     if _one_column_of_one_channel(conv, shape):
-        yield _unshifted(_public(conv, shape, torch.float64))
+        yield _unshifted(_called(torch.float64), _public(conv, shape, torch.float64))
         return
-    plain = [_public(conv, shape, kind) for kind in _exact_kinds(reach)]
+    plain = {_called(kind): _public(conv, shape, kind) for kind in _exact_kinds(reach)}
+    first = next(iter(plain.values()))
     fits = 2 * reach < EXACT_FLOAT32
     if private and fits and takes(conv) and available():
+        ours = [Convolution(conv, shape.source, shape.synaptic_input)]
         if gains(conv, shape.source, shape.synaptic_input, largest):
-            convolution: Convolution = Winograd(conv, shape.source, shape.synaptic_input, largest)
-        else:
-            convolution = Convolution(conv, shape.source, shape.synaptic_input)
-        yield replace(_shifted(convolution.synaptic_input, plain[0]), convolution=convolution)
+            ours.insert(0, Winograd(conv, shape.source, shape.synaptic_input, largest))
+        for each in ours:
+            name = type(each).__name__.lower()
+            yield replace(_shifted(name, each.synaptic_input, first), convolution=each)
     if private and fits and _windows_meet_the_map(conv, shape) and private_operators_work():
-        yield _shifted(_private_matrix(conv, shape) if _is_matrix(conv, shape) else _private(conv, shape), plain[0])
-    yield from map(_unshifted, plain)
+        fast = _private_matrix(conv, shape) if _is_matrix(conv, shape) else _private(conv, shape)
+        yield _shifted("onednn", fast, first)
+    yield from (_unshifted(name, call) for name, call in plain.items())
+
+
+def _called(kind: torch.dtype) -> str:
+    return str(kind).removeprefix("torch.")
 
 
 def _one_column_of_one_channel(conv: Conv2d, shape: Shape) -> bool:
@@ -126,11 +136,11 @@ def _one_column_of_one_channel(conv: Conv2d, shape: Shape) -> bool:
     return conv.weight.shape[1] == 1 and shape.synaptic_input[2] == 1
 
 
-def _unshifted(call: Callable[[Rows, int], Float32]) -> Product:
-    return Product(call, lambda dtype, zero: NO_SHIFT)
+def _unshifted(name: str, call: Callable[[Rows, int], Float32]) -> Product:
+    return Product(name, call, lambda dtype, zero: NO_SHIFT)
 
 
-def _shifted(fast: Callable[[UInt8], Float32], plain: Callable[[Rows, int], Float32]) -> Product:
+def _shifted(name: str, fast: Callable[[UInt8], Float32], plain: Callable[[Rows, int], Float32]) -> Product:
     """`fast` for rows of uint8, which takes zero for a number; `plain` for the others."""
     shifts: dict[int, Float32] = {}
 
@@ -144,7 +154,7 @@ def _shifted(fast: Callable[[UInt8], Float32], plain: Callable[[Rows, int], Floa
             shifts[zero] = fast(np.full((1, rows.shape[1]), zero, dtype=np.uint8))[0].copy()
         return fast(rows.view(np.uint8))
 
-    return Product(call, shift)
+    return Product(name, call, shift)
 
 
 WAYS: dict[type[Synapse], Callable[[Any, Shape, int, bool], Iterator[Product]]] = {
@@ -160,7 +170,8 @@ def as_convolution(synapse: Synapse, shape: Shape, order: npt.NDArray[np.int64] 
     form = synapse.as_primitive()
     if isinstance(form, (Conv2d, ConvTranspose2d)):
         return form
-    assert isinstance(form, Linear)
+    if not isinstance(form, Linear):
+        raise TypeError(f"{synapse.name}: {type(form).__name__} is no primitive form of a synapse")
     weight = form.weight if order is None else form.weight[:, order]
     return Conv2d(
         name=form.name,
@@ -188,7 +199,7 @@ def identity(effective_weight: npt.NDArray[np.integer]) -> Product:
         scale_rows(rows, np.float32(zero), weight, synaptic_input)
         return synaptic_input
 
-    return _unshifted(call)
+    return _unshifted("identity", call)
 
 
 def _upsample(synapse: Upsample, shape: Shape) -> Callable[[Rows, int], Float32]:

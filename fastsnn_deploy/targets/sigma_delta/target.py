@@ -29,4 +29,4 @@ def sigma_delta(graph: SpikingGraph, calibration: Int64 | None) -> Converted:
     notes += tuple(wide_layers(converted.network))
     network = replace(converted.network, metadata=dict(graph.metadata) | dict(converted.network.metadata))
     neurons = sum(int(np.prod(converted.network.layers[index].shape)) for index in converted.layers)
-    return Converted(network, {"neurons": neurons, "steps": converted.steps}, notes)
+    return Converted(network, graph, {"neurons": neurons, "steps": converted.steps}, notes)
