@@ -99,7 +99,7 @@ def test_a_difference_gives_exit_code_1_and_its_place(run, checkpoint_file: Path
     assert result.returncode == 1
     last = result.stdout.splitlines()[-1]
     assert "NOT EXACT" in last
-    for word in ("layer 'relu'", "channel", "position", "expected", "found"):
+    for word in ("layer 'stem.0'", "channel", "position", "expected", "found"):
         assert word in last
 
 

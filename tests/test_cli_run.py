@@ -19,6 +19,7 @@ from fastsnn_deploy.graph.integer_network import integer_values, logits
 from fastsnn_deploy.passes.spike_bounds import with_neurons
 from fastsnn_deploy.simulators.reference import simulate
 from fastsnn_deploy.simulators.streaming import stream
+from fastsnn_deploy.targets.stock_notes import described_input
 from fastsnn_deploy.targets.thermometer.network import to_thermometer
 from fastsnn_deploy.training.data import load_images
 from tests.commands import Result, runner
@@ -61,7 +62,7 @@ def population(graph: SpikingGraph, tmp_path_factory: pytest.TempPathFactory) ->
     image, readout = made.graph.input, made.graph[made.graph.outputs[0]]
     described = {
         "data": "digits",
-        "input": json.dumps({"low": image.low, "high": image.high, "offset": image.offset.tolist()}),
+        "input": json.dumps(described_input(image)),
         "output": json.dumps({"scale": readout.scale.tolist()}),
     }
     path = tmp_path_factory.mktemp("population") / "population.net"

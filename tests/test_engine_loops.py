@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastsnn_deploy.graph import Conv2d, Identity, Input, Population, Readout, Schedule, SpikingGraph
+from fastsnn_deploy.graph import Conv2d, Encoded, Identity, Input, Population, Readout, Schedule, SpikingGraph
 from fastsnn_deploy.simulators.batched import ReferenceEngine
 from fastsnn_deploy.simulators.cpu import CpuEngine, convolution, fused, launch, winograd
 from fastsnn_deploy.simulators.cpu import products as ways
@@ -184,5 +184,5 @@ def test_inputs_outside_their_range_are_exact(how: str):
     """Encoding never makes them, but they are allowed up to the range's greatest magnitude; bytes do not hold them."""
     graph = wide_graph(7, (3, 64, 16), (5, 5), Schedule(window=3, input=how, bias="spread", stop="settled"))
     bound = np.maximum(graph.input.offset, 60 - graph.input.offset).reshape(1, -1, 1, 1)
-    emitted = np.random.default_rng(0).integers(-60, 61, (4, 3, 5, 5)).clip(-bound, bound)
+    emitted = np.random.default_rng(0).integers(-60, 61, (4, 3, 5, 5)).clip(-bound, bound).view(Encoded)
     assert_equal_runs(CpuEngine(graph, 1).run(emitted), ReferenceEngine(graph).run(emitted))

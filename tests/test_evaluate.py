@@ -267,13 +267,13 @@ def test_wrong_arguments():
         ({"steps": 0}, "steps is 0"),
         ({"topk": (0,)}, "topk is 0"),
         ({"engine": "abacus"}, "abacus"),
-        ({"engine": open_engine(with_neurons(graph, "graded"), "reference")}, "another graph"),
+        ({"engine": open_engine(with_neurons(graph, "graded"), "reference")}, "another network"),
     ]
     for wrong, message in cases:
         options = {"labels": labels, "engine": "reference", **wrong}
         with pytest.raises(InputError, match=message):
             evaluate(graph, levels, options.pop("labels"), **options)
-    with pytest.raises(InputError, match="expects"):
+    with pytest.raises(InputError, match="takes"):
         run_it(graph, levels[:, :, :-1], labels)
     maps = replace(graph, outputs=(next(p.name for p in graph.populations if len(p.shape) == 3),))
     with pytest.raises(InputError, match="is for classification"):

@@ -104,6 +104,7 @@ def test_only_unsigned_neurons_keep_what_they_fired_too_early(neurons: str) -> N
     assert simulate(graph, emitted).counts["neuron"][-1].tolist() == [[2 if neurons == "unsigned" else 0]]
 
 
+@pytest.mark.lava
 @pytest.mark.parametrize("neurons", ["unsigned", "burst7"])
 def test_netx_and_lava_take_any_spike_bounds(neurons: str, tmp_path: Path) -> None:
     graph, emitted = early_then_inhibited(neurons), np.full((1, 1), 15)

@@ -67,7 +67,7 @@ IMAGES = torch.rand(16, 3, 6, 6, generator=GENERATOR)
 
 def quantised_of(seed: int = 0, **options: Any) -> Any:
     torch.manual_seed(seed)
-    quantised = prepare(Net().eval(), **options)
+    quantised = prepare(Net().eval(), input_shape=(3, 6, 6), **options)
     calibrate(quantised, IMAGES)
     return quantised.eval()
 
@@ -350,10 +350,18 @@ def test_bits_by_layer_follow_patterns_and_survive_other_stages() -> None:
 
 def test_patterns_that_match_nothing_and_impossible_plans_are_listed() -> None:
     with pytest.raises(InputError, match=r"bits_by_layer 'layer1.\*': matches no layer. Layers there: relu") as caught:
-        prepare(Net(), bits_by_layer={"layer1.*": 2}, weight_bits_by_layer={"convolution": 2})
+        prepare(Net(), input_shape=(3, 6, 6), bits_by_layer={"layer1.*": 2}, weight_bits_by_layer={"convolution": 2})
     assert len(caught.value.problems) == 2
     with pytest.raises(InputError) as caught:
-        prepare(Net(), levels=256, output_bits=0, weight_bits=7, weight="apot", bits_by_layer={"relu": 9})
+        prepare(
+            Net(),
+            input_shape=(3, 6, 6),
+            levels=256,
+            output_bits=0,
+            weight_bits=7,
+            weight="apot",
+            bits_by_layer={"relu": 9},
+        )
     assert len(caught.value.problems) == 4
     with pytest.raises(InputError, match="activation='pact'"):
         prepare(Net(), activation="pact")
@@ -377,4 +385,4 @@ def test_a_spiking_output_has_bits_of_its_own(signed: bool, low: int, high: int,
 
 def test_an_output_that_spikes_already_is_refused() -> None:
     with pytest.raises(LoweringError, match="spikes already"):
-        prepare(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten()), output_bits=3)
+        prepare(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten()), input_shape=(3, 6, 6), output_bits=3)

@@ -44,7 +44,7 @@ def test_usage_errors_as_json(run):
         (("profile", "a.net", "--samples", "many"), "--samples"),
         (("profile", "ghost.net"), "ghost.net: no such"),
         (("list", "recipies"), "Did you mean 'recipes'?"),
-        (("export", "a.pt", "--target", "signedif"), "--target 'signedif' is not known. Did you mean 'signed-if'?"),
+        (("export", "a.pt", "--target", "signedif"), "target 'signedif' is not known. Did you mean 'signed-if'?"),
         (("info", "ghost"), "no such file"),
         (("fly",), "fly"),
     ]
@@ -77,7 +77,7 @@ def test_the_wrong_kind_of_our_own_file(run, folder: Path, checkpoint_file: Path
          f"export {checkpoint_file}` first"),
         (("verify", folder / "a.net"), "is an exported network, and a checkpoint is needed here"),
         (("export", folder / "a.safetensors"), "is a spiking graph file, and a checkpoint is needed here"),
-        (("profile", folder / "a.nir"), "is a NIR file, and an exported network is needed here"),
+        (("profile", folder / "a.safetensors"), "is a spiking graph file, and an exported network is needed here"),
     ]  # fmt: skip
     for arguments, message in cases:
         result = run(*arguments)

@@ -100,14 +100,14 @@ def test_every_network_settles_to_its_integers(name: str) -> None:
 
 def test_a_difference_is_reported_with_its_image(monkeypatch: pytest.MonkeyPatch) -> None:
     graph, levels = small_graph("tiny-yolo")
-    original = compare.simulate.evaluate
+    original = compare.integer_values
 
     def wrong(graph: SpikingGraph, emitted: np.ndarray) -> dict[str, np.ndarray]:
         values = dict(original(graph, emitted))
         values[graph.outputs[0]] = values[graph.outputs[0]] + (np.arange(len(emitted)) == 1).reshape(-1, 1, 1, 1)
         return values
 
-    monkeypatch.setattr(compare.simulate, "evaluate", wrong)
+    monkeypatch.setattr(compare, "integer_values", wrong)
     with pytest.raises(MismatchError, match="image 1: 168 of 168 outputs differ"):
         run_both(graph, levels[:2], threads=1, hidden=0)
     counted = run_both(graph, levels[:2], threads=1, hidden=0, strict=False)

@@ -249,7 +249,7 @@ def _tied(quantised: nn.Module) -> list[list[str]]:
     for name, module in quantised.named_modules():
         if isinstance(module, QuantActivation):
             groups.setdefault(id(module.learned), []).append(name)
-    return [names for names in groups.values() if len(names) > 1]
+    return sorted(sorted(names) for names in groups.values() if len(names) > 1)
 
 
 def _restore(architecture: dict[str, Any], state: dict[str, Tensor], device: str) -> fx.GraphModule:

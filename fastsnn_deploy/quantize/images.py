@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -40,7 +40,7 @@ def _inputs(model: Any) -> Iterator[QuantInput]:
 
 
 def raw_levels(model: nn.Module, images: Any, name: str = "the network") -> npt.NDArray[np.int64]:
-    """Raw images on the grid of a quantised model's input.
+    """Raw images on the grid of a quantised model's input. The model remembers the shape of the first ones.
 
     Args:
         model: what `prepare` made.
@@ -55,7 +55,9 @@ def raw_levels(model: nn.Module, images: Any, name: str = "the network") -> npt.
         InputError: see `graph.images.levels_of`.
     """
     grid, array = input_of(model), array_of(images, name)
-    return levels_of(array, shape=_shape(model, array), step=grid.step, low=grid.low, high=grid.high, name=name)
+    levels = levels_of(array, shape=_shape(model, array), step=grid.step, low=grid.low, high=grid.high, name=name)
+    cast(fx.GraphModule, model).meta.setdefault("input_shape", levels.shape[1:])
+    return levels
 
 
 def raw_tensor(model: nn.Module, images: Any, name: str = "the network") -> Tensor:

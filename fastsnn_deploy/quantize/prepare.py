@@ -122,21 +122,26 @@ def _prepared(model: nn.Module, plan: BitPlan, grid: ImageGrid, input_shape: Seq
     first, last = first_layers(quantised), last_layers(quantised)
     _quantise_layers(quantised, plan, first, last)
     grid.insert(quantised, captured.shape)
-    if plan.output_bits is not None:
-        _insert_output(quantised, plan)
     _insert_missing_activations(quantised, plan)
     _require_matches(quantised, plan)
     _tie_concatenated_steps(quantised)
-    quantised.graph.lint()
-    quantised.recompile()
-    quantised.delete_all_unused_submodules()
+    _compile(quantised)
     require_same(quantised, captured.original, captured.shape, raw)
     if input_shape is not None:
         quantised.meta["input_shape"] = captured.shape
     if not holds_for_others(quantised, captured.original, captured.shape, raw):
         quantised.meta["only_shape"] = captured.shape
+    if plan.output_bits is not None:  # after the proof: an unsigned output holds no negative answers
+        _insert_output(quantised, plan)
+        _compile(quantised)
     parameter = next(unwrapped(model).parameters(), None)
     return quantised.to(parameter.device if parameter is not None else "cpu", torch.float32)
+
+
+def _compile(quantised: fx.GraphModule) -> None:
+    quantised.graph.lint()
+    quantised.recompile()
+    quantised.delete_all_unused_submodules()
 
 
 def _quantise_layers(quantised: fx.GraphModule, plan: BitPlan, first: set[fx.Node], last: set[fx.Node]) -> None:

@@ -63,7 +63,7 @@ def holds_for_others(
         return True
     try:
         require_same(quantised, original, (shape[0], shape[1] + 32, shape[2] + 32), raw)
-    except (LoweringError, RuntimeError):
+    except Exception:  # whatever the user's code raises on a size that it was not made for
         return False
     return True
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from fastsnn_deploy.graph import Readout
 from fastsnn_deploy.graph.run import Run
 from fastsnn_deploy.simulators.engine import Activity, BatchRun, Engine, Recording, engine
-from fastsnn_deploy.simulators.reference import simulate
+from fastsnn_deploy.simulators.reference import Simulation, finished
 
 
 @engine("reference")
@@ -24,7 +24,7 @@ class ReferenceEngine(Engine):
 
     def run(self, emitted: npt.NDArray[np.integer], steps: int | None = None, record: Collection[str] = ()) -> BatchRun:
         self.check(emitted, steps, record)
-        run = simulate(self.graph, emitted.astype(np.int64), steps)
+        run = finished(Simulation(self.graph, emitted.astype(np.int64)), steps)
         end = int(run.settle_steps.max(initial=0)) if steps is None else steps
 
         def cut(series: Mapping[str, npt.NDArray[np.int32]], name: str) -> npt.NDArray[np.int32] | None:

@@ -43,7 +43,11 @@ def simulate(graph: SpikingGraph, images: Any, steps: int | None = None) -> Run:
 
     images: raw or Encoded (`SpikingGraph.encode`); N may be 0.
     """
-    simulation = Simulation(graph, np.asarray(graph.encode(images)))
+    return finished(Simulation(graph, np.asarray(graph.encode(images))), steps)
+
+
+def finished(simulation: Simulation, steps: int | None = None) -> Run:
+    """Advance until nothing is in flight, or to exactly `steps` steps."""
     while simulation.time < steps if steps is not None else not simulation.quiet():
         simulation.step()
         if steps is None and simulation.time > simulation.longest:

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastsnn_deploy.errors import InputError
-from fastsnn_deploy.graph import SpikingGraph
+from fastsnn_deploy.graph import Encoded, SpikingGraph
 from fastsnn_deploy.graph.run import Run
 from fastsnn_deploy.simulators.reference import Simulation
 
@@ -114,9 +114,9 @@ def injection_steps(graph: SpikingGraph) -> int:
     return graph.schedule.input_injection.steps
 
 
-def checked_frames(graph: SpikingGraph, frames: Any) -> Int64:
-    """Raw or Encoded frames as the input emits them, int64. Raises InputError unless there is one at least."""
-    encoded = np.asarray(graph.encode(frames))
+def checked_frames(graph: SpikingGraph, frames: Any) -> Encoded:
+    """Raw or Encoded frames as the input emits them. Raises InputError unless there is one at least."""
+    encoded = graph.encode(frames)
     if not len(encoded):
         raise InputError("a stream needs at least one frame")
     return encoded
