@@ -13,6 +13,7 @@ from torch import Tensor, fx, nn
 from fastsnn_deploy.errors import InputError, wrong_type
 from fastsnn_deploy.graph.images import array_of, levels_of
 from fastsnn_deploy.quantize.layers import QuantInput
+from fastsnn_deploy.quantize.moves import SelectChannels
 from fastsnn_deploy.quantize.structure import image_readers, module_at
 
 BATCH = 1000
@@ -90,10 +91,23 @@ def _channels_first(image: Any) -> npt.NDArray[Any]:
 def _shape(model: nn.Module, array: npt.NDArray[Any]) -> tuple[int, ...]:
     """The shape that one of these images should have: a layer with weights fixes the channels, not the size."""
     assert isinstance(model, fx.GraphModule)
-    dimensions = 3 if array.ndim > 2 else 1
-    first = next((module_at(model, node) for node in image_readers(model)), None)
-    if isinstance(first, nn.Conv2d):
+    dimensions, channels = 3 if array.ndim > 2 else 1, _channels(model)
+    if channels is not None:
         shape = array.shape[-3:]
-        swapped = len(shape) == 3 and shape[-1] == first.in_channels != shape[0]
-        return (first.in_channels, *(shape[:2] if swapped else array.shape[-2:]))
+        swapped = len(shape) == 3 and shape[-1] == channels != shape[0]
+        return (channels, *(shape[:2] if swapped else array.shape[-2:]))
     return array.shape[-dimensions:]
+
+
+def _channels(model: fx.GraphModule) -> int | None:
+    """Channels of an image, where a shape that was given or a layer fixes them."""
+    known = model.meta.get("input_shape", ())
+    if len(known) == 3:
+        return int(known[0])
+    reader = next(iter(image_readers(model)), None)
+    first = None if reader is None else module_at(model, reader)
+    while reader is not None and reader.op != "placeholder":
+        reader = reader.all_input_nodes[0]
+        if isinstance(module_at(model, reader), SelectChannels):  # the layer reads some of them
+            return None
+    return first.in_channels if isinstance(first, nn.Conv2d) else None

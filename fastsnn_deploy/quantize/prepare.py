@@ -320,8 +320,9 @@ def _insert_missing_activations(quantised: fx.GraphModule, plan: BitPlan) -> Non
                 unsigned = (
                     isinstance(module_at(quantised, pool), AVERAGE) and nonnegative[pool.all_input_nodes[0]] is True
                 )
+                place = pool if pool.target is torch.cat else source  # a concatenation is flattened as counts
                 activation = plan.make_activation(source.meta["module"], signed=not unsigned)
-                nonnegative[insert_after(quantised, source, activation)] = unsigned
+                nonnegative[insert_after(quantised, place, activation)] = nonnegative[source] = unsigned
         sources = [nonnegative[source] for source in node.all_input_nodes]
         if isinstance(module, (QuantInput, QuantActivation)):
             nonnegative[node] = isinstance(module, QuantActivation) and not module.signed
