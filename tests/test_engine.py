@@ -216,7 +216,7 @@ def test_wrong_arguments_are_refused():
     for bad in (emitted[:, :0], emitted.astype(float), emitted * 1000 + 1000):
         with pytest.raises(InputError, match="image"):
             engine.run(bad)
-    with pytest.raises(InputError, match="negative"):
+    with pytest.raises(InputError, match="at least 0"):
         engine.run(emitted, -1)
     with pytest.raises(InputError, match="nowhere"):
         engine.run(emitted, record=["nowhere"])

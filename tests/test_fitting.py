@@ -120,7 +120,7 @@ def test_images_of_another_grid() -> None:
         ((PIXELS, LABELS + 1), "labels reach from 1 to 3, the network has classes 0 to 2"),
         ((PIXELS[:1], LABELS[:1]), "at least two images"),
         ((PIXELS[:, :, :7], LABELS), "cannot take images of shape"),
-        (PIXELS, "train is a ndarray"),
+        (PIXELS, "train: got a ndarray"),
         (TensorDataset(torch.from_numpy(PIXELS)), "not .image, label"),
         (TensorDataset(torch.from_numpy(PIXELS), torch.from_numpy(LABELS - 1)), "labels reach from -1"),
         (TensorDataset(torch.from_numpy(PIXELS / 255) - 1, torch.from_numpy(LABELS)), "normalised"),
