@@ -429,7 +429,7 @@ def test_a_file_without_permission_is_named(tmp_path: Path, monkeypatch: pytest.
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(Path, "open", refused)
-    with pytest.raises(InputError, match=r"x: cannot be read \(Permission denied\)"):
+    with pytest.raises(InputError, match=r"x: the file cannot be read \(Permission denied\)"):
         readable_file(tmp_path / "x", "file")
 
 

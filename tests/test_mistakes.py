@@ -412,13 +412,13 @@ def test_images_of_another_size(given: Given):
 NETWORKS = {
     "ghost.net": "no such NetX file", "half-a.net": "damaged", "half-a.nir": "damaged", "empty": "is empty",
     "pointer": "Git LFS pointer", ".": "is a folder", "a.pt": "is a checkpoint", "a.safetensors": "is a spiking graph",
-    "pipe": "is a pipe or a device", "nowhere": "is a pipe or a device", "circle": "cannot be read", "text": "HDF5",
+    "pipe": "is a device or a pipe", "nowhere": "is a device or a pipe", "circle": "cannot be read", "text": "HDF5",
     "text/a.net": "no such NetX file", "n" * 5000: "cannot be read", "half-a.pt": "HDF5",
 }  # fmt: skip
 CHECKPOINTS = {
     "ghost.pt": "no such checkpoint", "half-a.pt": "damaged", "empty": "is empty", "pointer": "Git LFS pointer",
     ".": "is a folder", "a.net": "is an exported network", "a.nir": "is a NIR file", "a.safetensors": "spiking graph",
-    "pipe": "is a pipe or a device", "nowhere": "is a pipe or a device", "circle": "cannot be read", "text": "PyTorch",
+    "pipe": "is a device or a pipe", "nowhere": "is a device or a pipe", "circle": "cannot be read", "text": "PyTorch",
     "n" * 5000: "cannot be read",
 }  # fmt: skip
 
@@ -486,8 +486,8 @@ def test_verify_with_other_layers(given: Given):
     ("arguments", "says"),
     [
         (("evaluate", "ghost.net", "--data", "random"), "no such NetX file"),
-        (("evaluate", "pipe", "--data", "random"), "is a pipe or a device"),
-        (("evaluate", "a.net", "--data", "text"), "cannot be read"),
+        (("evaluate", "pipe", "--data", "random"), "is a device or a pipe"),
+        (("evaluate", "a.net", "--data", "text"), "is not an .npz file"),
         (("profile", "a.pt", "--data", "random"), "is a checkpoint"),
         (("profile", "half-a.net", "--data", "random"), "damaged"),
         (("export", "pointer"), "Git LFS pointer"),
