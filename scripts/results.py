@@ -72,7 +72,7 @@ class Network:
         self.name, self.file, self.images, self.threads = name, file, images, threads
         self.checkpoint = load(file)
         self.graph = convert(self.checkpoint)
-        self.levels, self.labels = images.levels.numpy(), images.labels.numpy()
+        self.levels, self.labels = images.for_input(self.graph.input), images.labels.numpy()
         self.sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
 
     def integers(self) -> np.ndarray:
