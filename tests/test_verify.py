@@ -113,5 +113,5 @@ def test_a_changed_file_is_caught_and_the_layer_named(checkpoint_file: Path, net
 
 def test_a_file_with_other_layers_is_refused():
     with pytest.raises(InputError, match="does not hold this network's layers") as caught:
-        verify(random_graph(1), np.zeros((0, *random_graph(1).input.shape)), truth=random_graph(2))
+        verify(random_graph(1), np.zeros((1, *random_graph(2).input.shape)), truth=random_graph(2))
     assert caught.value.exit_code == 2  # wrong input: 1 says that an integer differs, and nothing else
