@@ -78,14 +78,14 @@ def kind_of_file(path: Path) -> str:
         return ""
 
 
-def existing_file(path: str | Path, what: str) -> Path:
-    """Return `path` if it is a readable, non-empty file and no other kind of ours than `what`.
+def existing_file(path: str | Path, what: str, *others: str) -> Path:
+    """Return `path` if it is a readable, non-empty file and no other kind of ours than `what` or one of `others`.
 
     Raises InputError naming `what`, and what to do with a Git LFS pointer or a file of another kind of this program.
     """
     path = readable_file(path, what)
     kind, needed = kind_of_file(path), "exported network" if what == "NetX file" else what
-    if kind and kind != needed:
+    if kind and kind not in (needed, *others):
         fix = ADVICE.get((kind, needed), "Run `fastsnn-deploy info {path}` to see what it holds").format(path=path)
         raise InputError(f"{path}: is {_article(kind)}, and {_article(needed)} is needed here. {fix}")
     return path

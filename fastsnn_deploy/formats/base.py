@@ -12,7 +12,7 @@ from typing import Any
 import h5py
 
 from fastsnn_deploy.errors import InputError, known_name, wrong_type
-from fastsnn_deploy.files import existing_file, kind_of_file, readable_file
+from fastsnn_deploy.files import existing_file
 from fastsnn_deploy.formats.hdf5 import HDF5_ERRORS, unreadable
 from fastsnn_deploy.graph import SpikingGraph
 from fastsnn_deploy.lava_dl import StockNetwork
@@ -88,10 +88,8 @@ def read_network(path: str | Path) -> Network:
 
 def format_of(path: str | Path) -> Format:
     """The format of a file, by what is in it. Raises InputError if none recognises it."""
-    path = readable_file(path, "NetX file")
     # a file of another kind of ours, such as a checkpoint, is named with what to do with it
-    nir = kind_of_file(path) == "NIR file"
-    path = existing_file(path, "NIR file" if nir else "NetX file")
+    path = existing_file(path, "NetX file", "NIR file")
     try:
         with h5py.File(path, "r") as file:
             found = [each for each in formats().values() if each.holds(file)]

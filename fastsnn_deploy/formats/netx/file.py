@@ -15,9 +15,9 @@ from fastsnn_deploy import __version__
 from fastsnn_deploy.errors import GraphError, InputError
 from fastsnn_deploy.files import existing_file
 from fastsnn_deploy.formats.hdf5 import HDF5_ERRORS, unreadable, write_hdf5
+from fastsnn_deploy.formats.netx.codec import Numbering
 from fastsnn_deploy.formats.netx.fields import Fields, put_numbers, put_text
 from fastsnn_deploy.formats.netx.layers import LAYERS, codec_of
-from fastsnn_deploy.formats.netx.layers.base import Numbering
 from fastsnn_deploy.graph import Node, Schedule, SpikingGraph
 
 VERSION = 2

@@ -23,6 +23,18 @@ def output_size(size: int, kernel: int, stride: int, padding: int, dilation: int
     return (size + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
 
 
+def output_channels(weight: npt.NDArray[np.generic], groups: int, source: tuple[int, ...]) -> int:
+    """O of a weight [O, I / groups, kh, kw] that reads a source (I, H, W). Raises ValueError if they do not fit."""
+    if weight.ndim != 4:
+        raise ValueError(f"weight must be [O, I/groups, kh, kw], got {weight.shape}")
+    outputs, inputs = int(weight.shape[0]), weight.shape[1] * groups
+    if len(source) != 3 or source[0] != inputs:
+        raise ValueError(f"expects a source of {inputs} channels (C, H, W), got shape {source}")
+    if outputs % groups:
+        raise ValueError(f"{outputs} output channels do not divide into {groups} groups")
+    return outputs
+
+
 def windows(
     x: npt.NDArray[Scalar], kernel: Pair, stride: Pair, padding: Pair, dilation: Pair, fill: int = 0
 ) -> npt.NDArray[Scalar]:
@@ -74,13 +86,7 @@ class Conv2d(Synapse):
 
     def output_shape(self, *sources: tuple[int, ...]) -> tuple[int, ...]:
         (source,) = sources
-        if self.weight.ndim != 4:
-            raise ValueError(f"weight must be [O, I/groups, kh, kw], got {self.weight.shape}")
-        outputs, inputs = self.weight.shape[0], self.weight.shape[1] * self.groups
-        if len(source) != 3 or source[0] != inputs:
-            raise ValueError(f"expects a source of {inputs} channels (C, H, W), got shape {source}")
-        if outputs % self.groups:
-            raise ValueError(f"{outputs} output channels do not divide into {self.groups} groups")
+        outputs = output_channels(self.weight, self.groups, source)
         height, width = (
             output_size(source[1 + i], self.kernel[i], self.stride[i], self.padding[i], self.dilation[i])
             for i in (0, 1)

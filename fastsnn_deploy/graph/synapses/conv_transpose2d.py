@@ -11,6 +11,7 @@ import numpy.typing as npt
 from fastsnn_deploy.graph.arithmetic import Int64, IntArray, exact_matmul
 from fastsnn_deploy.graph.node import register
 from fastsnn_deploy.graph.synapses.base import Bounds, Pair, Synapse
+from fastsnn_deploy.graph.synapses.conv2d import output_channels
 
 Array = TypeVar("Array", bound=Any)
 
@@ -54,13 +55,7 @@ class ConvTranspose2d(Synapse):
 
     def output_shape(self, *sources: tuple[int, ...]) -> tuple[int, ...]:
         (source,) = sources
-        if self.weight.ndim != 4:
-            raise ValueError(f"weight must be [O, I/groups, kh, kw], got {self.weight.shape}")
-        outputs, inputs = self.weight.shape[0], self.weight.shape[1] * self.groups
-        if len(source) != 3 or source[0] != inputs:
-            raise ValueError(f"expects a source of {inputs} channels (C, H, W), got shape {source}")
-        if outputs % self.groups:
-            raise ValueError(f"{outputs} output channels do not divide into {self.groups} groups")
+        outputs = output_channels(self.weight, self.groups, source)
         for i in (0, 1):
             if not 0 <= self.output_padding[i] < max(self.stride[i], self.dilation[i]):
                 raise ValueError(f"output_padding {self.output_padding} must be less than stride or dilation")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fastsnn_deploy.errors import InputError
-from fastsnn_deploy.formats.netx.layers.base import LayerCodec
+from fastsnn_deploy.formats.netx.codec import LayerCodec
 from fastsnn_deploy.formats.netx.layers.image import InputCodec
 from fastsnn_deploy.formats.netx.layers.neurons import PopulationCodec, ReadoutCodec, SpikingLayer
 from fastsnn_deploy.formats.netx.layers.pool import MaxPoolCodec

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import h5py
 
+from fastsnn_deploy.formats.netx.codec import LayerCodec, Numbering, Placed, common, put_common
 from fastsnn_deploy.formats.netx.fields import INT32_MAX, Fields, put_numbers
-from fastsnn_deploy.formats.netx.layers.base import LayerCodec, Numbering, Placed, common, put_common
 from fastsnn_deploy.graph import Input
 
 

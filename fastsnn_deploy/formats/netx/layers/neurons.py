@@ -12,8 +12,8 @@ from typing import Any
 import h5py
 import numpy as np
 
+from fastsnn_deploy.formats.netx.codec import LayerCodec, Numbering, Placed, common, put_extension
 from fastsnn_deploy.formats.netx.fields import INT32_MAX, Fields, put_integers_as_float32, put_numbers, put_text
-from fastsnn_deploy.formats.netx.layers.base import LayerCodec, Numbering, Placed, common, put_extension
 from fastsnn_deploy.formats.netx.synapses import read_synapse, write_synapse
 from fastsnn_deploy.graph import Linear, Node, Population, Readout, Synapse
 from fastsnn_deploy.graph.ranges import ranges

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import h5py
 
+from fastsnn_deploy.formats.netx.codec import LayerCodec, Numbering, Placed, common, put_common, source_names
 from fastsnn_deploy.formats.netx.fields import Fields, put_numbers
-from fastsnn_deploy.formats.netx.layers.base import LayerCodec, Numbering, Placed, common, put_common, source_names
 from fastsnn_deploy.graph import Concat, Flatten
 
 

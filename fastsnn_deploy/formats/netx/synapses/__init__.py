@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import h5py
 
 from fastsnn_deploy.errors import InputError
+from fastsnn_deploy.formats.netx.codec import Numbering, Placed
 from fastsnn_deploy.formats.netx.fields import Fields
-from fastsnn_deploy.formats.netx.layers.base import Numbering, Placed
 from fastsnn_deploy.formats.netx.synapses.base import SynapseCodec, put_synapse, synapse_fields
 from fastsnn_deploy.formats.netx.synapses.conv import ConvCodec, IdentityCodec, SumPoolCodec
 from fastsnn_deploy.formats.netx.synapses.conv_transpose import ConvTransposeCodec

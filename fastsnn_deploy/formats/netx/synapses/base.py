@@ -10,8 +10,8 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
+from fastsnn_deploy.formats.netx.codec import Numbering, identity, put_identity
 from fastsnn_deploy.formats.netx.fields import Fields, put_integers_as_float32, put_numbers, put_text
-from fastsnn_deploy.formats.netx.layers.base import Numbering, identity, put_identity
 from fastsnn_deploy.graph import Synapse
 from fastsnn_deploy.graph.synapses import MAX_EXPONENT
 
