@@ -38,6 +38,7 @@ STAGES = [
 
 @dataset("few-digits")
 def _few_digits(root: Path, split: Split, download: bool) -> Images:
+    """The first 261 digits to train, the first 100 to test."""
     images = load_images("digits", split)
     count = 261 if split == "train" else 100
     return replace(images, levels=images.levels[:count], labels=images.labels[:count])

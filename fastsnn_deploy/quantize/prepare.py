@@ -315,15 +315,14 @@ def _insert_missing_activations(quantised: fx.GraphModule, plan: BitPlan) -> Non
         module = module_at(quantised, node)
         needs = isinstance(module, (*QUANT_WEIGHTED, *AVERAGE, *MOVES))
         for source in list(node.all_input_nodes):
-            if needs and nonnegative[source] is None and not _folds_into_linear(quantised, source, module):
-                pool = behind(quantised, source)
+            value = behind(quantised, source)  # rounded before it is flattened: there its channels are told apart
+            if needs and nonnegative[value] is None and not _folds_into_linear(quantised, source, module):
                 unsigned = (
-                    isinstance(module_at(quantised, pool), AVERAGE) and nonnegative[pool.all_input_nodes[0]] is True
+                    isinstance(module_at(quantised, value), AVERAGE) and nonnegative[value.all_input_nodes[0]] is True
                 )
-                place = pool if pool.target is torch.cat else source  # a concatenation is flattened as counts
-                activation = plan.make_activation(source.meta["module"], signed=not unsigned)
-                nonnegative[insert_after(quantised, place, activation)] = nonnegative[source] = unsigned
-        sources = [nonnegative[source] for source in node.all_input_nodes]
+                activation = plan.make_activation(value.meta["module"], signed=not unsigned)
+                nonnegative[insert_after(quantised, value, activation)] = unsigned
+        sources = [nonnegative[behind(quantised, source)] for source in node.all_input_nodes]
         if isinstance(module, (QuantInput, QuantActivation)):
             nonnegative[node] = isinstance(module, QuantActivation) and not module.signed
         elif isinstance(module, KEEPS_GRID):
