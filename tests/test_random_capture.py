@@ -12,9 +12,11 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from fastsnn_deploy.api import read
 from fastsnn_deploy.conversion.convert import convert
 from fastsnn_deploy.errors import LoweringError
-from fastsnn_deploy.graph import MaxPool2d, Population
+from fastsnn_deploy.formats.export import export
+from fastsnn_deploy.graph import MaxPool2d, Population, SpikingGraph
 from fastsnn_deploy.graph.integer_network import integer_values
 from fastsnn_deploy.quantize import Checkpoint, calibrate, load, prepare, save
 from fastsnn_deploy.quantize.layers import quantisers_off
@@ -49,7 +51,11 @@ def check(seed: int) -> bool:
     with torch.no_grad():
         answer = quantised.eval()(images)
         assert torch.equal(loaded.model.eval()(images), answer)
-    graph = convert(loaded, neurons="graded", allow_loss=True)
+    made = convert(loaded, neurons="graded", allow_loss=True)
+    with tempfile.TemporaryDirectory() as folder:
+        export(made, Path(folder) / "model.net", "signed-if", "netx")
+        graph = read(Path(folder) / "model.net")
+    assert isinstance(graph, SpikingGraph)
     encoded = graph.input.encode(images[:2].numpy())
     values, run = integer_values(graph, encoded), simulate(graph, encoded)
     for node in graph.nodes:
@@ -61,7 +67,7 @@ def check(seed: int) -> bool:
     return True
 
 
-@settings(max_examples=40)
+@settings(max_examples=100)
 @example(seed=97968701)  # a concatenation, rescaled and then flattened
 @given(seed=st.integers(0, 2**32 - 1))
 def test_accepted_networks_are_the_users_and_refused_ones_name_a_layer(seed: int) -> None:
