@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from fastsnn_deploy.errors import InputError, wrong_type
+from fastsnn_deploy.errors import InputError, known_name, wrong_type
 from fastsnn_deploy.graph import SpikingGraph
 
 if TYPE_CHECKING:
@@ -153,8 +153,8 @@ def convert(
     from fastsnn_deploy.passes.window import for_window
     from fastsnn_deploy.quantize.given import as_checkpoint
 
-    if schedule not in ("settle", "window") or (schedule == "settle" and steps is not None):
-        raise InputError(f"schedule='{schedule}', steps={steps}: must be 'settle', or 'window' with a number of steps")
+    if known_name("schedule", schedule, ("settle", "window")) == "settle" and steps is not None:
+        raise InputError(f"schedule='settle', steps={steps}: must be 'settle', or 'window' with a number of steps")
     checkpoint = as_checkpoint(model, input_shape)
     graph = lower(
         checkpoint, neurons=neurons, input_schedule=input, bias_schedule=bias, allow_loss=allow_loss, steps=steps

@@ -99,8 +99,8 @@ def wrong_type(what: str, got: Any, needs: str) -> InputError:
     return InputError(f"{what}: got {found}, needs {needs}")
 
 
-def whole_number(name: str, value: Any, least: int) -> int:
-    """A whole number of Python or NumPy. Raises InputError for anything else, True and False too, and below `least`."""
+def whole_number(name: str, value: Any, least: int, most: int | None = None) -> int:
+    """A whole number of Python or NumPy from `least` to `most`. Raises InputError for anything else, True too."""
     try:
         number = operator.index(value)
     except TypeError:
@@ -109,6 +109,8 @@ def whole_number(name: str, value: Any, least: int) -> int:
         raise wrong_type(name, value, f"a whole number, at least {least}")
     if number < least:
         raise InputError(f"{name} is {number}, must be at least {least}")
+    if most is not None and number > most:
+        raise InputError(f"{name} is {number:.6g}, must be at most {most:,}")
     return number
 
 

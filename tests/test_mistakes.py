@@ -335,9 +335,9 @@ WRONG_OPTIONS: Options = {
     "convert": (
         {"neurons": "unray"}, {"neurons": 3}, {"neurons": "burst0"}, {"schedule": "sometimes"}, {"schedule": 3},
         {"steps": 3}, {"input": "onec"}, {"bias": 3}, {"allow_loss": "no"},
-        *({"schedule": "window", "steps": steps} for steps in (0, -1, 1.5, True, "a")),
+        *({"schedule": "window", "steps": steps} for steps in (0, -1, 1.5, True, "a", 10**5, 10**9)),
     ),
-    "simulate": tuple({"steps": steps} for steps in (0, -1, 1.5, True, "a")),
+    "simulate": tuple({"steps": steps} for steps in (0, -1, 1.5, True, "a", 10**9)),
     "evaluate": (*({"steps": steps} for steps in (0, -1, 1.5, True, "a")), {"progress": 3}),
     "profile": (
         *({"steps": steps} for steps in (0, -1, 1.5, True, "a")), {"progress": 3}, {"hardware": 3}, {"hardware": None},

@@ -5,6 +5,7 @@ A profile is one YAML file. Shipped profiles are found by name, others by path; 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
@@ -197,7 +198,7 @@ def load_hardware(name_or_path: str | Path) -> Hardware:
     shipped = _shipped()
     if text in shipped:
         return _parse(shipped[text].read_bytes(), shipped[text].name)
-    if Path(text).suffix in (".yaml", ".yml") or Path(text).exists():
+    if Path(text).suffix in (".yaml", ".yml") or os.path.exists(text):
         return _parse(existing_file(text, "hardware profile").read_bytes(), text)
     raise unknown("hardware profile", text, shipped, "give the path of a .yaml file")
 

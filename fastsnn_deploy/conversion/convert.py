@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from fractions import Fraction
 from functools import partial
 from typing import Literal
@@ -11,8 +12,9 @@ from fastsnn_deploy.conversion.conventional import ann_metadata
 from fastsnn_deploy.conversion.lower import lower
 from fastsnn_deploy.conversion.names import named
 from fastsnn_deploy.conversion.trace import trace
-from fastsnn_deploy.errors import whole_number, wrong_type
+from fastsnn_deploy.errors import InputError, LoweringError, known_name, whole_number, wrong_type
 from fastsnn_deploy.graph import SpikingGraph
+from fastsnn_deploy.graph.ranges import STATE_MAX
 from fastsnn_deploy.quantize.checkpoint import Checkpoint
 
 
@@ -33,6 +35,8 @@ def convert(
     """
     if steps is not None:
         steps = whole_number("steps", steps, 1)
+    known_name("input", input_schedule, ("once", "spread"))
+    known_name("bias", bias_schedule, ("wave", "spread", "initial"))
     if not isinstance(allow_loss, bool):
         raise wrong_type("allow_loss", allow_loss, "True or False")
     graph = trace(checkpoint.model.eval(), checkpoint.input_shape)
@@ -49,5 +53,16 @@ def convert(
     lowered = made()
     window = lowered.schedule.window
     if steps is not None and steps > window:
-        lowered = made(gain=Fraction(steps, window))
+        lowered = _with_room(made, steps, window)
     return named(lowered)
+
+
+def _with_room(made: Callable[..., SpikingGraph], steps: int, window: int) -> SpikingGraph:
+    """A network whose potentials hold what more steps than the window bring. Raises InputError if they cannot."""
+    too_many = f"steps={steps}: potentials do not hold what so many steps bring; a window of {window} fits. Take fewer"
+    if steps > STATE_MAX:
+        raise InputError(too_many)
+    try:
+        return made(gain=Fraction(steps, window))
+    except LoweringError as error:
+        raise InputError(too_many, error.problems) from error

@@ -29,7 +29,7 @@ def array_of(images: Any, name: str = "the network") -> npt.NDArray[Any]:
         try:
             tensor = images.detach()
             tensor = tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor
-            return np.asarray(tensor.cpu().numpy())
+            images = tensor.cpu().numpy()
         except (TypeError, RuntimeError) as error:  # sparse, quantised, or on the meta device
             found = f"a tensor ({images.layout}, {images.dtype}, on '{images.device}')"
             raise InputError(f"{what}: got {found}, needs a dense tensor with values") from error
@@ -42,6 +42,8 @@ def array_of(images: Any, name: str = "the network") -> npt.NDArray[Any]:
         if isinstance(images, np.ndarray):
             raise InputError(f"{what}: got an array of dtype {array.dtype}, needs {NEEDS}")
         raise wrong_type(what, images, NEEDS)
+    if not array.ndim:
+        raise InputError(f"{what}: got a single number, needs {NEEDS}")
     return array
 
 
@@ -68,7 +70,10 @@ def image_shape(shape: Any, lengths: tuple[int, ...] = (1, 3)) -> tuple[int, ...
 
     lengths: numbers of dimensions that it may have.
     """
-    sizes = tuple(shape) if isinstance(shape, Iterable) and not isinstance(shape, (str, bytes)) else None
+    try:
+        sizes = tuple(shape) if isinstance(shape, Iterable) and not isinstance(shape, (str, bytes)) else None
+    except TypeError:  # an array of no dimensions
+        sizes = None
     if sizes is None or len(sizes) not in lengths or any(type(size) is not int or size < 1 for size in sizes):
         shown = repr(shape) if sizes is None else sizes
         raise InputError(f"input_shape {shown} is not (C, H, W) or (N,) with positive sizes. Leave out the batch")

@@ -22,7 +22,7 @@ import re
 import numpy as np
 import numpy.typing as npt
 
-from fastsnn_deploy.errors import InputError
+from fastsnn_deploy.errors import InputError, wrong_type
 from fastsnn_deploy.graph.arithmetic import IntArray
 
 PRESETS = ("unary", "graded", "unsigned", "burst")
@@ -77,13 +77,15 @@ def spike_bounds(neurons: str, floor: int, ceiling: int) -> tuple[int, int]:
         >>> spike_bounds("graded", 0, 7), spike_bounds("burst2", 0, 7)
         ((-7, 7), (-2, 2))
     """
+    if not isinstance(neurons, str):
+        raise wrong_type("neurons", neurons, "the name of a preset, such as unary or graded")
     if neurons == "unary":
         return -1, 1
     if neurons == "unsigned":
         return 0, 1
     if neurons == "graded":
         return floor - ceiling, ceiling - floor
-    if (burst := re.fullmatch(r"burst([1-9]\d{0,8})", str(neurons))) is not None:
+    if (burst := re.fullmatch(r"burst([1-9]\d{0,8})", neurons)) is not None:
         return -int(burst[1]), int(burst[1])
     raise InputError(f"neurons '{neurons}' are not known. Known: unary, graded, unsigned, burst2, burst3, ...")
 

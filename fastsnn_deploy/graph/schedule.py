@@ -11,6 +11,9 @@ import numpy.typing as npt
 
 from fastsnn_deploy.graph.arithmetic import IntArray
 
+MOST_STEPS = 1_000_000
+"""Of one run: a thousand times what windows and settling take; more is a slip that would go on for days."""
+
 
 @dataclass(frozen=True)
 class Injection:

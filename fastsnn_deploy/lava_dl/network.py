@@ -18,6 +18,7 @@ import numpy.typing as npt
 from fastsnn_deploy.errors import InputError, whole_number
 from fastsnn_deploy.graph import Encoded, Input
 from fastsnn_deploy.graph.arithmetic import round_half_up
+from fastsnn_deploy.graph.schedule import MOST_STEPS
 from fastsnn_deploy.graph.summary import layer_table, totals_line
 from fastsnn_deploy.lava_dl.limits import DECAY_UNITY
 from fastsnn_deploy.lava_dl.thermometer import Placement, answer_of, placements_of, read_answer
@@ -207,7 +208,7 @@ class StockNetwork(Result):
             return self.image_steps
         if self.forgets:
             raise InputError("every step of this network is an inference of its own. Leave out --steps")
-        return whole_number("steps", asked, 1)
+        return whole_number("steps", asked, 1, MOST_STEPS)
 
     @property
     def input(self) -> Input:

@@ -187,7 +187,7 @@ def _numbers(values: Any) -> tuple[float, ...]:
     """Finite numbers; () if one of them is none."""
     try:
         found = tuple(math.nan if isinstance(value, (str, bool)) else float(value) for value in values)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, LookupError):
         return ()
     return found if all(map(math.isfinite, found)) else ()
 

@@ -11,7 +11,7 @@ from torch import Tensor, fx, nn
 
 from fastsnn_deploy.errors import InputError, LoweringError, Problem
 from fastsnn_deploy.quantize.graph_edit import problem_at
-from fastsnn_deploy.quantize.layers import quantisers_off
+from fastsnn_deploy.quantize.layers import QuantInput, quantisers_off
 
 TOLERANCE = 1e-4
 """Largest difference, against the largest value of a layer; both run in float64, weights are folded in float32."""
@@ -69,7 +69,11 @@ def holds_for_others(
 
 
 def require_shape(quantised: fx.GraphModule, shape: tuple[int, ...]) -> None:
-    """Raise InputError if a network that was prepared for one shape only is to take another."""
+    """Raise InputError for images that a prepared network does not take: of other channels, or of another shape if it
+    was prepared for one only."""
+    channels = next((len(each.offset) for each in quantised.modules() if isinstance(each, QuantInput)), 1)
+    if channels > 1 and shape[0] != channels:
+        raise InputError(f"images of shape {tuple(shape)} do not have the {channels} channels that the network takes")
     only = quantised.meta.get("only_shape")
     if only is not None and tuple(shape) != only:
         raise InputError(

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from fastsnn_deploy.errors import InputError, whole_number
 from fastsnn_deploy.graph import Input, MaxPool2d, Node, Population, Readout, SpikingGraph
 from fastsnn_deploy.graph.arithmetic import per_channel
+from fastsnn_deploy.graph.schedule import MOST_STEPS
 
 Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
@@ -123,7 +124,7 @@ class Engine(ABC):
         if (np.abs(emitted.astype(np.int64)) > bound).any():  # sums are exact because nothing beyond can enter
             raise InputError(f"emitted integers leave the range of input '{self.graph.input.name}'. Use encode(images)")
         if steps is not None:
-            whole_number("steps", steps, 0)
+            whole_number("steps", steps, 0, MOST_STEPS)
         known = [node.name for node in self.graph.nodes if recordable(node)]
         unknown = sorted(set(record) - set(known))
         if unknown:

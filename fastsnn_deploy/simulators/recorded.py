@@ -8,6 +8,7 @@ from fastsnn_deploy.errors import InputError, whole_number
 from fastsnn_deploy.graph import Encoded
 from fastsnn_deploy.graph.integer_network import answer_scales
 from fastsnn_deploy.graph.run import Run
+from fastsnn_deploy.graph.schedule import MOST_STEPS
 from fastsnn_deploy.simulators.engine import Engine, recordable
 
 
@@ -23,11 +24,18 @@ def recorded_run(engine: Engine, images: Encoded, steps: int | None = None) -> R
         InputError: no image, or a number of steps that is none.
     """
     if steps is not None:
-        steps = whole_number("steps", steps, 1)
+        steps = whole_number("steps", steps, 1, MOST_STEPS)
     if not len(images):
         raise InputError("there is no image to run. Give at least one")
     names = [node.name for node in engine.graph.nodes if recordable(node)]
-    run = engine.run(np.asarray(images), steps, names)
+    try:
+        run = engine.run(np.asarray(images), steps, names)
+    except MemoryError as error:
+        taken = "all" if steps is None else f"{steps:,}"
+        raise InputError(
+            f"memory does not hold {taken} steps of {len(names)} layers for {len(images)} images. Take fewer images or "
+            "steps, or evaluate, which keeps totals only"
+        ) from error
 
     def series(kind: str) -> dict[str, np.ndarray]:
         found = {name: getattr(run.recorded[name], kind) for name in names}
