@@ -149,16 +149,18 @@ def convert(
         LoweringError: lists every place without an exact form.
         InputError: an option cannot be used, or an image of that shape does not pass through.
     """
-    from fastsnn_deploy.conversion.convert import convert as lower
+    from fastsnn_deploy.analysis.agreement import with_agreement
+    from fastsnn_deploy.conversion.convert import converted
     from fastsnn_deploy.passes.window import for_window
     from fastsnn_deploy.quantize.given import as_checkpoint
 
     if known_name("schedule", schedule, ("settle", "window")) == "settle" and steps is not None:
         raise InputError(f"schedule='settle', steps={steps}: must be 'settle', or 'window' with a number of steps")
     checkpoint = as_checkpoint(model, input_shape)
-    graph = lower(
+    graph, calls = converted(
         checkpoint, neurons=neurons, input_schedule=input, bias_schedule=bias, allow_loss=allow_loss, steps=steps
     )
+    graph = with_agreement(graph, checkpoint.model, calls)
     return for_window(graph, steps) if schedule == "window" else graph
 
 

@@ -69,6 +69,7 @@ def check(seed: int) -> bool:
 
 @settings(max_examples=100)
 @example(seed=97968701)  # a concatenation, rescaled and then flattened
+@example(seed=616)  # a wide layer behind a concatenation whose branches have steps of their own
 @given(seed=st.integers(0, 2**32 - 1))
 def test_accepted_networks_are_the_users_and_refused_ones_name_a_layer(seed: int) -> None:
     check(seed)

@@ -10,7 +10,7 @@ import numpy as np
 
 from fastsnn_deploy.conversion.expression import Arm, CannotLowerError, Expression, Parts, Signal, Value
 from fastsnn_deploy.conversion.fit import Fitted, fit_population, fit_readout
-from fastsnn_deploy.conversion.partial_sums import in_parts
+from fastsnn_deploy.conversion.partial_sums import in_parts, reach, units_of_parts
 from fastsnn_deploy.conversion.quant_graph import QuantNode
 from fastsnn_deploy.conversion.through import with_zero_channels
 from fastsnn_deploy.graph import Concat, Flatten, Identity, Node, Population, Readout, Synapse
@@ -163,12 +163,17 @@ class Context:
     def _in_parts(self, value: Expression, node: QuantNode) -> Expression:
         """The same sum, wide arms by way of partial sums; what cannot be cut stays, and loses bits."""
         arms: list[Arm] = []
+        sources = [self.ranges[arm.synapse.inputs[0]] for arm in value.arms]
+        wide = [
+            i
+            for i, arm in enumerate(value.arms)
+            if arm.trained and reach(arm.synapse, sources[i]) > self.state_max // 8
+        ]
+        units = units_of_parts([value.arms[i] for i in wide], [sources[i] for i in wide], self.state_max)
+        unit_of = dict(zip(wide, units, strict=True))
         for i, arm in enumerate(value.arms):
-            source = self.ranges[arm.synapse.inputs[0]]
-            low, high = arm.synapse.input_bounds(source.low, source.high)
-            wide = arm.trained and max(int(high.max()), -int(low.min())) > self.state_max // 8
             name = dataclasses.replace(node, name=f"{node.name}.arm{i}")
-            parts = in_parts(arm, source, name, self.state_max) if wide else None
+            parts = in_parts(arm, sources[i], name, self.state_max, unit_of[i]) if i in unit_of else None
             for synapse, population, reader in parts or ():
                 self.add(synapse)
                 self.add(population)

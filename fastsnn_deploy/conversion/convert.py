@@ -10,7 +10,8 @@ from typing import Literal
 from fastsnn_deploy import __version__
 from fastsnn_deploy.conversion.conventional import ann_metadata
 from fastsnn_deploy.conversion.lower import lower
-from fastsnn_deploy.conversion.names import named
+from fastsnn_deploy.conversion.names import named, names_of
+from fastsnn_deploy.conversion.quant_graph import Activation
 from fastsnn_deploy.conversion.trace import trace
 from fastsnn_deploy.errors import InputError, LoweringError, known_name, whole_number, wrong_type
 from fastsnn_deploy.graph import SpikingGraph
@@ -27,11 +28,28 @@ def convert(
     allow_loss: bool = False,
     steps: int | None = None,
 ) -> SpikingGraph:
+    """The spiking graph of a checkpoint; see `converted`."""
+    return converted(
+        checkpoint, neurons=neurons, input_schedule=input_schedule, bias_schedule=bias_schedule, allow_loss=allow_loss,
+        steps=steps,
+    )[0]  # fmt: skip
+
+
+def converted(
+    checkpoint: Checkpoint,
+    *,
+    neurons: str = "unary",
+    input_schedule: Literal["once", "spread"] = "once",
+    bias_schedule: Literal["wave", "spread", "initial"] = "wave",
+    allow_loss: bool = False,
+    steps: int | None = None,
+) -> tuple[SpikingGraph, dict[str, str]]:
     """Trace and lower a checkpoint's quantised model; options as in `lower`. Raises LoweringError or InputError.
 
     steps: of a schedule that stops after them (`passes.window`), for which potentials leave room.
     The graph's metadata names the data set, the recipe and the quantised model's accuracy, where the checkpoint knows
-    them, and says under `ann` what the network computes without spikes.
+    them, and says under `ann` what the network computes without spikes. Also returned: what the population of each
+    activation's call is named.
     """
     if steps is not None:
         steps = whole_number("steps", steps, 1)
@@ -54,7 +72,9 @@ def convert(
     window = lowered.schedule.window
     if steps is not None and steps > window:
         lowered = _with_room(made, steps, window)
-    return named(lowered)
+    names = names_of(lowered)
+    calls = {node.name for node in graph.nodes if isinstance(node, Activation)}
+    return named(lowered), {each.name: names[each.name] for each in lowered.populations if each.name in calls}
 
 
 def _with_room(made: Callable[..., SpikingGraph], steps: int, window: int) -> SpikingGraph:

@@ -36,10 +36,11 @@ class Exported(Result):
         return one_line(f"Exported({self.file}: {self.target}, {self.format}, {len(self.layers)} layers)")
 
     def report(self) -> tuple[Table | str, ...]:
-        """A table of layers, notes, what the format cannot say, and the totals."""
+        """A table of layers, notes, what the format cannot say, agreement with the quantised model, and the totals."""
         losses = () if self.loss_report is None else self.loss_report.report()
         table = layer_table(self.layers, "Exported network")
-        return table, *self.notes, *losses, f"{self.file}: {totals_line(self.totals)}"
+        agreement = filter(None, (self.graph.metadata.get("agreement"),))
+        return table, *self.notes, *losses, *agreement, f"{self.file}: {totals_line(self.totals)}"
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain values."""
@@ -50,6 +51,7 @@ class Exported(Result):
             **self.totals,
             "layers": list(self.layers),
             "notes": list(self.notes),
+            "agreement": self.graph.metadata.get("agreement"),
             "loss_report": None if self.loss_report is None else self.loss_report.to_dict(),
         }
 

@@ -50,8 +50,9 @@ class SpikingGraph(Result):
         return headline(self)
 
     def report(self) -> tuple[Table | str, ...]:
-        """A table of layers and the totals."""
-        return layer_table(layer_rows(self)), totals_line(totals(self))
+        """A table of layers, how far `convert` found it to agree with its quantised model, and the totals."""
+        agreement = filter(None, (self.metadata.get("agreement"),))
+        return layer_table(layer_rows(self)), *agreement, totals_line(totals(self))
 
     def to_dict(self) -> dict[str, Any]:
         """Layers, totals, schedule and metadata as plain values; weights are not among them (`save` writes those)."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.utils.data import Dataset
 
 from fastsnn_deploy.errors import InputError, wrong_type
@@ -18,6 +18,9 @@ CALIBRATION_IMAGES = 256
 
 FEW_LEVELS = 15
 """Up to here a step starts as in training, which clips much; beyond, its squared error is the smallest there is."""
+
+EXAMPLES = 4
+"""Images of the calibration that a model keeps, in memory only, for `convert` to compare on."""
 
 _SAMPLE = 2**16
 """Values of an activation that are looked at."""
@@ -67,6 +70,7 @@ def calibrate(quantised: nn.Module, images: Any) -> None:
     try:
         with torch.no_grad():
             quantised(raw)
+        cast(fx.GraphModule, quantised).meta["examples"] = raw[:EXAMPLES].cpu()
     except (RuntimeError, ValueError, IndexError) as error:
         for activation, initialised, learned in before:
             activation.initialised.copy_(initialised)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from fastsnn_deploy.graph import (
     Concat,
     Conv2d,
     ConvTranspose2d,
+    Encoded,
     Flatten,
     Identity,
     Input,
@@ -51,23 +52,36 @@ def integer_outputs(
     parts = []
     with torch.no_grad():
         for start in range(0, len(levels), batch):
-            parts.append(_batch(graph, graph.input.encode(levels[start : start + batch])))
+            parts.append(
+                _values(graph, graph.input.encode(levels[start : start + batch]), graph.outputs[:1])[graph.outputs[0]]
+            )
             if progress is not None:
                 progress(min(start + batch, len(levels)), len(levels))
     return np.concatenate(parts) if parts else np.zeros((0, *graph[graph.outputs[0]].shape), dtype=np.int64)
 
 
-def _batch(graph: SpikingGraph, emitted: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+def layer_values(graph: SpikingGraph, emitted: Encoded, names: Collection[str]) -> dict[str, npt.NDArray[np.int64]]:
+    """The integers of some nodes of the integer network, int64 [N, *shape] by name."""
+    with torch.no_grad():
+        return _values(graph, emitted, names)
+
+
+def _values(
+    graph: SpikingGraph, emitted: npt.NDArray[np.int64], wanted: Collection[str]
+) -> dict[str, npt.NDArray[np.int64]]:
     values: dict[str, Tensor] = {}
+    found: dict[str, npt.NDArray[np.int64]] = {}
     readers = {name: sum(name in node.inputs for node in graph.nodes) for name in graph.by_name}
     for node in graph.nodes:
         inputs = [values[name] for name in node.inputs]
         values[node.name] = torch.from_numpy(emitted).double() if isinstance(node, Input) else _value(node, inputs)
+        if node.name in wanted:
+            found[node.name] = values[node.name].to(torch.int64).numpy()
         for name in node.inputs:  # what nobody reads any more goes
             readers[name] -= 1
-            if not readers[name] and name != graph.outputs[0]:
+            if not readers[name]:
                 del values[name]
-    return np.asarray(values[graph.outputs[0]].to(torch.int64).numpy())
+    return found
 
 
 def _value(node: Node, inputs: list[Tensor]) -> Tensor:
