@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fastsnn_deploy.graph.nodes import Input, MaxPool2d, Population, Readout
+from fastsnn_deploy.graph.ranges import STATE_BITS, Range, ranges
 from fastsnn_deploy.graph.synapses import Synapse
 from fastsnn_deploy.tables import Column, Table, one_line, shape, shown, span, words
 
@@ -24,6 +25,7 @@ COLUMNS = {
     "reads": Column("reads", "\n".join, number=False, drop=6),
     "exponents": Column("exponents", lambda spans: "\n".join(map(span, spans)), drop=7),
     "threshold": Column("threshold", span),
+    "potential_bits": Column(f"bits of {STATE_BITS}", drop=5),
     "counts": Column("counts", span, drop=2),
     "spikes": Column("spikes", span, drop=1),
     "weights": Column("weights", span),
@@ -55,8 +57,12 @@ def totals(graph: SpikingGraph) -> dict[str, int]:
 
 
 def layer_rows(graph: SpikingGraph) -> tuple[dict[str, Any], ...]:
-    """Plain values of each input, population, max pool and readout, with the synapses that it reads."""
-    return tuple(_row(graph, node) for node in graph.nodes if isinstance(node, Layer))
+    """Plain values of each input, population, max pool and readout, with the synapses that it reads.
+
+    potential_bits: those that no image and no step can make a potential leave, sign included; a potential has 24.
+    """
+    reached = ranges(graph.nodes, graph.schedule.gain)
+    return tuple(_row(graph, node, reached) for node in graph.nodes if isinstance(node, Layer))
 
 
 def layer_table(rows: Sequence[dict[str, Any]], title: str = "Layers") -> Table:
@@ -78,7 +84,8 @@ def _value(row: dict[str, Any], key: str) -> Any:
     return row.get(key, () if key in ("reads", "exponents") else None)
 
 
-def _row(graph: SpikingGraph, node: Layer) -> dict[str, Any]:
+def _row(graph: SpikingGraph, node: Layer, reached: Mapping[str, Range]) -> dict[str, Any]:
+    potential = reached.get(f"{node.name}.potential")
     synapses = [synapse for name in node.inputs if isinstance(synapse := graph[name], Synapse)]
     return {
         "layer": node.name,
@@ -90,6 +97,7 @@ def _row(graph: SpikingGraph, node: Layer) -> dict[str, Any]:
         "reads": [_reads(s) for s in synapses] or list(node.inputs),
         "exponents": [_ends(s.exponent) for s in synapses],
         "threshold": _ends(node.threshold) if isinstance(node, Population) else None,
+        "potential_bits": None if potential is None else potential.magnitude.bit_length() + 1,
         "counts": [node.floor, node.ceiling] if isinstance(node, Population) else None,
         "spikes": _spike_range(node) if isinstance(node, Population) else None,
     }
