@@ -104,6 +104,12 @@ def test_info(run, folder: Path, name: str, kind: str):
     assert "metadata" in plain
 
 
+def test_a_warning_is_a_line():
+    code = "import warnings; from fastsnn_deploy.cli import main; main.app = lambda **_: warnings.warn('mind')"
+    ended = subprocess.run([sys.executable, "-c", f"{code}; main.main()"], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (0, "warning: mind\n")
+
+
 def test_info_of_a_checkpoint_and_of_hardware(run, checkpoint_file: Path):
     result = run("info", checkpoint_file)
     assert "a checkpoint of a quantised model" in result.stdout

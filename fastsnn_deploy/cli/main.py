@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 import traceback
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any
@@ -114,6 +115,7 @@ def _orderly_end() -> Iterator[None]:
 
 def _run() -> int:
     """Run the command that sys.argv names; its exit code."""
+    warnings.formatwarning = _warning_line
     try:
         code = app(standalone_mode=False)
     except UsageError as error:
@@ -132,6 +134,13 @@ def _run() -> int:
     if code == INTERRUPTED:  # typer makes Ctrl-C this
         _say("interrupted")
     return code if isinstance(code, int) else 0
+
+
+def _warning_line(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    """A warning as a line for people, without the place in our code."""
+    return f"warning: {message}\n"
 
 
 def _ended(ended: SystemExit) -> int:
