@@ -27,6 +27,7 @@ from fastsnn_deploy.quantize.bit_plan import set_bits
 from fastsnn_deploy.training.data import DATASETS, Images, Split, dataset, load_images
 from fastsnn_deploy.training.models import MODELS, build
 from fastsnn_deploy.training.recipe import Recipe, Stage, load_recipe, recipe_names
+from fastsnn_deploy.training.resume import read_state
 from fastsnn_deploy.training.trainer import Trainer, _learning_rate
 
 STAGES = [
