@@ -132,8 +132,12 @@ class Trainer:
                 "--restart"
             )
         backend = "nccl" if self.device.type == "cuda" else "gloo"
-        with connected(self.group.processes, backend), cudnn.flags(benchmark=True):  # shapes are few and stay
-            return self._run(resume)
+        before, cudnn.benchmark = cudnn.benchmark, True  # shapes are few and stay
+        try:
+            with connected(self.group.processes, backend):
+                return self._run(resume)
+        finally:
+            cudnn.benchmark = before
 
     def _run(self, resume: bool) -> Checkpoint:
         state = None
@@ -352,11 +356,11 @@ class Trainer:
         return (images - mean) / std
 
     def accuracy(self, model: nn.Module, data: Images) -> float:
-        """Fraction of images whose largest logit is the label's, evaluated in float32, on a GPU without TF32."""
+        """Fraction of images whose largest logit is the label's, evaluated in float32 (TF32 on a GPU)."""
         model.eval()
         right = 0
         count = len(data.labels)
-        with torch.no_grad(), cudnn.flags(allow_tf32=False):
+        with torch.no_grad():
             for index in torch.split(torch.arange(count)[self.group.share(count)], 500):
                 images = data.raw(index).to(self.device, memory_format=torch.channels_last)
                 predicted = model(self._normalised(model, images)).flatten(1).argmax(1)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from fastsnn_deploy.simulators.engine import Activity, Int64
+from fastsnn_deploy.simulators.gpu.kernels import Counted, Kernels
 from fastsnn_deploy.simulators.gpu.series import to_outer
 
 PART = 1 << 26
@@ -42,8 +43,22 @@ class Sent:
         )
 
 
-def count_sent(rows: Tensor, ternary: bool) -> Sent:
+def count_sent(rows: Tensor, ternary: bool, kernels: Kernels | None = None) -> Sent:
     """Statistics of rows [T, B, *inner]. ternary: every spike is 1 or -1, so that payload equals spikes."""
+    count = _count if kernels is None or not rows.numel() else kernels.count_sent
+    per_image, spikes, payload, positive, largest = count(rows, ternary)
+    counts = per_image.cpu().numpy()
+    return Sent(
+        per_image=counts,
+        spikes=to_outer(spikes, 0).astype(np.int64, copy=False),
+        payload=to_outer(spikes if ternary else payload, 0).astype(np.int64, copy=False),
+        positive=int(positive),
+        largest=int(counts.any()) if ternary else int(largest),
+    )
+
+
+def _count(rows: Tensor, ternary: bool) -> Counted:
+    """The same in PyTorch, on any device."""
     inner = rows.shape[2:]
     spikes = torch.zeros(inner, dtype=torch.int64, device=rows.device)
     payload = torch.zeros_like(spikes)
@@ -60,11 +75,5 @@ def count_sent(rows: Tensor, ternary: bool) -> Sent:
             payload += magnitude.sum((0, 1), dtype=torch.int64)
             if magnitude.numel():
                 largest = torch.maximum(largest, magnitude.amax().to(torch.int32))
-    counts = torch.cat(per_image).cpu().numpy() if per_image else np.zeros((0, rows.shape[1]), dtype=np.int64)
-    return Sent(
-        per_image=counts,
-        spikes=to_outer(spikes, 0).astype(np.int64, copy=False),
-        payload=to_outer(spikes if ternary else payload, 0).astype(np.int64, copy=False),
-        positive=int(positive),
-        largest=int(counts.any()) if ternary else int(largest),
-    )
+    none = torch.zeros((0, rows.shape[1]), dtype=torch.int64, device=rows.device)
+    return torch.cat(per_image) if per_image else none, spikes, payload, positive, largest

@@ -81,7 +81,7 @@ class Tile:
         """The shares of the image, from step 0 on."""
         injection = self.graph.schedule.input_injection
         device = self.plan.device
-        total = to_inner(torch.from_numpy(self.emitted.astype(np.int64)).to(device))
+        total = to_inner(torch.from_numpy(np.ascontiguousarray(self.emitted)).to(device).long())
         shape = (injection.steps, *total.shape)
         rows = torch.empty(shape, dtype=store_type(self._payload(node)), device=device)
         for step in range(injection.steps):  # `Injection.share`
@@ -174,7 +174,9 @@ class Tile:
     def max_pool(self, node: MaxPool2d) -> None:
         """Changes of the maximum of what has arrived."""
         source = arrive(self.series[node.inputs[0]], node.delay, self.steps)
-        self._send(node, Series(source.start, pool_spikes(node, source.rows)))
+        kernels = self.plan.kernels
+        pool = pool_spikes if kernels is None else kernels.pool_spikes
+        self._send(node, Series(source.start, pool(node, source.rows)))
 
     def flatten(self, node: Flatten) -> None:
         """Maps to vectors in the order C, H, W."""
@@ -249,7 +251,7 @@ class Tile:
 
     def _send(self, node: Node, series: Series) -> None:
         """Count, trim, record and keep what a node sent."""
-        sent = count_sent(series.rows, ternary=self._payload(node) <= 1)
+        sent = count_sent(series.rows, self._payload(node) <= 1, self.plan.kernels)
         self.result.sent[node.name] = series.start, sent
         active = sent.per_image > 0
         self._note_change(series.start, active)
