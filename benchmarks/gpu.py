@@ -19,7 +19,6 @@ import pickle
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -111,7 +110,8 @@ def check_command(given: argparse.Namespace) -> dict[str, Any]:
     for case, _, _, error in wrong[:3]:
         print(case, error, file=sys.stderr)
     return {
-        "networks": len({row[0][0] for row in rows}), "runs": 2 * len(rows), "wrong": len(wrong), "cases_equal": dict(sorted(by.items())),
+        "networks": len({row[0][0] for row in rows}), "runs": 2 * len(rows), "wrong": len(wrong),
+        "cases_equal": dict(sorted(by.items())),
         "integers": sum(row[1] for row in rows), "with_triton": sum(row[2] for row in rows),
         "seconds": round(time.perf_counter() - begin, 1),
     }  # fmt: skip

@@ -507,4 +507,4 @@ def test_states_of_recipes_with_fewer_fields_can_be_resumed(tmp_path: Path) -> N
         del recipe[key]
     torch.save({**state, "recipe": json.dumps(recipe)}, file)
     trainer = Trainer(small(), tmp_path / "model.pt")
-    assert trainer._read_resume()["epoch"] == 1
+    assert read_state(trainer.resume_file, small(), "cpu", 1, print)["epoch"] == 1
