@@ -134,11 +134,12 @@ class Engine(ABC):
 def _leave(emitted: npt.NDArray[np.integer], bound: Int64) -> bool:
     """Whether a magnitude is greater than that of its channel. bound: int64 that broadcasts over [B, *shape].
 
-    First by all of them at once, without a copy: that takes a tenth of the time, which a GPU would wait for.
+    By the extremes of each channel: a copy of all magnitudes takes ten times as long, and a GPU would wait for it.
     """
-    if max(int(emitted.max(initial=0)), -int(emitted.min(initial=0))) <= int(bound.min()):
-        return False
-    return bool(((emitted > bound) | (emitted < -bound)).any())
+    places = tuple(axis for axis in range(emitted.ndim) if axis != 1)
+    top, bottom = (reduced.astype(np.int64) for reduced in (emitted.max(places, initial=0), emitted.min(places, initial=0)))
+    limit = bound.reshape(-1)
+    return bool((top > limit).any() or (bottom < -limit).any())
 
 
 def recordable(node: Node) -> bool:

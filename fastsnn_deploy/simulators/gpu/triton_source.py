@@ -61,7 +61,7 @@ def advance_neurons(
     tl.store(potential + index, v, mask=inside)
     tl.store(count + index, c, mask=inside)
     again = (EMIT(v, c, theta, floor, ceiling, min_spike, max_spike) != 0) & inside
-    tl.atomic_max(pending, tl.max(again.to(tl.int32), axis=0), sem="relaxed")
+    tl.atomic_max(pending, tl.max(again.to(tl.int32), axis=0))
 
 
 @triton.jit(
@@ -150,7 +150,7 @@ def advance_conv(
     tl.store(potential + place, v, mask=inside)
     tl.store(count + place, c, mask=inside)
     again = ((EMIT(v, c, theta, floor, ceiling, min_spike, max_spike) != 0) & inside).to(tl.int32)
-    tl.atomic_max(pending, tl.max(tl.max(again, axis=1), axis=0), sem="relaxed")
+    tl.atomic_max(pending, tl.max(tl.max(again, axis=1), axis=0))
 
 
 @triton.jit(do_not_specialize=["images"])
@@ -175,17 +175,17 @@ def count_sent(
         place = (row * images + image) * size
         value = tl.load(spikes + place + index, mask=inside, other=0).to(tl.int32)
         fired = (value != 0).to(tl.int32)
-        tl.atomic_add(per_image + row * images + image, tl.sum(fired, axis=0).to(tl.int64), sem="relaxed")
+        tl.atomic_add(per_image + row * images + image, tl.sum(fired, axis=0).to(tl.int64))
         sent += fired
         up += (value > 0).to(tl.int32)
         if not TERNARY:
             carried += tl.abs(value)
             most = tl.maximum(most, tl.abs(value))
-    tl.atomic_add(events + index, sent.to(tl.int64), mask=inside, sem="relaxed")
-    tl.atomic_add(positive, tl.sum(up, axis=0).to(tl.int64), sem="relaxed")
+    tl.atomic_add(events + index, sent.to(tl.int64), mask=inside)
+    tl.atomic_add(positive, tl.sum(up, axis=0).to(tl.int64))
     if not TERNARY:
-        tl.atomic_add(payload + index, carried.to(tl.int64), mask=inside, sem="relaxed")
-        tl.atomic_max(largest, tl.max(most, axis=0), sem="relaxed")
+        tl.atomic_add(payload + index, carried.to(tl.int64), mask=inside)
+        tl.atomic_max(largest, tl.max(most, axis=0))
 
 
 @triton.jit(do_not_specialize=["positions", "rows", "height", "width", "out_height", "out_width"])
