@@ -300,7 +300,7 @@ def save(
         input_shape: As in `convert`.
         metadata: Plain data about the model, kept beside what it knows already.
         packed: Weights as the integers that the chip gets, at their bits: an eighth of the size with 4 bits. What is
-            read back converts to the same graph; the float weights between the integers, which training moves, are gone.
+            read back converts to the same graph; the float weights between them, which training moves, are gone.
 
     Raises:
         InputError: the file cannot be written, or metadata is not plain data.

@@ -44,7 +44,9 @@ def test_networks_compute_with_the_same_integers(weight_bits: int, quantiser: st
     checkpoint, file = quantised(weight_bits=weight_bits, weight=quantiser), tmp_path / "model.pt"
     layer = checkpoint.model.get_submodule("3")
     with torch.no_grad():
-        layer.get_parameter("weight").add_(0.01 * torch.randn_like(layer.weight))  # off their grid, as training has them
+        layer.get_parameter("weight").add_(
+            0.01 * torch.randn_like(layer.weight)
+        )  # off their grid, as training has them
     save(checkpoint, file, packed=True)
     again, names = load(file), pack_weights(checkpoint.model)[1]
     images = torch.rand(4, 3, 12, 12)

@@ -27,7 +27,14 @@ from fastsnn_deploy.training.trainer import Trainer, _learning_rate
 from tests.test_train import run, same, small
 
 STAGES = [
-    {"epochs": 2, "learning_rate": 0.1, "warmup": 1.5, "average": 0.9, "sizes": {"0": 6, "1": 8}, "label_smoothing": 0.1},
+    {
+        "epochs": 2,
+        "learning_rate": 0.1,
+        "warmup": 1.5,
+        "average": 0.9,
+        "sizes": {"0": 6, "1": 8},
+        "label_smoothing": 0.1,
+    },
     {"epochs": 2, "learning_rate": 0.03, "bits": 2, "average": 0.9, "weight_decay": 0.0},
 ]
 
@@ -78,7 +85,9 @@ def test_states_are_written_as_often_as_asked(tmp_path: Path) -> None:
 
 def test_the_float_network_teaches_and_stays(tmp_path: Path) -> None:
     seen: list[float] = []
-    trainer = Trainer(short(), tmp_path / "model.pt", progress=lambda *_: seen.append(float(trainer.teacher is not None)))
+    trainer = Trainer(
+        short(), tmp_path / "model.pt", progress=lambda *_: seen.append(float(trainer.teacher is not None))
+    )
     trainer.run()
     assert seen == [0.0] * 20 + [1.0] * 20
     network = build("digits-net", channels=1, classes=10, width=4)
@@ -150,7 +159,9 @@ def test_every_image_is_mirrored_in_every_other_epoch() -> None:
 
 
 def test_images_grow_as_the_stage_says() -> None:
-    stage = short(stages=[{"epochs": 9, "learning_rate": 1, "bits": 2, "sizes": {"1": 6, "4": 7}}], teacher=None).stages[0]
+    stage = short(
+        stages=[{"epochs": 9, "learning_rate": 1, "bits": 2, "sizes": {"1": 6, "4": 7}}], teacher=None
+    ).stages[0]
     assert [stage.size(epoch) for epoch in (0, 1, 3, 4, 8)] == [None, 6, 6, 7, 7]
     images = torch.rand(3, 2, 8, 8)
     assert torch.allclose(scaled(images, 4), scaled(images.flip(3), 4).flip(3), atol=1e-6)

@@ -137,7 +137,9 @@ def _leave(emitted: npt.NDArray[np.integer], bound: Int64) -> bool:
     By the extremes of each channel: a copy of all magnitudes takes ten times as long, and a GPU would wait for it.
     """
     places = tuple(axis for axis in range(emitted.ndim) if axis != 1)
-    top, bottom = (reduced.astype(np.int64) for reduced in (emitted.max(places, initial=0), emitted.min(places, initial=0)))
+    top, bottom = (
+        reduced.astype(np.int64) for reduced in (emitted.max(places, initial=0), emitted.min(places, initial=0))
+    )
     limit = bound.reshape(-1)
     return bool((top > limit).any() or (bottom < -limit).any())
 

@@ -43,13 +43,13 @@ class Batches:
             mirrored: bool [all images], those that are mirrored in this epoch, in place of a draw.
             side: height and width to scale to, None for none.
         """
-        data = self.data
+        data, (height, width) = self.data, self.data.shape[1:]
         mean = (torch.tensor(data.mean) / data.step).round().to(torch.uint8)
         order = torch.randperm(len(data.labels), generator=generator)
         batches = [index for index in torch.split(order, self.size) if self.group.smallest(len(index)) > 1]
         if not batches:
             return
-        draws = joined([draw(chosen, len(index), data.shape[1:], generator) for index in batches])
+        draws = joined([draw(chosen, len(index), (height, width), generator) for index in batches])
         order = torch.cat(batches)
         if mirrored is not None:
             draws = replace(draws, mirrored=mirrored[order])

@@ -170,9 +170,9 @@ class Kernels:
 
     def count_sent(self, rows: Tensor, ternary: bool) -> Counted:
         """Statistics of rows int [T, B, *inner]; see `statistics.count_sent`."""
-        size, long = rows[0, 0].numel(), {"dtype": torch.int64, "device": rows.device}
-        per_image = torch.zeros(rows.shape[:2], **long)  # type: ignore[arg-type]
-        events, payload, positive = (torch.zeros(n, **long) for n in (size, size, 1))  # type: ignore[arg-type]
+        size = rows[0, 0].numel()
+        per_image = torch.zeros(rows.shape[:2], dtype=torch.int64, device=rows.device)
+        events, payload, positive = (per_image.new_zeros(count) for count in (size, size, 1))
         largest = torch.zeros(1, dtype=torch.int32, device=rows.device)
         grid = (-(-size // BLOCK), -(-rows.shape[1] // TOGETHER), rows.shape[0])
         self.source.count_sent[grid](
