@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from pydantic import ValidationError
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fastsnn_deploy.errors import InputError
@@ -53,23 +53,29 @@ def short(**options: Any) -> Recipe:
     return small(**{**values, **options})
 
 
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Tensor]:
+    torch.set_num_threads(1)
+    return run(short(), tmp_path_factory.mktemp("uninterrupted"))
+
+
 class Stop(Exception):  # noqa: N818
     pass
 
 
 @pytest.mark.parametrize("batch", [12, 23, 37])
-def test_interrupted_anywhere_resumes_to_the_same_weights(batch: int, tmp_path: Path) -> None:
+def test_interrupted_anywhere_resumes_to_the_same_weights(
+    batch: int, uninterrupted: dict[str, Tensor], tmp_path: Path
+) -> None:
     def stop(done: int, total: int) -> None:
         assert total == 40
         if done == batch:
             raise Stop
 
-    expected = run(short(), tmp_path)
-    (tmp_path / "model.pt").unlink()
     with pytest.raises(Stop):
         run(short(), tmp_path, progress=stop)
     trainer = Trainer(short(), tmp_path / "model.pt")
-    assert same(trainer.run(resume=True).model.state_dict(), expected)
+    assert same(trainer.run(resume=True).model.state_dict(), uninterrupted)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model-float.pt", "model.pt"]
 
 
