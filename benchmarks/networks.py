@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from fastsnn_deploy.graph import Population, SpikingGraph
 from fastsnn_deploy.graph.integer_network import integer_values
 from fastsnn_deploy.quantize import Checkpoint, prepare
 from fastsnn_deploy.training.data import load_images
+from fastsnn_deploy.training.models import build
 from fastsnn_deploy.training.models.lenet import LeNet
 
 BITS = {3: 2, 7: 3, 15: 4, 31: 5}
@@ -107,6 +109,7 @@ _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 NETWORKS = {
     "vgg11": Setting(VGG11, (3, 32, 32), "cifar10", *_CIFAR),
+    "vgg16": Setting(partial(build, "vgg16"), (3, 32, 32), "cifar10", *_CIFAR),
     "resnet18": Setting(ResNet18, (3, 32, 32), "cifar10", *_CIFAR),
     "resnet50": Setting(_resnet50, (3, 224, 224), None, *_IMAGENET),
     "lenet": Setting(LeNet, (1, 28, 28), "mnist", (0.1307,), (0.3081,)),

@@ -290,6 +290,7 @@ def save(
     *,
     input_shape: Sequence[int] | None = None,
     metadata: Mapping[str, Any] | None = None,
+    packed: bool = False,
 ) -> None:
     """Write a quantised model as tensors and plain data, no pickle.
 
@@ -298,6 +299,8 @@ def save(
         path: The file; it is complete, or not there.
         input_shape: As in `convert`.
         metadata: Plain data about the model, kept beside what it knows already.
+        packed: Weights as the integers that the chip gets, at their bits: an eighth of the size with 4 bits. What is
+            read back converts to the same graph; the float weights between them, which training moves, are gone.
 
     Raises:
         InputError: the file cannot be written, or metadata is not plain data.
@@ -305,7 +308,7 @@ def save(
     from fastsnn_deploy.quantize import save as write
     from fastsnn_deploy.quantize.given import as_checkpoint
 
-    write(as_checkpoint(model, input_shape, metadata), path)
+    write(as_checkpoint(model, input_shape, metadata), path, packed=packed)
 
 
 def load(path: str | Path) -> fx.GraphModule:

@@ -174,10 +174,13 @@ class Hopper:
 
 
 class CompiledOnly:
-    """A kernel that is compiled instead of launched; every neuron seems to fire once in every step."""
+    """A kernel that is compiled instead of launched; every neuron seems to fire once in every step.
 
-    def __init__(self, kernel) -> None:
-        self.kernel = kernel
+    fills: the argument that this is written to.
+    """
+
+    def __init__(self, kernel, fills: str = "spikes") -> None:
+        self.kernel, self.fills = kernel, fills
         self.built: dict[int, str] = {}
 
     def __getitem__(self, grid):
@@ -185,7 +188,7 @@ class CompiledOnly:
             built = self.kernel.warmup(*arguments, grid=grid, **options)
             assert len(built.asm["cubin"]) > 1000
             self.built[id(built)] = built.asm["ptx"]
-            arguments[self.kernel.arg_names.index("spikes")].fill_(1)
+            arguments[self.kernel.arg_names.index(self.fills)].fill_(1)
 
         return launch
 
@@ -198,9 +201,11 @@ def check_compilation() -> None:
     from fastsnn_deploy.simulators.gpu import triton_source
 
     neuron, conv = CompiledOnly(triton_source.advance_neurons), CompiledOnly(triton_source.advance_conv)
+    count, pool = CompiledOnly(triton_source.count_sent, "per_image"), CompiledOnly(triton_source.pool_spikes)
     source = SimpleNamespace(
-        single=triton_source.single, general=triton_source.general, advance_neurons=neuron, advance_conv=conv
-    )
+        single=triton_source.single, general=triton_source.general, advance_neurons=neuron, advance_conv=conv,
+        count_sent=count, pool_spikes=pool,
+    )  # fmt: skip
     engine.load_kernels = lambda device: kernels.Kernels(source)
     counts = []
     for images in (1, 16, 17):
@@ -211,6 +216,8 @@ def check_compilation() -> None:
     assert counts[0] >= 6, counts
     assert counts[-1] <= counts[0] + 6, f"compiled anew for every number of images: {counts}"
     assert len(neuron.built) >= 2
+    assert len(count.built) >= 2
+    assert pool.built
     instruction = re.compile(r"wgmma\.mma_async\.sync\.aligned\.m64n\d+k32\.s32\.s8\.s8")
     assert all(instruction.search(text) for text in conv.built.values())
     print("compiled")

@@ -26,12 +26,15 @@ from fastsnn_deploy.quantize.capture import canonicalise
 from fastsnn_deploy.quantize.graph_edit import RESERVED_NAMES
 from fastsnn_deploy.quantize.known_modules import construct, describe, kind_of
 from fastsnn_deploy.quantize.layers import QuantActivation
+from fastsnn_deploy.quantize.packed import pack_weights, unpack_weights
 from fastsnn_deploy.quantize.proof import require_shape
 from fastsnn_deploy.quantize.summary import module_rows, module_table
 from fastsnn_deploy.tables import Result, Table, one_line, shape
 
 FORMAT = "fastsnn-deploy checkpoint"
 VERSION = 1
+PACKED_VERSION = 2
+"""With weights as integers: programs that know version 1 only must refuse it."""
 
 _FUNCTIONS = {"add": operator.add, "cat": torch.cat}
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -71,19 +74,25 @@ class Checkpoint(Result):
         }
 
 
-def save(checkpoint: Checkpoint, path: str | Path, again: bool = False) -> None:
+def save(checkpoint: Checkpoint, path: str | Path, again: bool = False, packed: bool = False) -> None:
     """Write a checkpoint, whole or not at all. again: as in `write_file`.
+
+    packed: weights as the integers of their grid, at their bits. The network that is read back computes with the same
+    integers and steps; what training had besides, the float weights between the integers, is gone. Layers of
+    quantisers whose integers do not give themselves again are written in floating point.
 
     Raises LoweringError if the quantised model holds unsupported modules, InputError if metadata or training is not
     plain data, or the file cannot be written.
     """
     quantised = canonicalise(checkpoint.model)
     require_shape(quantised, checkpoint.input_shape)
+    state, bits = pack_weights(quantised) if packed else (quantised.state_dict(), {})
     content = {
         "format": FORMAT,
-        "version": VERSION,
+        "version": PACKED_VERSION if bits else VERSION,
         "architecture": _architecture(quantised),
-        "state": quantised.state_dict(),
+        "state": state,
+        **({"bits": bits} if bits else {}),
         "input_shape": list(checkpoint.input_shape),
         "metadata": dict(checkpoint.metadata),
         "training": dict(checkpoint.training),
@@ -93,7 +102,7 @@ def save(checkpoint: Checkpoint, path: str | Path, again: bool = False) -> None:
 
 def _require_same_architecture(content: dict[str, Any]) -> None:
     """Raise ValueError if what a file would hold does not become the network that it was made from."""
-    again = _restore(content["architecture"], content["state"], "cpu")
+    again = _restore(content, "cpu")
     if _architecture(again) != content["architecture"]:
         raise ValueError("the layers that are read are not those that were written")
 
@@ -111,11 +120,11 @@ def load(path: str | Path, device: str = "cpu") -> Checkpoint:
             "fastsnn_deploy.quantize.prepare, train it, and save it with fastsnn_deploy.quantize.save"
         )
     version = content.get("version")
-    if type(version) is not int or version != VERSION:
-        raise InputError(f"{path}: checkpoint version {version!s:.20}, this program reads {VERSION}")
+    if type(version) is not int or version not in (VERSION, PACKED_VERSION):
+        raise InputError(f"{path}: checkpoint version {version!s:.20}, this program reads up to {PACKED_VERSION}")
     try:
         checkpoint = Checkpoint(
-            model=_restore(content["architecture"], content["state"], device),
+            model=_restore(content, device),
             input_shape=_shape(content["input_shape"]),
             metadata=dict(content["metadata"]),
             training=dict(content["training"]),
@@ -252,11 +261,14 @@ def _tied(quantised: nn.Module) -> list[list[str]]:
     return sorted(sorted(names) for names in groups.values() if len(names) > 1)
 
 
-def _restore(architecture: dict[str, Any], state: dict[str, Tensor], device: str) -> fx.GraphModule:
+def _restore(content: dict[str, Any], device: str) -> fx.GraphModule:
     """The quantised model with its weights. Memory is taken only after the file proved to hold weights of the same
     size."""
+    architecture, state = content["architecture"], content["state"]
     with torch.device("meta"):
         quantised = _rebuild(architecture)
+    if content["version"] == PACKED_VERSION:
+        state = unpack_weights(quantised, state, content["bits"])
     wanted = quantised.state_dict()
     if wanted.keys() != state.keys():
         raise ValueError(f"weights are missing or unknown: {', '.join(sorted(wanted.keys() ^ state.keys())[:3])}")

@@ -6,7 +6,8 @@ batch, so that an image changes in the same way however many processes there are
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
@@ -29,15 +30,28 @@ class Draws:
     seeds: Tensor | None
     holes: Tensor | None
 
+    def to(self, device: torch.device) -> Draws:
+        """The same on a device, but for the seeds."""
+        mirrored, offsets, holes = (
+            None if part is None else part.to(device) for part in (self.mirrored, self.offsets, self.holes)
+        )
+        return Draws(mirrored, offsets, self.seeds, holes)
+
     def of(self, share: slice) -> Draws:
         """Those of some of the images."""
         parts = (self.mirrored, self.offsets, self.seeds, self.holes)
         return Draws(*(None if part is None else part[..., share] for part in parts))
 
 
+def joined(parts: Sequence[Draws]) -> Draws:
+    """Those of several batches, one after another."""
+    columns = ([getattr(part, field.name) for part in parts] for field in fields(Draws))
+    return Draws(*(None if column[0] is None else torch.cat(column, -1) for column in columns))
+
+
 def draw(chosen: Augment, count: int, size: tuple[int, int], generator: torch.Generator) -> Draws:
-    """Draw for `count` images of size (height, width)."""
-    mirrored = torch.rand(count, generator=generator) < 0.5 if chosen.flip else None
+    """Draw for `count` images of size (height, width); what alternates is no draw."""
+    mirrored = torch.rand(count, generator=generator) < 0.5 if chosen.flip is True else None
     offsets = torch.randint(2 * chosen.shift + 1, (2, count), generator=generator) if chosen.shift else None
     seeds = torch.randint(2**62, (count,), generator=generator) if chosen.autoaugment else None
     holes = None

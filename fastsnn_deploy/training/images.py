@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from fastsnn_deploy.errors import InputError
 from fastsnn_deploy.graph.images import PIXEL, levels_of
 from fastsnn_deploy.training.image_files import ImageFiles
 
@@ -95,3 +96,20 @@ class Images:
         """The same images with levels and labels in the memory of a device; images in files stay there."""
         levels = self.levels if isinstance(self.levels, ImageFiles) else self.levels.to(device)
         return replace(self, levels=levels, labels=self.labels.to(device))
+
+
+def apart(images: Images, count: int, seed: int) -> tuple[Images, Images]:
+    """(all but `count` images, those `count`), the same ones for one seed.
+
+    Raises InputError if so many cannot be kept apart, or the images are files, which stay in their folders.
+    """
+    levels = images.levels
+    if isinstance(levels, ImageFiles) or count >= len(images.labels):
+        raise InputError(
+            f"{images.described}: {count} training images cannot be held out: it has {len(images.labels)}"
+            + (" image files. Move some to another split" if isinstance(levels, ImageFiles) else "")
+        )
+    order = torch.randperm(len(images.labels), generator=torch.Generator().manual_seed(seed)).to(images.labels.device)
+    chosen = order[count:].sort().values, order[:count].sort().values
+    first, second = (replace(images, levels=levels[index], labels=images.labels[index]) for index in chosen)
+    return first, second

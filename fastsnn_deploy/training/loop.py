@@ -44,6 +44,7 @@ class Loop(Generic[T]):
         schedule: learning rates; None leaves them as they are.
         clip: greatest norm of the gradient; None for any.
         group: processes that train together, on one device.
+        after: called after every step of the optimiser.
         where: ends the message when the training diverges, as in " of stage 1".
     """
 
@@ -57,10 +58,12 @@ class Loop(Generic[T]):
         clip: float | None = None,
         group: Group | None = None,
         bfloat16: bool = False,
+        after: Callable[[], None] = quiet,
         where: str = "",
     ) -> None:
         self.model, self.optimiser, self.loss = model, optimiser, loss
         self.schedule, self.clip, self.bfloat16, self.where = schedule, clip, bfloat16, where
+        self.after = after
         self.group = group or Group(Processes(), torch.device("cpu"))
         self.rates = [group["lr"] for group in optimiser.param_groups]
 
@@ -83,7 +86,7 @@ class Loop(Generic[T]):
         Raises:
             InputError: the loss or a parameter is no finite number.
         """
-        total = 0.0
+        losses: list[tuple[Tensor, int]] = []  # read at the end: reading one waits for the device
         for step, (batch, own, whole) in enumerate(batches):
             if self.schedule is not None:
                 for group, rate in zip(self.optimiser.param_groups, self.rates, strict=True):
@@ -97,9 +100,11 @@ class Loop(Generic[T]):
             if self.clip is not None:
                 nn.utils.clip_grad_norm_(self.model.parameters(), self.clip)
             self.optimiser.step()
-            total += float(loss.detach()) * own
+            self.after()
+            losses.append((loss.detach(), own))
             advance(step + 1)
         self.group.average_statistics(self.model)
+        total = sum(float(loss) * own for loss, own in losses)
         total = float(self.group.sum(torch.tensor(total, dtype=torch.float64)))
         if not math.isfinite(total) or not all(torch.isfinite(p).all() for p in self.model.parameters()):
             raise InputError(

@@ -8,7 +8,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveInt,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from fastsnn_deploy.errors import InputError, Problem, unknown
 from fastsnn_deploy.files import existing_file
@@ -27,11 +36,12 @@ WeightBits = Annotated[int, Field(ge=2, le=8)]
 class Augment(_Strict):
     """shift: random translation by up to so many pixels, zero-level padding. flip: random mirror image.
 
-    autoaugment: the policy that was learned for CIFAR-10. cutout: side of a square hole, 0 for none.
+    flip "alternate": mirrored in every other epoch, half of the images in the first. Source: Jordan, arXiv 2404.00498,
+    section 3.6. autoaugment: the policy that was learned for CIFAR-10. cutout: side of a square hole, 0 for none.
     """
 
     shift: int = Field(default=0, ge=0)
-    flip: bool = False
+    flip: bool | Literal["alternate"] = False
     autoaugment: bool = False
     cutout: int = Field(default=0, ge=0)
 
@@ -41,9 +51,12 @@ class Stage(_Strict):
 
     bits: activation bits, null for floating point (first stage only). levels: greatest activation integer in place
     of 2**bits - 1; bits then follows. epochs, learning_rate: cosine from learning_rate to zero over the stage, after
-    one epoch of linear warm-up if `warmup`. milestones: epochs after which the learning rate is a tenth, in place of
-    the cosine. weight_decay, augment: in place of the recipe's. freeze_batch_norm: normalise by the running
-    statistics, as in use, and leave them as they are; with few bits the mismatch to those of a batch costs accuracy.
+    a linear rise over `warmup` epochs (true: one), together one cycle. milestones: epochs after which the learning
+    rate is a tenth, in place of the cosine. weight_decay, label_smoothing, augment: in place of the recipe's.
+    freeze_batch_norm: normalise by the running statistics, as in use, and leave them as they are; with few bits the
+    mismatch to those of a batch costs accuracy. average: the stage leaves, and is measured by, the exponential moving
+    average of its weights and statistics with this decay a step; 0 for none. sizes: {epoch: height and width} to which
+    training images are scaled from that epoch on; before the first and without any, as they are.
     """
 
     epochs: int = Field(ge=1)
@@ -51,11 +64,14 @@ class Stage(_Strict):
     bits: int | None = Field(default=None, ge=1, le=8)
     levels: int | None = Field(default=None, ge=1, le=255)
     weight_bits: int = Field(default=4, ge=2, le=8)
-    warmup: bool = False
+    warmup: float = Field(default=0.0, ge=0)
     milestones: tuple[PositiveInt, ...] = ()
     weight_decay: float | None = Field(default=None, ge=0)
+    label_smoothing: float | None = Field(default=None, ge=0, lt=1)
     augment: Augment | None = None
     freeze_batch_norm: bool = False
+    average: float = Field(default=0.0, ge=0, lt=1)
+    sizes: dict[NonNegativeInt, PositiveInt] = {}
 
     @model_validator(mode="before")
     @classmethod
@@ -66,6 +82,11 @@ class Stage(_Strict):
             return {**given, "bits": levels.bit_length()}
         return given
 
+    def size(self, epoch: int) -> int | None:
+        """Height and width of the training images in an epoch, None for their own."""
+        begun = [first for first in self.sizes if first <= epoch]
+        return self.sizes[max(begun)] if begun else None
+
 
 class Normalisation(_Strict):
     """Mean and standard deviation per channel of raw values, for float weights that were trained with others."""
@@ -75,17 +96,24 @@ class Normalisation(_Strict):
 
 
 class Teacher(_Strict):
-    """A float network of the zoo whose softened answers the quantised model learns besides the labels.
+    """A float network of the zoo whose softened answers are learned besides the labels.
 
-    weights: its state_dict, a path below the data root. temperature and share: the loss is
+    weights: its state_dict, a path below the data root. Without `model` and `weights` the float network of the first
+    stage teaches the later ones. temperature and share: the loss is
     share * temperature**2 * KL(teacher, quantised model) + (1 - share) * cross entropy. Source: Hinton et al.,
     arXiv 1503.02531, section 2.
     """
 
-    model: str
-    weights: str
+    model: str | None = None
+    weights: str | None = None
     temperature: float = Field(default=4.0, gt=0)
     share: float = Field(default=0.5, gt=0, le=1)
+
+    @model_validator(mode="after")
+    def _both_or_none(self) -> Teacher:
+        if (self.model is None) != (self.weights is None):
+            raise ValueError("give a teacher's model and weights, or neither: the first stage's network")
+        return self
 
 
 class Recipe(_Strict):
@@ -95,7 +123,10 @@ class Recipe(_Strict):
     weights and the teacher's were trained with, if not the data's own. activation, weight_quantiser: names of
     quantisers. bits_by_layer, weight_bits_by_layer: bits of layers that match a pattern, in every stage; output_bits,
     output_signed: the last layer emits spikes; all as in `BitPlan`. compile: through torch.compile, which needs
-    a C++ compiler. test_every: epochs between two measurements of the test accuracy.
+    a C++ compiler. test_every: epochs between two measurements of the test accuracy; resume_every: between two
+    states to resume from. hold_out: training images, the
+    same for one seed, that are kept apart and measured in place of the test images while training; the test images
+    are then read once, at the end. keep_float: the float first stage leaves its weights beside the checkpoint.
     """
 
     name: str
@@ -122,6 +153,9 @@ class Recipe(_Strict):
     precision: Literal["float32", "bfloat16"] = "float32"
     compile: bool = False
     test_every: PositiveInt = 1
+    resume_every: PositiveInt = 1
+    hold_out: NonNegativeInt = 0
+    keep_float: bool = False
     seed: int = Field(default=0, ge=0, lt=2**32)
 
     @field_validator("model_options")
@@ -142,6 +176,13 @@ class Recipe(_Strict):
         return _known(name, WEIGHT_QUANTISERS)
 
     @model_validator(mode="after")
+    def _has_its_float_stage(self) -> Recipe:
+        own = self.teacher is not None and self.teacher.model is None
+        if (own or self.keep_float) and (self.stages[0].bits is not None or len(self.stages) < 2):
+            raise ValueError("a teacher without a model, and keep_float, need a float stage before the quantised ones")
+        return self
+
+    @model_validator(mode="after")
     def _has_grids(self) -> Recipe:
         for i, stage in enumerate(self.stages):
             if stage.bits is not None:
@@ -154,6 +195,10 @@ class Recipe(_Strict):
     def augmentation(self, stage: Stage) -> Augment:
         """What changes the training images of a stage."""
         return self.augment if stage.augment is None else stage.augment
+
+    def smoothing(self, stage: Stage) -> float:
+        """Label smoothing in a stage."""
+        return self.label_smoothing if stage.label_smoothing is None else stage.label_smoothing
 
     def plan(self, stage: Stage) -> BitPlan:
         """Bits and quantisers in a quantised stage. Raises InputError if there are no such grids."""

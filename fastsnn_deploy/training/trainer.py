@@ -5,13 +5,14 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import ValidationError
 from torch import Tensor, fx, nn
+from torch.backends import cudnn
 from torch.nn import functional as F
 
 from fastsnn_deploy.errors import InputError
@@ -19,13 +20,15 @@ from fastsnn_deploy.files import own_files, planned
 from fastsnn_deploy.processes import Processes, connected
 from fastsnn_deploy.quantize.bit_plan import apply_plan
 from fastsnn_deploy.quantize.calibration import calibrate
-from fastsnn_deploy.quantize.checkpoint import Checkpoint, load, read_plain, save, write_plain
+from fastsnn_deploy.quantize.checkpoint import Checkpoint, load, save, write_plain
 from fastsnn_deploy.quantize.layers import BATCH_NORMS, QuantActivation
 from fastsnn_deploy.quantize.prepare import prepare_planned
-from fastsnn_deploy.training.augmentation import augment, draw
+from fastsnn_deploy.training.averaging import Averaged
+from fastsnn_deploy.training.batches import Batch, Batches, alternating
 from fastsnn_deploy.training.data import Images, load_images
 from fastsnn_deploy.training.distributed import Group
 from fastsnn_deploy.training.float_weights import distillation_loss, load_float_weights
+from fastsnn_deploy.training.images import apart
 from fastsnn_deploy.training.loop import (
     CLIP,
     Log,
@@ -38,15 +41,15 @@ from fastsnn_deploy.training.loop import (
     quiet,
 )
 from fastsnn_deploy.training.models import build
-from fastsnn_deploy.training.recipe import Augment, Recipe, Stage
-
-RESUME_FORMAT = "fastsnn-deploy training state"
+from fastsnn_deploy.training.recipe import Recipe, Stage
+from fastsnn_deploy.training.resume import read_state, write_state
 
 
 class Trainer:
     """Trains one recipe. The state after every epoch lies in `<output>.resume` until training has finished.
 
-    A quantised stage that is not the last leaves its quantised model in `<output stem>-<bits>bit<suffix>`. progress
+    A quantised stage that is not the last leaves its quantised model in `<output stem>-<bits>bit<suffix>`, a float one
+    its weights in `<output stem>-float<suffix>` where the recipe keeps them or they teach. progress
     gets (done, total) after every step, log a line after every epoch, say what must be read.
     """
 
@@ -64,7 +67,8 @@ class Trainer:
         processes: Processes | None = None,
     ) -> None:
         self.recipe, self.output = recipe, planned(output)
-        for file in {self.resume_file, *(self._stage_file(stage) for stage in recipe.stages[:-1] if stage.bits)}:
+        kept = {self._stage_file(stage) for stage in recipe.stages[:-1] if stage.bits or self._keeps_float}
+        for file in {self.resume_file, *kept}:
             planned(file)
         processes = processes or Processes()
         if processes.size > 1 and device == "cuda":
@@ -73,12 +77,20 @@ class Trainer:
         self.group = Group(processes, self.device)
         self.progress, self.log, self.say = progress or quiet, log or quiet, say or log or quiet
         self.data_root = Path(data_root)
+        self._scales: dict[torch.device, tuple[Tensor, Tensor]] = {}
         # a GPU holds the whole data set, and moves and mirrors the images itself
         self.train_images = self._normalisation(load_images(recipe.data, "train", data_root, download)).to(self.device)
         self.test_images = self._normalisation(load_images(recipe.data, "test", data_root, download)).to(self.device)
+        self.measured, self.measured_name = self.test_images, "test"
+        if recipe.hold_out:
+            self.train_images, self.measured = apart(self.train_images, recipe.hold_out, recipe.seed)
+            self.measured_name = "held-out"
         self._check_augmentation()
         self._check_batches()
-        self.teacher = self._teacher()
+        chosen = recipe.teacher
+        self.teacher: nn.Module | None = None
+        if chosen is not None and chosen.model is not None and chosen.weights is not None:
+            self.teacher = self._teacher(chosen.model, self.data_root / chosen.weights)
         self.epochs = sum(stage.epochs for stage in recipe.stages)
 
     @property
@@ -87,7 +99,17 @@ class Trainer:
         return self.output.with_name(self.output.name + ".resume")
 
     def _stage_file(self, stage: Stage) -> Path:
-        return self.output.with_name(f"{self.output.stem}-{stage.bits}bit{self.output.suffix}")
+        form = "float" if stage.bits is None else f"{stage.bits}bit"
+        return self.output.with_name(f"{self.output.stem}-{form}{self.output.suffix}")
+
+    @property
+    def _own_teacher(self) -> bool:
+        """The first stage's float network teaches the later ones."""
+        return self.recipe.teacher is not None and self.recipe.teacher.model is None
+
+    @property
+    def _keeps_float(self) -> bool:
+        return self.recipe.keep_float or self._own_teacher
 
     def run(self, resume: bool = False, restart: bool = False) -> Checkpoint:
         """Train all stages, save the quantised model to `output`, delete the resume file, return the checkpoint.
@@ -109,11 +131,18 @@ class Trainer:
                 f"{self.resume_file}: is the state of an unfinished training. Go on with --resume, or begin anew with "
                 "--restart"
             )
-        with connected(self.group.processes, "nccl" if self.device.type == "cuda" else "gloo"):
-            return self._run(resume)
+        backend = "nccl" if self.device.type == "cuda" else "gloo"
+        before, cudnn.benchmark = cudnn.benchmark, True  # shapes are few and stay
+        try:
+            with connected(self.group.processes, backend):
+                return self._run(resume)
+        finally:
+            cudnn.benchmark = before
 
     def _run(self, resume: bool) -> Checkpoint:
-        state = self._read_resume() if resume else None
+        state = None
+        if resume:
+            state = read_state(self.resume_file, self.recipe, str(self.device), self.group.processes.size, self.say)
         self.group.wait()  # the first process deletes that file now or in the end
         if state is None and self.group.first:
             self.resume_file.unlink(missing_ok=True)
@@ -124,11 +153,13 @@ class Trainer:
             model = placed(self._enter(model, stage), self.device, torch.channels_last)
             if state is not None and number < state["stage"]:
                 continue  # structure only: the weights come with the state
+            if self._own_teacher and number:
+                self.teacher = self._teacher(self.recipe.model, self._stage_file(self.recipe.stages[0]))
             self.group.agree(model)
             self._train_stage(model, number, state)
             state = None
-            if stage.bits is not None and number + 1 < len(self.recipe.stages):
-                self._save(model, self._stage_file(stage))
+            if number + 1 < len(self.recipe.stages):
+                self._leave(model, stage)
         checkpoint = self._save(model, self.output)
         if self.group.first:
             self.resume_file.unlink(missing_ok=True)
@@ -172,13 +203,22 @@ class Trainer:
             load_float_weights(model, self.data_root / weights)
         return model
 
-    def _teacher(self) -> nn.Module | None:
-        chosen = self.recipe.teacher
-        if chosen is None:
-            return None
-        teacher = self._float_network(chosen.model, {}, chosen.weights).eval().requires_grad_(False)
-        teacher = placed(teacher, self.device, torch.channels_last)
-        return self._compiled(teacher)
+    def _leave(self, model: nn.Module, stage: Stage) -> None:
+        """The file of a stage that is not the last."""
+        if stage.bits is not None:
+            self._save(model, self._stage_file(stage))
+        elif self._keeps_float:
+            if self.group.first:
+                weights = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+                write_plain(weights, self._stage_file(stage), again=True)
+            self.group.wait()
+
+    def _teacher(self, name: str, weights: Path) -> nn.Module:
+        options = self.recipe.model_options if self._own_teacher else {}
+        teacher = build(name, channels=self.train_images.shape[0], classes=self.train_images.classes, **options)
+        with own_files():
+            load_float_weights(teacher, weights)
+        return self._compiled(placed(teacher.eval().requires_grad_(False), self.device, torch.channels_last))
 
     def _compiled(self, model: nn.Module) -> nn.Module:
         return torch.compile(model, dynamic=False) if self.recipe.compile else model  # type: ignore[return-value]
@@ -220,12 +260,15 @@ class Trainer:
         decay = self.recipe.weight_decay if stage.weight_decay is None else stage.weight_decay
         optimiser = torch.optim.SGD(decay_weights_only(model, decay), lr=stage.learning_rate,
                                     momentum=self.recipe.momentum, nesterov=self.recipe.momentum > 0)  # fmt: skip
-        loop = self._loop(model, optimiser, number)
+        averaged = Averaged(model, stage.average) if stage.average else None
+        loop = self._loop(model, optimiser, number, averaged)
         first = 0
         if state is not None:
             try:
                 model.load_state_dict(state["model"])
                 optimiser.load_state_dict(state["optimiser"])
+                if averaged is not None:
+                    averaged.load(state["average"])
             except Exception as error:  # whatever damaged content may set off
                 reason = str(error).split("\n")[0]
                 raise InputError(f"{self.resume_file}: does not belong to this recipe ({reason})") from error
@@ -234,21 +277,33 @@ class Trainer:
         for epoch in range(first, stage.epochs):
             loss = self._epoch(loop, number, epoch, before + epoch)
             line = f"stage {number + 1}/{len(self.recipe.stages)} epoch {epoch + 1}/{stage.epochs}: loss {loss:.4f}"
-            if (epoch + 1) % self.recipe.test_every == 0 or epoch + 1 == stage.epochs:
-                line += f", test accuracy {100 * self.accuracy(model, self.test_images):.2f} %"
+            last = epoch + 1 == stage.epochs
+            if (epoch + 1) % self.recipe.test_every == 0 or last:
+                with nullcontext() if averaged is None else averaged.applied():
+                    line += f", {self.measured_name} accuracy {100 * self.accuracy(model, self.measured):.2f} %"
             self.log(line)
-            self._write_resume(model, optimiser, number, epoch + 1)
+            if self.group.first and ((epoch + 1) % self.recipe.resume_every == 0 or last):
+                trained = {"model": model.state_dict(), "optimiser": optimiser.state_dict()}
+                average = {} if averaged is None else averaged.values
+                place = {"stage": number, "epoch": epoch + 1, "processes": self.group.processes.size}
+                write_state(self.resume_file, self.recipe, {**place, **trained, "average": average})
+        if averaged is not None:
+            averaged.adopt()
 
-    def _loop(self, model: nn.Module, optimiser: torch.optim.Optimizer, number: int) -> Loop[tuple[Tensor, Tensor]]:
+    def _loop(
+        self, model: nn.Module, optimiser: torch.optim.Optimizer, number: int, averaged: Averaged | None
+    ) -> Loop[tuple[Tensor, Tensor]]:
         stage, forward = self.recipe.stages[number], self._compiled(model)
+        smoothing = self.recipe.smoothing(stage)
 
         def loss(batch: tuple[Tensor, Tensor]) -> Tensor:
             images, labels = batch
-            return self._loss(forward(self._normalised(model, images)).float(), images, labels)
+            return self._loss(forward(self._normalised(model, images)).float(), images, labels, smoothing)
 
         return Loop(
             model, optimiser, loss, schedule=lambda _, epoch, step, steps: _learning_rate(stage, epoch + step / steps),
-            clip=CLIP, group=self.group, bfloat16=self.recipe.precision == "bfloat16", where=f" of stage {number + 1}",
+            clip=CLIP, group=self.group, bfloat16=self.recipe.precision == "bfloat16",
+            after=quiet if averaged is None else averaged.update, where=f" of stage {number + 1}",
         )  # fmt: skip
 
     def _epoch(self, loop: Loop[tuple[Tensor, Tensor]], stage: int, epoch: int, done: int) -> float:
@@ -263,13 +318,13 @@ class Trainer:
         images = len(self.train_images.labels)
         full, rest = divmod(images, self.recipe.batch_size)
         steps = full + (self.group.smallest(rest) > 1)
-        batches = self._batches(self.recipe.augmentation(self.recipe.stages[stage]), generator)
+        batches = self._batches(stage, epoch, generator)
         return loop.epoch(
             epoch, batches, steps, images, lambda step: self.progress(done * steps + step, self.epochs * steps)
         )
 
-    def _loss(self, logits: Tensor, images: Tensor, labels: Tensor) -> Tensor:
-        loss = F.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing)
+    def _loss(self, logits: Tensor, images: Tensor, labels: Tensor, smoothing: float) -> Tensor:
+        loss = F.cross_entropy(logits, labels, label_smoothing=smoothing)
         chosen = self.recipe.teacher
         if self.teacher is None or chosen is None:
             return loss
@@ -277,19 +332,14 @@ class Trainer:
             taught = self.teacher(self._on_data_scale(images)).float()
         return (1 - chosen.share) * loss + chosen.share * distillation_loss(logits, taught, chosen.temperature)
 
-    def _batches(self, chosen: Augment, generator: torch.Generator) -> Iterator[tuple[tuple[Tensor, Tensor], int, int]]:
-        """This process's part of every batch, (images, labels); how many it has, and how many the whole batch."""
-        data = self.train_images
-        height, width = data.shape[1:]
-        mean = (torch.tensor(data.mean) / data.step).round().to(torch.uint8)
-        order = torch.randperm(len(data.labels), generator=generator)
-        for index in torch.split(order, self.recipe.batch_size):
-            if self.group.smallest(len(index)) > 1:  # batch norm needs two
-                draws = draw(chosen, len(index), (height, width), generator)
-                share = self.group.share(len(index))
-                levels = augment(data.levels[index[share]], chosen, draws.of(share), mean)
-                images = (levels.float() * data.step).to(self.device, memory_format=torch.channels_last)
-                yield (images, data.labels[index[share]].to(self.device)), len(images), len(index)
+    def _batches(self, number: int, epoch: int, generator: torch.Generator) -> Iterator[Batch]:
+        """This process's part of every batch of an epoch."""
+        stage, data = self.recipe.stages[number], self.train_images
+        chosen, mirrored = self.recipe.augmentation(stage), None
+        if chosen.flip == "alternate":
+            mirrored = alternating(len(data.labels), self.recipe.seed * 1_000_003 + number, epoch)
+        batches = Batches(data, self.recipe.batch_size, self.group, self.device)
+        return batches.epoch(chosen, generator, mirrored, stage.size(epoch))
 
     def _normalised(self, model: nn.Module, images: Tensor) -> Tensor:
         """A quantised model normalises raw images itself; a float network gets them normalised."""
@@ -298,12 +348,15 @@ class Trainer:
         return self._on_data_scale(images)
 
     def _on_data_scale(self, images: Tensor) -> Tensor:
-        mean = torch.tensor(self.train_images.mean, device=images.device).view(1, -1, 1, 1)
-        std = torch.tensor(self.train_images.std, device=images.device).view(1, -1, 1, 1)
+        if images.device not in self._scales:  # kept: a copy to a GPU waits for what runs there
+            values = (self.train_images.mean, self.train_images.std)
+            mean, std = (torch.tensor(value, device=images.device).view(1, -1, 1, 1) for value in values)
+            self._scales[images.device] = mean, std
+        mean, std = self._scales[images.device]
         return (images - mean) / std
 
     def accuracy(self, model: nn.Module, data: Images) -> float:
-        """Fraction of images whose largest logit is the label's, evaluated in float32."""
+        """Fraction of images whose largest logit is the label's, evaluated in float32 (TF32 on a GPU)."""
         model.eval()
         right = 0
         count = len(data.labels)
@@ -315,6 +368,7 @@ class Trainer:
         return int(self.group.sum(torch.tensor(right))) / count
 
     def _save(self, trained: nn.Module, path: Path) -> Checkpoint:
+        accuracy = self.accuracy(trained, self.test_images)
         model = placed(copy.deepcopy(trained), "cpu", torch.contiguous_format).eval()
         images = self.train_images
         metadata = {
@@ -323,63 +377,16 @@ class Trainer:
             "mean": list(images.mean),
             "std": list(images.std),
             "recipe": self.recipe.model_dump(mode="json"),
-            "quantised_accuracy": self._cpu_accuracy(model),
+            "quantised_accuracy": accuracy,
         }
         checkpoint = Checkpoint(model, images.shape, metadata)  # type: ignore[arg-type]
         if self.group.first:
             save(checkpoint, path, again=True)  # two stages may have the same bits
         return checkpoint
 
-    def _cpu_accuracy(self, model: nn.Module) -> float:
-        device, self.device = self.device, torch.device("cpu")
-        try:
-            return self.accuracy(model, self.test_images)
-        finally:
-            self.device = device
-
-    def _write_resume(self, model: nn.Module, optimiser: torch.optim.Optimizer, stage: int, epoch: int) -> None:
-        if not self.group.first:
-            return
-        state = {
-            "format": RESUME_FORMAT,
-            "recipe": self.recipe.model_dump_json(),
-            "stage": stage,
-            "epoch": epoch,
-            "processes": self.group.processes.size,
-            "model": model.state_dict(),
-            "optimiser": optimiser.state_dict(),
-        }
-        write_plain(state, self.resume_file, again=True)
-
-    def _read_resume(self) -> dict[str, Any]:
-        with own_files():
-            state = read_plain(self.resume_file, "training state", str(self.device))
-        if not isinstance(state, dict) or state.get("format") != RESUME_FORMAT:
-            raise InputError(f"{self.resume_file}: is not a training state of this program")
-        if _recipe_of(state) != self.recipe:
-            raise InputError(f"{self.resume_file}: belongs to another recipe. Use the same recipe, or start anew")
-        stages = self.recipe.stages
-        stage, epoch = state.get("stage", -1), state.get("epoch", -1)
-        if stage not in range(len(stages)) or epoch not in range(1, stages[stage].epochs + 1):
-            raise InputError(f"{self.resume_file}: is damaged: there is no epoch {epoch} of stage {stage}. Start anew")
-        if state.get("processes", 1) != self.group.processes.size:
-            self.say(
-                f"{self.resume_file} comes from {state.get('processes', 1)} processes: with "
-                f"{self.group.processes.size} the weights will differ from those of an uninterrupted training"
-            )
-        return state
-
-
-def _recipe_of(state: dict[str, Any]) -> Recipe | None:
-    """The recipe of a training state, which an older program may have written with fewer fields; None if damaged."""
-    try:
-        return Recipe.model_validate_json(state["recipe"])
-    except (KeyError, ValidationError):
-        return None
-
 
 def _learning_rate(stage: Stage, epoch: float) -> float:
-    warm = min(1.0, epoch + 0.01) if stage.warmup else 1.0
+    warm = min(1.0, (epoch + 0.01) / stage.warmup) if stage.warmup else 1.0
     if stage.milestones:
         return warm * stage.learning_rate * 0.1 ** sum(epoch >= milestone for milestone in stage.milestones)
     return warm * stage.learning_rate * half_cosine(math.pi * epoch / stage.epochs)

@@ -11,11 +11,12 @@ import torch
 
 from fastsnn_deploy.errors import InputError
 from fastsnn_deploy.graph import SpikingGraph
-from fastsnn_deploy.simulators.engine import Activity, BatchRun, Engine, Int32, Recording, engine
+from fastsnn_deploy.simulators.engine import BatchRun, Engine, Int32, Recording, engine
 from fastsnn_deploy.simulators.gpu.kernels import load_kernels
 from fastsnn_deploy.simulators.gpu.plan import Plan, make_plan
 from fastsnn_deploy.simulators.gpu.products import exact_on
 from fastsnn_deploy.simulators.gpu.series import Trace, store_type
+from fastsnn_deploy.simulators.gpu.statistics import activity, fold
 from fastsnn_deploy.simulators.gpu.tile import Tile, TileRun
 
 HOST_BYTES = 1 << 29
@@ -82,8 +83,11 @@ class GpuEngine(Engine):
         tiles: list[TileRun] = []
         with exact_on(self.device):
             for first in range(0, max(1, len(emitted)), each):
-                tiles += self._tiles(emitted[first : first + each], steps, record)
-        return self._merge(tiles, steps, record)
+                for tile in self._tiles(emitted[first : first + each], steps, record):
+                    if tiles:
+                        tile.sent = {name: fold(tiles[0].sent[name], sent) for name, sent in tile.sent.items()}
+                    tiles.append(tile)
+            return self._merge(tiles, steps, record)
 
     def _tiles(self, emitted: npt.NDArray[np.integer], steps: int | None, record: Collection[str]) -> list[TileRun]:
         """One tile, or the results of its halves if the device has not enough memory for it."""
@@ -110,15 +114,8 @@ class GpuEngine(Engine):
             steps=end,
             settle_steps=settle,
             outputs={name: joined([tile.outputs[name] for tile in tiles]) for name in self.graph.outputs},
-            activity={name: _sum([tile.activity(name, end) for tile in tiles]) for name in tiles[0].sent},
+            activity={name: activity([tile.sent[name] for tile in tiles], end) for name in tiles[0].sent},
             recorded={
                 name: Recording(kept(name, "spikes"), kept(name, "counts"), kept(name, "potentials")) for name in record
             },
         )
-
-
-def _sum(parts: Sequence[Activity]) -> Activity:
-    total = parts[0]
-    for part in parts[1:]:
-        total = total + part
-    return total

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fastsnn_deploy.graph import Conv2d, Linear, Synapse
+from fastsnn_deploy.graph import Conv2d, Linear, MaxPool2d, Synapse
 from fastsnn_deploy.simulators.engine import Int64
 from fastsnn_deploy.simulators.gpu.neurons import Cell, Drive, State, rest
 
@@ -20,6 +20,16 @@ BLOCK = 1024
 BLOCK_M = 64
 WIDE = 64
 """Neurons of one program of the neuron kernel; positions, and most channels, of one of the convolution kernel."""
+
+WARPS = 4
+"""Of one program of the convolution kernel."""
+
+TOGETHER = 64
+"""Images of one program that counts."""
+
+Counted = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
+"""int64 [T, B] events of each image and row; int64 [*inner] events, and sum of magnitudes unless ternary; int64 [1]
+positive events; int32 [1] greatest magnitude unless ternary."""
 
 TWO_DIGITS = 127 * 128 + 63
 """Largest payload of the convolution kernel."""
@@ -154,9 +164,40 @@ class Kernels:
             PAD_H=conv.padding[0], PAD_W=conv.padding[1], DILATION_H=conv.dilation[0], DILATION_W=conv.dilation[1],
             DIGITS=conv.digits, MORE=drive.synaptic_input is not None, SIDE=beside is not None,
             EMIT=self._rule(cell),
-            BLOCK_M=BLOCK_M, BLOCK_N=across, BLOCK_K=conv.columns, num_warps=4,
+            BLOCK_M=BLOCK_M, BLOCK_N=across, BLOCK_K=conv.columns, num_warps=WARPS,
         )  # fmt: skip
         return bool(pending.item())
+
+    def count_sent(self, rows: Tensor, ternary: bool) -> Counted:
+        """Statistics of rows int [T, B, *inner]; see `statistics.count_sent`."""
+        size = rows[0, 0].numel()
+        per_image = torch.zeros(rows.shape[:2], dtype=torch.int64, device=rows.device)
+        events, payload, positive = (per_image.new_zeros(count) for count in (size, size, 1))
+        largest = torch.zeros(1, dtype=torch.int32, device=rows.device)
+        grid = (-(-size // BLOCK), -(-rows.shape[1] // TOGETHER), rows.shape[0])
+        self.source.count_sent[grid](
+            rows.contiguous(), per_image, events, payload, positive, largest, rows.shape[1], size,
+            TERNARY=ternary, TOGETHER=TOGETHER, BLOCK=BLOCK, num_warps=4,
+        )  # fmt: skip
+        inner = rows.shape[2:]
+        return per_image, events.view(inner), payload.view(inner), positive, largest
+
+    def pool_spikes(self, node: MaxPool2d, arriving: Tensor) -> Tensor:
+        """What a max pool sends; see `pool.pool_spikes`."""
+        rows, batch, height, width, channels = arriving.shape
+        _, out_height, out_width = node.shape
+        sent = torch.empty((rows, batch, out_height, out_width, channels), dtype=arriving.dtype, device=arriving.device)
+        positions, taps = batch * out_height * out_width, node.kernel[0] * node.kernel[1]
+        wide = 1 << (taps - 1).bit_length()
+        block = max(32, BLOCK // wide)
+        if sent.numel():
+            self.source.pool_spikes[(-(-positions * channels // block),)](
+                arriving.contiguous(), sent, positions, rows, height, width, out_height, out_width,
+                CHANNELS=channels, KERNEL_H=node.kernel[0], KERNEL_W=node.kernel[1],
+                STRIDE_H=node.stride[0], STRIDE_W=node.stride[1], PAD_H=node.padding[0], PAD_W=node.padding[1],
+                DILATION_H=node.dilation[0], DILATION_W=node.dilation[1], TAPS=wide, BLOCK=block, num_warps=4,
+            )  # fmt: skip
+        return sent
 
 
 def load_kernels(device: torch.device) -> Kernels | None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from fastsnn_deploy.simulators.engine import Activity, Int64
-from fastsnn_deploy.simulators.gpu.series import to_outer
+from fastsnn_deploy.simulators.gpu.kernels import Counted, Kernels
+from fastsnn_deploy.simulators.gpu.series import Series, to_outer
 
 PART = 1 << 26
 """Elements counted at once, so that what counting needs beside the series stays small."""
@@ -17,33 +19,71 @@ PART = 1 << 26
 
 @dataclass(frozen=True)
 class Sent:
-    """Statistics of the rows of one series. per_image: int64 [T, B], events of each image in each row."""
+    """Statistics of the rows of one series of some images.
 
+    start: global step of the first row. per_image: int64 [T, B], events of each image in each row. On the device:
+    spikes, payload, int64 [*inner], one and the same if every spike is 1 or -1, None where they are in another's
+    sums; positive, int64; largest, int32.
+    """
+
+    start: int
     per_image: Int64
-    spikes: Int64
-    payload: Int64
-    positive: int
-    largest: int
-
-    def activity(self, start: int, steps: int) -> Activity:
-        """As the engine reports it, the first row being global step `start` of a run of `steps` steps."""
-        per_step = np.zeros(steps, dtype=np.int64)
-        per_row = self.per_image.sum(1)
-        inside = per_row[: max(0, steps - start)]  # rows after the end are silent
-        per_step[start : start + len(inside)] = inside
-        return Activity(
-            spikes=self.spikes,
-            payload=self.payload,
-            positive=self.positive,
-            negative=int(per_row.sum()) - self.positive,
-            per_step=per_step,
-            most_in_step=int(self.per_image.max(initial=0)),
-            largest=self.largest,
-        )
+    spikes: Tensor | None
+    payload: Tensor | None
+    positive: Tensor
+    largest: Tensor
 
 
-def count_sent(rows: Tensor, ternary: bool) -> Sent:
-    """Statistics of rows [T, B, *inner]. ternary: every spike is 1 or -1, so that payload equals spikes."""
+def fold(total: Sent, more: Sent) -> Sent:
+    """Add the sums of neurons of `more` to those of `total`, on the device; `more` without them."""
+    pairs = [(total.spikes, more.spikes), (total.payload, more.payload)]
+    for mine, its in pairs[: 1 if total.payload is total.spikes else 2]:
+        assert mine is not None
+        assert its is not None
+        mine.add_(its)
+    return replace(more, spikes=None, payload=None)
+
+
+def activity(parts: Sequence[Sent], steps: int) -> Activity:
+    """As the engine reports it for the images of all parts in a run of `steps` steps; the first has all sums."""
+    spikes, payload = parts[0].spikes, parts[0].payload
+    assert spikes is not None
+    assert payload is not None
+    ternary = payload is spikes
+    per_step, events = np.zeros(steps, dtype=np.int64), 0
+    for part in parts:
+        per_row = part.per_image.sum(1)
+        inside = per_row[: max(0, steps - part.start)]  # rows after the end are silent
+        per_step[part.start : part.start + len(inside)] += inside
+        events += int(per_row.sum())
+    each, positive = _on_host(spikes), sum(int(part.positive) for part in parts)
+    return Activity(
+        spikes=each,
+        payload=each if ternary else _on_host(payload),
+        positive=positive,
+        negative=events - positive,
+        per_step=per_step,
+        most_in_step=max(int(part.per_image.max(initial=0)) for part in parts),
+        largest=int(events > 0) if ternary else max(int(part.largest) for part in parts),
+    )
+
+
+def _on_host(sums: Tensor) -> Int64:
+    return to_outer(sums, 0).astype(np.int64, copy=False)
+
+
+def count_sent(series: Series, ternary: bool, kernels: Kernels | None = None) -> Sent:
+    """Statistics of a series. ternary: every spike is 1 or -1, so that payload equals spikes."""
+    rows = series.rows
+    count = _count if kernels is None or not rows.numel() else kernels.count_sent
+    per_image, spikes, payload, positive, largest = count(rows, ternary)
+    return Sent(
+        series.start, per_image.cpu().numpy(), spikes, spikes if ternary else payload, positive.sum(), largest.sum()
+    )
+
+
+def _count(rows: Tensor, ternary: bool) -> Counted:
+    """The same in PyTorch, on any device."""
     inner = rows.shape[2:]
     spikes = torch.zeros(inner, dtype=torch.int64, device=rows.device)
     payload = torch.zeros_like(spikes)
@@ -60,11 +100,5 @@ def count_sent(rows: Tensor, ternary: bool) -> Sent:
             payload += magnitude.sum((0, 1), dtype=torch.int64)
             if magnitude.numel():
                 largest = torch.maximum(largest, magnitude.amax().to(torch.int32))
-    counts = torch.cat(per_image).cpu().numpy() if per_image else np.zeros((0, rows.shape[1]), dtype=np.int64)
-    return Sent(
-        per_image=counts,
-        spikes=to_outer(spikes, 0).astype(np.int64, copy=False),
-        payload=to_outer(spikes if ternary else payload, 0).astype(np.int64, copy=False),
-        positive=int(positive),
-        largest=int(counts.any()) if ternary else int(largest),
-    )
+    none = torch.zeros((0, rows.shape[1]), dtype=torch.int64, device=rows.device)
+    return torch.cat(per_image) if per_image else none, spikes, payload, positive, largest

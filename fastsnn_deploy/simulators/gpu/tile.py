@@ -13,7 +13,7 @@ from torch import Tensor
 
 from fastsnn_deploy.graph import Concat, Flatten, Identity, Input, MaxPool2d, Node, Population, Readout, Synapse
 from fastsnn_deploy.graph.arithmetic import per_channel
-from fastsnn_deploy.simulators.engine import Activity, Int64
+from fastsnn_deploy.simulators.engine import Int64
 from fastsnn_deploy.simulators.gpu.kernels import Beside
 from fastsnn_deploy.simulators.gpu.neurons import Advance, Cell, Drive, State, settle, torch_advance
 from fastsnn_deploy.simulators.gpu.plan import Plan
@@ -34,17 +34,12 @@ from fastsnn_deploy.simulators.gpu.synaptic_inputs import IdentitySynapticInput
 
 @dataclass
 class TileRun:
-    """What a tile of B images gave: last_change int64 [B], outputs and records as traces, statistics with starts."""
+    """What a tile of B images gave: last_change int64 [B], outputs and records as traces, what was sent."""
 
     last_change: Int64
     outputs: dict[str, Trace] = field(default_factory=dict)
-    sent: dict[str, tuple[int, Sent]] = field(default_factory=dict)
+    sent: dict[str, Sent] = field(default_factory=dict)
     recorded: dict[str, dict[str, Trace]] = field(default_factory=dict)
-
-    def activity(self, name: str, steps: int) -> Activity:
-        """Activity of one node in a run of `steps` steps."""
-        start, sent = self.sent[name]
-        return sent.activity(start, steps)
 
 
 @dataclass(frozen=True)
@@ -81,7 +76,7 @@ class Tile:
         """The shares of the image, from step 0 on."""
         injection = self.graph.schedule.input_injection
         device = self.plan.device
-        total = to_inner(torch.from_numpy(self.emitted.astype(np.int64)).to(device))
+        total = to_inner(torch.from_numpy(np.ascontiguousarray(self.emitted)).to(device).long())
         shape = (injection.steps, *total.shape)
         rows = torch.empty(shape, dtype=store_type(self._payload(node)), device=device)
         for step in range(injection.steps):  # `Injection.share`
@@ -174,7 +169,9 @@ class Tile:
     def max_pool(self, node: MaxPool2d) -> None:
         """Changes of the maximum of what has arrived."""
         source = arrive(self.series[node.inputs[0]], node.delay, self.steps)
-        self._send(node, Series(source.start, pool_spikes(node, source.rows)))
+        kernels = self.plan.kernels
+        pool = pool_spikes if kernels is None else kernels.pool_spikes
+        self._send(node, Series(source.start, pool(node, source.rows)))
 
     def flatten(self, node: Flatten) -> None:
         """Maps to vectors in the order C, H, W."""
@@ -249,8 +246,7 @@ class Tile:
 
     def _send(self, node: Node, series: Series) -> None:
         """Count, trim, record and keep what a node sent."""
-        sent = count_sent(series.rows, ternary=self._payload(node) <= 1)
-        self.result.sent[node.name] = series.start, sent
+        sent = self.result.sent[node.name] = count_sent(series, self._payload(node) <= 1, self.plan.kernels)
         active = sent.per_image > 0
         self._note_change(series.start, active)
         self.series[node.name] = kept = series.trimmed(np.asarray(active.any(1)))

@@ -151,3 +151,72 @@ def advance_conv(
     tl.store(count + place, c, mask=inside)
     again = ((EMIT(v, c, theta, floor, ceiling, min_spike, max_spike) != 0) & inside).to(tl.int32)
     tl.atomic_max(pending, tl.max(tl.max(again, axis=1), axis=0))
+
+
+@triton.jit(do_not_specialize=["images"])
+def count_sent(
+    spikes, per_image, events, payload, positive, largest, images, size,
+    TERNARY: tl.constexpr, TOGETHER: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """Statistics of one row. One program: BLOCK neurons of up to TOGETHER images.
+
+    spikes: int [rows, images, size]; the row is program 2. per_image: out, int64 [rows, images], zero before. events,
+    payload: out, int64 [size], added to. positive: out, int64 [1], added to. largest: out, int32 [1].
+    """
+    index = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    inside = index < size
+    row = tl.program_id(2).to(tl.int64)
+    begin = tl.program_id(1) * TOGETHER
+    sent = tl.zeros((BLOCK,), dtype=tl.int32)
+    carried = tl.zeros((BLOCK,), dtype=tl.int32)
+    up = tl.zeros((BLOCK,), dtype=tl.int32)
+    most = tl.zeros((BLOCK,), dtype=tl.int32)
+    for image in range(begin, tl.minimum(begin + TOGETHER, images)):
+        place = (row * images + image) * size
+        value = tl.load(spikes + place + index, mask=inside, other=0).to(tl.int32)
+        fired = (value != 0).to(tl.int32)
+        tl.atomic_add(per_image + row * images + image, tl.sum(fired, axis=0).to(tl.int64))
+        sent += fired
+        up += (value > 0).to(tl.int32)
+        if not TERNARY:
+            carried += tl.abs(value)
+            most = tl.maximum(most, tl.abs(value))
+    tl.atomic_add(events + index, sent.to(tl.int64), mask=inside)
+    tl.atomic_add(positive, tl.sum(up, axis=0).to(tl.int64))
+    if not TERNARY:
+        tl.atomic_add(payload + index, carried.to(tl.int64), mask=inside)
+        tl.atomic_max(largest, tl.max(most, axis=0))
+
+
+@triton.jit(do_not_specialize=["positions", "rows", "height", "width", "out_height", "out_width"])
+def pool_spikes(
+    source, spikes, positions, rows, height, width, out_height, out_width,
+    CHANNELS: tl.constexpr, KERNEL_H: tl.constexpr, KERNEL_W: tl.constexpr, STRIDE_H: tl.constexpr,
+    STRIDE_W: tl.constexpr, PAD_H: tl.constexpr, PAD_W: tl.constexpr, DILATION_H: tl.constexpr,
+    DILATION_W: tl.constexpr, TAPS: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """Changes of the maximum of running counts. One program: BLOCK neurons of all images, their windows in registers.
+
+    source: int [rows, images, height, width, CHANNELS]; spikes: out, the same type [rows, positions, CHANNELS],
+    positions being images times out_height times out_width. TAPS: KERNEL_H * KERNEL_W up to a power of two.
+    """
+    index = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    size = positions * CHANNELS
+    inside = index < size
+    channel, place = index % CHANNELS, index // CHANNELS
+    x, y = place % out_width * STRIDE_W - PAD_W, place // out_width % out_height * STRIDE_H - PAD_H
+    image = place // (out_width * out_height)
+    tap = tl.arange(0, TAPS)
+    at_y = y[None, :] + (tap // KERNEL_W * DILATION_H)[:, None]
+    at_x = x[None, :] + (tap % KERNEL_W * DILATION_W)[:, None]
+    held = (at_y >= 0) & (at_y < height) & (at_x >= 0) & (at_x < width) & (tap < KERNEL_H * KERNEL_W)[:, None]
+    held = held & inside[None, :]
+    offset = ((image[None, :] * height + at_y) * width + at_x) * CHANNELS + channel[None, :]
+    source_row = (positions // (out_height * out_width)).to(tl.int64) * height * width * CHANNELS
+    count = tl.zeros((TAPS, BLOCK), dtype=tl.int32)
+    before = tl.zeros((BLOCK,), dtype=tl.int32)
+    for row in range(rows):
+        count += tl.load(source + row * source_row + offset, mask=held, other=0).to(tl.int32)
+        now = tl.max(tl.where(held, count, -2147483648), axis=0)
+        tl.store(spikes + row * size.to(tl.int64) + index, now - before, mask=inside)
+        before = now
