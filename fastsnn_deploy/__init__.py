@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from fastsnn_deploy.graph import SpikingGraph as SpikingGraph
     from fastsnn_deploy.graph.run import Run as Run
     from fastsnn_deploy.quantize import Checkpoint as Checkpoint
+    from fastsnn_deploy.training.load_model import load_model as load_model
 
 _HOMES = {
     "api": (
@@ -52,6 +53,7 @@ _HOMES = {
     "graph": ("Encoded", "SpikingGraph"),
     "graph.run": ("Run",),
     "quantize": ("Checkpoint",),
+    "training.load_model": ("load_model",),
 }  # fmt: skip
 """Where each name of the door lives; a module is imported when one of its names is first used."""
 
