@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from fastsnn_deploy.errors import InputError
-from fastsnn_deploy.quantize.sources import (  # noqa: F401  each registers its kind; the first that fits is taken
+from fastsnn_deploy.quantize.sources import (  # noqa: F401  each registers its kind
     exported,
+    onnx,
+    onnx_rules,
     ours,
     torchscript,
     weights,
-)  # isort: skip
-from fastsnn_deploy.quantize.sources.base import SOURCES, Content, Source, look_at
+)
+from fastsnn_deploy.quantize.sources.base import SOURCES as SOURCES
+from fastsnn_deploy.quantize.sources.base import Content, Source
 from fastsnn_deploy.quantize.sources.base import Loaded as Loaded
 from fastsnn_deploy.quantize.sources.base import Request as Request
+from fastsnn_deploy.quantize.sources.base import look_at as look_at
 
 NOT_READ = {
     b"\x89HDF": "an HDF5 file. A network of Keras can be saved as ONNX (tf2onnx)",
