@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from fastsnn_deploy.analysis.check import Check as Check
+    from fastsnn_deploy.analysis.check import check as check
     from fastsnn_deploy.analysis.evaluation import Evaluation as Evaluation
     from fastsnn_deploy.analysis.result import Profile as Profile
     from fastsnn_deploy.analysis.verify import Verification as Verification
@@ -46,6 +48,7 @@ _HOMES = {
         "calibrate", "convert", "evaluate", "export", "fit", "load", "load_data", "prepare", "profile", "read", "save",
         "simulate", "verify",
     ),
+    "analysis.check": ("Check", "check"),
     "analysis.evaluation": ("Evaluation",),
     "analysis.result": ("Profile",),
     "analysis.verify": ("Verification",),

@@ -99,7 +99,7 @@ def quantised(
         loaded.model, images, bits, width, numbers("--mean", mean), numbers("--std", std), path
     )
     note = (
-        f"a float network ({loaded.kind}), quantised to {bits}-bit activations and {width}-bit weights without training: "
-        f"steps from {made.metadata['calibrated']['images']} training images of {data}"
+        f"a float network ({loaded.kind}), quantised to {bits}-bit activations and {width}-bit weights without "
+        f"training: steps from {made.metadata['calibrated']['images']} training images of {data}"
     )
     return made, (*loaded.notes, note)

@@ -151,8 +151,8 @@ def _require_no_other(path: str | Path) -> None:
     found = next((kind for kind in SOURCES if kind.whole and kind.holds(content)), None)
     if found is not None and kind_of_file(content.path) != "checkpoint":
         raise InputError(
-            f"{content.path}: is {found.name}: a float network, not a quantised model. Load it with fd.load_model, then "
-            "fd.prepare and fd.calibrate; or `fastsnn-deploy export` with --bits and --data"
+            f"{content.path}: is {found.name}: a float network, not a quantised model. Load it with fd.load_model, "
+            "then fd.prepare and fd.calibrate; or `fastsnn-deploy export` with --bits and --data"
         )
 
 

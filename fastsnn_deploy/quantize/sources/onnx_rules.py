@@ -104,7 +104,8 @@ def _with(layer: Any, weight: Array, bias: Array | None) -> nn.Module:
 EACH: dict[str, Any] = {
     "Relu": nn.ReLU, "Sigmoid": torch.sigmoid, "Tanh": torch.tanh, "HardSwish": F.hardswish, "Mish": F.mish,
     "HardSigmoid": F.hardsigmoid, "Softplus": F.softplus, "Elu": F.elu, "Selu": F.selu, "Gelu": F.gelu,
-    "Erf": torch.erf, "Exp": torch.exp, "Sqrt": torch.sqrt, "Abs": torch.abs, "Neg": torch.neg, "LeakyRelu": F.leaky_relu,
+    "Erf": torch.erf, "Exp": torch.exp, "Sqrt": torch.sqrt, "Abs": torch.abs, "Neg": torch.neg,
+    "LeakyRelu": F.leaky_relu,
 }  # fmt: skip
 
 
