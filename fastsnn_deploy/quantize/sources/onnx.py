@@ -33,6 +33,9 @@ RULES: dict[str, Rule] = {}
 """Rule of each operator by its name: rule(translator, inputs, attributes) -> value, or list of values. A rule takes
 each attribute that it knows out of the dict; what is left is refused."""
 
+OWN = ("DequantizeLinear",)
+"""Operators whose rule is taken for constants too: ONNX's reference of them knows the newest versions only."""
+
 BATCH = 3
 """Images that pass through where the file leaves the batch open."""
 
@@ -163,7 +166,7 @@ class Translator:
 
     def _translated(self, node: Any, inputs: list[Value], attributes: dict[str, Any]) -> Any:
         folds = not any(isinstance(value, fx.Node) for value in inputs)
-        if folds and node.domain in ("", "ai.onnx"):
+        if folds and node.domain in ("", "ai.onnx") and node.op_type not in OWN:
             return self._folded(node, inputs)
         rule = RULES.get(node.op_type)
         if rule is None:

@@ -157,9 +157,9 @@ def _sum(t: Translator, inputs: Inputs, a: Attributes) -> Value:
     return found
 
 
-@operator("Identity", "Dropout", "Cast", "DequantizeLinear")
+@operator("Identity", "Dropout", "Cast")
 def _same(t: Translator, inputs: Inputs, a: Attributes) -> list[Value]:
-    for name in ("ratio", "seed", "to", "saturate", "axis", "block_size"):
+    for name in ("ratio", "seed", "to", "saturate"):
         a.pop(name, None)
     return [inputs[0], None]
 
@@ -369,6 +369,19 @@ def _quantise(t: Translator, inputs: Inputs, a: Attributes) -> Value:
     scale, zero = _constant(inputs[1], "its scale"), _optional(inputs, 2)
     kind = np.iinfo(np.uint8 if zero is None else zero.dtype)
     return _ranged(t, inputs[0], scale, np.zeros(1) if zero is None else zero, kind.min, kind.max)
+
+
+@operator("DequantizeLinear")
+def _dequantise(t: Translator, inputs: Inputs, a: Attributes) -> Value:
+    value, axis = inputs[0], a.pop("axis", 1)
+    if a.pop("block_size", 0):
+        raise UnsupportedError("has a scale for each block", "Use one for each channel")
+    if not isinstance(value, np.ndarray):
+        return value  # its QuantizeLinear has the range
+    scale, zero = _constant(inputs[1], "its scale"), _optional(inputs, 2)
+    sizes = [-1 if i == axis % value.ndim else 1 for i in range(value.ndim)] if scale.ndim else []
+    levels = value.astype(np.float32) - (0 if zero is None else zero.reshape(sizes).astype(np.float32))
+    return np.asarray(levels * scale.reshape(sizes), dtype=np.float32)
 
 
 def _ranged(t: Translator, value: fx.Node, scale: Array, zero: Array, low: int, high: int) -> Value:
