@@ -278,7 +278,7 @@ def test_names_of_networks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     assert fd.load_model(weights_of(tmp_path, name), name).num_classes == 7
     file = tmp_path / "w.pth"
     for wrong, says in (
-        ("torchvision:resnet81", "Did you mean 'resnet18'"),
+        ("torchvision:resnet81", "is not known. Did you mean resnet18"),
         ("lenet(8)", "options are written as lenet(num_classes=10"),
         ("lenet(width=open('x'))", "options are written as"),
         ("lenet(colour=2)", "unexpected keyword argument 'colour'"),
@@ -581,6 +581,11 @@ def test_options_that_do_not_fit_the_file(files: Path):
         fd.load_model(files / "bare.pth", Net, key=3)  # type: ignore[arg-type]
     with pytest.raises(fd.InputError, match="path of the checkpoint"):
         fd.load_model(3)  # type: ignore[arg-type]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        script = torch.jit.load(files / "scripted.pt")
+    with pytest.raises(fd.InputError, match="cannot follow TorchScript"):
+        fd.prepare(script)
     with pytest.raises(fd.InputError, match="exported in training mode"):
         fd.load_model(trained(files / "trained.pt2"))
 

@@ -95,6 +95,8 @@ def evaluating_copy(model: nn.Module) -> nn.Module:
     """A copy in evaluation mode, float32 on the CPU. Raises InputError for what is not a float network."""
     if not isinstance(model, nn.Module):
         raise InputError(f"prepare takes a torch.nn.Module, not a {type(model).__name__}")
+    if isinstance(model, torch.jit.ScriptModule):
+        raise InputError("prepare cannot follow TorchScript. Save it, and read it with fd.load_model")
     if any(isinstance(module, QuantInput) for module in model.modules()):
         raise InputError("the model is prepared already. Train or calibrate it, or give prepare the float network")
     weights = {name for name, _ in model.named_parameters()}

@@ -6,6 +6,7 @@ from fastsnn_deploy.errors import InputError
 from fastsnn_deploy.quantize.sources import (  # noqa: F401  each registers its kind
     exported,
     onnx,
+    onnx_maps,
     onnx_rules,
     ours,
     torchscript,

@@ -1,4 +1,6 @@
-"""ONNX and QONNX: a graph of operators as a module of PyTorch's own layers. What each becomes is in `onnx_rules`.
+"""ONNX and QONNX: a graph of operators as a module of PyTorch's own layers.
+
+What each operator becomes is in `onnx_rules` and `onnx_maps`.
 
 onnx2torch was looked at: it computes shapes from tensors, which torch.export cannot follow, stops at the first operator
 that it does not know, and has had no release since 2024.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import difflib
 import inspect
 import re
 from collections.abc import Callable
@@ -80,7 +81,7 @@ def _torchvision(name: str) -> Callable[..., nn.Module]:
 
     known = [each for each in models.list_models() if "/" not in each]
     if name not in known:
-        raise unknown("model of torchvision", name, known)
+        raise _unknown("torchvision", name, known)
     return lambda **options: models.get_model(name, weights=None, **options)
 
 
@@ -90,8 +91,15 @@ def _timm(name: str) -> Callable[..., nn.Module]:
     except ImportError as error:
         raise InputError(f"model 'timm:{name}' needs timm. Install it with `pip install timm`") from error
     if not timm.is_model(name):
-        raise unknown("model of timm", name, timm.list_models())
+        raise _unknown("timm", name, timm.list_models())
     return lambda **options: timm.create_model(name, pretrained=False, **options)
+
+
+def _unknown(library: str, name: str, known: list[str]) -> InputError:
+    """The error for a name that a library does not know; it has too many to list them."""
+    close = difflib.get_close_matches(name, known, n=3)
+    guess = f"Did you mean {' or '.join(close)}?" if close else f"{library} lists its own with list_models()"
+    return InputError(f"model '{library}:{name}' is not known. {guess}")
 
 
 LIBRARIES = {"torchvision:": _torchvision, "timm:": _timm}
