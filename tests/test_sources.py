@@ -494,6 +494,7 @@ def test_nothing_in_a_file_runs(files: Path, tmp_path: Path):
     torch.save(Evil(mark), tmp_path / "evil.pth")
     (tmp_path / "raw.pkl").write_bytes(evil)
     program, dynamic = files / "program.pt2", files / "dynamic.pt2"
+    attribute = json.dumps(f'fc") or getattr(__import__("os"),"system")("touch {mark}") or ("')[1:-1]
     bad = io.BytesIO()
     torch.save(((Evil(mark),), {}), bad)
     made = {
@@ -503,6 +504,8 @@ def test_nothing_in_a_file_runs(files: Path, tmp_path: Path):
         "expression": changed(dynamic, tmp_path / "4.pt2", in_model('"Symbol(', f'"{command} or Symbol('), {}),
         "target": changed(program, tmp_path / "5.pt2", in_model("torch.ops.aten.relu.default", "torch.hub.load"), {}),
         "name": changed(program, tmp_path / "6.pt2", in_model('"name": "relu"', f'"name": "a={command},b"'), {}),
+        "parameter": changed(program, tmp_path / "8.pt2", in_model('_name": "fc.weight"', f'_name": "{attribute}"'), {}),
+        "tree": changed(program, tmp_path / "9.pt2", in_model('"out_spec": "', '"out_spec": "default_factory'), {}),
         "examples": changed(
             program, tmp_path / "7.pt2", lambda name, data: bad.getvalue() if "sample_inputs" in name else data, {}
         ),

@@ -35,8 +35,14 @@ EXPRESSIONS = re.compile(
     r"('?\b[suz]+\d+\b'?|\b(Symbol|Integer|Rational|Add|Mul|Pow|Max|Min|FloorDiv|Mod|PythonMod|CleanDiv|CeilDiv|int_oo|oo"
     r"|Eq|Ne|Le|Lt|Ge|Gt|True|False|positive|nonnegative|integer)\b|[\d\s+*/(),.<>=-])*"
 )
-CHECKED = {"target": TARGETS, "name": NAMES, "expr_str": EXPRESSIONS}
-"""Texts of a program that end up in Python, and what they may be."""
+PATHS = re.compile(r"[\w.\- ]*")
+CHECKED = {"target": TARGETS, "name": NAMES, "expr_str": EXPRESSIONS} | dict.fromkeys(
+    ("parameter_name", "buffer_name", "tensor_constant_name", "custom_obj_name"), PATHS
+)
+"""Texts of a program that end up in Python's source, and what they may be."""
+
+IMPORTS = "default_factory"
+"""What makes the reader of torch's trees import a module that the file names."""
 
 
 def _is_program(content: Content) -> bool:
@@ -144,5 +150,7 @@ def _unsafe_values(where: str, value: Any, key: str = "") -> Iterator[Problem]:
     elif isinstance(value, list):
         for item in value:
             yield from _unsafe_values(where, item, key)
+    elif isinstance(value, str) and IMPORTS in value:
+        yield Problem(where, "names a function to import", "Take and return tensors only")
     elif isinstance(value, str) and key in CHECKED and not CHECKED[key].fullmatch(value):
         yield Problem(where, f"has the {key} {value!r:.60}, which is no operation of torch", "Use operations of aten")

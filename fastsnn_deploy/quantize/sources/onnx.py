@@ -2,8 +2,8 @@
 
 What each operator becomes is in `onnx_rules` and `onnx_maps`.
 
-onnx2torch was looked at: it computes shapes from tensors, which torch.export cannot follow, stops at the first operator
-that it does not know, and has had no release since 2024.
+onnx2torch (1.5.15) was tried first: it computes shapes from tensors as the network runs, which torch.export does not
+follow, and reads weights in a way that hides whose they are.
 """
 
 from __future__ import annotations

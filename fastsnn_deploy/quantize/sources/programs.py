@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import cast
 
@@ -9,6 +10,8 @@ import torch
 from torch import Tensor, fx, nn
 
 from fastsnn_deploy.errors import InputError
+
+NAME = re.compile(r"[\w.\- ]+")
 
 SHAPED = ("view", "reshape", "_unsafe_view", "expand")
 """Operations whose sizes hold the batch that a program was made with."""
@@ -73,6 +76,8 @@ def rooted(graph: fx.Graph, held: nn.Module, kinds: Mapping[str, str]) -> nn.Mod
 
 def put(root: nn.Module, target: str, tensor: Tensor, kinds: Mapping[str, str] | None = None) -> None:
     """Keep a tensor under a dotted name; the modules between come into being."""
+    if not NAME.fullmatch(target):
+        raise InputError(f"{target!r:.60} is no name of a parameter, and would end up in source code")
     *parents, last = target.split(".")
     place = _place(root, parents, kinds or {})
     if isinstance(tensor, nn.Parameter):
