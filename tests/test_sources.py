@@ -447,6 +447,10 @@ def test_operators_without_a_form_are_listed_together(tmp_path: Path):
 # files that are wrong
 
 
+WEIGHT = '_name": "fc.weight"'
+"""Where a program names a parameter."""
+
+
 class Evil:
     """Runs a command when it is unpickled."""
 
@@ -504,7 +508,7 @@ def test_nothing_in_a_file_runs(files: Path, tmp_path: Path):
         "expression": changed(dynamic, tmp_path / "4.pt2", in_model('"Symbol(', f'"{command} or Symbol('), {}),
         "target": changed(program, tmp_path / "5.pt2", in_model("torch.ops.aten.relu.default", "torch.hub.load"), {}),
         "name": changed(program, tmp_path / "6.pt2", in_model('"name": "relu"', f'"name": "a={command},b"'), {}),
-        "parameter": changed(program, tmp_path / "8.pt2", in_model('_name": "fc.weight"', f'_name": "{attribute}"'), {}),
+        "parameter": changed(program, tmp_path / "8.pt2", in_model(WEIGHT, f'_name": "{attribute}"'), {}),
         "tree": changed(program, tmp_path / "9.pt2", in_model('"out_spec": "', '"out_spec": "default_factory'), {}),
         "examples": changed(
             program, tmp_path / "7.pt2", lambda name, data: bad.getvalue() if "sample_inputs" in name else data, {}

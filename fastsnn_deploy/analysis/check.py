@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastsnn_deploy.errors import InputError, Problem, known_name, wrong_type
+from fastsnn_deploy.files import path_of
 from fastsnn_deploy.graph import Population, Readout, SpikingGraph, Synapse
-from fastsnn_deploy.graph.ranges import STATE_BITS, ranges
+from fastsnn_deploy.graph.images import image_shape
+from fastsnn_deploy.graph.ranges import STATE_BITS
 from fastsnn_deploy.graph.summary import layer_rows
 from fastsnn_deploy.tables import Column, Result, Table, one_line, shape, shown, words
 from fastsnn_deploy.targets import TARGETS, to_target
@@ -125,9 +127,13 @@ def check(
     from fastsnn_deploy.quantize import Checkpoint, prepare
     from fastsnn_deploy.quantize.sources import Request, read_source
 
+    if targets is not None and not isinstance(targets, (list, tuple)):
+        raise wrong_type("targets", targets, "a list of names of targets")
     names = [known_name("target", name, TARGETS) for name in (TARGETS if targets is None else targets)]
+    if input_shape is not None:
+        input_shape = image_shape(input_shape, lengths=(1, 2, 3))
     if isinstance(model, (str, os.PathLike)):
-        model = read_source(Request(Path(model))).model
+        model = read_source(Request(path_of(model, "checkpoint"))).model
     if isinstance(model, Checkpoint):
         model.model.meta.setdefault("input_shape", model.input_shape)
         model = model.model
@@ -181,8 +187,8 @@ def _converted(name: str, quantised: Any, images: Any, targets: list[str], calib
         graph = convert(as_checkpoint(quantised, size))
     except InputError as error:
         return Check(name, size, (), dict.fromkeys(targets), _problems(error), notes=notes)
-    given = drawn if images is None else images.raw(slice(0, IMAGES)) if hasattr(images, "raw") else images[:IMAGES]
-    emitted = graph.input.encode(raw_levels(quantised, given))
+    given = drawn if images is None else images.raw(slice(0, IMAGES)) if hasattr(images, "raw") else images
+    emitted = graph.input.encode(raw_levels(quantised, given)[:IMAGES])
     totals: dict[str, dict[str, int] | None] = {}
     cells: dict[str, dict[str, str]] = {}
     problems: list[Problem] = []
@@ -204,19 +210,17 @@ def _problems(error: InputError) -> tuple[Problem, ...]:
 
 
 def _rows(graph: SpikingGraph, cells: dict[str, dict[str, str]]) -> Iterator[dict[str, Any]]:
-    bounds = ranges(graph.nodes, graph.schedule.gain)
     for row in layer_rows(graph):
         node = graph[row["layer"]]
         synapses = [s for name in node.inputs if isinstance(s := graph[name], Synapse)]
         widest = max((int(np.abs(s.weight).max(initial=0)) for s in synapses if hasattr(s, "weight")), default=None)
-        potential = bounds.get(f"{node.name}.potential")
         yield {
             "layer": node.name,
             "module": node.module,
             "becomes": f"{_kind(node)} of {shape(node.shape)}",
             "weight_bits": None if widest is None else [widest.bit_length() + 1, WEIGHT_BITS],
             "levels": node.ceiling - node.floor if isinstance(node, Population) else None,
-            "potential_bits": None if potential is None else [potential.magnitude.bit_length() + 1, STATE_BITS],
+            "potential_bits": None if row["potential_bits"] is None else [row["potential_bits"], STATE_BITS],
             "targets": {target: held.get(node.name, "as part of others") for target, held in cells.items()},
         }
 

@@ -8,6 +8,8 @@ from pathlib import Path
 from torch import nn
 
 from fastsnn_deploy.errors import InputError, wrong_type
+from fastsnn_deploy.files import path_of
+from fastsnn_deploy.graph.images import image_shape
 from fastsnn_deploy.quantize.sources import Loaded, Request, read_source
 from fastsnn_deploy.training.models import build
 
@@ -65,8 +67,11 @@ def open_model(
     """`load_model`, with what the file is and what must be said about it."""
     if key is not None and not isinstance(key, str):
         raise wrong_type("key", key, "the name of an entry of the training checkpoint")
+    if not isinstance(trust_pickle, bool):
+        raise wrong_type("trust_pickle", trust_pickle, "True or False")
+    shape = None if input_shape is None else image_shape(input_shape, lengths=(1, 2, 3))
     maker = None if model is None else lambda: _network(model)
-    return read_source(Request(Path(path) if isinstance(path, str) else path, maker, key, trust_pickle, input_shape))
+    return read_source(Request(path_of(path, "checkpoint"), maker, key, trust_pickle, shape))
 
 
 def _network(model: Named) -> nn.Module:
@@ -76,7 +81,10 @@ def _network(model: Named) -> nn.Module:
         return build(model)
     if not callable(model):
         raise wrong_type("model", model, "the name of a network, a torch.nn.Module, or a function that makes one")
-    made = model()
+    try:
+        made = model()
+    except Exception as error:  # whatever the user's own code may set off
+        raise InputError(f"model: the function fails ({type(error).__name__}: {error})") from error
     if not isinstance(made, nn.Module):
         raise InputError(f"model: the function returns a {type(made).__name__}, not a torch.nn.Module")
     return made

@@ -21,7 +21,6 @@ import torch
 from torch import Tensor, fx, nn
 
 from fastsnn_deploy.errors import InputError, LoweringError, Problem
-from fastsnn_deploy.graph.images import image_shape
 from fastsnn_deploy.quantize.graph_edit import UnsupportedError
 from fastsnn_deploy.quantize.sources.base import Content, Loaded, Request, source
 
@@ -144,7 +143,7 @@ class Translator:
                 f"{self.request.path}: leaves the size of its images open ({sizes}). Give --input-shape "
                 "(input_shape=...)"
             )
-        shape = tuple(sizes[1:]) if given is None else image_shape(given, lengths=(1, 2, 3))
+        shape = tuple(sizes[1:] if given is None else given)
         image = self.graph.placeholder("image")
         self.values[inputs[0].name] = image
         self.examples[image] = torch.rand(self.batch, *shape, generator=torch.Generator().manual_seed(0))

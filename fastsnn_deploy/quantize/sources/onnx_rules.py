@@ -205,7 +205,7 @@ def _dequantise(t: Translator, inputs: Inputs, a: Attributes) -> Value:
     if a.pop("block_size", 0):
         raise UnsupportedError("has a scale for each block", "Use one for each channel")
     if not isinstance(value, np.ndarray):
-        return value  # its QuantizeLinear has the range
+        return value  # its `QuantizeLinear` has the range
     scale, zero = constant(inputs[1], "its scale"), optional(inputs, 2)
     sizes = [-1 if i == axis % value.ndim else 1 for i in range(value.ndim)] if scale.ndim else []
     levels = value.astype(np.float32) - (0 if zero is None else zero.reshape(sizes).astype(np.float32))

@@ -12,7 +12,6 @@ from torch import fx, nn
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from fastsnn_deploy.errors import InputError, Problem
-from fastsnn_deploy.graph.images import image_shape
 from fastsnn_deploy.quantize.capture import SIZES
 from fastsnn_deploy.quantize.moved import BATCH
 from fastsnn_deploy.quantize.sources.base import Content, Loaded, Request, source
@@ -69,7 +68,7 @@ def _shape(script: nn.Module, request: Request) -> tuple[int, ...]:
     """The shape of one image: given, or the first usual one that passes."""
     given = request.input_shape
     reason = ""
-    for shape in [image_shape(given, lengths=(1, 2, 3))] if given is not None else _usual(script):
+    for shape in [tuple(given)] if given is not None else _usual(script):
         try:
             with torch.no_grad():
                 script(torch.zeros(BATCH, *shape))
