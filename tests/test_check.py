@@ -123,6 +123,14 @@ def test_a_target_that_is_asked_for_must_take_the_network(run: Callable[..., Res
         assert run("check", tmp_path / file, *options).returncode == code, (file, options)
 
 
+def test_a_network_that_answers_with_a_map():
+    images = np.random.default_rng(0).integers(0, 256, (4, 1, 8, 8)).astype(np.uint8)
+    found = fd.check(nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 3)), images)
+    assert found.ok
+    assert not found.refusals
+    assert found.layers[-1]["becomes"] == "readout of 2x4x4"
+
+
 def test_a_file_or_a_checkpoint(checkpoint_file: Path, run: Callable[..., Result]):
     found = fd.check(checkpoint_file)
     assert found.ok

@@ -40,7 +40,7 @@ def build(name: str, **options: Any) -> nn.Module:
 
     Example:
         >>> sum(p.numel() for p in build("lenet(width=8)").parameters())
-        56050
+        56194
     """
     if not isinstance(name, str):
         raise wrong_type("the model", name, "the name of one")
