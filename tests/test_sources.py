@@ -221,6 +221,14 @@ def test_a_float_network_is_never_rounded_unasked(files: Path, run: Callable[...
             function(files / "program.pt2")
 
 
+def test_info_says_what_a_file_is(files: Path, run: Callable[..., Result]):
+    for name, kind in (("program.pt2", "a torch.export program"), ("static.onnx", "ONNX"), ("bare.pth", "weights")):
+        result = run("info", files / name)
+        assert result.returncode == 0, result.stderr
+        assert result.stdout.startswith(f"{files / name}: {kind}")
+        assert "`fastsnn-deploy check` says what would become of it" in result.stdout
+
+
 def test_a_checkpoint_of_ours_is_a_quantised_model(checkpoint_file: Path, run: Callable[..., Result], tmp_path: Path):
     assert fd.convert(fd.load_model(checkpoint_file)).outputs
     result = run("export", checkpoint_file, "--bits", 4, "-o", tmp_path / "no.net")
