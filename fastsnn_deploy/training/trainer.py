@@ -218,7 +218,7 @@ class Trainer:
         options = self.recipe.model_options if self._own_teacher else {}
         teacher = build(name, channels=self.train_images.shape[0], classes=self.train_images.classes, **options)
         with own_files():
-            load_float_weights(teacher, weights)
+            load_weights(teacher, weights)
         return self._compiled(placed(teacher.eval().requires_grad_(False), self.device, torch.channels_last))
 
     def _compiled(self, model: nn.Module) -> nn.Module:
