@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from fastsnn_deploy.analysis.check import Check as Check
+    from fastsnn_deploy.analysis.check import check as check
     from fastsnn_deploy.analysis.evaluation import Evaluation as Evaluation
     from fastsnn_deploy.analysis.result import Profile as Profile
     from fastsnn_deploy.analysis.verify import Verification as Verification
@@ -39,12 +41,14 @@ if TYPE_CHECKING:
     from fastsnn_deploy.graph import SpikingGraph as SpikingGraph
     from fastsnn_deploy.graph.run import Run as Run
     from fastsnn_deploy.quantize import Checkpoint as Checkpoint
+    from fastsnn_deploy.training.load_model import load_model as load_model
 
 _HOMES = {
     "api": (
         "calibrate", "convert", "evaluate", "export", "fit", "load", "load_data", "prepare", "profile", "read", "save",
         "simulate", "verify",
     ),
+    "analysis.check": ("Check", "check"),
     "analysis.evaluation": ("Evaluation",),
     "analysis.result": ("Profile",),
     "analysis.verify": ("Verification",),
@@ -52,6 +56,7 @@ _HOMES = {
     "graph": ("Encoded", "SpikingGraph"),
     "graph.run": ("Run",),
     "quantize": ("Checkpoint",),
+    "training.load_model": ("load_model",),
 }  # fmt: skip
 """Where each name of the door lives; a module is imported when one of its names is first used."""
 

@@ -35,12 +35,12 @@ from fastsnn_deploy.graph import SpikingGraph
 from fastsnn_deploy.graph.integer_network import logits
 from fastsnn_deploy.passes.spike_bounds import with_neurons
 from fastsnn_deploy.quantize import Checkpoint, load
+from fastsnn_deploy.quantize.sources.weights import load_weights
 from fastsnn_deploy.simulators import BatchRun, Engine, open_engine
 from fastsnn_deploy.simulators.integer import integer_outputs
 from fastsnn_deploy.training.answers import quantised_logits
 from fastsnn_deploy.training.data import Images, load_images
 from fastsnn_deploy.training.finetune import published_graph
-from fastsnn_deploy.training.float_weights import load_float_weights
 from fastsnn_deploy.training.models import build
 
 HARDWARE = ("loihi2", "horowitz45-int8")
@@ -167,7 +167,7 @@ def of_float(network: Network, recipe: dict[str, Any], data_root: Path) -> dict[
     """The float network that training started from, on the same images."""
     images = network.images
     model = build(recipe["model"], channels=images.shape[0], classes=images.classes, **recipe["model_options"])
-    load_float_weights(model, data_root / recipe["weights"])
+    load_weights(model, data_root / recipe["weights"])
     chosen = recipe.get("normalisation") or {"mean": images.mean, "std": images.std}
     mean, std = (torch.tensor(chosen[key]).view(1, -1, 1, 1) for key in ("mean", "std"))
 

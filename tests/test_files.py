@@ -31,9 +31,9 @@ from fastsnn_deploy.formats.nir.report import LossReport
 from fastsnn_deploy.graph import load as load_graph
 from fastsnn_deploy.graph import save as save_graph
 from fastsnn_deploy.lava_dl import StockNetwork
+from fastsnn_deploy.quantize.sources.weights import load_weights
 from fastsnn_deploy.targets import to_target
 from fastsnn_deploy.training.data import load_images
-from fastsnn_deploy.training.float_weights import load_float_weights
 from fastsnn_deploy.training.models import build
 from fastsnn_deploy.training.own_data import load_npz
 from fastsnn_deploy.training.recipe import load_recipe, recipe_folder
@@ -370,7 +370,7 @@ READERS: dict[str, tuple[str, Callable[[Path], Any]]] = {
     "foreign NIR": ("n.nir", nir.import_nir),
     "graph": ("g.safetensors", load_graph),
     "checkpoint": ("a.pt", quantize.load),
-    "weights": ("w.pt", lambda path: load_float_weights(build("digits-net"), path)),
+    "weights": ("w.pt", lambda path: load_weights(build("digits-net"), path)),
     "hardware": ("h.yaml", load_hardware),
     "recipe": ("r.yaml", load_recipe),
     "data": ("d.npz", lambda path: load_npz(path, "test", "d")),

@@ -17,8 +17,8 @@ from fastsnn_deploy.errors import InputError
 from fastsnn_deploy.graph import SpikingGraph
 from fastsnn_deploy.graph.integer_network import integer_values
 from fastsnn_deploy.quantize import Checkpoint, calibrate, load, prepare, save
+from fastsnn_deploy.quantize.sources.weights import load_weights
 from fastsnn_deploy.simulators.reference import simulate
-from fastsnn_deploy.training.float_weights import load_float_weights
 from fastsnn_deploy.training.models import MODELS, build
 
 SMALL: dict[str, tuple[dict[str, int], tuple[int, int, int]]] = {
@@ -102,7 +102,7 @@ def test_torchvisions_weights_load_and_compute_the_same(tmp_path: Path) -> None:
     original = torchvision.models.resnet34(num_classes=7).eval()
     torch.save(original.state_dict(), tmp_path / "resnet34.pth")
     model = build("resnet34-imagenet", classes=7).eval()
-    load_float_weights(model, tmp_path / "resnet34.pth")
+    load_weights(model, tmp_path / "resnet34.pth")
     images = torch.rand(1, 3, 64, 64)
     with torch.no_grad():
         assert torch.allclose(model(images), original(images), atol=1e-5)

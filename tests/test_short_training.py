@@ -15,11 +15,11 @@ from torch.nn import functional as F
 from fastsnn_deploy.errors import InputError
 from fastsnn_deploy.processes import Processes
 from fastsnn_deploy.quantize import load
+from fastsnn_deploy.quantize.sources.weights import load_weights
 from fastsnn_deploy.training.averaging import Averaged
 from fastsnn_deploy.training.batches import Batches, alternating, scaled
 from fastsnn_deploy.training.data import load_images
 from fastsnn_deploy.training.distributed import Group
-from fastsnn_deploy.training.float_weights import load_float_weights
 from fastsnn_deploy.training.images import apart
 from fastsnn_deploy.training.models import build
 from fastsnn_deploy.training.recipe import Augment, Recipe, load_recipe
@@ -97,7 +97,7 @@ def test_the_float_network_teaches_and_stays(tmp_path: Path) -> None:
     trainer.run()
     assert seen == [0.0] * 20 + [1.0] * 20
     network = build("digits-net", channels=1, classes=10, width=4)
-    load_float_weights(network, tmp_path / "model-float.pt")
+    load_weights(network, tmp_path / "model-float.pt")
     assert trainer.teacher is not None
     assert all(torch.equal(a, b) for a, b in zip(network.parameters(), trainer.teacher.parameters(), strict=True))
     alone = run(short(teacher=None), tmp_path / "alone")

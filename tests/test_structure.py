@@ -23,6 +23,7 @@ FOREIGN = {
     "nir": {"formats", "cli"},
     "matplotlib": {"plots", "graph", "analysis", "training"},
     "numba": {"simulators"},
+    "onnx": {"quantize"},
     "rich": {"cli", "training"},
     "torch": {"processes", "quantize", "conversion", "simulators", "training", "analysis", "tasks", "api", "cli"},
     "torchmetrics": {"tasks"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from enum import Enum
 from pathlib import Path
 from typing import Annotated
@@ -9,6 +10,19 @@ from typing import Annotated
 import typer
 
 from fastsnn_deploy.cli.common import Data, DataRoot, Json, output, print_json, sample_images, show
+from fastsnn_deploy.cli.sources import (
+    Bits,
+    InputShape,
+    Key,
+    Mean,
+    ModelName,
+    Std,
+    TrustPickle,
+    WeightBits,
+    is_quantised,
+    opened,
+    quantised,
+)
 from fastsnn_deploy.targets import TARGETS, target_named
 
 
@@ -41,7 +55,11 @@ TARGET_HELP = "; ".join(f"{name}: {each.summary.rstrip('.')}" for name, each in 
 
 
 def export(
-    model: Annotated[Path, typer.Argument(help="Checkpoint of a quantised network (model.pt).")],
+    model: Annotated[
+        Path,
+        typer.Argument(help="Checkpoint of a quantised network (model.pt); or a float network, as .pt2, TorchScript, "
+                       "ONNX or weights, with --bits and --data."),
+    ],
     out: Annotated[
         Path | None, typer.Option("--out", "-o", callback=output, help="File to write; default: model.net or .nir.")
     ] = None,
@@ -76,10 +94,25 @@ def export(
             "--graph", callback=output, help="Also write the spiking graph that the file holds (.safetensors)."
         ),
     ] = None,
+    network: ModelName = None,
+    key: Key = None,
+    trust_pickle: TrustPickle = False,
+    input_shape: InputShape = None,
+    bits: Bits = None,
+    weight_bits: WeightBits = None,
+    mean: Mean = None,
+    std: Std = None,
+    checkpoint_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--checkpoint", callback=output,
+            help="Of a float network: quantised model to write, which verify takes. Default: model-4bit.pt.",
+        ),
+    ] = None,
     data: Data = None,
     data_root: DataRoot = Path("data"),
     as_json: Json = False,
-) -> None:
+) -> None:  # fmt: skip
     """Convert a quantised network to an integer spiking network and write it as lava-dl NetX HDF5 or NIR.
 
     What stock NetX lacks (signed neurons, several inputs, pooling) is a documented extension of the format;
@@ -90,11 +123,16 @@ def export(
     from fastsnn_deploy.formats.base import format_named
     from fastsnn_deploy.formats.export import export as write_target
     from fastsnn_deploy.graph import save
+    from fastsnn_deploy.quantize import save as save_checkpoint
 
     chosen, suffix = target_named(target), format_named(file_format).suffix
     path = out or planned(model.with_suffix(suffix))
+    loaded = opened(model, network, key, trust_pickle, input_shape)
+    if not is_quantised(loaded.model) and bits is not None and checkpoint_file is None:
+        checkpoint_file = planned(path.with_name(f"{path.stem}-{bits}bit.pt"))
+    checkpoint, notes = quantised(loaded, model, bits, weight_bits, mean, std, data, data_root)
     graph = convert(
-        model, neurons=neurons or "unary", schedule=schedule.value, steps=steps, input=input_schedule.value,
+        checkpoint, neurons=neurons or "unary", schedule=schedule.value, steps=steps, input=input_schedule.value,
         bias=bias_schedule.value, allow_loss=allow_loss,
     )  # fmt: skip
     calibration = None
@@ -103,7 +141,11 @@ def export(
     exported = write_target(graph, path, target, file_format, calibration)
     if graph_file is not None:
         save(exported.graph, graph_file)
+    if checkpoint_file is not None:
+        save_checkpoint(checkpoint, checkpoint_file)
+        notes = (*notes, f"{checkpoint_file}: the quantised model, to verify {path} against")
+    exported = replace(exported, notes=(*exported.notes, *notes))
     if as_json:
-        print_json(exported.to_dict())
+        print_json({**exported.to_dict(), "checkpoint": None if checkpoint_file is None else str(checkpoint_file)})
     else:
         show(*exported.report())

@@ -49,7 +49,17 @@ def examine(file: Path) -> tuple[str, tuple[Table | str, ...], dict[str, Any]]:
         return _nir(file)
     if file.suffix in (".yaml", ".yml"):
         return _hardware(file)
+    if not kind and (found := _of_others(file)) is not None:
+        return f"{found}; `fastsnn-deploy check` says what would become of it", (), {"metadata": {}}
     return _netx(file)
+
+
+def _of_others(file: Path) -> str | None:
+    """The kind of a network file of another program, None if it is none."""
+    from fastsnn_deploy.quantize.sources import SOURCES, look_at
+
+    content = look_at(file)
+    return next((source.name for source in SOURCES if source.holds(content)), None)
 
 
 def _described(kind: str, result: Result) -> tuple[str, tuple[Table | str, ...], dict[str, Any]]:

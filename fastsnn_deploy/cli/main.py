@@ -17,6 +17,7 @@ from typing import Annotated, Any
 import typer
 
 from fastsnn_deploy import __version__
+from fastsnn_deploy.cli.check import check
 from fastsnn_deploy.cli.common import messages, print_json, silence, write
 from fastsnn_deploy.cli.demo import demo
 from fastsnn_deploy.cli.doctor import doctor
@@ -57,7 +58,7 @@ CHOICE = re.compile(
     r"Invalid value for '(?P<option>[^']+)'[^:]*: (?:Value error, )?'(?P<value>.*)' is not one of (?P<names>'.*')"
 )
 
-for command in (demo, train, finetune, export, verify, run, profile, evaluate, info, doctor):
+for command in (demo, check, train, finetune, export, verify, run, profile, evaluate, info, doctor):
     app.command()(command)
 app.command("list")(listing)
 

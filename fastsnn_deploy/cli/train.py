@@ -17,7 +17,10 @@ def train(
     out: Annotated[Path, typer.Option("--out", "-o", help="Checkpoint to write.")] = Path("model.pt"),
     model: Annotated[
         str | None,
-        typer.Option(help="Another network than the recipe's: a known name, package.module:builder, file.py:builder."),
+        typer.Option(
+            help="Another network than the recipe's: a known name, package.module:builder, file.py:builder, "
+            "torchvision:NAME, timm:NAME."
+        ),
     ] = None,
     data: Data = None,
     data_root: DataRoot = Path("data"),

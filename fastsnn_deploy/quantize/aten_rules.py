@@ -59,6 +59,11 @@ def _transposed_convolution(translator: Translator, a: Arguments) -> fx.Node:
     return _weighted(translator, layer, weight, a["bias"], source, (*settings, dilation))
 
 
+@aten("convolution", "_convolution")
+def _either_convolution(translator: Translator, a: Arguments) -> Any:
+    return (_transposed_convolution if a["transposed"] else _convolution)(translator, a)
+
+
 @aten("linear")
 def _linear(translator: Translator, a: Arguments) -> fx.Node:
     weight, source = _parameter(translator, a["weight"], "weight"), translator.tensor(a["input"])

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.optim.swa_utils import AveragedModel
 
 from fastsnn_deploy.errors import InputError, LoweringError, Problem
 from fastsnn_deploy.graph.images import image_shape
@@ -64,6 +65,8 @@ def capture(model: nn.Module, input_shape: Sequence[int] | None = None) -> Captu
     everything that has no form here.
     """
     original = evaluating_copy(model)
+    if input_shape is None and isinstance(original, fx.GraphModule):
+        input_shape = original.meta.get("input_shape")  # a program from a file knows it
     _require_one_argument(original)
     modes = {path: module.training for path, module in unwrapped(model).named_modules()}
     if kind_of(original) is not None or not list(original.children()):
@@ -81,8 +84,8 @@ def capture(model: nn.Module, input_shape: Sequence[int] | None = None) -> Captu
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
-    """The network inside DataParallel, DistributedDataParallel and torch.compile."""
-    parallel = (nn.DataParallel, nn.parallel.DistributedDataParallel)
+    """The network inside DataParallel, DistributedDataParallel, AveragedModel and torch.compile."""
+    parallel = (nn.DataParallel, nn.parallel.DistributedDataParallel, AveragedModel)
     while isinstance(model, parallel) or hasattr(model, "_orig_mod"):
         model = model.module if isinstance(model, parallel) else model._orig_mod  # type: ignore[assignment]
     return model
@@ -92,6 +95,8 @@ def evaluating_copy(model: nn.Module) -> nn.Module:
     """A copy in evaluation mode, float32 on the CPU. Raises InputError for what is not a float network."""
     if not isinstance(model, nn.Module):
         raise InputError(f"prepare takes a torch.nn.Module, not a {type(model).__name__}")
+    if isinstance(model, torch.jit.ScriptModule):
+        raise InputError("prepare cannot follow TorchScript. Save it, and read it with fd.load_model")
     if any(isinstance(module, QuantInput) for module in model.modules()):
         raise InputError("the model is prepared already. Train or calibrate it, or give prepare the float network")
     weights = {name for name, _ in model.named_parameters()}

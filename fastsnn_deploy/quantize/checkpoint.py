@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from fastsnn_deploy.errors import InputError, LoweringError, Problem
-from fastsnn_deploy.files import existing_file, write_file
+from fastsnn_deploy.files import existing_file, kind_of_file, write_file
 from fastsnn_deploy.quantize.capture import canonicalise
 from fastsnn_deploy.quantize.graph_edit import RESERVED_NAMES
 from fastsnn_deploy.quantize.known_modules import construct, describe, kind_of
@@ -113,6 +113,7 @@ def load(path: str | Path, device: str = "cpu") -> Checkpoint:
     Raises InputError if the file is missing, damaged, of another kind or version, or holds pickled objects, and
     lists all layers with NaN or infinite values.
     """
+    _require_no_other(path)
     content = read_plain(path, "checkpoint", device)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise InputError(
@@ -140,6 +141,19 @@ def load(path: str | Path, device: str = "cpu") -> Checkpoint:
     if problems:
         raise InputError(f"{path}: the checkpoint has unusable weights", problems)
     return checkpoint
+
+
+def _require_no_other(path: str | Path) -> None:
+    """Raise InputError for a whole network of another program, with the way to a quantised model."""
+    from fastsnn_deploy.quantize.sources import SOURCES, look_at  # each of them may load a checkpoint
+
+    content = look_at(path)
+    found = next((kind for kind in SOURCES if kind.whole and kind.holds(content)), None)
+    if found is not None and kind_of_file(content.path) != "checkpoint":
+        raise InputError(
+            f"{content.path}: is {found.name}: a float network, not a quantised model. Load it with fd.load_model, "
+            "then fd.prepare and fd.calibrate; or `fastsnn-deploy export` with --bits and --data"
+        )
 
 
 def read_plain(path: str | Path, what: str, device: str = "cpu") -> Any:

@@ -127,6 +127,7 @@ def _prepared(model: nn.Module, plan: BitPlan, grid: ImageGrid, input_shape: Seq
     _tie_concatenated_steps(quantised)
     _compile(quantised)
     require_same(quantised, captured.original, captured.shape, raw)
+    quantised.meta["captured_shape"] = captured.shape
     if input_shape is not None:
         quantised.meta["input_shape"] = captured.shape
     if not holds_for_others(quantised, captured.original, captured.shape, raw):

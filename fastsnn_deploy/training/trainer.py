@@ -23,11 +23,12 @@ from fastsnn_deploy.quantize.calibration import calibrate
 from fastsnn_deploy.quantize.checkpoint import Checkpoint, load, save, write_plain
 from fastsnn_deploy.quantize.layers import BATCH_NORMS, QuantActivation
 from fastsnn_deploy.quantize.prepare import prepare_planned
+from fastsnn_deploy.quantize.sources.weights import load_weights
 from fastsnn_deploy.training.averaging import Averaged
 from fastsnn_deploy.training.batches import Batch, Batches, alternating
 from fastsnn_deploy.training.data import Images, load_images
+from fastsnn_deploy.training.distillation import distillation_loss
 from fastsnn_deploy.training.distributed import Group
-from fastsnn_deploy.training.float_weights import distillation_loss, load_float_weights
 from fastsnn_deploy.training.images import apart
 from fastsnn_deploy.training.loop import (
     CLIP,
@@ -200,7 +201,7 @@ class Trainer:
         images = self.train_images
         model = build(name, channels=images.shape[0], classes=images.classes, **options)
         if weights is not None:
-            load_float_weights(model, self.data_root / weights)
+            load_weights(model, self.data_root / weights)
         return model
 
     def _leave(self, model: nn.Module, stage: Stage) -> None:
@@ -217,7 +218,7 @@ class Trainer:
         options = self.recipe.model_options if self._own_teacher else {}
         teacher = build(name, channels=self.train_images.shape[0], classes=self.train_images.classes, **options)
         with own_files():
-            load_float_weights(teacher, weights)
+            load_weights(teacher, weights)
         return self._compiled(placed(teacher.eval().requires_grad_(False), self.device, torch.channels_last))
 
     def _compiled(self, model: nn.Module) -> nn.Module:

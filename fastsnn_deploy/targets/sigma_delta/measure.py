@@ -85,14 +85,15 @@ def compare(
         last = converted.stages[-1].units[0]
         node = converted.stages[-1].node
         answers.append((_classes(node, last.read(found[-1])), _classes(node, quantised[node.name])))
-    empty = np.zeros(0, dtype=np.int64)
-    predictions, expected = (np.concatenate([empty, *(answer[i] for answer in answers)]) for i in (0, 1))
+    none = [np.zeros(0, dtype=np.int64)]
+    predictions, expected = (np.concatenate([answer[i] for answer in answers] or none) for i in (0, 1))
+    different = (predictions != expected).any(axis=tuple(range(1, predictions.ndim)))  # of a map: anywhere in it
     layers = tuple(
         LayerError(unit.node.name, *errors[unit.node.name][0].figures, worst, *errors[unit.node.name][1].figures)
         for unit, worst in zip(_units(converted), _worst(converted), strict=True)
     )
     accuracies = (None, None) if labels is None else (_mean(predictions == labels), _mean(expected == labels))
-    return Comparison(layers, len(emitted), int((predictions != expected).sum()), *accuracies)
+    return Comparison(layers, len(emitted), int(different.sum()), *accuracies)
 
 
 def _units(converted: SigmaDeltaNetwork) -> list[Unit]:

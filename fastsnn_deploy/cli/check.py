@@ -1,0 +1,71 @@
+"""`fastsnn-deploy check`: what will become of a network, before anything is trained."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from fastsnn_deploy.cli.common import Data, DataRoot, Json, print_json, show
+from fastsnn_deploy.cli.sources import (
+    InputShape,
+    Key,
+    Mean,
+    ModelName,
+    Std,
+    TrustPickle,
+    is_quantised,
+    numbers,
+    opened,
+)
+from fastsnn_deploy.targets import TARGETS
+
+
+def check(
+    model: Annotated[
+        Path, typer.Argument(help="Any network: a checkpoint, .pt2, TorchScript, ONNX, or weights with --model.")
+    ],
+    network: ModelName = None,
+    key: Key = None,
+    trust_pickle: TrustPickle = False,
+    input_shape: InputShape = None,
+    bits: Annotated[int, typer.Option(min=1, max=8, help="Of the activations of a float network.")] = 4,
+    weight_bits: Annotated[int, typer.Option(min=2, max=8, help="Of its weights.")] = 8,
+    target: Annotated[
+        list[str] | None, typer.Option(help=f"Only for this target, of {', '.join(TARGETS)}; may be repeated.")
+    ] = None,
+    mean: Mean = None,
+    std: Std = None,
+    data: Data = None,
+    data_root: DataRoot = Path("data"),
+    as_json: Json = False,
+) -> None:
+    """Say what will become of each layer for each target, with all problems at once, before anything is trained.
+
+    Exit code 2 if something stands in the way. Without --data, random images stand for real ones and bits are
+    estimates.
+    """
+    from fastsnn_deploy.analysis.check import check as examine
+
+    loaded = opened(model, network, key, trust_pickle, input_shape)
+    options: dict[str, Any] = {"targets": target, "input_shape": numbers("--input-shape", input_shape, int)}
+    images = None
+    if data not in (None, "random"):
+        from fastsnn_deploy.training.data import load_images
+
+        images = load_images(str(data), "train", data_root)
+    if not is_quantised(loaded.model):
+        options |= {"bits": bits, "weight_bits": weight_bits}
+        options |= {} if images is None else {"input_step": images.step, "input_levels": (0, images.highest)}
+        for name, text in (("mean", mean), ("std", std)):
+            if text is not None or images is not None:
+                options[name] = numbers(f"--{name}", text) or getattr(images, name)
+    found = replace(examine(loaded.model, images, **options), network=model.name)
+    if as_json:
+        print_json({"file": str(model), "kind": loaded.kind, **found.to_dict()})
+    else:
+        show(f"{model}: {loaded.kind}", *loaded.notes, *found.report())
+    if not found.ok:
+        raise typer.Exit(2)

@@ -1,0 +1,105 @@
+"""What the commands share that take a network from any file: options, and the way to a quantised model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fastsnn_deploy.errors import InputError
+
+if TYPE_CHECKING:
+    from fastsnn_deploy.quantize import Checkpoint
+    from fastsnn_deploy.quantize.sources import Loaded
+
+ModelName = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        help="Network that a file of weights belongs to: package.module:builder, file.py:builder, torchvision:NAME, "
+        "timm:NAME, or a known name; options in brackets, as 'torchvision:resnet18(num_classes=10)'.",
+    ),
+]
+Key = Annotated[str | None, typer.Option(help="Entry of a training checkpoint that holds the weights, as ema.")]
+TrustPickle = Annotated[
+    bool, typer.Option("--trust-pickle", help="Load a pickled module, which runs whatever code is in the file.")
+]
+InputShape = Annotated[
+    str | None, typer.Option(help="Shape of one image, as 3,32,32, where the file and the data do not say it.")
+]
+Mean = Annotated[
+    str | None,
+    typer.Option(help="What the float network's images were normalised with, as 0.5,0.5,0.5. Default: the data's own."),
+]
+Std = Annotated[str | None, typer.Option(help="Likewise.")]
+Bits = Annotated[
+    int | None, typer.Option(min=1, max=8, help="Of a float network: bits of activations, with steps from images.")
+]
+WeightBits = Annotated[int | None, typer.Option(min=2, max=8, help="Of a float network: bits of weights. Default: 8.")]
+
+WEIGHT_BITS = 8
+
+
+def numbers(option: str, text: str | None, kind: type = float) -> tuple[Any, ...] | None:
+    """Numbers with commas between. Raises InputError for anything else."""
+    if text is None:
+        return None
+    try:
+        return tuple(kind(part) for part in text.split(","))
+    except ValueError as error:
+        raise InputError(f"{option} '{text}': must be numbers with commas between, as 3,32,32") from error
+
+
+def opened(path: Path, model: str | None, key: str | None, trust_pickle: bool, input_shape: str | None) -> Loaded:
+    """The network in a file, as the options say."""
+    from fastsnn_deploy.training.load_model import open_model
+
+    shape = numbers("--input-shape", input_shape, int)
+    return open_model(path, model, key=key, trust_pickle=trust_pickle, input_shape=shape)
+
+
+def is_quantised(model: Any) -> bool:
+    """Whether a network is a quantised model of ours."""
+    from fastsnn_deploy.quantize.layers import QuantInput
+
+    return any(isinstance(module, QuantInput) for module in model.modules())
+
+
+def quantised(
+    loaded: Loaded, path: Path, bits: int | None, weight_bits: int | None, mean: str | None, std: str | None,
+    data: str | None, data_root: Path,
+) -> tuple[Checkpoint, tuple[str, ...]]:  # fmt: skip
+    """The quantised model of a network, and lines for the user. A float one is never rounded without being asked to.
+
+    Raises InputError if it is quantised already and bits are given, or float and they are not.
+    """
+    from fastsnn_deploy.quantize.given import as_checkpoint
+    from fastsnn_deploy.training.calibrated import calibrated_checkpoint
+    from fastsnn_deploy.training.data import load_images
+
+    if is_quantised(loaded.model):
+        given = [
+            n for n, v in (("--bits", bits), ("--weight-bits", weight_bits), ("--mean", mean), ("--std", std)) if v
+        ]
+        if given:
+            raise InputError(f"{path}: is quantised already. Leave out {', '.join(given)}")
+        return as_checkpoint(loaded.model), loaded.notes
+    if bits is None or data is None:
+        missing = " and ".join(n for n, v in (("--bits", bits), ("--data", data)) if v is None)
+        raise InputError(
+            f"{path}: holds a float network ({loaded.kind}), and nothing is rounded unasked. Give {missing} to set its "
+            "steps from images without training, as --bits 4 --weight-bits 4 --data cifar10; or train a quantised model"
+        )
+    if data == "random":
+        raise InputError("random images say nothing about the values in a network. Name a data set with --data")
+    width = WEIGHT_BITS if weight_bits is None else weight_bits
+    images = load_images(data, "train", data_root)
+    made = calibrated_checkpoint(
+        loaded.model, images, bits, width, numbers("--mean", mean), numbers("--std", std), path
+    )
+    note = (
+        f"a float network ({loaded.kind}), quantised to {bits}-bit activations and {width}-bit weights without "
+        f"training: steps from {made.metadata['calibrated']['images']} training images of {data}"
+    )
+    return made, (*loaded.notes, note)

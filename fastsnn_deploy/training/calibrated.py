@@ -1,0 +1,47 @@
+"""A float network made a quantised model with images alone, without training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from torch import nn
+
+from fastsnn_deploy.quantize.calibration import CALIBRATION_IMAGES, calibrate
+from fastsnn_deploy.quantize.checkpoint import Checkpoint
+from fastsnn_deploy.quantize.prepare import prepare
+from fastsnn_deploy.training.images import Images
+
+
+def calibrated_checkpoint(
+    model: nn.Module,
+    images: Images,
+    bits: int,
+    weight_bits: int,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    source: str | Path = "",
+) -> Checkpoint:
+    """The quantised model of a float network, its steps set from images.
+
+    Args:
+        model: A float network; it stays as it is.
+        images: Raw, those of which the first 256 are taken.
+        bits: Of activations, 1 to 8.
+        weight_bits: Of weights, 2 to 8; the first and the last layer have 8.
+        mean: What the float network's images were normalised with; None for the data set's own.
+        std: Likewise.
+        source: File that the network comes from, kept in the metadata by its name.
+
+    Raises:
+        LoweringError: lists everything in the network that has no exact spiking form.
+        InputError: images that do not pass through the network.
+    """
+    quantised = prepare(
+        model, bits, weight_bits, mean=images.mean if mean is None else mean, std=images.std if std is None else std,
+        input_step=images.step, input_levels=(0, images.highest), input_shape=images.shape,
+    )  # fmt: skip
+    calibrate(quantised, images)
+    count = min(CALIBRATION_IMAGES, len(images.labels))
+    metadata = {"data": images.name, "calibrated": {"source": Path(source).name, "images": count, "bits": bits}}
+    return Checkpoint(quantised, images.shape, metadata)
