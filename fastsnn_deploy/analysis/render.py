@@ -181,7 +181,7 @@ def _comparison_table(profile: Profile) -> Table:
 def _updates_note(profile: Profile) -> str:
     """What arithmetic leaves out: no source gives a price for the update of a neuron."""
     updates = profile.counts.total("neuron_updates") / profile.counts.images
-    added = updates * load_hardware(profile.arithmetic.hardware).energies.synaptic_operation.value
+    added = updates * load_hardware(profile.arithmetic.hardware).prices.synaptic_operation.value
     whole = profile.arithmetic.dynamic.value
     share = f" ({100 * added / whole:.0f} % more)" if whole else ""
     scale, unit = _unit(added)
