@@ -6,15 +6,16 @@ Rules are those of the compiler that a profile names (`chip.cutting`); what they
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 
 import numpy as np
 
 from fastsnn_deploy.analysis.chip import Chip
 from fastsnn_deploy.analysis.mapping.grid import Grid, Shape, halves, powers, tile_sizes
 from fastsnn_deploy.analysis.mapping.sites import Reader, Site, readers_of
-from fastsnn_deploy.analysis.mapping.usage import Usage, axons, limits_of, stored, usage_of, worst
+from fastsnn_deploy.analysis.mapping.usage import Usage, limits_of, shares_axons, stored, usage_of, worst
 
 
 @dataclass
@@ -58,29 +59,30 @@ def fewest_cores(sites: tuple[Site, ...], chip: Chip) -> Partition:
     """
     partition = Partition(sites, chip)
     for site in reversed(partition.placed):
-        partition.set(site, _first_fitting(partition, site))
+        _cut(partition, site)
     return partition
 
 
-def _first_fitting(partition: Partition, site: Site) -> Grid:
+def _cut(partition: Partition, site: Site) -> None:
     least = math.inf
-    best: Grid | None = None
     for grid in candidates(site, partition.readers[site.name], partition.chip):
-        share = worst(partition.usage(site, grid), partition.chip)[1]
-        if share <= 1:
-            return grid
+        used = partition.usage(site, grid)
+        share = worst(used, partition.chip)[1]
         if share < least:
-            least, best = share, grid
-    assert best is not None  # there is always a tile
-    return best
+            least = share
+            partition.grids[site.name], partition.used[site.name] = grid, used
+        if share <= 1:
+            break
 
 
 def candidates(site: Site, readers: tuple[Reader, ...], chip: Chip) -> Iterator[Grid]:
     """Tiles in the order in which the compiler would take them; if none fits before lists are counted, the smallest."""
     made = _along_width if chip.cutting == "width" else _along_every_axis
-    grids = list(made(site, readers, chip))
-    yield from grids
-    if not grids:
+    none = True
+    for grid in made(site, readers, chip):
+        none = False
+        yield grid
+    if none:
         yield Grid(site.map, _smallest(site, chip))
 
 
@@ -104,9 +106,10 @@ def _along_every_axis(site: Site, readers: tuple[Reader, ...], chip: Chip) -> It
 
     def rank(grid: Grid) -> tuple[float, ...]:
         parts = grid.parts
-        return grid.cores, parts[0], abs(math.log2(parts[1]) - wanted), parts[1]
+        return math.prod(parts), parts[0], abs(math.log2(parts[1]) - wanted), parts[1]
 
-    yield from sorted((grid for grid in grids if _may_fit(site, grid, readers, chip)), key=rank)
+    may_fit = _first_core(site, readers, chip)
+    yield from (grid for grid in sorted(grids, key=rank) if may_fit(grid.tile))
 
 
 def _along_width(site: Site, readers: tuple[Reader, ...], chip: Chip) -> Iterator[Grid]:
@@ -116,7 +119,8 @@ def _along_width(site: Site, readers: tuple[Reader, ...], chip: Chip) -> Iterato
         grids = (Grid(site.map, (channels, height, columns)) for columns in powers(width))
     else:
         grids = (Grid(site.map, (length, 1, 1)) for length in _halved(site, readers, chip))
-    yield from (grid for grid in grids if _may_fit(site, grid, readers, chip))
+    may_fit = _first_core(site, readers, chip)
+    yield from (grid for grid in grids if may_fit(grid.tile))
 
 
 def _halved(site: Site, readers: tuple[Reader, ...], chip: Chip) -> Iterator[int]:
@@ -130,20 +134,26 @@ def _halved(site: Site, readers: tuple[Reader, ...], chip: Chip) -> Iterator[int
     yield 1
 
 
-def _may_fit(site: Site, grid: Grid, readers: tuple[Reader, ...], chip: Chip) -> bool:
-    """Whether the first core is within the limits, lists of destinations left out: all tiles but those at the ends are
-    as large."""
-    first = Grid(grid.tile, grid.tile)
-    limits = limits_of(chip)
-    neurons = int(np.prod(first.shape)) * (chip.neurons_each if site.soft else 1)
-    if "neurons" in limits and neurons > limits["neurons"].value:
-        return False
-    words = sum(connection.words(0, grid.tile[0], chip.rows) for connection in site.connections)
-    if "synapse_words" in limits and words > limits["synapse_words"].value:
-        return False
+def _first_core(site: Site, readers: tuple[Reader, ...], chip: Chip) -> Callable[[Shape], bool]:
+    """Whether the first core of a tile is within the limits, lists of destinations left out. No other core has more
+    neurons than the first, so that what does not fit here fits nowhere."""
     groups = (chip.rows.groups if readers else chip.rows.groups_output).value
-    total = neurons + words + int(axons(first, readers)[0]) + groups
-    return "total_words" not in limits or total <= limits["total_words"].value
+    shared = shares_axons(readers)
+    limits = {key: limit.value for key, limit in limits_of(chip).items()}
+
+    @cache
+    def words(channels: int) -> int:
+        return sum(connection.words(0, channels, chip.rows) for connection in site.connections)
+
+    def fits(tile: Shape) -> bool:
+        neurons = math.prod(tile) * (chip.neurons_each if site.soft else 1)
+        if neurons > limits.get("neurons", neurons):
+            return False
+        rows = words(tile[0])
+        total = neurons + rows + (tile[1] * tile[2] if shared else math.prod(tile)) + groups
+        return rows <= limits.get("synapse_words", rows) and total <= limits.get("total_words", total)
+
+    return fits
 
 
 def _stored(site: Site, grid: Grid, readers: tuple[Reader, ...], chip: Chip) -> Usage:

@@ -67,8 +67,12 @@ def stored(site: Site, grid: Grid, readers: tuple[Reader, ...], chip: Chip) -> d
 
 def axons(grid: Grid, readers: tuple[Reader, ...]) -> Int64:
     """Axons of each core: one a position if all that reads the layer shares its weights, else one a neuron."""
-    shared = readers and all(connection.shared for _, connection, _ in readers)
-    return grid.positions if shared else grid.neurons
+    return grid.positions if shares_axons(readers) else grid.neurons
+
+
+def shares_axons(readers: tuple[Reader, ...]) -> bool:
+    """Whether something reads the layer, and all that does shares its weights."""
+    return bool(readers) and all(connection.shared for _, connection, _ in readers)
 
 
 def destinations(grid: Grid, readers: Iterable[Reader], grids: Grids, shared: bool | None = None) -> Int64:
