@@ -62,10 +62,10 @@ class CoreLimits(Limits):
     synapse_words: rows of weights. axon_map_words: what says where spikes go, one a position of a map whose readers
     are convolutions, else one a neuron. axon_memory_words: lists of destination cores. dense_list_words: the same for
     readers that are dense, which the compiler's own table leaves out. total_words: all of it with one word a neuron.
-    neuron_groups: as the compiler prints them. input_axons: neurons that a core reads.
+    input_axons: neurons that a core reads.
     """
 
-    UNITS: ClassVar[dict[str, str]] = {"neurons": "neurons", "neuron_groups": "groups", "input_axons": "axons"}
+    UNITS: ClassVar[dict[str, str]] = {"neurons": "neurons", "input_axons": "axons"}
 
     neurons: Limit | None = None
     synapse_words: Limit | None = None
@@ -73,7 +73,6 @@ class CoreLimits(Limits):
     axon_memory_words: Limit | None = None
     dense_list_words: Limit | None = None
     total_words: Limit | None = None
-    neuron_groups: Limit | None = None
     input_axons: Limit | None = None
 
 
@@ -82,8 +81,9 @@ class Ranges(Limits):
     payload_bits: of the magnitude of a graded spike. delay_steps: the longest delay."""
 
     UNITS: ClassVar[dict[str, str]] = {
-        key: "bits" for key in ("weight_bits", "bias_bits", "threshold_bits", "state_bits", "payload_bits")
-    } | {"delay_steps": "steps"}
+        "weight_bits": "bits", "bias_bits": "bits", "threshold_bits": "bits", "state_bits": "bits",
+        "payload_bits": "bits", "delay_steps": "steps",
+    }  # fmt: skip
 
     weight_bits: Limit | None = None
     bias_bits: Limit | None = None

@@ -241,8 +241,8 @@ def _parse(content: bytes, path: str) -> Hardware:
 
 
 def _merged(path: str, data: dict[str, Any]) -> dict[str, Any]:
-    """`data` over the shipped profile that it is `based_on`, table by table: what it does not state stays. `chip` may be
-    the name of another."""
+    """`data` over the shipped profile that it is `based_on`, table by table: what it does not state stays. `chip` may
+    be the name of another."""
     if isinstance(data.get("chip"), str):  # that of another profile
         data = data | {"chip": _below(path, "chip", data["chip"]).get("chip")}
     base = data.get("based_on")

@@ -21,6 +21,9 @@ NEEDS = {
 }
 """What a layer needs and a chip offers, by the names of `chip.Ranges`."""
 
+LISTS = ("axon_memory_words", "dense_list_words")
+"""Resources that grow with the cores of what reads a layer."""
+
 
 def violations_of(partition: Partition, hardware: Hardware, most_cores: int | None) -> tuple[Violation, ...]:
     """Everything that does not fit. most_cores: cores that the user allows."""
@@ -40,7 +43,13 @@ def _of_layer(site: Site, partition: Partition, hardware: Hardware) -> Iterator[
         if most > limit.value:
             tile = shape(grid.tile[: len(site.shape)])
             what = f"{most:,} {limit.unit} ({RESOURCES[key]}) on a core with a tile of {tile}, {limit.value:,} fit"
+            what += _read_by(site, partition) if key in LISTS else ""
             yield Violation(site.name, site.module, what, f"chip.core.{key}", most, limit.value, limit.unit)
+
+
+def _read_by(site: Site, partition: Partition) -> str:
+    readers = {reader.name: partition.grids[reader.name].cores for reader, _, _ in partition.readers[site.name]}
+    return "; read by " + ", ".join(f"layer '{name}' on {cores:,} cores" for name, cores in readers.items())
 
 
 def _lacking(site: Site, hardware: Hardware) -> Iterator[Violation]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -102,6 +103,6 @@ def _overlaps(entries: tuple[LayerFile, ...]) -> list[Problem]:
     ordered = sorted(entries, key=lambda entry: entry.first)
     return [
         Problem(b.layer, f"begins on core {b.first}, layer '{a.layer}' has cores {a.first} to {end - 1}", "Move one")
-        for a, b in zip(ordered, ordered[1:], strict=False)
+        for a, b in itertools.pairwise(ordered)
         if (end := a.first + a.grid.cores) > b.first
     ]

@@ -12,12 +12,19 @@ from fastsnn_deploy.analysis.mapping.grid import Shape, cubic, volume
 from fastsnn_deploy.analysis.mapping.kinds import Connection, Dense, Part, Windowed
 from fastsnn_deploy.analysis.mapping.partition import fewest_cores
 from fastsnn_deploy.analysis.mapping.result import Violation
-from fastsnn_deploy.analysis.mapping.sites import Site, readers_of
+from fastsnn_deploy.analysis.mapping.sites import Site, readers_of, sites_of
+from fastsnn_deploy.analysis.structure import Network
+from fastsnn_deploy.errors import InputError
+from fastsnn_deploy.graph import SpikingGraph
+from fastsnn_deploy.targets import TARGETS
 
 Sites = tuple[Site, ...]
 
 LEAST_BITS = 2
 """Fewest bits of a weight that `prepare` takes."""
+
+MOST_NEURONS = 2_000_000
+"""Neurons of a graph, each counted as often as its greatest count, that are converted for other targets as a try."""
 
 
 @dataclass(frozen=True)
@@ -52,17 +59,16 @@ class Case:
 def with_fixes(
     violations: tuple[Violation, ...], sites: Sites, hardware: Hardware, most_cores: int | None
 ) -> tuple[Violation, ...]:
-    """The violations with what would make each fit; changes that help no violation are not named."""
-    others = tuple(_other_chips(sites, hardware, most_cores)) if violations else ()
+    """The violations with what would make each fit; changes that do not help are not named."""
     found = []
     for violation in violations:
         case = Case(sites, hardware, most_cores, violation)
         tries = FIXES.get(violation.resource, ())
-        found.append(dataclasses.replace(violation, fixes=(*(fix for each in tries for fix in each(case)), *others)))
+        found.append(dataclasses.replace(violation, fixes=tuple(fix for each in tries for fix in each(case))))
     return tuple(found)
 
 
-def _other_chips(sites: Sites, hardware: Hardware, most_cores: int | None) -> Iterator[str]:
+def other_chips(sites: Sites, hardware: Hardware, most_cores: int | None) -> Iterator[str]:
     """Shipped profiles on which the whole network fits."""
     for name in available():
         other = load_hardware(name)
@@ -71,6 +77,23 @@ def _other_chips(sites: Sites, hardware: Hardware, most_cores: int | None) -> It
         partition = fewest_cores(sites, other.limits)
         if not violations_of(partition, other, most_cores):
             yield f"--hardware {name}: the network fits there, on {partition.cores:,} cores"
+
+
+def other_neurons(network: Network, hardware: Hardware, most_cores: int | None) -> Iterator[str]:
+    """Exact targets whose neurons the chip has, for a graph that they can hold."""
+    if not isinstance(network, SpikingGraph):
+        return
+    units = sum(each.size * max(each.ceiling, 1) for each in network.populations)
+    for name, each in TARGETS.items() if units <= MOST_NEURONS else ():
+        if not each.exact:
+            continue
+        try:
+            found = each.convert(network, None).network
+        except InputError:
+            continue  # that target cannot hold the network, so it is no way out
+        partition = fewest_cores(sites_of(found), hardware.limits)
+        if not violations_of(partition, hardware, most_cores):
+            yield f"export --target {name}: the network then fits, on {partition.cores:,} cores"
 
 
 def fewer_bits(case: Case) -> Iterator[str]:
@@ -104,34 +127,18 @@ def fewer_inputs(case: Case) -> Iterator[str]:
     source = next(site for site in case.sites if site.name == parts[0].layer)
     if not source.placed:
         return
-    channels = _greatest_that(
-        source.shape[0], lambda number: case.tried(_with_channels(case.sites, source, number)) is not None
-    )
-    if channels:
-        result = case.tried(_with_channels(case.sites, source, channels))
-        yield f"{channels:,} channels in place of {source.shape[0]:,} in layer '{source.name}': {result}"
+    yield from _with_fewer(case, source, "channels", f" in layer '{source.name}'")
 
 
 def fewer_channels(case: Case) -> Iterator[str]:
     """Fewer channels of the layer itself."""
-    site = case.site
-    channels = _greatest_that(
-        site.shape[0], lambda number: case.tried(_with_channels(case.sites, site, number)) is not None
-    )
-    if channels:
-        result = case.tried(_with_channels(case.sites, site, channels))
-        yield f"{channels:,} channels in place of {site.shape[0]:,}: {result}"
+    yield from _with_fewer(case, case.site, "channels", "")
 
 
 def fewer_outputs_of_readers(case: Case) -> Iterator[str]:
     """Fewer neurons in the dense layer that reads this one."""
     for reader in _dense_readers(case):
-        number = _greatest_that(
-            reader.shape[0], lambda n, reader=reader: case.tried(_with_channels(case.sites, reader, n)) is not None
-        )
-        if number:
-            result = case.tried(_with_channels(case.sites, reader, number))
-            yield f"{number:,} neurons in place of {reader.shape[0]:,} in layer '{reader.name}': {result}"
+        yield from _with_fewer(case, reader, "neurons", f" in layer '{reader.name}'")
 
 
 def split_inputs(case: Case) -> Iterator[str]:
@@ -179,15 +186,17 @@ FIXES: dict[str, tuple[Callable[[Case], Iterator[str]], ...]] = {
     "chip.boards": (fewer_bits_everywhere,),
     "cores": (allow_cores, fewer_bits_everywhere),
 }
-"""What to try, by the resource of a violation; other chips are tried for all."""
+"""What to try, by the resource of a violation; other chips and other neurons are tried once for the network."""
 
 
-def _greatest_that(number: int, works: Callable[[int], bool]) -> int:
-    """The greatest of number / 2, / 4, ... for which it works; 0 if there is none."""
-    number //= 2
-    while number and not works(number):
+def _with_fewer(case: Case, site: Site, things: str, where: str) -> Iterator[str]:
+    """A layer with half its channels, a quarter, ...: the most with which the violation is gone."""
+    number = site.shape[0] // 2
+    while number:
+        if (result := case.tried(_with_channels(case.sites, site, number))) is not None:
+            yield f"{number:,} {things} in place of {site.shape[0]:,}{where}: {result}"
+            return
         number //= 2
-    return number
 
 
 def _replaced(sites: Sites, changed: Site) -> Sites:

@@ -163,7 +163,7 @@ def _stored(site: Site, grid: Grid, readers: tuple[Reader, ...], chip: Chip) -> 
 
 
 def balanced(sites: tuple[Site, ...], chip: Chip, cores: int) -> Partition:
-    """The partition whose busiest core holds least, on at most `cores`: the fullest layer is cut finer, again and again.
+    """The partition whose fullest core holds least, on at most `cores`: its layer is cut finer, as long as it helps.
 
     How full a core is: the greatest share that it holds of any limit. A cut that brings any layer beyond a limit, or
     that has no room, ends the search for its layer.

@@ -8,7 +8,7 @@ from typing import Any
 
 from fastsnn_deploy.analysis.energy import Traffic
 from fastsnn_deploy.analysis.hardware import Hardware
-from fastsnn_deploy.analysis.mapping.grid import Grid
+from fastsnn_deploy.analysis.mapping.grid import Grid, volume
 from fastsnn_deploy.analysis.mapping.place import Travel
 from fastsnn_deploy.analysis.mapping.usage import RESOURCES, Usage, limits_of, worst
 from fastsnn_deploy.tables import Column, Result, Table, one_line, shape, words
@@ -72,12 +72,14 @@ class LayerMapping:
 
 @dataclass(frozen=True, eq=False)
 class Mapping(Result):
-    """A network on the cores of a chip. layers: those that take cores. violations: what does not fit, all of it."""
+    """A network on the cores of a chip. layers: those that take cores. violations: what does not fit, all of it.
+    fixes: what would make the whole network fit, tried by mapping it."""
 
     hardware: Hardware
     objective: str
     layers: tuple[LayerMapping, ...]
     violations: tuple[Violation, ...]
+    fixes: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         fits = "fits" if self.fits else f"does not fit, {len(self.violations)} violations"
@@ -121,12 +123,14 @@ class Mapping(Result):
         chip = self.hardware.limits
         board = f" ({self.board})" if self.board else ""
         verdict = "fits" if self.fits else "does not fit"
+        chips = f"{self.chips:,} chip{'s' if self.chips > 1 else ''} of {chip.usable_cores.value} usable cores{board}"
         notes = [f"- {violation}" + "".join(f"\n    {fix}" for fix in violation.fixes) for violation in self.violations]
         return (
             f"{self.hardware.title} ({self.hardware.name}), rules of the compiler: {chip.compiler}; mapper {VERSION}",
-            f"{verdict}: {self.cores:,} cores on {self.chips:,} chips of {chip.usable_cores.value} usable cores{board}, "
-            f"{self.chip_links:,.0f} messages between chips if every neuron sends one",
+            f"{verdict}: {self.cores:,} cores on {chips}, {self.chip_links:,.0f} messages between chips if every neuron "
+            "sends one",
             *notes,
+            *self.fixes,
             self.table(),
             "the first core of a layer, the largest, as the compiler prints it; % of its limit where one is known. "
             "limit: what the fullest core of the layer holds most of",
@@ -135,13 +139,14 @@ class Mapping(Result):
     @property
     def chip_links(self) -> float:
         """Links between chips that are crossed when every neuron sends one message."""
-        return sum(layer.travel.chip_links * layer.grid.neurons.sum() for layer in self.layers)
+        return sum(layer.travel.chip_links * volume(layer.shape) for layer in self.layers)
 
     def table(self) -> Table:
         """One line a layer for people."""
+        held = (Column(RESOURCES[key], drop=drop) for key, drop in zip(SHOWN, (2, 1, 5, 6, 4), strict=True))
         columns = (
             words("layer"), words("module", drop=9), Column("shape", shape, drop=3), Column("tile", shape),
-            Column("cores"), *(Column(RESOURCES[key], drop=drop) for key, drop in zip(SHOWN, (2, 1, 5, 6, 4), strict=True)),
+            Column("cores"), *held,
             words("limit"), Column("destinations", drop=7), Column("hops", drop=8),
         )  # fmt: skip
         rows = [self._cells(layer) for layer in self.layers]
@@ -196,6 +201,7 @@ class Mapping(Result):
             "limits": {key: limit.value for key, limit in self.hardware.limits.limits()},
             "layers": list(self.rows()),
             "violations": violations,
+            "fixes": list(self.fixes),
         }
 
     def save(self, path: str | Path) -> None:
@@ -207,4 +213,3 @@ class Mapping(Result):
         from fastsnn_deploy.analysis.mapping.file import write
 
         write(self, path)
-

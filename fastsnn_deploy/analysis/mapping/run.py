@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from fastsnn_deploy.analysis.hardware import Hardware, load_hardware
 from fastsnn_deploy.analysis.mapping.checks import violations_of
 from fastsnn_deploy.analysis.mapping.file import fitting, read
-from fastsnn_deploy.analysis.mapping.fixes import with_fixes
+from fastsnn_deploy.analysis.mapping.fixes import other_chips, other_neurons, with_fixes
 from fastsnn_deploy.analysis.mapping.partition import Partition, balanced, fewest_cores
 from fastsnn_deploy.analysis.mapping.place import placed_in_order, travel
 from fastsnn_deploy.analysis.mapping.result import LayerMapping, Mapping
@@ -66,7 +66,8 @@ def map_cores(
     known_name("objective", objective, OBJECTIVES)
     most = None if cores is None else whole_number("cores", cores, 1)
     chosen = hardware if isinstance(hardware, Hardware) else load_hardware(hardware)
-    sites = sites_of(as_network(network))
+    found = as_network(network)
+    sites = sites_of(found)
     if host_input:
         sites = (dataclasses.replace(sites[0], placed=False), *sites[1:])
     if mapping is None:
@@ -75,9 +76,11 @@ def map_cores(
     else:
         partition, first, objective = _given(sites, chosen, mapping)
     violations = violations_of(partition, chosen, most)
-    if suggest:
+    fixes: tuple[str, ...] = ()
+    if suggest and violations:
         violations = with_fixes(violations, sites, chosen, most)
-    return Mapping(chosen, objective, tuple(_layers(partition, first)), violations)
+        fixes = (*other_neurons(found, chosen, most), *other_chips(sites, chosen, most))
+    return Mapping(chosen, objective, tuple(_layers(partition, first)), violations, fixes)
 
 
 def _partition(sites: tuple[Site, ...], hardware: Hardware, objective: str, most: int | None) -> Partition:

@@ -18,7 +18,7 @@ from fastsnn_deploy.analysis.mapping.kinds import KINDS, Connection, Part
 from fastsnn_deploy.analysis.mapping.kinds.base import weight_bits
 from fastsnn_deploy.analysis.structure import Network
 from fastsnn_deploy.errors import InputError
-from fastsnn_deploy.graph import Concat, Flatten, Input, MaxPool2d, Node, Population, Readout, SpikingGraph, Synapse
+from fastsnn_deploy.graph import Concat, Flatten, Input, MaxPool2d, Node, Population, Readout, SpikingGraph
 from fastsnn_deploy.graph.ranges import STATE_BITS, Range, ranges
 from fastsnn_deploy.lava_dl import Lif, Sdnn, StockConv, StockDense, StockInput, StockNetwork
 from fastsnn_deploy.lava_dl.limits import MESSAGE_BITS
@@ -155,7 +155,7 @@ def _connection(
         raise InputError(f"{name or layer.name}: a {type(layer).__name__} cannot be mapped. Known: {known}")
     kind, build = KINDS[type(layer)]
     bits = 2 if isinstance(layer, MaxPool2d) else weight_bits(layer.weight)
-    given = {"name": name or layer.name, "type": type(layer).__name__, "bits": bits, "delay": delay}
+    given: dict[str, Any] = {"name": name or layer.name, "type": type(layer).__name__, "bits": bits, "delay": delay}
     return kind(**given, parts=parts, source=source, target=target, **build(layer, source))
 
 

@@ -22,7 +22,6 @@ RESOURCES = {
     "axon_memory_words": "AxonMem",
     "dense_list_words": "lists to dense layers",
     "total_words": "total",
-    "neuron_groups": "groups",
     "input_axons": "axons read",
 }
 """Every resource with its heading; those of the compiler's table have its names."""
@@ -57,9 +56,8 @@ def stored(site: Site, grid: Grid, readers: tuple[Reader, ...], chip: Chip) -> d
         "neurons": grid.neurons * (chip.neurons_each if site.soft else 1),
         "synapse_words": over(channels, *ones),
         "axon_map_words": axons(grid, readers),
-        "neuron_groups": np.full(grid.cores, groups),
     }
-    used["total_words"] = np.sum(list(used.values()), axis=0, dtype=np.int64)
+    used["total_words"] = np.asarray(groups + np.sum(list(used.values()), axis=0, dtype=np.int64))
     reads = (connection.read_by(grid) for connection in site.connections) if chip.core.input_axons else ()
     used["input_axons"] = sum(reads, np.zeros(grid.cores, dtype=np.int64))
     return used

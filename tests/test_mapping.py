@@ -1,0 +1,552 @@
+"""The core mapper against Intel's printed tables, against brute force on random graphs, and against a plain greedy."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+from collections.abc import Iterator
+from math import ceil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import fastsnn_deploy as fd
+from fastsnn_deploy.analysis.chip import Chip, Limit
+from fastsnn_deploy.analysis.hardware import Hardware, load_hardware
+from fastsnn_deploy.analysis.mapping.grid import Grid
+from fastsnn_deploy.analysis.mapping.kinds import KINDS
+from fastsnn_deploy.analysis.mapping.kinds.base import weight_bits
+from fastsnn_deploy.analysis.mapping.partition import Partition, fewest_cores
+from fastsnn_deploy.analysis.mapping.place import routers
+from fastsnn_deploy.analysis.mapping.result import Mapping
+from fastsnn_deploy.analysis.mapping.sites import Site, sites_of
+from fastsnn_deploy.analysis.mapping.usage import worst
+from fastsnn_deploy.errors import InputError
+from fastsnn_deploy.graph import Concat, Flatten, MaxPool2d, SpikingGraph, Synapse
+from fastsnn_deploy.graph.node import NODE_TYPES
+from fastsnn_deploy.lava_dl import Lif, Sdnn, StockConv, StockDense, StockFlatten, StockInput, StockNetwork
+from fastsnn_deploy.targets import to_target
+from tests.random_graphs import random_graph
+
+# --- Intel's tables, as mapping of public notebooks of lava-dl
+
+YOLO = [
+    # size, channels, kernel, stride, inputs, bits; tile W, H, C; % neurons, SynMem, AxonMap, AxonMem, total; cores
+    (224, 16, 3, 2, 3, 6, (8, 28, 16), (87.52, 0.34, 1.40, 0.70, 19.88), 224),
+    (112, 32, 3, 2, 16, 6, (8, 14, 32), (87.52, 3.60, 0.70, 0.35, 21.65), 112),
+    (56, 64, 3, 2, 32, 5, (4, 14, 64), (87.52, 10.80, 0.35, 0.17, 26.99), 56),
+    (28, 128, 3, 2, 64, 5, (4, 7, 128), (87.52, 39.60, 0.17, 0.35, 50.03), 28),
+    (28, 256, 3, 1, 128, 5, (4, 7, 128), (87.52, 79.20, 0.17, 0.17, 81.57), 56),
+    (14, 256, 3, 2, 256, 4, (8, 7, 64), (87.52, 72.00, 0.35, 2.80, 78.05), 16),
+    (14, 512, 3, 1, 256, 5, (8, 7, 64), (87.52, 86.40, 0.35, 0.35, 87.61), 32),
+    (14, 256, 1, 1, 512, 5, (2, 7, 256), (87.52, 67.20, 0.09, 0.35, 72.04), 14),
+    (14, 512, 3, 1, 256, 5, (8, 7, 64), (87.52, 86.40, 0.35, 0.17, 87.47), 32),
+    (14, 48, 1, 1, 512, 7, (4, 14, 48), (65.64, 19.20, 16.80, 0.00, 42.26), 4),
+]
+"""YOLO-KP as the compiler of 2024 printed it. The bits are not printed: they are those that give the printed SynMem."""
+
+PILOTNET = [
+    # (C, H, W), greatest weight LIF / SDNN; tile W, H, C; SynMem LIF / SDNN; cores
+    ((24, 32, 99), (20, 34), (4, 32, 24), (81, 81), 25),
+    ((36, 15, 49), (12, 22), (4, 15, 36), (864, 864), 13),
+    ((48, 7, 24), (10, 16), (8, 7, 48), (1620, 1620), 3),
+    ((64, 4, 22), (8, 16), (8, 4, 64), (2160, 2592), 3),
+    ((64, 2, 20), (8, 14), (16, 2, 64), (2880, 2880), 2),
+    ((100,), (6, 12), (9,), (7253, 7253), 12),
+    ((50,), (14, 36), (50,), (1300, 1500), 1),
+    ((10,), (24, 16), (10,), (150, 150), 1),
+    ((1,), (42, 12), (1,), (10, 10), 1),
+]
+"""PilotNet as the compiler of 2023 printed it, which gives means over cores where the mapper gives each core."""
+
+STRIDES = (((2, 2), 0), ((2, 2), 0), ((2, 2), 0), ((2, 1), (1, 0)), ((1, 1), 0))
+
+
+def full(shape: tuple[int, ...], greatest: int) -> np.ndarray:
+    return np.full(shape, greatest, dtype=np.int64)
+
+
+def conv(shape: tuple[int, ...], inputs: int, kernel: int, greatest: int, neuron: Lif | Sdnn, **geometry) -> StockConv:
+    weight = full((shape[0], inputs, kernel, kernel), greatest)
+    return StockConv(shape=shape, weight=weight, bias=None, neuron=neuron, **geometry)
+
+
+def dense(outputs: int, inputs: int, greatest: int, neuron: Lif | Sdnn) -> StockDense:
+    return StockDense(shape=(outputs,), weight=full((outputs, inputs), greatest), bias=None, neuron=neuron)
+
+
+def yolo() -> StockNetwork:
+    layers = [
+        conv((c, s, s), i, k, 2 ** (bits - 1) - 1, Sdnn(), stride=(st, st), padding=(k // 2, k // 2))
+        for s, c, k, st, i, bits, *_ in YOLO
+    ]
+    return StockNetwork((StockInput(shape=(3, 448, 448)), *layers))
+
+
+def pilotnet(which: int) -> StockNetwork:
+    neuron: Lif | Sdnn = (Lif(threshold=25), Sdnn())[which]
+    layers = [StockInput(shape=(3, 66, 200), neuron=neuron)]
+    inputs = 3
+    for (shape, greatest, *_), (stride, padding) in zip(PILOTNET, STRIDES, strict=False):
+        pair = (padding, padding) if isinstance(padding, int) else padding
+        layers.append(conv(shape, inputs, 3, greatest[which], neuron, stride=stride, padding=pair))
+        inputs = shape[0]
+    layers.append(StockFlatten(shape=(2560,)))
+    inputs = 2560
+    for shape, greatest, *_ in PILOTNET[5:]:
+        layers.append(dense(shape[0], inputs, greatest[which], neuron))
+        inputs = shape[0]
+    return StockNetwork(tuple(layers))
+
+
+def refused(*, outputs: int = 1000, channels: int = 8, bits: int = 8) -> StockNetwork:
+    """The network that the compiler of 2023 gave up on: "Partitioning could not converge"."""
+    greatest, strided = 2 ** (bits - 1) - 1, {"stride": (2, 2), "padding": (2, 2), "dilation": (2, 2)}
+    return StockNetwork(
+        (
+            StockInput(shape=(1, 260, 344)),
+            conv((4, 130, 172), 1, 3, greatest, Sdnn(), stride=(2, 2), padding=(1, 1)),
+            conv((8, 65, 86), 4, 3, greatest, Sdnn(), **strided),
+            conv((channels, 33, 43), 8, 3, greatest, Sdnn(), **strided),
+            StockFlatten(shape=(channels * 33 * 43,)),
+            dense(outputs, channels * 33 * 43, greatest, Sdnn()),
+            dense(250, outputs, greatest, Sdnn()),
+            dense(6, 250, greatest, Sdnn()),
+        )
+    )
+
+
+def test_yolo_kp_as_the_compiler_of_2024_prints_it():
+    found = fd.map_cores(yolo(), "loihi2")
+    assert found.fits
+    assert found.cores == 574
+    limits = dict(load_hardware("loihi2").limits.core.given())
+    keys = ("neurons", "synapse_words", "axon_map_words", "axon_memory_words", "total_words")
+    for layer, (*_, tile, percent, cores) in zip(found.layers, YOLO, strict=True):
+        assert layer.tile == tile[::-1]
+        assert layer.cores == cores
+        # 2.5 of 16,000 words: the compiler prints 0.17 where 0.175 would round to 0.18, and never more than half off
+        shares = [100 * int(layer.used[key][0]) / limits[key].value for key in keys]
+        assert [abs(share - printed) <= 0.005 + 1e-9 for share, printed in zip(shares, percent, strict=True)] == [
+            True
+        ] * 5
+        assert f"{shares[-1]:.2f}" == f"{percent[-1]:.2f}"
+
+
+@pytest.mark.parametrize(("which", "cores"), [(0, 74), (1, 61)], ids=["LIF", "SDNN"])
+def test_pilotnet_as_the_compiler_of_2023_prints_it(which: int, cores: int):
+    """SDNN: the notebook skips the input layer. One row of SDNN is one word longer here than what is printed."""
+    found = fd.map_cores(pilotnet(which), "loihi2-2023", host_input=which == 1)
+    assert found.fits
+    assert found.cores == cores
+    layers = found.layers[1 - which :]
+    for layer, (_, _, tile, words, number) in zip(layers, PILOTNET, strict=True):
+        assert layer.tile == tile[::-1]
+        assert layer.cores == number
+        expected = 3456 if (which, layer.name) == (1, "conv.5") else words[which]
+        assert int(layer.used["synapse_words"].mean()) == expected
+    if which == 0:
+        first = found.layers[0]
+        assert (first.tile, first.cores) == ((3, 66, 16), 13)
+        assert [int(first.used[key].mean()) for key in ("axon_map_words", "axon_memory_words")] == [1015, 731]
+        for name, axon_map, axon_memory in (("conv.4", 29, 9), ("conv.5", 1280, 0)):
+            used = found[name].used
+            assert [int(used[key].mean()) for key in ("axon_map_words", "axon_memory_words")] == [axon_map, axon_memory]
+
+
+@pytest.mark.parametrize("bits", [2, 5, 8])
+def test_the_network_that_the_compiler_refused_is_refused_with_its_layer(bits: int):
+    found = fd.map_cores(refused(bits=bits), "loihi2-2023", suggest=False)
+    assert not found.fits
+    (violation,) = found.violations
+    assert violation.layer == "conv.3"
+    assert "lists to dense layers" in violation.what
+    assert "layer 'dense.5'" in violation.what
+    assert violation.number > violation.limit == 16000
+
+
+def test_what_would_make_it_fit_was_tried_and_does():
+    found = fd.map_cores(refused(), "loihi2-2023")
+    (violation,) = found.violations
+    assert violation.fixes == (
+        "250 neurons in place of 1,000 in layer 'dense.5': the network then fits, on 236 cores",
+        "4 channels in place of 8: the network then fits, on 366 cores",
+    )
+    assert found.fixes == ("--hardware loihi2: the network fits there, on 670 cores",)
+    for changed, cores in ((refused(outputs=250), 236), (refused(channels=4), 366)):
+        again = fd.map_cores(changed, "loihi2-2023")
+        assert (again.fits, again.cores) == (True, cores)
+    assert fd.map_cores(refused(), "loihi2").cores == 670
+
+
+def test_dense_layers_with_too_many_inputs_name_bits_inputs_and_a_split():
+    def network(inputs: int, bits: int = 8) -> StockNetwork:
+        layers = (dense(600, 8, 127, Lif(0)), dense(40, 600, 127, Lif(0)), dense(10, 40, 127, Lif(0)))
+        first = StockDense(shape=(inputs,), weight=full((inputs, 4), 1), bias=None, neuron=Lif(0))
+        second = dense(600, inputs, 2 ** (bits - 1) - 1, Lif(0))
+        return StockNetwork((StockInput(shape=(4,)), first, second, *layers[1:]))
+
+    small = with_limits(load_hardware("loihi2"), synapse_words=3000, total_words=4000)
+    found = fd.map_cores(network(3200), small, suggest=True)
+    (violation,) = found.violations
+    assert (violation.layer, violation.resource) == ("dense.2", "chip.core.synapse_words")
+    assert (violation.number, violation.limit) == (3200, 3000)
+    assert [fix.split(":")[0] for fix in violation.fixes] == [
+        "1,600 channels in place of 3,200 in layer 'dense.1'",
+        "split into 2 layers of 1,600 input channels each and their sum",
+    ]
+    again = fd.map_cores(network(1600), small)
+    assert again.fits
+    assert violation.fixes[0].endswith(f"the network then fits, on {again.cores:,} cores")
+
+
+# --- brute force on random graphs
+
+
+def with_limits(hardware: Hardware, **limits: int) -> Hardware:
+    chip = hardware.limits
+    given = {key: getattr(chip.core, key) or Limit(value=1, unit="words", status="assumed", source="t") for key in limits}
+    core = chip.core.model_copy(
+        update={key: limit.model_copy(update={"value": limits[key]}) for key, limit in given.items()}
+    )
+    return hardware.model_copy(update={"chip": chip.model_copy(update={"core": core})})
+
+
+def small(seed: int) -> Hardware:
+    """A chip so small that every layer needs several cores, in one of three forms."""
+    rng = np.random.default_rng(seed)
+    name = ("loihi2", "loihi2-2023", "loihi1-davies2018")[seed % 3]
+    limits = {"neurons": int(rng.integers(30, 90)), "synapse_words": int(rng.integers(300, 900))}
+    if name == "loihi2":
+        limits["total_words"] = int(rng.integers(400, 1200))
+    return with_limits(load_hardware(name), **limits)
+
+
+def elements(grid: Grid) -> list[list[tuple[int, int, int]]]:
+    """Every element of every core, by three loops."""
+    cores = []
+    for corner in itertools.product(*(range(0, n, t) for n, t in zip(grid.shape, grid.tile, strict=True))):
+        ranges = (range(a, min(a + t, n)) for a, t, n in zip(corner, grid.tile, grid.shape, strict=True))
+        cores.append(list(itertools.product(*ranges)))
+    return cores
+
+
+def core_numbers(grid: Grid) -> np.ndarray:
+    """The core of each element, int64 of the layer's shape."""
+    found = np.full(grid.shape, -1)
+    for number, places in enumerate(elements(grid)):
+        for place in places:
+            assert found[place] == -1, "a neuron on two cores"
+            found[place] = number
+    assert (found >= 0).all(), "a neuron on no core"
+    return found
+
+
+def reach(graph: SpikingGraph, name: str) -> Iterator[tuple[str, np.ndarray]]:
+    """Layers behind the routing in front of a connection, each with where its elements arrive: int64 [elements]."""
+    node = graph[name]
+    if isinstance(node, Flatten):
+        yield from reach(graph, node.inputs[0])
+    elif isinstance(node, Concat):
+        start = 0
+        for arm in node.inputs:
+            for layer, places in reach(graph, arm):
+                yield layer, places + start
+            start += graph[arm].size
+    else:
+        yield name, np.arange(node.size)
+
+
+def links(graph: SpikingGraph, connection: Synapse | MaxPool2d) -> np.ndarray:
+    """Whether each element that is read reaches each output: bool [read, outputs], one spike at a time."""
+    shape = graph[connection.inputs[0]].shape
+    spikes = np.eye(int(np.prod(shape)), dtype=np.int64).reshape(-1, *shape)
+    if isinstance(connection, MaxPool2d):
+        return connection.apply(spikes).reshape(len(spikes), -1) != 0
+    ones = dataclasses.replace(
+        connection, weight=np.ones_like(connection.weight), exponent=np.zeros_like(connection.exponent)
+    )
+    return ones.apply(spikes).reshape(len(spikes), -1) != 0
+
+
+def connections(graph: SpikingGraph, site: Site) -> list[Synapse | MaxPool2d]:
+    node = graph[site.name]
+    return [node] if isinstance(node, MaxPool2d) else [graph[name] for name in node.inputs]
+
+
+def words_of(graph: SpikingGraph, connection: Synapse | MaxPool2d, channels: list[int], chip: Chip) -> int:
+    """Rows of synaptic memory: for each source row, the weights that it holds for these output channels."""
+    kernel = connection.as_primitive() if isinstance(connection, Synapse) else connection
+    header, bits = chip.rows.header_bits.value, 2
+    if isinstance(connection, Synapse):
+        bits = weight_bits(connection.weight)
+    if isinstance(kernel, MaxPool2d):
+        return len(channels) * kernel.kernel[0] * kernel.kernel[1] * ceil((bits + header) / 64)
+    if kernel.weight.ndim == 2:
+        return kernel.weight.shape[1] * ceil((len(channels) * (bits + chip.rows.synapse_bits.value) + header) / 64)
+    held: dict[tuple[int, int, int, int], int] = {}
+    per_group = kernel.weight.shape[0] // kernel.groups
+    for channel in channels:
+        for place in np.ndindex(*kernel.weight.shape[1:]):
+            key = (channel // per_group, *place)
+            held[key] = held.get(key, 0) + 1
+    return sum(ceil((number * bits + header) / 64) for number in held.values())
+
+
+def brute_force(graph: SpikingGraph, found: Mapping, site: Site) -> list[dict[str, int]]:
+    """What each core of a layer holds, neuron by neuron."""
+    chip, layer = found.hardware.limits, found[site.name]
+    numbers = {each.name: core_numbers(each.grid).reshape(-1) for each in found.layers}
+    readers = []
+    for other in sites_of(graph):
+        for connection in connections(graph, other) if other.placed else []:
+            for name, places in reach(graph, connection.inputs[0]):
+                if name == site.name:
+                    readers.append((links(graph, connection)[places], numbers[other.name], connection))
+    dense_too = [getattr(each.weight, "ndim", 0) == 2 if isinstance(each, Synapse) else False for *_, each in readers]
+    shared_axons = bool(readers) and not any(dense_too)
+    each = 2 if chip.soft_reset == "two neurons" and site.soft else 1
+    cores = []
+    for number, places in enumerate(elements(layer.grid)):
+        mine = numbers[site.name] == number
+        positions = len({place[1:] for place in places})
+        lists = [0, 0]
+        for (reached, theirs, _), is_dense in zip(readers, dense_too, strict=True):
+            lists[is_dense] += len(set(theirs[reached[mine].any(0)].tolist()))
+        neurons, axons = len(places) * each, positions if shared_axons else len(places)
+        entries = chip.rows.entries.value
+        held = {"neurons": neurons, "axon_map_words": axons}
+        channels = sorted({place[0] for place in places})
+        held["synapse_words"] = sum(words_of(graph, c, channels, chip) for c in connections(graph, site))
+        if chip.core.dense_list_words is None:
+            held["axon_memory_words"], held["dense_list_words"] = ceil(neurons * sum(lists) / entries), 0
+        else:
+            held["axon_memory_words"] = ceil(axons * lists[0] / entries)
+            held["dense_list_words"] = ceil(neurons * lists[1] / entries)
+        groups = (chip.rows.groups if readers else chip.rows.groups_output).value
+        held["total_words"] = groups + sum(held[key] for key in held if key != "dense_list_words")
+        if chip.core.input_axons is not None:
+            held["input_axons"] = sum(int(links(graph, c)[:, mine].any(1).sum()) for c in connections(graph, site))
+        cores.append(held)
+    return cores
+
+
+@pytest.mark.parametrize("seed", range(18))
+def test_every_core_holds_what_brute_force_counts(seed: int):
+    graph = random_graph(seed, transposed=seed % 2 == 0)
+    found = fd.map_cores(graph, small(seed), suggest=False)
+    for site in (site for site in sites_of(graph) if site.placed):
+        counted = brute_force(graph, found, site)
+        used = found[site.name].used
+        assert len(counted) == found[site.name].cores
+        for key in counted[0]:
+            assert used[key].tolist() == [core[key] for core in counted], (site.name, key)
+    over = {violation.layer for violation in found.violations if violation.resource.startswith("chip.core.")}
+    for layer in found.layers:
+        assert (worst(layer.used, found.hardware.limits)[1] > 1) == (layer.name in over)
+
+
+def greedy(partition: Partition, site: Site) -> int:
+    """Cores of the plainest way: halve columns, then rows, then channels until the limits hold."""
+    channels, height, width = site.map
+    rows, columns, parts = height, 2 ** (width.bit_length() - 1), 0
+    while True:
+        grid = Grid(site.map, (-(-channels // 2**parts), rows, columns))
+        if worst(partition.usage(site, grid), partition.chip)[1] <= 1:
+            return grid.cores
+        if columns > 1:
+            columns //= 2
+        elif rows > 1:
+            rows = -(-rows // 2)
+        elif grid.tile[0] > 1:
+            parts += 1
+        else:
+            return 10**9
+
+
+@pytest.mark.parametrize("seed", range(0, 36, 3))
+def test_no_layer_takes_more_cores_than_a_plain_greedy(seed: int):
+    partition = fewest_cores(sites_of(random_graph(seed)), small(seed).limits)
+    for site in partition.placed:
+        assert partition.grids[site.name].cores <= greedy(partition, site), site.name
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_travel_is_counted_core_by_core(seed: int):
+    graph = random_graph(seed)
+    found = fd.map_cores(graph, small(3 * seed), suggest=False)
+    chip = found.hardware.limits
+    numbers = {each.name: core_numbers(each.grid).reshape(-1) + each.first for each in found.layers}
+    spots = np.stack(routers(np.arange(found.cores), chip), 1)
+    for layer in found.layers:
+        cores = hops = crossed = 0
+        for other in (site for site in sites_of(graph) if site.placed):
+            for connection in connections(graph, other):
+                for name, places in reach(graph, connection.inputs[0]):
+                    reached = links(graph, connection)[places] if name == layer.name else np.zeros((0, 0), dtype=bool)
+                    for core in range(layer.first, layer.first + layer.cores) if len(reached) else ():
+                        mine = numbers[layer.name] == core
+                        for target in set(numbers[other.name][reached[mine].any(0)].tolist()):
+                            away = np.abs(spots[core] - spots[target])
+                            cores += mine.sum()
+                            hops += mine.sum() * (away[0] + away[1])
+                            crossed += mine.sum() * away[2]
+        size = np.prod(layer.shape)
+        assert layer.travel.destination_cores == cores / size
+        assert layer.travel.hops == hops / size
+        assert layer.travel.chip_links == crossed / size
+
+
+def test_layers_follow_each_other_and_chips_are_counted():
+    found = fd.map_cores(yolo(), "loihi2")
+    assert found.layers[0].first == 0
+    for a, b in itertools.pairwise(found.layers):
+        assert b.first == a.first + a.cores
+    assert (found.chips, found.board) == (5, "Kapoho Point")
+    columns, rows, chips = routers(np.array([0, 3, 4, 31, 32, 119, 120]), load_hardware("loihi2").limits)
+    assert columns.tolist() == [0, 0, 1, 7, 7, 2, 8]
+    assert rows.tolist() == [0, 0, 0, 0, 1, 3, 0]
+    assert chips.tolist() == [0, 0, 0, 0, 0, 0, 1]
+
+
+# --- objectives, violations, targets
+
+
+def graph_of(seed: int = 7) -> SpikingGraph:
+    return random_graph(seed)
+
+
+@pytest.mark.parametrize("seed", [1, 4, 7])
+def test_balance_lowers_the_fullest_core_within_its_cores(seed: int):
+    chip = with_limits(load_hardware("loihi2"), neurons=400, total_words=3000)
+    least = fd.map_cores(random_graph(seed), chip)
+    budget = least.cores + 12
+    even = fd.map_cores(random_graph(seed), chip, objective="balance", cores=budget)
+
+    def fullest(found: Mapping) -> float:
+        return max(worst(layer.used, found.hardware.limits)[1] for layer in found.layers)
+
+    assert least.cores <= even.cores <= budget
+    assert even.fits
+    assert fullest(even) < fullest(least)
+    assert fullest(fd.map_cores(random_graph(seed), chip, objective="balance", cores=least.cores)) <= fullest(least)
+
+
+def test_too_few_cores_is_a_violation_with_the_number():
+    network = pilotnet(0)
+    found = fd.map_cores(network, "loihi2-2023", cores=64)
+    (violation,) = found.violations
+    assert (violation.layer, violation.number, violation.limit) == ("", 74, 64)
+    assert "25, for layer 'conv.1'" in violation.what
+    assert "--cores 74: the network then fits" in violation.fixes
+    assert fd.map_cores(network, "loihi2-2023", cores=74).fits
+
+
+def test_all_violations_are_listed_at_once_with_their_modules():
+    found = fd.map_cores("netx_exports/digits-2bit-unary.net", "loihi1-davies2018")
+    resources = {violation.resource for violation in found.violations}
+    assert resources == {"spikes.signed", "chip.ranges.bias_bits", "chip.ranges.threshold_bits"}
+    assert len(found.violations) == 16
+    assert {v.module for v in found.violations} >= {"relu", "block1.relu", "block2.relu"}
+    assert found.fixes[0] == "export --target stock-lif: the network then fits, on 30 cores"
+    stock = to_target(fd.read("netx_exports/digits-2bit-unary.net"), "stock-lif").network
+    again = fd.map_cores(stock, "loihi1-davies2018")
+    assert (again.fits, again.cores) == (True, 30)
+
+
+def test_networks_of_every_target_are_mapped():
+    graph = fd.read("netx_exports/digits-2bit-unary.net")
+    images = graph.encode(np.random.default_rng(0).random((20, *graph.input.shape)))
+    for target in ("signed-if", "graded", "stock-lif", "sigma-delta"):
+        found = fd.map_cores(to_target(graph, target, images).network, "loihi2")
+        assert found.fits, target
+        assert sum(int(layer.grid.neurons.sum()) for layer in found.layers) == sum(
+            int(np.prod(layer.shape)) for layer in found.layers
+        )
+
+
+def test_every_type_of_connection_has_a_kind():
+    for kind in NODE_TYPES.values():
+        assert (kind in KINDS) == issubclass(kind, (Synapse, MaxPool2d)), kind
+
+
+def test_a_profile_prices_messages_with_the_destinations_of_a_mapping():
+    from fastsnn_deploy.analysis.result import profile
+
+    graph = fd.read("netx_exports/digits-2bit-unary.net")
+    images = np.random.default_rng(0).random((2, *graph.input.shape))
+    found = fd.map_cores(graph, "loihi2")
+    plain, placed = (profile(graph, images, "loihi2", steps=4, traffic=each) for each in (None, found.traffic))
+    spikes = {layer.name: layer.spikes for layer in placed.counts.layers}
+    sent = sum(spikes[layer.name] * layer.travel.destination_cores for layer in found.layers) + spikes["image"]
+    assert placed.energy.terms["messages"].value == pytest.approx(1.7 * sent / 2)
+    hops = sum(spikes[layer.name] * layer.travel.hops for layer in found.layers)
+    assert placed.energy.terms["hops"].value == pytest.approx(3.5 * hops / 2)
+    assert not plain.energy.terms["hops"].value
+
+
+# --- mapping.json
+
+
+def test_a_mapping_is_written_edited_and_read(tmp_path: Path):
+    path = tmp_path / "mapping.json"
+    found = fd.map_cores(graph_of(), "loihi2")
+    found.save(path)
+    again = fd.map_cores(graph_of(), "loihi2", mapping=path)
+    assert again.to_dict() == found.to_dict()
+    data = json.loads(path.read_text())
+    layer = next(entry for entry in data["layers"] if entry["shape"][0] > 1)
+    layer["tile"][0] = 1
+    layer["first"] = 200
+    path.write_text(json.dumps(data))
+    edited = fd.map_cores(graph_of(), "loihi2", mapping=path)
+    assert edited[layer["layer"]].cores >= layer["shape"][0]
+    assert edited[layer["layer"]].first == 200
+    assert edited.chips == 2
+
+
+def test_an_edited_mapping_that_breaks_a_limit_says_so(tmp_path: Path):
+    path = tmp_path / "mapping.json"
+    found = fd.map_cores(yolo(), "loihi2")
+    found.save(path)
+    text = path.read_text()
+    assert '"tile": [16, 28, 8]' in text
+    path.write_text(text.replace('"tile": [16, 28, 8]', '"tile": [16, 56, 8]'))
+    again = fd.map_cores(yolo(), "loihi2", mapping=path, suggest=False)
+    (violation,) = again.violations
+    assert (violation.layer, violation.number, violation.limit) == ("conv.1", 7168, 4095)
+
+
+def test_a_wrong_mapping_file_is_one_error_with_everything(tmp_path: Path):
+    path = tmp_path / "mapping.json"
+    found = fd.map_cores(yolo(), "loihi2")
+    found.save(path)
+    good = json.loads(path.read_text())
+
+    def broken(change) -> str:
+        data = json.loads(json.dumps(good))
+        change(data)
+        path.write_text(json.dumps(data))
+        with pytest.raises(InputError) as error:
+            fd.map_cores(yolo(), "loihi2", mapping=path)
+        return str(error.value)
+
+    def several(data: dict) -> None:
+        data["layers"][0]["layer"] = "other"
+        data["layers"][1]["shape"] = [3, 3, 3]
+        data["layers"][2]["tile"] = [64, 14, 400]
+
+    text = broken(several)
+    for part in ("other: is no layer", "conv.1: is missing", "conv.2: has shape [3, 3, 3]", "conv.3: has tile [64, 14"):
+        assert part in text
+    assert "conv.2: begins on core 10, layer 'conv.1' has cores 0 to 223" in broken(
+        lambda data: data["layers"][1].update(first=10)
+    )
+    assert "layers.0.tile.0" in broken(lambda data: data["layers"][0]["tile"].__setitem__(0, 0))
+    assert "version" in broken(lambda data: data.update(version=2))
+    assert "colour" in broken(lambda data: data.update(colour="red"))
+    path.write_text("{")
+    with pytest.raises(InputError, match="is not JSON"):
+        fd.map_cores(yolo(), "loihi2", mapping=path)
