@@ -28,6 +28,7 @@ from fastsnn_deploy.graph import Concat, Flatten, MaxPool2d, SpikingGraph, Synap
 from fastsnn_deploy.graph.node import NODE_TYPES
 from fastsnn_deploy.lava_dl import Lif, Sdnn, StockConv, StockDense, StockFlatten, StockInput, StockNetwork
 from fastsnn_deploy.targets import to_target
+from tests.conformance.chains import chain
 from tests.random_graphs import random_graph
 
 # --- Intel's tables, as mapping of public notebooks of lava-dl
@@ -127,12 +128,8 @@ def test_yolo_kp_as_the_compiler_of_2024_prints_it():
     for layer, (*_, tile, percent, cores) in zip(found.layers, YOLO, strict=True):
         assert layer.tile == tile[::-1]
         assert layer.cores == cores
-        # 2.5 of 16,000 words: the compiler prints 0.17 where 0.175 would round to 0.18, and never more than half off
-        shares = [100 * int(layer.used[key][0]) / limits[key].value for key in keys]
-        assert [abs(share - printed) <= 0.005 + 1e-9 for share, printed in zip(shares, percent, strict=True)] == [
-            True
-        ] * 5
-        assert f"{shares[-1]:.2f}" == f"{percent[-1]:.2f}"
+        shares = (100 * int(layer.used[key][0]) / limits[key].value for key in keys)
+        assert [f"{share:.2f}" for share in shares] == [f"{printed:.2f}" for printed in percent]
 
 
 @pytest.mark.parametrize(("which", "cores"), [(0, 74), (1, 61)], ids=["LIF", "SDNN"])
@@ -207,7 +204,9 @@ def test_dense_layers_with_too_many_inputs_name_bits_inputs_and_a_split():
 
 def with_limits(hardware: Hardware, **limits: int) -> Hardware:
     chip = hardware.limits
-    given = {key: getattr(chip.core, key) or Limit(value=1, unit="words", status="assumed", source="t") for key in limits}
+    given = {
+        key: getattr(chip.core, key) or Limit(value=1, unit="words", status="assumed", source="t") for key in limits
+    }
     core = chip.core.model_copy(
         update={key: limit.model_copy(update={"value": limits[key]}) for key, limit in given.items()}
     )
@@ -457,7 +456,7 @@ def test_all_violations_are_listed_at_once_with_their_modules():
 
 
 def test_networks_of_every_target_are_mapped():
-    graph = fd.read("netx_exports/digits-2bit-unary.net")
+    graph = chain(3)
     images = graph.encode(np.random.default_rng(0).random((20, *graph.input.shape)))
     for target in ("signed-if", "graded", "stock-lif", "sigma-delta"):
         found = fd.map_cores(to_target(graph, target, images).network, "loihi2")
@@ -480,11 +479,11 @@ def test_a_profile_prices_messages_with_the_destinations_of_a_mapping():
     found = fd.map_cores(graph, "loihi2")
     plain, placed = (profile(graph, images, "loihi2", steps=4, traffic=each) for each in (None, found.traffic))
     spikes = {layer.name: layer.spikes for layer in placed.counts.layers}
-    sent = sum(spikes[layer.name] * layer.travel.destination_cores for layer in found.layers) + spikes["image"]
+    sent = sum(spikes[layer.name] * layer.travel.destination_cores for layer in found.layers) + spikes[graph.input.name]
     assert placed.energy.terms["messages"].value == pytest.approx(1.7 * sent / 2)
     hops = sum(spikes[layer.name] * layer.travel.hops for layer in found.layers)
     assert placed.energy.terms["hops"].value == pytest.approx(3.5 * hops / 2)
-    assert not plain.energy.terms["hops"].value
+    assert "hops" not in plain.energy.terms
 
 
 # --- mapping.json

@@ -127,11 +127,11 @@ class Mapping(Result):
         notes = [f"- {violation}" + "".join(f"\n    {fix}" for fix in violation.fixes) for violation in self.violations]
         return (
             f"{self.hardware.title} ({self.hardware.name}), rules of the compiler: {chip.compiler}; mapper {VERSION}",
-            f"{verdict}: {self.cores:,} cores on {chips}, {self.chip_links:,.0f} messages between chips if every neuron "
-            "sends one",
+            f"{verdict}: {self.cores:,} cores on {chips}",
             *notes,
             *self.fixes,
             self.table(),
+            f"between chips: {self.chip_links:,.0f} messages if every neuron sends one",
             "the first core of a layer, the largest, as the compiler prints it; % of its limit where one is known. "
             "limit: what the fullest core of the layer holds most of",
         )
