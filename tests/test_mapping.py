@@ -455,6 +455,51 @@ def test_all_violations_are_listed_at_once_with_their_modules():
     assert (again.fits, again.cores) == (True, 30)
 
 
+def speck(*sizes: tuple[int, int, int], kernel: int = 3, stride: int = 1) -> StockNetwork:
+    """Convolutions that keep maps of the given (C, H, W), the first the input."""
+    layers = [
+        conv(after, before[0], kernel, 1, Lif(0), padding=(kernel // 2, kernel // 2), stride=(stride, stride))
+        for before, after in itertools.pairwise(sizes)
+    ]
+    return StockNetwork((StockInput(shape=sizes[0]), *layers))
+
+
+def on_speck(network: StockNetwork) -> Mapping:
+    hardware = load_hardware("speck2f")
+    ranges = hardware.limits.ranges.model_copy(update={"state_bits": None})  # stock LIF keeps 24 bits wherever it runs
+    chip = hardware.limits.model_copy(update={"ranges": ranges})
+    return fd.map_cores(network, hardware.model_copy(update={"chip": chip}))
+
+
+def test_unlike_cores_get_the_layers_that_they_hold():
+    """The largest maps and kernels have two and three cores that hold them, whatever the order of the layers."""
+    found = on_speck(speck((2, 64, 64), (16, 64, 64), (8, 32, 32), (64, 16, 16), (64, 8, 8), (64, 8, 8)))
+    assert found.fits
+    used = {layer.name: (int(layer.used["neurons"][0]), int(layer.used["synapse_words"][0])) for layer in found.layers}
+    assert used["conv.1"] == (65536, 2 * 16 * 16)
+    assert used["conv.4"] == (4096, 64 * 16 * 64)
+    assert sorted(layer.first for layer in found.layers) == sorted({layer.first for layer in found.layers})
+    assert found["conv.1"].first in (0, 1, 2)
+    assert {found["conv.4"].first, found["conv.5"].first} == {5, 6}
+
+
+def test_what_a_chip_of_whole_layers_cannot_hold_is_named():
+    def said(network: StockNetwork) -> list[str]:
+        return [str(violation) for violation in on_speck(network).violations]
+
+    assert said(speck((2, 64, 64), (32, 64, 64))) == [
+        "conv.1: 131,072 neurons (neurons) on a core with a tile of 32x64x64, 65,536 fit"
+    ]
+    three = said(speck((64, 8, 8), *[(64, 8, 8)] * 3))
+    assert three == ["3 layers want cores of which 2 are there with enough room; left out: conv.3"]
+    (both,) = said(speck((32, 64, 64), (16, 64, 64), kernel=7))
+    assert both.startswith("conv.1: 32,768 words of kernels and 65,536 of neurons, no core holds both: ")
+    assert said(speck((1, 40, 40), (1, 14, 14), kernel=17, stride=3)) == [
+        "conv.1: a kernel of 17, 16 is the most", "conv.1: a stride of 3, possible are 1, 2, 4, 8",
+    ]  # fmt: skip
+    assert said(speck((1, 8, 8), *[(1, 8, 8)] * 10))[0].startswith("10 cores, 9 are on the largest board")
+
+
 def test_networks_of_every_target_are_mapped():
     graph = chain(3)
     images = graph.encode(np.random.default_rng(0).random((20, *graph.input.shape)))

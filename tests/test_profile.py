@@ -448,6 +448,8 @@ def test_every_shipped_profile_is_sourced() -> None:
         "loihi1-sanafe",
         "loihi2",
         "loihi2-2023",
+        "speck2f",
+        "dynap-cnn",
         "truenorth",
         "spinnaker2",
     }

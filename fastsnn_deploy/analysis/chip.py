@@ -124,18 +124,39 @@ class Board(Strict):
     chips: Annotated[int, Field(ge=1)]
 
 
+class CoreKind(Strict):
+    """Cores of a chip that are not all alike: so many with so much room."""
+
+    cores: Annotated[int, Field(ge=1)]
+    neurons: Annotated[int, Field(ge=1)]
+    synapse_words: Annotated[int, Field(ge=1)]
+
+
+class Windows(Strict):
+    """What a layer of a chip that takes whole layers may be: positions of a kernel along an axis, channels, strides,
+    synapses that it reads by, and layers that read it."""
+
+    kernel: Annotated[int, Field(ge=1)]
+    channels: Annotated[int, Field(ge=1)]
+    strides: Annotated[tuple[int, ...], Field(strict=False)]
+    connections: Annotated[int, Field(ge=1)]
+    readers: Annotated[int, Field(ge=1)]
+    source: Text
+
+
 class Chip(Strict):
     """Limits of a chip as a compiler uses it.
 
     compiler: whose rules these are, with their year. cutting: "every axis": the tile with the fewest cores; "width":
-    feature maps are cut along their width alone, dense layers in proportion to what is over and then in halves.
+    feature maps are cut along their width alone, dense layers in proportion to what is over and then in halves. "whole
+    layers": nothing is cut, a layer takes one core; `kinds` says which cores there are, `windows` what a layer may be.
     cores, usable_cores: of one chip, and those that a network may take. soft_reset: how a neuron keeps what is over its
     threshold: "native", "microcode" (a program), "two neurons" of the chip for each, or "none".
     link_spikes: graded spikes a second between two chips.
     """
 
     compiler: Text
-    cutting: Literal["every axis", "width"]
+    cutting: Literal["every axis", "width", "whole layers"]
     cores: Limit
     usable_cores: Limit
     mesh: Mesh
@@ -145,6 +166,8 @@ class Chip(Strict):
     rows: Rows
     ranges: Ranges = Ranges()
     link_spikes: Limit | None = None
+    kinds: Annotated[tuple[CoreKind, ...], Field(strict=False)] = ()
+    windows: Windows | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Chip:
@@ -152,6 +175,11 @@ class Chip(Strict):
             raise ValueError(f"usable_cores is {self.usable_cores.value}, more than the {self.cores.value} cores")
         if self.cores.value > self.mesh.columns * self.mesh.rows * self.mesh.cores:
             raise ValueError(f"the mesh has no room for {self.cores.value} cores")
+        of_kinds = sum(kind.cores for kind in self.kinds)
+        if (self.cutting == "whole layers") != bool(self.kinds) or (self.kinds and of_kinds != self.cores.value):
+            raise ValueError(
+                f"kinds hold {of_kinds} of {self.cores.value} cores; 'whole layers' needs all, others none"
+            )
         return self
 
     @property

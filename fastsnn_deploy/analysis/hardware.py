@@ -161,6 +161,10 @@ class Hardware(Strict):
     chip: Chip | None = None
     caveats: Annotated[tuple[Text, ...], Field(strict=False)] = ()
 
+    def require_prices(self) -> None:
+        """Raise InputError if it has no energies."""
+        _ = self.prices
+
     @property
     def prices(self) -> Energies:
         """Its energies. Raises InputError if it has none."""

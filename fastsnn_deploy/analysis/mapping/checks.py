@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from fastsnn_deploy.analysis.hardware import Hardware
 from fastsnn_deploy.analysis.mapping.partition import Partition
+from fastsnn_deploy.analysis.mapping.place import holds, matched
 from fastsnn_deploy.analysis.mapping.result import Violation
 from fastsnn_deploy.analysis.mapping.sites import Site
 from fastsnn_deploy.analysis.mapping.usage import RESOURCES, limits_of
@@ -33,6 +34,7 @@ def violations_of(partition: Partition, hardware: Hardware, most_cores: int | No
 
 def _of_layer(site: Site, partition: Partition, hardware: Hardware) -> Iterator[Violation]:
     yield from _lacking(site, hardware)
+    yield from _whole(site, partition)
     for key, limit in hardware.limits.ranges.given():
         if (needed := site.needs.get(key, 0)) > limit.value:
             what = NEEDS[key].format(needed, limit.value)
@@ -45,6 +47,38 @@ def _of_layer(site: Site, partition: Partition, hardware: Hardware) -> Iterator[
             what = f"{most:,} {limit.unit} ({RESOURCES[key]}) on a core with a tile of {tile}, {limit.value:,} fit"
             what += _read_by(site, partition) if key in LISTS else ""
             yield Violation(site.name, site.module, what, f"chip.core.{key}", most, limit.value, limit.unit)
+
+
+def _whole(site: Site, partition: Partition) -> Iterator[Violation]:
+    """What a layer that takes one core may not be, and layers of which each half has room, but on no one core."""
+    chip, used = partition.chip, partition.used[site.name]
+    fits = all(used[key][0] <= limit.value for key, limit in limits_of(chip).items())
+    if chip.kinds and fits and not any(holds(room, used) for room in chip.kinds):
+        words, neurons = int(used["synapse_words"][0]), int(used["neurons"][0])
+        rooms = ", ".join(f"{room.synapse_words:,} and {room.neurons:,}" for room in chip.kinds)
+        what = f"{words:,} words of kernels and {neurons:,} of neurons, no core holds both: there are {rooms}"
+        yield Violation(site.name, site.module, what, "chip.kinds", words, 0, "words")
+    if chip.windows is None:
+        return
+    rule = chip.windows
+    readers = {reader.name for reader, *_ in partition.readers[site.name]}
+    windows = [connection.window() for connection in site.connections]
+    numbers = (
+        ("a kernel of {}, {} is the most", max((max(kernel) for _, kernel, _ in windows), default=0), rule.kernel),
+        ("{} channels, {} is the most", site.map[0], rule.channels),
+        ("reads by {} synapses, {} is the most", len(windows), rule.connections),
+        (
+            "is read by {} layers, {} is the most",
+            len(readers),
+            rule.readers,
+        ),
+    )
+    for what, number, most in numbers:
+        if number > most:
+            yield Violation(site.name, site.module, what.format(number, most), "chip.windows", number, most, "")
+    for stride in sorted({each for _, _, pair in windows for each in pair} - set(rule.strides)):
+        what = f"a stride of {stride}, possible are {', '.join(map(str, rule.strides))}"
+        yield Violation(site.name, site.module, what, "chip.windows", stride, max(rule.strides), "")
 
 
 def _read_by(site: Site, partition: Partition) -> str:
@@ -81,6 +115,15 @@ def _of_network(partition: Partition, hardware: Hardware, most_cores: int | None
     if partition.cores > held:
         what = f"{partition.cores:,} cores, {held:,} are on the largest board of {chip.most_chips} chips; {most}"
         yield Violation("", "", what, "chip.boards", partition.cores, held, "cores")
+    if chip.kinds and partition.cores <= held:
+        found = matched(partition.placed, partition.used, chip)
+        alone = [
+            site for site in partition.placed if any(holds(room, partition.used[site.name]) for room in chip.kinds)
+        ]
+        if len(found) < len(alone):
+            left = ", ".join(site.name for site in alone if site.name not in found)
+            what = f"{len(alone)} layers want cores of which {len(found)} are there with enough room; left out: {left}"
+            yield Violation("", "", what, "chip.cores", len(alone), len(found), "cores")
     if most_cores is not None and partition.cores > most_cores:
         what = f"{partition.cores:,} cores at the least, {most_cores:,} are allowed; {most}"
         yield Violation("", "", what, "cores", partition.cores, most_cores, "cores")

@@ -180,6 +180,8 @@ FIXES: dict[str, tuple[Callable[[Case], Iterator[str]], ...]] = {
     "chip.core.total_words": MEMORY,
     "chip.core.input_axons": (fewer_inputs, split_inputs),
     "chip.core.neurons": (fewer_channels,),
+    "chip.kinds": (fewer_channels, fewer_inputs),
+    "chip.windows": (fewer_channels,),
     "chip.core.axon_memory_words": (fewer_bits_of_readers, fewer_outputs_of_readers, fewer_channels),
     "chip.core.dense_list_words": (fewer_bits_of_readers, fewer_outputs_of_readers, fewer_channels),
     "chip.ranges.weight_bits": (fewer_bits,),
@@ -231,6 +233,8 @@ def _reads_less(connection: Connection, site: Site, lost: int, shape: tuple[int,
             fewer = lost if part.flat else site.shape[0] - shape[0]
             channels, height, width = connection.source
             connection = _resized(connection, (channels - fewer, height, width), connection.target)
+            before = (connection.flattened[0] - site.shape[0] + shape[0], *connection.flattened[1:])
+            connection = dataclasses.replace(connection, flattened=before)
     return connection
 
 
@@ -254,7 +258,7 @@ def _split(sites: Sites, site: Site, parts: int) -> Sites:
         sums.append(
             Windowed(
                 name=f"{site.name}.{number}.sum", type="Identity", parts=(Part(f"{site.name}.{number}", 0, False),),
-                source=site.map, target=site.map, bits=2, kernel=(1, 1), groups=site.map[0],
+                source=site.map, target=site.map, flattened=site.map, bits=2, kernel=(1, 1), groups=site.map[0],
             )
         )  # fmt: skip
     total = dataclasses.replace(site, connections=tuple(sums))

@@ -77,6 +77,9 @@ def _cut(partition: Partition, site: Site) -> None:
 
 def candidates(site: Site, readers: tuple[Reader, ...], chip: Chip) -> Iterator[Grid]:
     """Tiles in the order in which the compiler would take them; if none fits before lists are counted, the smallest."""
+    if chip.cutting == "whole layers":
+        yield Grid(site.map, site.map)
+        return
     made = _along_width if chip.cutting == "width" else _along_every_axis
     none = True
     for grid in made(site, readers, chip):

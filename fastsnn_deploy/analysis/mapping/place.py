@@ -10,9 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fastsnn_deploy.analysis.chip import Chip
+from fastsnn_deploy.analysis.chip import Chip, CoreKind
 from fastsnn_deploy.analysis.mapping.grid import Grid, Int64
 from fastsnn_deploy.analysis.mapping.sites import Reader, Site
+from fastsnn_deploy.analysis.mapping.usage import Usage
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,46 @@ def placed_in_order(sites: tuple[Site, ...], grids: Mapping[str, Grid]) -> dict[
         found[site.name] = first
         first += grids[site.name].cores
     return found
+
+
+def first_cores(
+    sites: tuple[Site, ...], used: Mapping[str, Usage], grids: Mapping[str, Grid], chip: Chip
+) -> dict[str, int]:
+    """The first core of each layer: in order, or on chips of unlike cores on one that holds the layer."""
+    if not chip.kinds:
+        return placed_in_order(sites, grids)
+    found = matched(sites, used, chip)
+    after = chip.cores.value
+    for site in sites:  # what finds no core is counted behind the chip, and reported
+        if site.name not in found:
+            found[site.name] = after
+            after += 1
+    return found
+
+
+def matched(sites: tuple[Site, ...], used: Mapping[str, Usage], chip: Chip) -> dict[str, int]:
+    """Cores of a chip of unlike cores for as many layers as possible, no two on one (augmenting paths)."""
+    rooms = [kind for kind in chip.kinds for _ in range(kind.cores)]
+    taken: dict[int, str] = {}
+
+    def place(name: str, seen: set[int]) -> bool:
+        for core, room in enumerate(rooms):
+            if core in seen or not holds(room, used[name]):
+                continue
+            seen.add(core)
+            if core not in taken or place(taken[core], seen):
+                taken[core] = name
+                return True
+        return False
+
+    for site in sites:
+        place(site.name, set())
+    return {name: core for core, name in taken.items()}
+
+
+def holds(room: CoreKind, used: Usage) -> bool:
+    """Whether a whole layer has room on a core."""
+    return int(used["neurons"][0]) <= room.neurons and int(used["synapse_words"][0]) <= room.synapse_words
 
 
 def routers(cores: Int64, chip: Chip) -> tuple[Int64, Int64, Int64]:

@@ -11,7 +11,7 @@ from fastsnn_deploy.analysis.mapping.checks import violations_of
 from fastsnn_deploy.analysis.mapping.file import fitting, read
 from fastsnn_deploy.analysis.mapping.fixes import other_chips, other_neurons, with_fixes
 from fastsnn_deploy.analysis.mapping.partition import Partition, balanced, fewest_cores
-from fastsnn_deploy.analysis.mapping.place import placed_in_order, travel
+from fastsnn_deploy.analysis.mapping.place import first_cores, travel
 from fastsnn_deploy.analysis.mapping.result import LayerMapping, Mapping
 from fastsnn_deploy.analysis.mapping.sites import Site, sites_of
 from fastsnn_deploy.errors import known_name, whole_number
@@ -72,7 +72,7 @@ def map_cores(
         sites = (dataclasses.replace(sites[0], placed=False), *sites[1:])
     if mapping is None:
         partition = _partition(sites, chosen, objective, most)
-        first = placed_in_order(partition.placed, partition.grids)
+        first = first_cores(partition.placed, partition.used, partition.grids, chosen.limits)
     else:
         partition, first, objective = _given(sites, chosen, mapping)
     violations = violations_of(partition, chosen, most)

@@ -86,6 +86,7 @@ def _graph_site(graph: SpikingGraph, node: Node, found: Mapping[str, Range]) -> 
             each,
             source=cubic(graph[each.inputs[0]].shape),
             target=cubic(node.shape),
+            flattened=_flattened(graph, each.inputs[0]),
             parts=tuple(_parts(graph, each.inputs[0])),
             delay=each.edge_delays[0] - 1,
         )
@@ -147,16 +148,19 @@ def _parts(graph: SpikingGraph, name: str, offset: int = 0, flat: bool = False) 
         yield Part(name, offset, flat)
 
 
-def _connection(
-    layer: Any, *, source: Shape, target: Shape, parts: tuple[Part, ...], delay: int, name: str = ""
-) -> Connection:
+def _flattened(graph: SpikingGraph, name: str) -> Shape:
+    node = graph[name]
+    return _flattened(graph, node.inputs[0]) if isinstance(node, Flatten) else cubic(node.shape)
+
+
+def _connection(layer: Any, *, name: str = "", **fields: Any) -> Connection:
     if type(layer) not in KINDS:
         known = ", ".join(sorted(each.__name__ for each in KINDS))
         raise InputError(f"{name or layer.name}: a {type(layer).__name__} cannot be mapped. Known: {known}")
     kind, build = KINDS[type(layer)]
     bits = 2 if isinstance(layer, MaxPool2d) else weight_bits(layer.weight)
-    given: dict[str, Any] = {"name": name or layer.name, "type": type(layer).__name__, "bits": bits, "delay": delay}
-    return kind(**given, parts=parts, source=source, target=target, **build(layer, source))
+    given: dict[str, Any] = {"name": name or layer.name, "type": type(layer).__name__, "bits": bits}
+    return kind(**given, **fields, **build(layer, fields["source"]))
 
 
 @sites_of.register
@@ -174,6 +178,7 @@ def _of_stock(network: StockNetwork) -> tuple[Site, ...]:
             name=names[index],
             source=cubic(read),
             target=cubic(layer.shape),
+            flattened=cubic(network.layers[before].shape),
             parts=(Part(names[before], 0, flat),),
             delay=0 if delay is None else int(delay.max()),
         )

@@ -8,6 +8,7 @@ import numpy as np
 
 from fastsnn_deploy.analysis.chip import Chip, Limit
 from fastsnn_deploy.analysis.mapping.grid import Grid, Int64, over
+from fastsnn_deploy.analysis.mapping.kinds.base import power_of_two
 from fastsnn_deploy.analysis.mapping.sites import Reader, Site
 
 Usage = Mapping[str, Int64]
@@ -33,6 +34,8 @@ def usage_of(site: Site, grid: Grid, readers: Iterable[Reader], grids: Grids, ch
     readers: what reads the layer. grids: tiles of the layers among them that take cores.
     """
     readers = tuple(readers)
+    if chip.cutting == "whole layers":
+        return _whole(site)
     used = stored(site, grid, readers, chip)
     shared, dense = (destinations(grid, readers, grids, only) for only in (True, False))
     entries = chip.rows.entries.value
@@ -61,6 +64,19 @@ def stored(site: Site, grid: Grid, readers: tuple[Reader, ...], chip: Chip) -> d
     reads = (connection.read_by(grid) for connection in site.connections) if chip.core.input_axons else ()
     used["input_axons"] = sum(reads, np.zeros(grid.cores, dtype=np.int64))
     return used
+
+
+def _whole(site: Site) -> Usage:
+    """A layer on one core that addresses neurons and weights by bits of their coordinates.
+
+    Source: sinabs, backend/dynapcnn/dynapcnn_layer.py, memory_summary.
+    """
+    channels, height, width = site.map
+    used = dict.fromkeys(RESOURCES, 0)
+    used["neurons"] = channels * power_of_two(height) * power_of_two(width)
+    used["synapse_words"] = sum(connection.whole_words() for connection in site.connections)
+    used["total_words"] = used["neurons"] + used["synapse_words"]
+    return {key: np.array([number]) for key, number in used.items()}
 
 
 def axons(grid: Grid, readers: tuple[Reader, ...]) -> Int64:

@@ -48,13 +48,15 @@ class Part:
 @dataclass(frozen=True, kw_only=True)
 class Connection(ABC):
     """name, type: of the synapse. parts: what it reads. source, target: (C, H, W) of what it reads and of its layer.
-    bits: of one stored weight. delay: steps beyond the one that every synapse takes."""
+    flattened: what it reads as it was before it was flattened. bits: of one stored weight. delay: steps beyond the one
+    that every synapse takes."""
 
     name: str
     type: str
     parts: tuple[Part, ...]
     source: Shape
     target: Shape
+    flattened: Shape
     bits: int
     delay: int = 0
 
@@ -64,6 +66,18 @@ class Connection(ABC):
     @abstractmethod
     def words(self, low: int, high: int, rows: Rows) -> int:
         """Words of synaptic memory for the output channels [low, high) of a tile, whatever its rows and columns."""
+
+    @abstractmethod
+    def window(self) -> tuple[int, tuple[int, int], tuple[int, int]]:
+        """Channels that one output reads, and kernel and stride of the layer as a convolution."""
+
+    def whole_words(self) -> int:
+        """Kernel memory of the whole layer on chips that address it by bits of channels and taps.
+
+        Source: sinabs, backend/dynapcnn/dynapcnn_layer.py, memory_summary.
+        """
+        channels, kernel, _ = self.window()
+        return channels * power_of_two(kernel[0] * kernel[1]) * power_of_two(self.target[0])
 
     @abstractmethod
     def axis_pairs(self, axis: int) -> tuple[Int64, Int64]:
@@ -128,3 +142,8 @@ def every_pair(first: int, second: int) -> tuple[Int64, Int64]:
     """Each of the first with each of the second."""
     a, b = np.meshgrid(np.arange(first), np.arange(second), indexing="ij")
     return a.reshape(-1), b.reshape(-1)
+
+
+def power_of_two(number: int) -> int:
+    """The least power of two that is no less."""
+    return 1 << (number - 1).bit_length()

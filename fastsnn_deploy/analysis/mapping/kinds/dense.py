@@ -24,6 +24,11 @@ class Dense(Connection):
         """One row for each neuron that is read."""
         return self.source[0] * row_words(high - low, self.bits, rows, rows.synapse_bits.value)
 
+    def window(self) -> tuple[int, tuple[int, int], tuple[int, int]]:
+        """A kernel as large as the map that was flattened."""
+        channels, height, width = self.flattened
+        return channels, (height, width), (1, 1)
+
     def axis_pairs(self, axis: int) -> tuple[Int64, Int64]:
         return every_pair(self.source[axis], self.target[axis])
 

@@ -38,6 +38,9 @@ class Windowed(Connection):
         ends += row_words(high - last * per_group, self.bits, rows)
         return taps * (ends + (last - first - 1) * row_words(per_group, self.bits, rows))
 
+    def window(self) -> tuple[int, Pair, Pair]:
+        return self.source[0] // self.groups, self.kernel, self.stride
+
     def axis_pairs(self, axis: int) -> tuple[Int64, Int64]:
         if axis == 0:
             return self._channel_pairs()
