@@ -134,6 +134,11 @@ def test_based_on_an_unknown_profile(tmp_path: Path):
         load_hardware(write(tmp_path, {"name": "mine", "based_on": "loihi"}))
 
 
+def test_the_template_is_a_valid_profile(run):
+    assert load_hardware("docs/hardware_template.yaml").limits.core.neurons.value == 2048
+    assert run("map", NET, "--hardware", "docs/hardware_template.yaml").returncode == 0
+
+
 def test_every_limit_has_a_source():
     for name in available():
         chip = load_hardware(name).chip

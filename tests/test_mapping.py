@@ -17,7 +17,7 @@ from fastsnn_deploy.analysis.chip import Chip, Limit
 from fastsnn_deploy.analysis.hardware import Hardware, load_hardware
 from fastsnn_deploy.analysis.mapping.grid import Grid
 from fastsnn_deploy.analysis.mapping.kinds import KINDS
-from fastsnn_deploy.analysis.mapping.kinds.base import weight_bits
+from fastsnn_deploy.analysis.mapping.kinds.base import mantissa_bits, weight_bits
 from fastsnn_deploy.analysis.mapping.partition import Partition, fewest_cores
 from fastsnn_deploy.analysis.mapping.place import routers
 from fastsnn_deploy.analysis.mapping.result import Mapping
@@ -509,6 +509,18 @@ def test_networks_of_every_target_are_mapped():
         assert sum(int(layer.grid.neurons.sum()) for layer in found.layers) == sum(
             int(np.prod(layer.shape)) for layer in found.layers
         )
+
+
+@pytest.mark.parametrize(
+    ("weights", "stored", "needed"),
+    [
+        ([-8, 8], 4, 2), ([-10, 8], 5, 4), ([-20, 18], 6, 5), ([-7, 7], 4, 4), ([-1, 1], 2, 2), ([0, 0], 2, 1),
+        ([-256, 254], 9, 8), ([0, 255], 9, 8), ([-255, 0], 9, 8), ([-128, 127], 8, 8), ([-127, 128], 8, 9),
+    ],
+)  # fmt: skip
+def test_bits_of_weights(weights: list[int], stored: int, needed: int):
+    assert weight_bits(np.array(weights)) == stored
+    assert mantissa_bits(np.array(weights)) == needed
 
 
 def test_every_type_of_connection_has_a_kind():

@@ -258,7 +258,8 @@ def _split(sites: Sites, site: Site, parts: int) -> Sites:
         sums.append(
             Windowed(
                 name=f"{site.name}.{number}.sum", type="Identity", parts=(Part(f"{site.name}.{number}", 0, False),),
-                source=site.map, target=site.map, flattened=site.map, bits=2, kernel=(1, 1), groups=site.map[0],
+                source=site.map, target=site.map, flattened=site.map, bits=2, mantissa=1, kernel=(1, 1),
+                groups=site.map[0],
             )
         )  # fmt: skip
     total = dataclasses.replace(site, connections=tuple(sums))

@@ -15,7 +15,7 @@ import numpy as np
 from fastsnn_deploy.analysis.counting import connections_of, layer_nodes
 from fastsnn_deploy.analysis.mapping.grid import Shape, cubic, volume
 from fastsnn_deploy.analysis.mapping.kinds import KINDS, Connection, Part
-from fastsnn_deploy.analysis.mapping.kinds.base import weight_bits
+from fastsnn_deploy.analysis.mapping.kinds.base import mantissa_bits, weight_bits
 from fastsnn_deploy.analysis.structure import Network
 from fastsnn_deploy.errors import InputError
 from fastsnn_deploy.graph import Concat, Flatten, Input, MaxPool2d, Node, Population, Readout, SpikingGraph
@@ -125,7 +125,7 @@ def _needs(node: Node, connections: list[Connection], found: Mapping[str, Range]
 
 
 def _of_connections(connections: list[Connection]) -> dict[str, int]:
-    bits = max((connection.bits for connection in connections), default=0)
+    bits = max((connection.mantissa for connection in connections), default=0)
     return {"weight_bits": bits, "delay_steps": max((connection.delay for connection in connections), default=0)}
 
 
@@ -158,8 +158,9 @@ def _connection(layer: Any, *, name: str = "", **fields: Any) -> Connection:
         known = ", ".join(sorted(each.__name__ for each in KINDS))
         raise InputError(f"{name or layer.name}: a {type(layer).__name__} cannot be mapped. Known: {known}")
     kind, build = KINDS[type(layer)]
-    bits = 2 if isinstance(layer, MaxPool2d) else weight_bits(layer.weight)
-    given: dict[str, Any] = {"name": name or layer.name, "type": type(layer).__name__, "bits": bits}
+    given: dict[str, Any] = {"name": name or layer.name, "type": type(layer).__name__}
+    pool = isinstance(layer, MaxPool2d)
+    given |= {"bits": 2 if pool else weight_bits(layer.weight), "mantissa": 1 if pool else mantissa_bits(layer.weight)}
     return kind(**given, **fields, **build(layer, fields["source"]))
 
 

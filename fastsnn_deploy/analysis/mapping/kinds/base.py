@@ -58,6 +58,7 @@ class Connection(ABC):
     target: Shape
     flattened: Shape
     bits: int
+    mantissa: int
     delay: int = 0
 
     shared = True
@@ -136,6 +137,16 @@ def _distinct(a: Int64, b: Int64) -> tuple[Int64, Int64]:
     width = int(b.max()) + 1
     both = np.unique(a * width + b)
     return both // width, both % width
+
+
+def mantissa_bits(weight: npt.NDArray[np.integer]) -> int:
+    """Bits that each weight needs where all share an exponent, and a sign if all have the same: -256, ..., 254 in
+    steps of two are 8 bits (Lava's mixed sign mode), and so are 0 to 255."""
+    whole = weight.astype(np.int64)
+    low, high = int(whole.min(initial=0)), int(whole.max(initial=0))
+    shared = int(np.bitwise_or.reduce(whole, axis=None))
+    factor = shared & -shared or 1
+    return max(high // factor, -low // factor - 1, 1).bit_length() + int(low < 0 < high)
 
 
 def every_pair(first: int, second: int) -> tuple[Int64, Int64]:
