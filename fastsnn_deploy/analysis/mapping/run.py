@@ -14,7 +14,7 @@ from fastsnn_deploy.analysis.mapping.partition import Partition, balanced, fewes
 from fastsnn_deploy.analysis.mapping.place import first_cores, travel
 from fastsnn_deploy.analysis.mapping.result import LayerMapping, Mapping
 from fastsnn_deploy.analysis.mapping.sites import Site, sites_of
-from fastsnn_deploy.errors import known_name, whole_number
+from fastsnn_deploy.errors import known_name, whole_number, wrong_type
 
 if TYPE_CHECKING:
     from fastsnn_deploy.formats.base import Network
@@ -63,6 +63,9 @@ def map_cores(
     """
     from fastsnn_deploy.formats import as_network
 
+    for name, value in (("host_input", host_input), ("suggest", suggest)):
+        if not isinstance(value, bool):
+            raise wrong_type(name, value, "True or False")
     known_name("objective", objective, OBJECTIVES)
     most = None if cores is None else whole_number("cores", cores, 1)
     chosen = hardware if isinstance(hardware, Hardware) else load_hardware(hardware)
