@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastsnn_deploy.analysis.energy import Traffic
 from fastsnn_deploy.analysis.hardware import Hardware
 from fastsnn_deploy.analysis.mapping.grid import Grid, volume
 from fastsnn_deploy.analysis.mapping.place import Travel
+from fastsnn_deploy.analysis.mapping.sites import Site
 from fastsnn_deploy.analysis.mapping.usage import RESOURCES, Usage, limits_of, worst
 from fastsnn_deploy.tables import Column, Result, Table, one_line, shape, words
+
+if TYPE_CHECKING:
+    from fastsnn_deploy.analysis.evaluation import Evaluation
+    from fastsnn_deploy.analysis.mapping.time import Timing
 
 VERSION = 1
 """Of the estimator and of the file of a mapping: it changes whenever a network may get other numbers."""
@@ -73,13 +78,15 @@ class LayerMapping:
 @dataclass(frozen=True, eq=False)
 class Mapping(Result):
     """A network on the cores of a chip. layers: those that take cores. violations: what does not fit, all of it.
-    fixes: what would make the whole network fit, tried by mapping it."""
+    fixes: what would make the whole network fit, tried by mapping it. sites: all layers with what they read.
+    """
 
     hardware: Hardware
     objective: str
     layers: tuple[LayerMapping, ...]
     violations: tuple[Violation, ...]
     fixes: tuple[str, ...] = ()
+    sites: tuple[Site, ...] = ()
 
     def __repr__(self) -> str:
         fits = "fits" if self.fits else f"does not fit, {len(self.violations)} violations"
@@ -203,6 +210,28 @@ class Mapping(Result):
             "violations": violations,
             "fixes": list(self.fixes),
         }
+
+    def timing(self, evaluation: Evaluation) -> Timing:
+        """How long an image takes at least, from what a run of the same network counted.
+
+        Args:
+            evaluation: What `fd.evaluate` gives for the network that was mapped.
+
+        Raises:
+            InputError: no image, another network, or a profile without times.
+
+        Example:
+            >>> import numpy as np
+            >>> import fastsnn_deploy as fd
+            >>> network = fd.read("netx_exports/digits-2bit-unary.net")
+            >>> images = np.random.default_rng(0).random((2, *network.input.shape))
+            >>> run = fd.evaluate(network, images, engine="reference")
+            >>> fd.map_cores(network, "loihi2").timing(run).binding
+            'neuron updates'
+        """
+        from fastsnn_deploy.analysis.mapping.time import timing_of
+
+        return timing_of(self, evaluation)
 
     def save(self, path: str | Path) -> None:
         """Write tiles and places as mapping.json, to be edited and read by `load`.

@@ -83,7 +83,7 @@ def map_cores(
     if suggest and violations:
         violations = with_fixes(violations, sites, chosen, most)
         fixes = (*other_neurons(found, chosen, most), *other_chips(sites, chosen, most))
-    return Mapping(chosen, objective, tuple(_layers(partition, first)), violations, fixes)
+    return Mapping(chosen, objective, tuple(_layers(partition, first)), violations, fixes, sites)
 
 
 def _partition(sites: tuple[Site, ...], hardware: Hardware, objective: str, most: int | None) -> Partition:

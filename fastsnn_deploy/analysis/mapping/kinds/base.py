@@ -84,6 +84,11 @@ class Connection(ABC):
     def axis_pairs(self, axis: int) -> tuple[Int64, Int64]:
         """Linked pairs of positions along an axis (0: channels): what is read, and what reads it."""
 
+    @abstractmethod
+    def operations(self, spikes: Int64) -> Int64:
+        """Synaptic operations at each neuron of the layer, int64 [C, H, W], for spikes of what is read, int64
+        [C, H, W]; weights of 0 are stored, and count."""
+
     def pairs(self, part: Part, before: Grid, after: Grid) -> tuple[Int64, Int64]:
         """Pairs of cores of which the second reads something that the first sends, each once: two int64 [pairs]."""
         if part.flat:

@@ -32,6 +32,9 @@ class Dense(Connection):
     def axis_pairs(self, axis: int) -> tuple[Int64, Int64]:
         return every_pair(self.source[axis], self.target[axis])
 
+    def operations(self, spikes: Int64) -> Int64:
+        return np.full(self.target, spikes.sum())
+
     def pairs(self, part: Part, before: Grid, after: Grid) -> tuple[Int64, Int64]:
         """Every core with every core."""
         return every_pair(before.cores, after.cores)

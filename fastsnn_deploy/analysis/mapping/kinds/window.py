@@ -51,6 +51,15 @@ class Windowed(Connection):
         inner, outer = window[inside], place[inside]
         return (inner, outer) if self.transposed else (outer, inner)
 
+    def operations(self, spikes: Int64) -> Int64:
+        grouped = spikes.reshape(self.groups, -1, *spikes.shape[1:]).sum(1)
+        for axis in (1, 2):
+            read, reader = self.axis_pairs(axis)
+            reached = np.zeros((self.target[axis], self.source[axis]), dtype=np.int64)
+            np.add.at(reached, (reader, read), 1)
+            grouped = np.moveaxis(np.tensordot(reached, grouped, axes=(1, axis)), 0, axis)
+        return np.asarray(grouped.repeat(self.target[0] // self.groups, axis=0))
+
     def axis_tiles(self, axis: int, offset: int, before: Grid, after: Grid) -> tuple[Int64, Int64]:
         if axis == 0 and self.groups == 1:
             return every_pair(before.parts[0], after.parts[0])
