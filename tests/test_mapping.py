@@ -24,7 +24,7 @@ from fastsnn_deploy.analysis.mapping.usage import worst
 from fastsnn_deploy.errors import InputError
 from fastsnn_deploy.graph import MaxPool2d, SpikingGraph, Synapse
 from fastsnn_deploy.graph.node import NODE_TYPES
-from fastsnn_deploy.lava_dl import Lif, StockDense, StockInput, StockNetwork
+from fastsnn_deploy.lava_dl import Lif, StockDense, StockFlatten, StockInput, StockNetwork
 from fastsnn_deploy.targets import to_target
 from tests.conformance.chains import chain
 from tests.mapped_networks import (
@@ -286,6 +286,29 @@ def test_balance_lowers_the_fullest_core_within_its_cores(seed: int):
     assert even.fits
     assert fullest(even) < fullest(least)
     assert fullest(fd.map_cores(random_graph(seed), chip, objective="balance", cores=least.cores)) <= fullest(least)
+
+
+@pytest.mark.parametrize("name", ["loihi2", "loihi2-2023", "loihi1-davies2018", "truenorth"])
+def test_every_limit_moves_the_mapping(name: str):
+    """One unit less than what the fullest core holds: other tiles, or a violation."""
+    hardware = load_hardware(name)
+    network = StockNetwork(
+        (
+            StockInput(shape=(2, 20, 20)),
+            conv((8, 20, 20), 2, 3, 7, Lif(0), padding=(1, 1)),
+            conv((8, 10, 10), 8, 3, 7, Lif(0), padding=(1, 1), stride=(2, 2)),
+            StockFlatten(shape=(800,)),
+            dense(200, 800, 7, Lif(0)),
+            dense(10, 200, 7, Lif(0)),
+        )
+    )
+    found = fd.map_cores(network, hardware, suggest=False)
+    for key, _ in hardware.limits.core.given():
+        most = max(int(layer.used[key].max()) for layer in found.layers)
+        again = fd.map_cores(network, with_limits(hardware, **{key: most - 1}), suggest=False)
+        tiles = [[layer.tile for layer in each.layers] for each in (found, again)]
+        assert most > 1, key
+        assert tiles[0] != tiles[1] or len(again.violations) > len(found.violations), key
 
 
 def test_too_few_cores_is_a_violation_with_the_number():

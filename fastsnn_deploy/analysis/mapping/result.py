@@ -43,6 +43,11 @@ class Violation:
     unit: str
     fixes: tuple[str, ...] = ()
 
+    @property
+    def of_neurons(self) -> bool:
+        """It is about what neurons do or keep, so that a network of other neurons may be without it."""
+        return self.resource.startswith(("spikes.", "chip.ranges.", "chip.soft_reset"))
+
     def __str__(self) -> str:
         where = f"{self.layer}{f' ({self.module})' if self.module not in ('', self.layer) else ''}: " * bool(self.layer)
         return f"{where}{self.what}"
@@ -223,7 +228,7 @@ class Mapping(Result):
         Example:
             >>> import numpy as np
             >>> import fastsnn_deploy as fd
-            >>> network = fd.read("netx_exports/digits-2bit-unary.net")
+            >>> network = fd.read("model.net")
             >>> images = np.random.default_rng(0).random((2, *network.input.shape))
             >>> run = fd.evaluate(network, images, engine="reference")
             >>> fd.map_cores(network, "loihi2").timing(run).binding

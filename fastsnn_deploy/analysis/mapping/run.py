@@ -57,9 +57,9 @@ def map_cores(
 
     Example:
         >>> import fastsnn_deploy as fd
-        >>> found = fd.map_cores("netx_exports/resnet20-2bit-unary.net", "loihi2")
-        >>> found.fits, found["conv1"].tile
-        (True, (16, 32, 4))
+        >>> found = fd.map_cores("model.net", "loihi2")
+        >>> found.fits, found.chips
+        (True, 1)
     """
     from fastsnn_deploy.formats import as_network
 
@@ -82,7 +82,8 @@ def map_cores(
     fixes: tuple[str, ...] = ()
     if suggest and violations:
         violations = with_fixes(violations, sites, chosen, most)
-        fixes = (*other_neurons(found, chosen, most), *other_chips(sites, chosen, most))
+        neurons = any(violation.of_neurons for violation in violations)
+        fixes = (*(other_neurons(found, chosen, most) if neurons else ()), *other_chips(sites, chosen, most))
     return Mapping(chosen, objective, tuple(_layers(partition, first)), violations, fixes, sites)
 
 

@@ -49,10 +49,8 @@ def usage_of(site: Site, grid: Grid, readers: Iterable[Reader], grids: Grids, ch
 
 def stored(site: Site, grid: Grid, readers: tuple[Reader, ...], chip: Chip) -> dict[str, Int64]:
     """What does not depend on the tiles of other layers; lists of destinations are not in the total."""
-    channels = np.zeros(grid.parts[0], dtype=np.int64)
-    for part in range(grid.parts[0]):
-        low, high = part * grid.tile[0], min((part + 1) * grid.tile[0], grid.shape[0])
-        channels[part] = sum(connection.words(low, high, chip.rows) for connection in site.connections)
+    rows = (connection.tile_words(grid, chip.rows) for connection in site.connections)
+    channels = sum(rows, np.zeros(grid.parts[0], dtype=np.int64))
     ones = (np.ones(grid.parts[axis], dtype=np.int64) for axis in (1, 2))
     groups = (chip.rows.groups if readers else chip.rows.groups_output).value
     used = {

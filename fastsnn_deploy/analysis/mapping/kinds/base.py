@@ -68,6 +68,11 @@ class Connection(ABC):
     def words(self, low: int, high: int, rows: Rows) -> int:
         """Words of synaptic memory for the output channels [low, high) of a tile, whatever its rows and columns."""
 
+    def tile_words(self, grid: Grid, rows: Rows) -> Int64:
+        """`words` of the tiles along the channels, int64 [tiles]; those that are as long take as many."""
+        sizes, which = np.unique(grid.sizes(0), return_inverse=True)
+        return np.array([self.words(0, int(size), rows) for size in sizes])[which]
+
     @abstractmethod
     def window(self) -> tuple[int, tuple[int, int], tuple[int, int]]:
         """Channels that one output reads, and kernel and stride of the layer as a convolution."""

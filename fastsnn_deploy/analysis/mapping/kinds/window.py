@@ -38,6 +38,13 @@ class Windowed(Connection):
         ends += row_words(high - last * per_group, self.bits, rows)
         return taps * (ends + (last - first - 1) * row_words(per_group, self.bits, rows))
 
+    def tile_words(self, grid: Grid, rows: Rows) -> Int64:
+        """With groups it also matters where a tile begins."""
+        if self.groups == 1:
+            return super().tile_words(grid, rows)
+        starts = [part * grid.tile[0] for part in range(grid.parts[0])]
+        return np.array([self.words(low, min(low + grid.tile[0], grid.shape[0]), rows) for low in starts])
+
     def window(self) -> tuple[int, Pair, Pair]:
         return self.source[0] // self.groups, self.kernel, self.stride
 
