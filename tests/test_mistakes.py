@@ -342,7 +342,7 @@ WRONG_OPTIONS: Options = {
     "evaluate": (*({"steps": steps} for steps in (0, -1, 1.5, True, "a")), {"progress": 3}),
     "profile": (
         *({"steps": steps} for steps in (0, -1, 1.5, True, "a")), {"progress": 3}, {"hardware": 3}, {"hardware": None},
-        {"hardware": "ghost.yaml"}, {"engine": "cup", "steps": 3},
+        {"hardware": "ghost.yaml"}, {"hardware": "speck2f"}, {"engine": "cup", "steps": 3},
     ),
     "verify": (
         {"backend": "lavva"}, {"backend": 3}, {"batch": 0}, {"batch": 1.5}, {"batch": "a"}, {"models": "slow"},
