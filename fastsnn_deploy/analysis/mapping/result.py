@@ -143,7 +143,7 @@ class Mapping(Result):
             *notes,
             *self.fixes,
             self.table(),
-            f"between chips: {self.chip_links:,.0f} messages if every neuron sends one",
+            *([f"between chips: {self.chip_links:,.0f} messages if every neuron sends one"] if self.chips > 1 else []),
             "the first core of a layer, the largest, as the compiler prints it; % of its limit where one is known. "
             "limit: what the fullest core of the layer holds most of",
         )
@@ -158,11 +158,12 @@ class Mapping(Result):
         held = (Column(RESOURCES[key], drop=drop) for key, drop in zip(SHOWN, (2, 1, 5, 6, 4), strict=True))
         columns = (
             words("layer"), words("module", drop=9), Column("shape", shape, drop=3), Column("tile", shape),
-            Column("cores"), *held,
+            Column("cores"), Column("first core", drop=10), *held,
             words("limit"), Column("destinations", drop=7), Column("hops", drop=8),
         )  # fmt: skip
         rows = [self._cells(layer) for layer in self.layers]
-        total = ("total", "", (), (), self.cores, *("" for _ in SHOWN), "", None, None)
+        sums = (f"{sum(int(layer.used[key].sum()) for layer in self.layers):,}" for key in SHOWN)
+        total = ("total of all cores", "", (), (), self.cores, None, *sums, "", None, None)
         return Table("Layers", columns, (*rows, total), totals=1)
 
     def _cells(self, layer: LayerMapping) -> tuple[Any, ...]:
@@ -175,7 +176,7 @@ class Mapping(Result):
         module = "" if layer.module == layer.name else layer.module
         limiting = f"{RESOURCES.get(key, '')} {100 * share:.0f} %"
         far = layer.travel.destination_cores, layer.travel.hops
-        return (layer.name, module, layer.shape, layer.tile, layer.cores, *numbers, limiting, *far)
+        return (layer.name, module, layer.shape, layer.tile, layer.cores, layer.first, *numbers, limiting, *far)
 
     def rows(self) -> tuple[dict[str, Any], ...]:
         """Plain values of each layer, for CSV and JSON."""

@@ -59,8 +59,9 @@ def stored(site: Site, grid: Grid, readers: tuple[Reader, ...], chip: Chip) -> d
         "axon_map_words": axons(grid, readers),
     }
     used["total_words"] = np.asarray(groups + np.sum(list(used.values()), axis=0, dtype=np.int64))
-    reads = (connection.read_by(grid) for connection in site.connections) if chip.core.input_axons else ()
-    used["input_axons"] = sum(reads, np.zeros(grid.cores, dtype=np.int64))
+    if chip.core.input_axons is not None:
+        reads = (connection.read_by(grid) for connection in site.connections)
+        used["input_axons"] = sum(reads, np.zeros(grid.cores, dtype=np.int64))
     return used
 
 
@@ -70,7 +71,7 @@ def _whole(site: Site) -> Usage:
     Source: sinabs, backend/dynapcnn/dynapcnn_layer.py, memory_summary.
     """
     channels, height, width = site.map
-    used = dict.fromkeys(RESOURCES, 0)
+    used = dict.fromkeys((key for key in RESOURCES if key != "input_axons"), 0)
     used["neurons"] = channels * power_of_two(height) * power_of_two(width)
     used["synapse_words"] = sum(connection.whole_words() for connection in site.connections)
     used["total_words"] = used["neurons"] + used["synapse_words"]
