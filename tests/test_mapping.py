@@ -448,9 +448,35 @@ def test_an_edited_mapping_that_breaks_a_limit_says_so(tmp_path: Path):
     text = path.read_text()
     assert '"tile": [16, 28, 8]' in text
     path.write_text(text.replace('"tile": [16, 28, 8]', '"tile": [16, 56, 8]'))
-    again = fd.map_cores(yolo(), "loihi2", mapping=path, suggest=False)
+    again = fd.map_cores(yolo(), "loihi2", mapping=path)
     (violation,) = again.violations
+    assert violation.fixes == ()
+    assert again.fixes == ("without this mapping file: the network fits, on 574 cores",)
     assert (violation.layer, violation.number, violation.limit) == ("conv.1", 7168, 4095)
+
+
+def test_cores_of_a_mapping_that_do_not_exist_or_do_not_hold_a_layer(tmp_path: Path):
+    path = tmp_path / "mapping.json"
+    found = fd.map_cores(graph_of(), "loihi2")
+    found.save(path)
+    data = json.loads(path.read_text())
+    data["layers"][-1]["first"] = 32 * 120
+    path.write_text(json.dumps(data))
+    again = fd.map_cores(graph_of(), "loihi2", mapping=path)
+    assert [violation.what for violation in again.violations] == [
+        f"is on core {32 * 120 + found.layers[-1].cores - 1:,}, the last of the largest board is 3,839"
+    ]
+    network = speck((2, 64, 64), (16, 64, 64), (8, 32, 32))
+    on_speck(network).save(path)
+    data = json.loads(path.read_text())
+    data["layers"][0]["first"], data["layers"][1]["first"] = 8, 0
+    path.write_text(json.dumps(data))
+    said = [violation.what for violation in fd.map_cores(network, "speck2f", mapping=path).violations]
+    assert "is on core 8, which has no room for it" in said
+    data["layers"][0]["tile"][0] = 8
+    path.write_text(json.dumps(data))
+    with pytest.raises(InputError, match="this chip takes whole layers"):
+        fd.map_cores(network, "speck2f", mapping=path)
 
 
 def test_a_wrong_mapping_file_is_one_error_with_everything(tmp_path: Path):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from fastsnn_deploy.analysis.hardware import Hardware
 from fastsnn_deploy.analysis.mapping.partition import Partition
@@ -11,6 +11,9 @@ from fastsnn_deploy.analysis.mapping.result import Violation
 from fastsnn_deploy.analysis.mapping.sites import Site
 from fastsnn_deploy.analysis.mapping.usage import RESOURCES, limits_of
 from fastsnn_deploy.tables import shape
+
+First = Mapping[str, int]
+"""The first core of each layer, counted over all chips."""
 
 NEEDS = {
     "weight_bits": "weights of {} bits, {} can be stored",
@@ -30,6 +33,21 @@ def violations_of(partition: Partition, hardware: Hardware, most_cores: int | No
     """Everything that does not fit. most_cores: cores that the user allows."""
     found = [violation for site in partition.placed for violation in _of_layer(site, partition, hardware)]
     return (*found, *_of_network(partition, hardware, most_cores))
+
+
+def misplaced(partition: Partition, hardware: Hardware, first: First) -> Iterator[Violation]:
+    """Cores of a mapping file that no board has, or that do not hold what is on them."""
+    chip = hardware.limits
+    held = chip.usable_cores.value * chip.most_chips
+    rooms = [kind for kind in chip.kinds for _ in range(kind.cores)]
+    for site in partition.placed:
+        last = first[site.name] + partition.grids[site.name].cores - 1
+        if last >= held > partition.cores:
+            what = f"is on core {last:,}, the last of the largest board is {held - 1:,}"
+            yield Violation(site.name, site.module, what, "mapping.first", last, held - 1, "cores")
+        elif rooms and last < held and not holds(rooms[last], partition.used[site.name]):
+            what = f"is on core {last}, which has no room for it"
+            yield Violation(site.name, site.module, what, "mapping.first", last, held - 1, "cores")
 
 
 def _of_layer(site: Site, partition: Partition, hardware: Hardware) -> Iterator[Violation]:

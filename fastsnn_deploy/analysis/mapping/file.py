@@ -73,9 +73,14 @@ def read(path: str | Path) -> MappingFile:
         raise InputError(f"{path}: is not JSON ({error}). Write a mapping with `map -o`") from error
 
 
-def fitting(file: MappingFile, path: str | Path, sites: tuple[Site, ...]) -> dict[str, LayerFile]:
-    """The entry of each layer. Raises InputError with everything in which the file differs from the network: layers,
-    shapes, tiles beyond them, cores that two layers share."""
+def fitting(
+    file: MappingFile, path: str | Path, sites: tuple[Site, ...], *, whole: bool = False
+) -> dict[str, LayerFile]:
+    """The entry of each layer. whole: the chip cuts no layer.
+
+    Raises InputError with everything in which the file differs from the network: layers, shapes, tiles beyond them,
+    cores that two layers share.
+    """
     found = {entry.layer: entry for entry in file.layers}
     problems = [Problem(entry.layer, "is no layer of this network") for entry in _unknown(file, sites)]
     problems += [Problem(name, "is there twice") for name in found if [e.layer for e in file.layers].count(name) > 1]
@@ -87,6 +92,8 @@ def fitting(file: MappingFile, path: str | Path, sites: tuple[Site, ...]) -> dic
             problems.append(Problem(site.name, f"has shape {list(entry.shape)}, the network's is {list(site.shape)}"))
         elif len(entry.tile) != len(site.shape) or any(t > s for t, s in zip(entry.tile, site.shape, strict=True)):
             problems.append(Problem(site.name, f"has tile {list(entry.tile)}, of a layer of {list(site.shape)}"))
+        elif whole and entry.tile != site.shape:
+            problems.append(Problem(site.name, f"has tile {list(entry.tile)}, but this chip takes whole layers"))
     if not problems:
         problems = _overlaps(tuple(found.values()))
     if problems:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from fastsnn_deploy.analysis.hardware import Hardware, load_hardware
-from fastsnn_deploy.analysis.mapping.checks import violations_of
+from fastsnn_deploy.analysis.mapping.checks import misplaced, violations_of
 from fastsnn_deploy.analysis.mapping.file import fitting, read
 from fastsnn_deploy.analysis.mapping.fixes import other_chips, other_neurons, with_fixes
 from fastsnn_deploy.analysis.mapping.partition import Partition, balanced, fewest_cores
@@ -79,12 +79,23 @@ def map_cores(
     else:
         partition, first, objective = _given(sites, chosen, mapping)
     violations = violations_of(partition, chosen, most)
+    if mapping is not None:
+        violations += tuple(misplaced(partition, chosen, first))
     fixes: tuple[str, ...] = ()
     if suggest and violations:
-        violations = with_fixes(violations, sites, chosen, most)
-        neurons = any(violation.of_neurons for violation in violations)
-        fixes = (*(other_neurons(found, chosen, most) if neurons else ()), *other_chips(sites, chosen, most))
+        fixes = _without_file(sites, chosen, most) if mapping is not None else ()
+        if not fixes:  # the network itself does not fit
+            violations = with_fixes(violations, sites, chosen, most)
+            neurons = any(violation.of_neurons for violation in violations)
+            fixes = (*(other_neurons(found, chosen, most) if neurons else ()), *other_chips(sites, chosen, most))
     return Mapping(chosen, objective, tuple(_layers(partition, first)), violations, fixes, sites)
+
+
+def _without_file(sites: tuple[Site, ...], hardware: Hardware, most: int | None) -> tuple[str, ...]:
+    fresh = fewest_cores(sites, hardware.limits)
+    if violations_of(fresh, hardware, most):
+        return ()
+    return (f"without this mapping file: the network fits, on {fresh.cores:,} cores",)
 
 
 def _partition(sites: tuple[Site, ...], hardware: Hardware, objective: str, most: int | None) -> Partition:
@@ -101,7 +112,7 @@ def _given(
 ) -> tuple[Partition, dict[str, int], Literal["cores", "balance"]]:
     partition = Partition(sites, hardware.limits)
     file = read(path)
-    entries = fitting(file, path, partition.placed)
+    entries = fitting(file, path, partition.placed, whole=hardware.limits.cutting == "whole layers")
     for site in reversed(partition.placed):
         partition.set(site, entries[site.name].grid)
     return partition, {name: entry.first for name, entry in entries.items()}, file.objective
