@@ -24,7 +24,8 @@ LEAST_BITS = 2
 """Fewest bits of a weight that `prepare` takes."""
 
 MOST_NEURONS = 2_000_000
-"""Neurons of a graph, each counted as often as its greatest count, that are converted for other targets as a try."""
+"""Neurons of a network for which changes are tried, and of one that is converted for other targets as a try, where
+each counts as often as its greatest count."""
 
 
 @dataclass(frozen=True)

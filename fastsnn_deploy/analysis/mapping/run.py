@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from fastsnn_deploy.analysis.hardware import Hardware, load_hardware
 from fastsnn_deploy.analysis.mapping.checks import misplaced, violations_of
 from fastsnn_deploy.analysis.mapping.file import fitting, read
-from fastsnn_deploy.analysis.mapping.fixes import other_chips, other_neurons, with_fixes
+from fastsnn_deploy.analysis.mapping.fixes import MOST_NEURONS, other_chips, other_neurons, with_fixes
 from fastsnn_deploy.analysis.mapping.partition import Partition, balanced, fewest_cores
 from fastsnn_deploy.analysis.mapping.place import first_cores, travel
 from fastsnn_deploy.analysis.mapping.result import LayerMapping, Mapping
@@ -46,7 +46,8 @@ def map_cores(
         host_input: Input neurons run outside the chip, as with lava-dl's `skip_layers=1`. An input without neurons
             never takes cores.
         mapping: A file that `Mapping.save` wrote, perhaps edited: its tiles and places are taken and checked.
-        suggest: Look for what would make each violation fit, and map that.
+        suggest: Look for what would make each violation fit, and map that; not for networks of more than two million
+            neurons.
 
     Returns:
         Tiles, cores and how full they are, layer by layer; violations with what would make them fit. A network that
@@ -84,7 +85,9 @@ def map_cores(
     fixes: tuple[str, ...] = ()
     if suggest and violations:
         fixes = _without_file(sites, chosen, most) if mapping is not None else ()
-        if not fixes:  # the network itself does not fit
+        if not fixes and sum(site.neurons for site in sites) > MOST_NEURONS:
+            fixes = (f"nothing was tried to make it fit: the network has more than {MOST_NEURONS:,} neurons",)
+        elif not fixes:  # the network itself does not fit
             violations = with_fixes(violations, sites, chosen, most)
             neurons = any(violation.of_neurons for violation in violations)
             fixes = (*(other_neurons(found, chosen, most) if neurons else ()), *other_chips(sites, chosen, most))
