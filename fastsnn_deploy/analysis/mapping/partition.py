@@ -64,8 +64,10 @@ def fewest_cores(sites: tuple[Site, ...], chip: Chip) -> Partition:
 
 
 def _cut(partition: Partition, site: Site) -> None:
-    least = math.inf
+    least, held = math.inf, partition.chip.usable_cores.value * partition.chip.most_chips
     for grid in candidates(site, partition.readers[site.name], partition.chip):
+        if least < math.inf and grid.cores > held:
+            break  # no board has so many cores, and what follows takes more
         used = partition.usage(site, grid)
         share = worst(used, partition.chip)[1]
         if share < least:
