@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from fastsnn_deploy.analysis.check import Check as Check
     from fastsnn_deploy.analysis.check import check as check
     from fastsnn_deploy.analysis.evaluation import Evaluation as Evaluation
+    from fastsnn_deploy.analysis.mapping.result import Mapping as Mapping
+    from fastsnn_deploy.analysis.mapping.run import map_cores as map_cores
     from fastsnn_deploy.analysis.result import Profile as Profile
     from fastsnn_deploy.analysis.verify import Verification as Verification
     from fastsnn_deploy.api import calibrate as calibrate
@@ -50,6 +52,8 @@ _HOMES = {
     ),
     "analysis.check": ("Check", "check"),
     "analysis.evaluation": ("Evaluation",),
+    "analysis.mapping.result": ("Mapping",),
+    "analysis.mapping.run": ("map_cores",),
     "analysis.result": ("Profile",),
     "analysis.verify": ("Verification",),
     "errors": ("DeployError", "InputError"),

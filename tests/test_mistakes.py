@@ -138,6 +138,7 @@ def test_no_model_at_all(kind: str, given: Given):
         refused(call, *says, "a quantised model: what fd.prepare or fd.load gives")
     for function in (fd.simulate, fd.evaluate, fd.profile):
         refused(lambda function=function: function(wrong, PIXELS), *says, "a spiking network")
+    refused(lambda: fd.map_cores(wrong), *says, "a spiking network")
     if wrong is not None:  # then the network itself is meant
         refused(lambda: fd.verify(given.model, PIXELS, net=wrong), *says, "a spiking network")
 
@@ -341,11 +342,16 @@ WRONG_OPTIONS: Options = {
     "evaluate": (*({"steps": steps} for steps in (0, -1, 1.5, True, "a")), {"progress": 3}),
     "profile": (
         *({"steps": steps} for steps in (0, -1, 1.5, True, "a")), {"progress": 3}, {"hardware": 3}, {"hardware": None},
-        {"hardware": "ghost.yaml"}, {"engine": "cup", "steps": 3},
+        {"hardware": "ghost.yaml"}, {"hardware": "speck2f"}, {"engine": "cup", "steps": 3},
     ),
     "verify": (
         {"backend": "lavva"}, {"backend": 3}, {"batch": 0}, {"batch": 1.5}, {"batch": "a"}, {"models": "slow"},
         {"timeout": -1}, {"timeout": "a"}, {"progress": 3},
+    ),
+    "map_cores": (
+        {"hardware": 3}, {"hardware": None}, {"hardware": "ghost.yaml"}, {"hardware": "horowitz45-int8"},
+        {"objective": "speed"}, {"objective": 3}, {"cores": 0}, {"cores": 1.5}, {"cores": True}, {"cores": "a"},
+        {"mapping": "ghost.json"}, {"mapping": 3}, {"host_input": "no"}, {"suggest": 1},
     ),
     "export": ({"target": 3}, {"target": None}, {"format": 3}, {"target": "sigma-delta"}),
     "fit": (
@@ -361,7 +367,7 @@ WRONG_OPTIONS: Options = {
 def test_options(name: str, options: dict[str, Any], given: Given):
     arguments: dict[str, tuple[Any, ...]] = {
         "prepare": (network(),), "convert": (given.model,), "export": (given.snn, given.file("no.net")),
-        "fit": (given.fresh(), (PIXELS, LABELS)),
+        "fit": (given.fresh(), (PIXELS, LABELS)), "map_cores": (given.snn,),
     }  # fmt: skip
     keywords = ({"epochs": 1, "progress": False} if name == "fit" else {}) | options
     message = refused(lambda: getattr(fd, name)(*arguments.get(name, (given.snn, PIXELS)), **keywords))
@@ -430,6 +436,7 @@ def test_files_in_place_of_a_network(name: str, given: Given):
     refused(lambda: fd.read(str(file)), says)
     for function in (fd.simulate, fd.evaluate, fd.profile):
         refused(lambda function=function: function(file, PIXELS), says)
+    refused(lambda: fd.map_cores(file), says)
     refused(lambda: fd.verify(given.model, PIXELS, net=file), says)
 
 
@@ -459,7 +466,11 @@ def test_what_is_no_path(path: Any, given: Given):
 
 @pytest.mark.parametrize("name", [".", "text/x.net", "n" * 5000, "a\0b"], ids=lambda name: name[:20])
 def test_places_that_cannot_be_written(name: str, given: Given):
-    for call in (lambda: fd.export(given.snn, given.file(name)), lambda: fd.save(given.model, given.file(name))):
+    mapping = fd.map_cores(given.snn)
+    for call in (
+        lambda: fd.export(given.snn, given.file(name)), lambda: fd.save(given.model, given.file(name)),
+        lambda: mapping.save(given.file(name)),
+    ):  # fmt: skip
         refused(call, "folder" if name == "." else "cannot be written")
     assert not list(given.folder.glob("*.tmp"))
 
@@ -497,6 +508,9 @@ def test_verify_with_other_layers(given: Given):
         (("verify", "half-a.pt", "--data", "random"), "damaged"),
         (("run", "a.safetensors", "--data", "random"), "is a spiking graph"),
         (("info", "pipe"), "pipe"),
+        (("map", "a.pt"), "is a checkpoint"),
+        (("map", "a.net", "-o", "a.net"), "a.net"),
+        (("map", "a.net", "--mapping", "text"), "is not JSON"),
     ],
 )
 def test_the_shell(

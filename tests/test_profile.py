@@ -447,6 +447,9 @@ def test_every_shipped_profile_is_sourced() -> None:
         "loihi1-davies2018",
         "loihi1-sanafe",
         "loihi2",
+        "loihi2-2023",
+        "speck2f",
+        "dynap-cnn",
         "truenorth",
         "spinnaker2",
     }

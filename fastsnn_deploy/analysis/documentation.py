@@ -22,6 +22,9 @@ def constants_markdown() -> str:
     for name in available():
         hardware = load_hardware(name)
         parts += [f"### {name}", "", f"{hardware.title}. {hardware.process}; {hardware.operating_point}.", ""]
+        if hardware.based_on is not None:
+            parts += [f"Constants are those of `{hardware.based_on}`; what differs are limits, see mapping.md.", ""]
+            continue
         parts += [hardware.scope, ""]
         if hardware.spikes is not None:
             sends = ((hardware.spikes.signed, "signed"), (hardware.spikes.graded, "graded"))

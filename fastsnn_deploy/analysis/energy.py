@@ -142,11 +142,11 @@ def estimate(
     layers = tuple(_layer(layer, counts.images, hardware, traffic, used) for layer in counts.layers)
     static = _static(counts, hardware, step_time_us, used)
     aggregate = None
-    constant = hardware.energies.aggregate_synaptic_operation
+    constant = hardware.prices.aggregate_synaptic_operation
     if constant is not None:
         aggregate = _priced(counts.total("synaptic_operations") / counts.images, constant)
     warnings = tuple(_warnings(counts, hardware, traffic, static, used))
-    complete = hardware.energies.hop is None or bool(traffic.hops)
+    complete = hardware.prices.hop is None or bool(traffic.hops)
     return Energy(hardware.name, layers, static, complete, aggregate, used, warnings)
 
 
@@ -156,7 +156,7 @@ def estimate_ann(counts: AnnCounts, hardware: Hardware) -> AnnEnergy:
     Raises InputError if no image was counted or the profile has no `multiply_accumulate`.
     """
     _need_images(counts.images)
-    multiply, add = hardware.energies.multiply_accumulate, hardware.energies.synaptic_operation
+    multiply, add = hardware.prices.multiply_accumulate, hardware.prices.synaptic_operation
     if multiply is None:
         raise InputError(f"hardware profile '{hardware.name}' has no multiply_accumulate. Use horowitz45-int8")
 
@@ -180,7 +180,7 @@ def _priced(number: float, constant: Constant) -> Band:
 def _layer(
     layer: LayerCounts, images: int, hardware: Hardware, traffic: Traffic, used: dict[str, Constant]
 ) -> LayerEnergy:
-    energies = hardware.energies
+    energies = hardware.prices
     operations = Band()
     for connection in layer.connections:
         key, constant = energies.of_synapse(connection.type)
@@ -254,7 +254,7 @@ def cannot_send(counts: Counts, hardware: Hardware) -> str | None:
 def _warnings(
     counts: Counts, hardware: Hardware, traffic: Traffic, static: Band | None, used: Mapping[str, Constant]
 ) -> Iterable[str]:
-    energies = hardware.energies
+    energies = hardware.prices
     if lacking := cannot_send(counts, hardware):
         yield lacking
     for status in ("inherited", "assumed", "scaled", "fitted"):

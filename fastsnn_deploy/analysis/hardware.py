@@ -12,29 +12,18 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
+from fastsnn_deploy.analysis.chip import Chip, Status, Strict, Text
 from fastsnn_deploy.errors import InputError, Problem, unknown
 from fastsnn_deploy.files import existing_file
 from fastsnn_deploy.graph import MaxPool2d, Synapse
 from fastsnn_deploy.graph.node import NODE_TYPES
 
-Status = Literal["published", "fitted", "scaled", "inherited", "assumed"]
-"""How a constant was obtained.
-
-published: printed by those who designed or measured the chip. fitted: by others, to measurements of it. scaled: from
-another chip by a published ratio. inherited: taken over unchanged from another chip. assumed: no source at all.
-"""
-
-Text = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
 Quantity = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class Constant(_Strict):
+class Constant(Strict):
     """A number of a profile. low <= value <= high is the band; `band` says where its ends come from."""
 
     value: Quantity
@@ -77,7 +66,7 @@ class PowerConstant(Constant):
     unit: Literal["mW"]
 
 
-class Energies(_Strict):
+class Energies(Strict):
     """Energy constants. All are marginal but `aggregate_synaptic_operation`; a missing one is not priced.
 
     synaptic_operation_by_type: overrides for connections of a node type (Conv2d, Linear, MaxPool2d, ...).
@@ -122,7 +111,7 @@ class Energies(_Strict):
         return "synaptic_operation", self.synaptic_operation
 
 
-class Times(_Strict):
+class Times(Strict):
     """Durations. Only `step`, a fixed length of the time step, enters the energy (static power times time)."""
 
     step: TimeConstant | None = None
@@ -134,43 +123,68 @@ class Times(_Strict):
     hop: TimeConstant | None = None
 
 
-class Power(_Strict):
-    """Static power of one chip."""
+class Power(Strict):
+    """Static power of one chip, by boundary. static: its own rails; board: with everything on a board, one chip's
+    share."""
 
     static: PowerConstant | None = None
+    board: PowerConstant | None = None
 
 
-class Spikes(_Strict):
+class Spikes(Strict):
     """What a chip can send. signed: spikes of -1; graded: spikes with a payload."""
 
     signed: bool
     graded: bool
 
 
-class Hardware(_Strict):
+class Hardware(Strict):
     """A hardware profile.
 
+    based_on: the shipped profile whose values hold wherever this one states none.
     kind: "neuromorphic" (a chip) or "arithmetic" (adders and multipliers alone, no memory, no control).
-    scope: what its energies include. spikes: what the chip can send, where that is known. caveats: sentences that every
-    report on this profile repeats.
+    scope: what its energies include. spikes: what the chip can send, where that is known. chip: what it can hold.
+    caveats: sentences that every report on this profile repeats.
     """
 
     name: Text
+    based_on: Text | None = None
     title: Text
     kind: Literal["neuromorphic", "arithmetic"]
     process: Text
     operating_point: Text
     scope: Text
-    energies: Energies
+    energies: Energies | None = None
     times: Times = Times()
     power: Power = Power()
     spikes: Spikes | None = None
+    chip: Chip | None = None
     caveats: Annotated[tuple[Text, ...], Field(strict=False)] = ()
+
+    def require_prices(self) -> None:
+        """Raise InputError if it has no energies."""
+        _ = self.prices
+
+    @property
+    def prices(self) -> Energies:
+        """Its energies. Raises InputError if it has none."""
+        if self.energies is None:
+            raise InputError(f"hardware profile '{self.name}' has no energies: none are published. Use it with `map`")
+        return self.energies
+
+    @property
+    def limits(self) -> Chip:
+        """What the chip can hold. Raises InputError if the profile does not say."""
+        if self.chip is None:
+            known = ", ".join(name for name in available() if load_hardware(name).chip is not None)
+            raise InputError(f"hardware profile '{self.name}' has no limits of a chip. With limits: {known}")
+        return self.chip
 
     def constants(self) -> Iterator[tuple[str, Constant]]:
         """Every constant with its key, such as "energies.message"."""
         for section in ("energies", "times", "power"):
-            for key, constant in named_constants(getattr(self, section)):
+            found = getattr(self, section)
+            for key, constant in named_constants(found) if found is not None else ():
                 yield f"{section}.{key}", constant
 
 
@@ -223,10 +237,37 @@ def _parse(content: bytes, path: str) -> Hardware:
         raise InputError(
             f"{path}: holds {type(data).__name__}, not a table of keys. Write it as the shipped profiles are"
         )
+    data = _merged(path, data)
     try:
         return Hardware.model_validate(data)
     except ValidationError as error:
         raise InputError(f"{path}: is not a valid hardware profile", [_problem(e) for e in error.errors()]) from error
+
+
+def _merged(path: str, data: dict[str, Any]) -> dict[str, Any]:
+    """`data` over the shipped profile that it is `based_on`, table by table: what it does not state stays. `chip` may
+    be the name of another."""
+    if isinstance(data.get("chip"), str):  # that of another profile
+        data = data | {"chip": _below(path, "chip", data["chip"]).get("chip")}
+    base = data.get("based_on")
+    return data if base is None else _over(_below(path, "based_on", base), data)
+
+
+def _below(path: str, key: str, name: Any) -> dict[str, Any]:
+    """The plain values of the shipped profile that `key` of a profile names."""
+    shipped = _shipped()
+    if not isinstance(name, str) or name not in shipped:
+        raise InputError(f"{path}: {key}: {unknown('hardware profile', name, shipped)}")
+    return _merged(name, yaml.safe_load(shipped[name].read_text(encoding="utf-8")))
+
+
+def _over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    both = {key: _over(below[key], value) for key, value in above.items() if _tables(below.get(key), value)}
+    return below | above | both
+
+
+def _tables(*values: Any) -> bool:
+    return all(isinstance(value, dict) for value in values)
 
 
 def _problem(error: Any) -> Problem:

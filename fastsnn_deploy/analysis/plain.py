@@ -102,6 +102,7 @@ def hardware_values(hardware: Hardware) -> dict[str, Any]:
         "operating_point": hardware.operating_point,
         "scope": hardware.scope,
         "spikes": None if hardware.spikes is None else hardware.spikes.model_dump(),
+        "chip": None if hardware.chip is None else hardware.chip.model_dump(mode="json"),
         "constants": [{"key": key} | constant.model_dump() for key, constant in hardware.constants()],
     }
 

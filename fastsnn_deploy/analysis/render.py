@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from fastsnn_deploy.analysis.ann import AnnCounts
+from fastsnn_deploy.analysis.chip import Chip
 from fastsnn_deploy.analysis.counts import Counts
 from fastsnn_deploy.analysis.energy import TERMS, Band, Energy, cannot_send
 from fastsnn_deploy.analysis.hardware import Constant, load_hardware
@@ -181,7 +182,7 @@ def _comparison_table(profile: Profile) -> Table:
 def _updates_note(profile: Profile) -> str:
     """What arithmetic leaves out: no source gives a price for the update of a neuron."""
     updates = profile.counts.total("neuron_updates") / profile.counts.images
-    added = updates * load_hardware(profile.arithmetic.hardware).energies.synaptic_operation.value
+    added = updates * load_hardware(profile.arithmetic.hardware).prices.synaptic_operation.value
     whole = profile.arithmetic.dynamic.value
     share = f" ({100 * added / whole:.0f} % more)" if whole else ""
     scale, unit = _unit(added)
@@ -212,6 +213,15 @@ def constants_table(used: Mapping[str, Constant], title: str = "Constants used")
         for key, constant in used.items()
     )
     return Table(title, columns, tuple(rows))
+
+
+def limits_table(chip: Chip) -> Table:
+    """What a chip can hold, by key."""
+    columns = (words("limit"), Column("value"), words("unit"), words("status"), words("source", drop=1))
+    rows = ((key, each.value, each.unit, each.status, each.source) for key, each in chip.limits())
+    boards = ", ".join(f"{board.name} ({board.chips})" for board in chip.boards)
+    notes = (f"rules of the compiler: {chip.compiler}; cut along {chip.cutting}; soft reset: {chip.soft_reset}",)
+    return Table("Limits of a chip", columns, tuple(rows), notes=(*notes, f"boards and their chips: {boards}"))
 
 
 def _source_lines(used: Mapping[str, Constant]) -> list[str]:

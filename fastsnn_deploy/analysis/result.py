@@ -96,6 +96,7 @@ def profile(
     Raises InputError for no image, a wrong shape, numbers below 1, and where the network needs a number of steps.
     """
     hardware = hardware if isinstance(hardware, Hardware) else load_hardware(hardware)
+    hardware.require_prices()
     kind = kind_of(network)
     emitted = kind.encode(network, images)
     _check(emitted, batch, steps)

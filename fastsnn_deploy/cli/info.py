@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 
 def info(
-    file: Annotated[Path, typer.Argument(help="Checkpoint, exported network, NIR, graph file, or hardware profile.")],
+    file: Annotated[
+        Path,
+        typer.Argument(help="Checkpoint, exported network, NIR, graph file; or a hardware profile, by name or file."),
+    ],
     as_json: Json = False,
 ) -> None:
     """Say what a file is, with its layers and metadata: ours, or a stock NetX or NIR file of another program."""
@@ -33,6 +36,8 @@ def examine(file: Path) -> tuple[str, tuple[Table | str, ...], dict[str, Any]]:
     """(kind in words, tables and lines, plain values with `metadata`) of a file. Raises InputError for other files."""
     from fastsnn_deploy.files import kind_of_file, readable_file
 
+    if _is_profile(file):
+        return _hardware(file)
     kind = kind_of_file(readable_file(file, "file"))
     if kind in ("training state", "fine-tuning state"):
         command = "train" if kind == "training state" else "finetune"
@@ -93,12 +98,21 @@ def _shape(types: Any) -> str:
     return ", ".join(shape([int(size) for size in sizes]) for sizes in (types or {}).values() if sizes is not None)
 
 
+def _is_profile(file: Path) -> bool:
+    """Whether it is the name of a shipped profile, and no file."""
+    from fastsnn_deploy.analysis.hardware import available
+
+    return str(file) in available() and not file.exists()
+
+
 def _hardware(file: Path) -> tuple[str, tuple[Table | str, ...], dict[str, Any]]:
     from fastsnn_deploy.analysis.hardware import load_hardware
     from fastsnn_deploy.analysis.plain import hardware_values
-    from fastsnn_deploy.analysis.render import constants_table
+    from fastsnn_deploy.analysis.render import constants_table, limits_table
 
     hardware = load_hardware(file)
     table = constants_table(dict(hardware.constants()), "Constants")
+    limits = () if hardware.chip is None else (limits_table(hardware.chip),)
     facts = (f"{hardware.title}, {hardware.process}", f"scope: {hardware.scope}", *hardware.caveats)
-    return "a hardware profile", (facts[0], table, *facts[1:]), {"hardware": hardware_values(hardware), "metadata": {}}
+    plain = {"hardware": hardware_values(hardware), "metadata": {}}
+    return "a hardware profile", (facts[0], table, *limits, *facts[1:]), plain

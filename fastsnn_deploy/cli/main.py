@@ -26,6 +26,7 @@ from fastsnn_deploy.cli.export import export
 from fastsnn_deploy.cli.finetune import finetune
 from fastsnn_deploy.cli.info import info
 from fastsnn_deploy.cli.listing import listing
+from fastsnn_deploy.cli.map import map_network
 from fastsnn_deploy.cli.profile import profile
 from fastsnn_deploy.cli.run import run
 from fastsnn_deploy.cli.train import train
@@ -60,6 +61,7 @@ CHOICE = re.compile(
 
 for command in (demo, check, train, finetune, export, verify, run, profile, evaluate, info, doctor):
     app.command()(command)
+app.command("map")(map_network)
 app.command("list")(listing)
 
 
