@@ -23,6 +23,7 @@ from fastsnn_deploy.quantize.exported import Translator
 from fastsnn_deploy.quantize.known_modules import KNOWN, kind_of
 from fastsnn_deploy.quantize.layers import QuantInput
 from fastsnn_deploy.quantize.moved import BATCH
+from fastsnn_deploy.quantize.outputs import choose
 from fastsnn_deploy.quantize.symbolic import symbolic
 
 SIZES = (32, 64, 28, 224, 96, 128, 16, 8, 299, 48, 256, 512)
@@ -33,12 +34,14 @@ SIZES = (32, 64, 28, 224, 96, 128, 16, 8, 299, 48, 256, 512)
 class Captured:
     """graph: the canonical float network. original: a copy of the user's, in evaluation mode, float32 on the CPU.
 
-    shape: of one image, with which it was captured.
+    shape: of one image, with which it was captured. replaced: kinds of the activations that became ReLU, one for each
+    place.
     """
 
     graph: fx.GraphModule
     original: nn.Module
     shape: tuple[int, ...]
+    replaced: tuple[str, ...] = ()
 
 
 def canonicalise(model: nn.Module) -> fx.GraphModule:
@@ -56,10 +59,16 @@ def canonicalise(model: nn.Module) -> fx.GraphModule:
     return capture(model).graph
 
 
-def capture(model: nn.Module, input_shape: Sequence[int] | None = None) -> Captured:
+def capture(
+    model: nn.Module,
+    input_shape: Sequence[int] | None = None,
+    output: str | int | None = None,
+    replace_activations: bool = False,
+) -> Captured:
     """Capture a float network; the user's object stays as it is.
 
-    input_shape: (C, H, W) or (N,) of one image; if it is None, usual ones are tried.
+    input_shape: (C, H, W), (C, L) or (N,) of one image; if it is None, usual ones are tried. output: which tensor is
+    the answer, if there are several. replace_activations: by ReLU, where they are rectifiers.
     Raises InputError for what is not a float network, or a shape that it does not take, LoweringError listing
     everything that has no form here.
     """
@@ -69,10 +78,16 @@ def capture(model: nn.Module, input_shape: Sequence[int] | None = None) -> Captu
     if kind_of(original) is not None or not list(original.children()):
         original, modes = nn.Sequential(original).eval(), {"": modes[""], "0": modes[""]}
     shapes = _fitting(original, input_shape)
+    if shapes:
+        choose(original, _result(original, shapes[0]), output)
     failure: Exception | None = None
     for shape in shapes:
         try:
-            return Captured(_finished(_exported(original, shape, modes)), original, shape)
+            translator = _translator(original, shape, modes, replace_activations)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                graph = _finished(translator.run())
+            return Captured(graph, original, shape, tuple(translator.replaced))
         except LoweringError as error:
             failure = failure or error
     if isinstance(failure, LoweringError) and failure.problems:
@@ -186,28 +201,30 @@ def _usual(model: nn.Module) -> Iterator[tuple[int, ...]]:
         yield channels
 
 
+def _result(model: nn.Module, shape: tuple[int, ...]) -> Any:
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return copy.deepcopy(model)(torch.zeros(BATCH, *shape, dtype=torch.float32))
+
+
 def _refusal(model: nn.Module, shape: tuple[int, ...]) -> str | None:
     """Why an image of this shape does not pass, None if it does."""
     try:
-        with torch.no_grad(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            copy.deepcopy(model)(torch.zeros(BATCH, *shape, dtype=torch.float32))
+        _result(model, shape)
     except Exception as error:  # the user's forward runs here: anything can be raised
         return str(error).split("\n")[0] or type(error).__name__
     return None
 
 
-def _exported(model: nn.Module, shape: tuple[int, ...], modes: dict[str, bool]) -> fx.GraphModule:
+def _translator(model: nn.Module, shape: tuple[int, ...], modes: dict[str, bool], replace: bool) -> Translator:
+    """The exported network, ready for translation."""
     try:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             program = torch.export.export(model, (torch.zeros(BATCH, *shape, dtype=torch.float32),), strict=False)
-            translator = Translator(program, model, modes)
+            return Translator(program, model, modes, replace)
     except Exception as error:  # the user's forward and torch.export run here: anything can be raised
         raise LoweringError(f"{type(model).__name__} cannot be exported: {error}") from error
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return translator.run()
 
 
 def _by_symbols(model: nn.Module, modes: dict[str, bool]) -> fx.GraphModule:

@@ -59,17 +59,20 @@ def source_line(stack_trace: str | None) -> str:
     return f"{own[-1][0]}:{own[-1][1]}" if own else ""
 
 
-def grouped(problems: Iterable[Problem], most: int = 4) -> list[Problem]:
-    """Problems with one cause at more than `most` places become one problem that names the first place."""
+def grouped(problems: Iterable[Problem]) -> list[Problem]:
+    """One problem a cause: places that differ only in their sizes become one, which names the first of them.
+
+    Example:
+        >>> print(*grouped([Problem("a (net.py:7)", "pools 3 rows"), Problem("b (net.py:9)", "pools 5 rows")]))
+        2 places, first a (net.py:7): pools 3 rows
+    """
     causes: dict[tuple[str, str], list[Problem]] = {}
     for problem in dict.fromkeys(problems):
-        causes.setdefault((problem.what, problem.fix), []).append(problem)
+        causes.setdefault((re.sub(r"[\d., ]+", "#", problem.what), problem.fix), []).append(problem)
     found = []
-    for (what, fix), places in causes.items():
-        if len(places) > most:
-            found.append(Problem(places[0].where, f"{what} ({len(places)} places, this is the first)", fix))
-        else:
-            found += places
+    for first, *others in causes.values():
+        where = f"{len(others) + 1} places, first {first.where}" if others else first.where
+        found.append(Problem(where, first.what, first.fix))
     return found
 
 
