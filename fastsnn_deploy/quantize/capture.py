@@ -34,14 +34,22 @@ SIZES = (32, 64, 28, 224, 96, 128, 16, 8, 299, 48, 256, 512)
 class Captured:
     """graph: the canonical float network. original: a copy of the user's, in evaluation mode, float32 on the CPU.
 
-    shape: of one image, with which it was captured. replaced: kinds of the activations that became ReLU, one for each
-    place.
+    shape: of one image, with which it was captured. taken: of the image that the graph takes, which is a map where the
+    user's network makes one of a line (C, L) or a vector. replaced: kinds of the activations that became ReLU, one for
+    each place.
     """
 
     graph: fx.GraphModule
     original: nn.Module
     shape: tuple[int, ...]
+    taken: tuple[int, ...]
     replaced: tuple[str, ...] = ()
+
+    def as_taken(self, images: Tensor) -> Tensor:
+        """The user's images as the graph takes them."""
+        if len(self.shape) == 2 < len(self.taken):
+            return images.unsqueeze(2 if self.taken == (self.shape[0], 1, self.shape[1]) else 1)
+        return images if self.shape == self.taken else images.view(len(images), *self.taken)
 
 
 def canonicalise(model: nn.Module) -> fx.GraphModule:
@@ -87,12 +95,13 @@ def capture(
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 graph = _finished(translator.run())
-            return Captured(graph, original, shape, tuple(translator.replaced))
+            return Captured(graph, original, shape, translator.taken, tuple(translator.replaced))
         except LoweringError as error:
             failure = failure or error
     if isinstance(failure, LoweringError) and failure.problems:
         raise failure
-    return Captured(_by_symbols(original, modes), original, shapes[0] if shapes else ())
+    shape = shapes[0] if shapes else ()
+    return Captured(_by_symbols(original, modes), original, shape, shape)
 
 
 def unwrapped(model: nn.Module) -> nn.Module:

@@ -63,6 +63,7 @@ class Translator:
     ) -> None:
         self.original, self.modes, self.replace = original, modes, replace
         self.replaced: list[str] = []
+        self.taken: tuple[int, ...] = ()
         self.root, self.graph = nn.Module(), fx.Graph()
         self.shapes: dict[fx.Node, tuple[int, ...]] = {}
         self.values: dict[fx.Node, Any] = {}
@@ -207,10 +208,10 @@ class Translator:
                     self.values[node] = getattr(spec.arg, "value", None)
                     continue
                 images += 1
-                image, shape = self.graph.placeholder(legal_name(node.name)), tuple(node.meta["val"].shape[1:])
-                self.shapes[image] = shape if len(shape) != 2 else (shape[0], 1, shape[1])
+                image, given = self.graph.placeholder(legal_name(node.name)), tuple(node.meta["val"].shape[1:])
+                self.taken = self.shapes[image] = _image_shape(node, given)
                 image.meta.update(module="", line="")
-                self.values[node] = self._as_given(image, node.meta["val"])
+                self.values[node] = image if self.taken == given else unmoved(image, self.taken, given)
             else:
                 tensor = state[str(spec.target)]
                 self.values[node] = Constant(tensor, tensor.requires_grad)
@@ -328,6 +329,19 @@ class Translator:
             self.mark(self.graph.output(self.tensor(value)))
         except UnsupportedError as error:
             self.problems.append(self._problem(str(error), error.fix))
+
+
+def _image_shape(node: fx.Node, given: tuple[int, ...]) -> tuple[int, ...]:
+    """Shape of the image that the captured network takes: a map, where the user's makes one of a line or a vector."""
+    read = {tuple(user.meta["val"].shape[1:]) for user in node.users if isinstance(user.meta.get("val"), Tensor)}
+    maps = {(shape[0], 1, shape[1]) if len(shape) == 2 else shape for shape in read}
+    moved = all(name_of(user) in _RESHAPES for user in node.users)
+    if len(given) < 3 and moved and len(maps) == 1 and len(shape := maps.pop()) == 3:
+        return shape
+    return (given[0], 1, given[1]) if len(given) == 2 else given
+
+
+_RESHAPES = ("view", "_unsafe_view", "reshape", "unsqueeze", "unflatten")
 
 
 def _mapped(value: Any, change: Callable[[Any], Any]) -> Any:

@@ -80,7 +80,8 @@ def prepare(
     sees: step input_step, levels input_levels. Differences in std go into the first weights exactly, and so does an
     affine step before the first layer (batch norm, arithmetic with constants).
     input_shape: (C, H, W) or (N,) of one image, with which the network is captured; without it usual ones are tried.
-    A network of lines (C, L), as Conv1d takes them, becomes one of maps (C, 1, L), and takes such images.
+    A network of lines (C, L), as Conv1d takes them, becomes one of maps (C, 1, L), and takes such images; one that
+    makes a map of its image first takes the map.
     output: name of the tensor to deploy where the network returns several: a key, or a position from 0, with dots
     between where they are nested. replace_activations: "relu" puts ReLU in the place of other rectifiers (SiLU, GELU,
     leaky ReLU, hard-swish, ...), and warns that the network computes something else and needs fine-tuning.
@@ -123,17 +124,12 @@ def prepare_planned(
     finally:
         torch.set_default_dtype(before)
     if input_shape is not None:
-        quantised.meta["input_shape"] = _taken(captured.shape)
+        quantised.meta["input_shape"] = captured.taken
     if captured.replaced:
         quantised.meta["replaced"] = captured.replaced
         warnings.warn(told(captured.replaced), UserWarning, stacklevel=3)
     parameter = next(unwrapped(model).parameters(), None)
     return quantised.to(parameter.device if parameter is not None else "cpu", torch.float32)
-
-
-def _taken(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Shape of the images of a prepared network: lines are maps of one row."""
-    return (shape[0], 1, shape[1]) if len(shape) == 2 else shape
 
 
 def _prepared(captured: Captured, plan: BitPlan, grid: ImageGrid) -> fx.GraphModule:
@@ -147,7 +143,7 @@ def _prepared(captured: Captured, plan: BitPlan, grid: ImageGrid) -> fx.GraphMod
     grid = fold_affine(quantised, grid)
     first, last = first_layers(quantised), last_layers(quantised)
     _quantise_layers(quantised, plan, first, last)
-    grid.insert(quantised, _taken(captured.shape))
+    grid.insert(quantised, captured.taken)
     _insert_missing_activations(quantised, plan)
     _require_matches(quantised, plan)
     _tie_concatenated_steps(quantised)
@@ -155,11 +151,12 @@ def _prepared(captured: Captured, plan: BitPlan, grid: ImageGrid) -> fx.GraphMod
     shape, within = captured.shape, ReluInstead if captured.replaced else nullcontext
 
     def raw(images: Tensor) -> Tensor:
-        return user_grid.raw(images.view(len(images), *_taken(tuple(images.shape[1:]))))
+        return user_grid.raw(captured.as_taken(images))
 
     require_same(quantised, captured.original, shape, raw, within)
-    if not holds_for_others(quantised, captured.original, shape, raw, within):
-        quantised.meta["only_shape"] = _taken(shape)
+    reshaped = len(shape) == 1 < len(captured.taken)
+    if reshaped or not holds_for_others(quantised, captured.original, shape, raw, within):
+        quantised.meta["only_shape"] = captured.taken
     if plan.output_bits is not None:  # after the proof: an unsigned output holds no negative answers
         _insert_output(quantised, plan)
         _compile(quantised)

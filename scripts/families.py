@@ -1,0 +1,303 @@
+"""Which families of convolutional networks go in: torchvision's and timm's, with random weights and small images.
+
+    uv run python scripts/families.py            # all that the record does not hold yet
+    uv run python scripts/families.py --page     # docs/networks.md from the record
+    uv run python scripts/families.py NAME ...   # these, again
+
+Every network is a process of its own with a limit of time and memory. It is prepared at 8 bits (rectifiers become
+ReLU, and the record says so), calibrated, converted and exported to NetX, which reads the file back and compares;
+those listed in `VERIFIED` are verified on one image too. The record is docs/records/families.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+RECORD = ROOT / "docs" / "records" / "families.json"
+PAGE = ROOT / "docs" / "networks.md"
+
+SIDES = (64, 96, 128, 224)
+"""Sizes of the image; the first that the network takes."""
+CLASSES = 10
+SECONDS, GIBIBYTES = 600, 10
+
+TORCHVISION = (
+    "resnet18 resnet34 resnet50 resnext50_32x4d wide_resnet50_2 vgg11_bn vgg16_bn alexnet mobilenet_v2 mnasnet0_5 "
+    "squeezenet1_1 googlenet inception_v3 densenet121 shufflenet_v2_x0_5 regnet_x_400mf regnet_y_400mf "
+    "mobilenet_v3_small efficientnet_b0 convnext_tiny"
+)
+SEGMENTATION = ("fcn_resnet50", "lraspp_mobilenet_v3_large", "deeplabv3_resnet50")
+TIMM: dict[str, str] = {
+    "byobnet": "repvgg_a0 mobileone_s1 gernet_s resnet32ts resnext26ts gcresnet33ts eca_resnext26ts regnetz_b16",
+    "convmixer": "convmixer_768_32",
+    "convnext": "convnext_zepto_rms",
+    "cspnet": "darknet17 darknetaa53 sedarknet21 cspresnet50 cspresnext50 cspdarknet53 cs3darknet_focus_s",
+    "cspnext": "cspnext_tiny",
+    "densenet": "densenet121 densenetblur121d",
+    "dla": "dla34 dla46x_c",
+    "dpn": "dpn48b dpn68",
+    "edgenext": "edgenext_xx_small",
+    "efficientformer": "efficientformer_l1",
+    "efficientnet": "efficientnet_lite0 efficientnet_es mobilenetv1_100 mobilenetv2_035 mnasnet_small semnasnet_050 "
+    "spnasnet_100 fbnetc_100 mixnet_s tinynet_e tf_efficientnetv2_b0 mobilenet_edgetpu_100 efficientnet_b0",
+    "fasternet": "fasternet_t0",
+    "fastvit": "fastvit_t8",
+    "ghostnet": "ghostnet_050",
+    "hardcorenas": "hardcorenas_a",
+    "hgnet": "hgnet_tiny hgnetv2_b0",
+    "hrnet": "hrnet_w18_small",
+    "inception_next": "inception_next_atto",
+    "inception_resnet_v2": "inception_resnet_v2",
+    "inception_v3": "inception_v3",
+    "inception_v4": "inception_v4",
+    "lcnetv2": "lcnetv2_small",
+    "mobilenetv3": "mobilenetv3_small_050 mobilenetv4_conv_small_035 lcnet_035 fbnetv3_b",
+    "nasnet": "nasnetalarge",
+    "nfnet": "nf_regnet_b0 nf_resnet26 nfnet_l0",
+    "pnasnet": "pnasnet5large",
+    "rdnet": "rdnet_tiny",
+    "regnet": "regnetx_002 regnety_002 regnetv_040 regnetz_005",
+    "repghost": "repghostnet_050",
+    "repvit": "repvit_m1",
+    "res2net": "res2net50_14w_8s res2next50",
+    "resnest": "resnest14d",
+    "resnet": "resnet10t resnet18d resnet26 resnext50_32x4d resnext50d_32x4d wide_resnet50_2 resnetaa34d resnetblur18 "
+    "seresnet18 ecaresnetlight ecaresnet26t resnetrs50",
+    "resnetv2": "resnetv2_18 resnetv2_50d",
+    "rexnet": "rexnet_100",
+    "selecsls": "selecsls42",
+    "senet": "legacy_seresnet18",
+    "shvit": "shvit_s1",
+    "sknet": "skresnet18",
+    "starnet": "starnet_s050",
+    "tresnet": "tresnet_m",
+    "vgg": "vgg11_bn",
+    "visformer": "visformer_tiny",
+    "vovnet": "vovnet39a ese_vovnet19b_slim_dw",
+    "xception": "legacy_xception",
+    "xception_aligned": "xception41 xception41p",
+}
+"""Representatives of timm's convolutional families, by the module that holds them."""
+VERIFIED = (
+    "torchvision:resnet18 torchvision:resnet34 torchvision:resnet50 torchvision:resnext50_32x4d torchvision:vgg11_bn "
+    "torchvision:wide_resnet50_2 torchvision:vgg16_bn torchvision:alexnet torchvision:mobilenet_v2 "
+    "torchvision:mnasnet0_5 torchvision:squeezenet1_1 torchvision:googlenet torchvision:inception_v3 "
+    "torchvision:densenet121 torchvision:shufflenet_v2_x0_5 torchvision:regnet_x_400mf torchvision:fcn_resnet50 "
+    "own:unet own:yolo_tiny timm:mobilenetv1_100 timm:repvgg_a0 timm:dla34 timm:hrnet_w18_small timm:darknet17 "
+    "timm:selecsls42 timm:vovnet39a timm:resnet10t timm:efficientnet_lite0 timm:xception41"
+)
+"""Networks whose settled spikes are compared with the integer network, on one image."""
+
+
+def names() -> list[str]:
+    """Every network that is tried: those to be verified first."""
+    found = [f"torchvision:{name}" for name in (*TORCHVISION.split(), *SEGMENTATION)]
+    found += ["own:unet", "own:yolo_tiny"]
+    found += [f"timm:{name}" for listed in TIMM.values() for name in listed.split()]
+    return sorted(found, key=lambda name: name not in VERIFIED.split())
+
+
+def family(name: str) -> str:
+    """timm's module that holds a network, or its library."""
+    source, _, plain = name.partition(":")
+    return next((module for module, held in TIMM.items() if source == "timm" and plain in held.split()), source)
+
+
+def build(name: str) -> Any:
+    """The float network, with random weights."""
+    import torch
+    from torch import nn
+    from torch.nn import functional as F
+
+    source, _, plain = name.partition(":")
+    torch.manual_seed(0)
+    if source == "timm":
+        import timm
+
+        return timm.create_model(plain, num_classes=CLASSES)
+    if source == "torchvision":
+        import torchvision
+
+        if plain in SEGMENTATION:
+            options = {"num_classes": CLASSES, "weights": None, "weights_backbone": None}
+            return getattr(torchvision.models.segmentation, plain)(**options)
+        return torchvision.models.get_model(plain, num_classes=CLASSES)
+
+    def block(inputs: int, outputs: int, *more: nn.Module) -> nn.Sequential:
+        convolution = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
+        return nn.Sequential(convolution, nn.BatchNorm2d(outputs), *(more or (nn.ReLU(inplace=True),)))
+
+    class UNet(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            widths = (16, 32, 64)
+            self.down = nn.ModuleList(block(i, o) for i, o in zip((3, *widths), widths, strict=False))
+            self.middle = block(64, 64)
+            self.up = nn.ModuleList(block(i, o) for i, o in ((128, 32), (64, 16), (32, 16)))
+            self.head = nn.Conv2d(16, 2, 1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            kept = []
+            for layer in self.down:
+                kept.append(layer(x))
+                x = F.max_pool2d(kept[-1], 2)
+            x = self.middle(x)
+            for layer, skip in zip(self.up, reversed(kept), strict=True):
+                x = layer(torch.cat([skip, F.interpolate(x, scale_factor=2, mode="bilinear")], 1))
+            return self.head(x)
+
+    if plain == "unet":
+        return UNet()
+    assert plain == "yolo_tiny"
+    leaky = [nn.LeakyReLU(0.1, inplace=True)]
+    widths = (3, 16, 32, 64, 128)
+    layers = [block(i, o, *leaky, nn.MaxPool2d(2)) for i, o in pairwise(widths)]
+    return nn.Sequential(*layers, block(128, 256, *leaky), nn.Conv2d(256, 5 * (5 + CLASSES), 1))
+
+
+def side_of(model: Any) -> int:
+    """The smallest image that the network takes."""
+    import torch
+
+    error: Exception | None = None
+    for side in SIDES:
+        try:
+            with torch.no_grad():
+                model(torch.zeros(2, 3, side, side))
+            return side
+        except (RuntimeError, ValueError, AssertionError) as failure:
+            error = failure
+    raise RuntimeError(f"takes no image of {SIDES}: {error}")
+
+
+def tried(name: str, exact: bool) -> dict[str, Any]:
+    """What becomes of a network."""
+    import torch
+
+    import fastsnn_deploy as fd
+    from fastsnn_deploy.errors import InputError
+
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
+    start = time.process_time()
+    model = build(name).eval()
+    side = side_of(model)
+    entry: dict[str, Any] = {
+        "family": family(name), "side": side, "parameters": sum(p.numel() for p in model.parameters()), "exact": None,
+    }  # fmt: skip
+    images = (torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(1)) * 255).round() / 255
+    output = "out" if name.removeprefix("torchvision:") in SEGMENTATION else None
+    try:
+        quantised = fd.prepare(model, 8, 8, input_shape=(3, side, side), replace_activations="relu", output=output)
+        fd.calibrate(quantised, images)
+        network = fd.convert(quantised, neurons="graded", allow_loss=True)
+        with tempfile.TemporaryDirectory() as folder:
+            fd.export(network, Path(folder) / "network.net")
+    except InputError as error:
+        causes = [str(problem) for problem in error.problems] or [str(error)]
+        return {**entry, "state": "refused", "causes": [_short(cause) for cause in causes]}
+    replaced = sorted(set(quantised.meta.get("replaced", ())))
+    entry |= {"state": "in", "replaced": replaced, "nodes": len(network.nodes)}
+    if exact:
+        verification = fd.verify(network, images[:1])
+        entry |= {"exact": verification.exact, "compared": verification.total.compared}
+    return {**entry, "seconds": round(time.process_time() - start)}
+
+
+def _short(cause: str) -> str:
+    """A cause without the folder of the library."""
+    return re.sub(r"\(/[^():]*/([^/():]+:\d+)\)", r"(\1)", cause)
+
+
+def in_process(name: str) -> dict[str, Any]:
+    """`tried` in a process of its own, within the limits."""
+
+    def limited() -> None:
+        resource.setrlimit(resource.RLIMIT_DATA, (GIBIBYTES << 30, GIBIBYTES << 30))
+
+    command = [sys.executable, __file__, "--one", name]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, preexec_fn=limited)
+    except subprocess.TimeoutExpired:
+        return {"family": family(name), "state": "failed", "causes": [f"took more than {SECONDS} s"]}
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+        return {"family": family(name), "state": "failed", "causes": [last[:300]]}
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return result
+
+
+def recorded() -> dict[str, Any]:
+    """The record so far, by name."""
+    found: dict[str, Any] = json.loads(RECORD.read_text()) if RECORD.exists() else {}
+    return found
+
+
+def page(record: dict[str, Any]) -> str:
+    """docs/networks.md."""
+    counts = {state: sum(entry["state"] == state for entry in record.values()) for state in ("in", "refused", "failed")}
+    modules = {entry["family"] for name, entry in record.items() if name.startswith("timm:")}
+    inside = {e["family"] for n, e in record.items() if n.startswith("timm:") and e["state"] == "in"}
+    exact = [entry for entry in record.values() if entry.get("exact") is not None]
+    lines = [
+        "# Networks that go in",
+        "",
+        "Made by `scripts/families.py` from [families.json](records/families.json): every network with random weights,",
+        f"prepared at 8 bits, calibrated, converted, written to NetX and read back. {counts['in']} of {len(record)} go",
+        f"in, from {len(inside)} of the {len(modules)} convolutional families of timm; of the {len(exact)} verified on",
+        f"one image {sum(entry['exact'] for entry in exact)} are exact: every settled count is that of the integer",
+        "network. Where rectifiers became ReLU (`replace_activations`), the network must be fine-tuned.",
+        "",
+        "| network | family | image | in | rectifiers replaced | verified integers |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, entry in sorted(record.items()):
+        if entry["state"] == "in":
+            verified = "" if entry["exact"] is None else f"{entry['compared']:,}" if entry["exact"] else "**differ**"
+            lines.append(
+                f"| {name} | {entry['family']} | {entry['side']} | yes | {', '.join(entry['replaced'])} | {verified} |"
+            )
+    lines += ["", "Refused, with what stands in the way:", "", "| network | family | causes |", "|---|---|---|"]
+    for name, entry in sorted(record.items()):
+        if entry["state"] != "in":
+            causes = "; ".join(cause.replace("|", "/") for cause in entry["causes"][:4])
+            lines.append(f"| {name} | {entry['family']} | {causes} |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Try the named networks, or all that are missing."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*")
+    parser.add_argument("--page", action="store_true", help="write the page from the record, try nothing")
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.one:
+        print(json.dumps(tried(options.one, options.one in VERIFIED.split())))
+        return
+    if options.page:
+        PAGE.write_text(page(recorded()))
+        return
+    missing = options.names or [name for name in names() if name not in recorded()]
+    with ThreadPoolExecutor(options.workers) as pool:
+        for name, entry in zip(missing, pool.map(in_process, missing), strict=True):
+            RECORD.write_text(json.dumps({**recorded(), name: entry}, indent=1, sort_keys=True) + "\n")
+            print(name, entry["state"], entry.get("causes", [""])[0][:150], flush=True)
+
+
+if __name__ == "__main__":
+    main()
