@@ -1,27 +1,27 @@
 """Which families of convolutional networks go in: torchvision's and timm's, with random weights and small images.
 
     uv run python scripts/families.py            # all that the record does not hold yet
+    uv run python scripts/families.py --verify   # on one image, those listed in VERIFIED that go in
     uv run python scripts/families.py --page     # docs/networks.md from the record
     uv run python scripts/families.py NAME ...   # these, again
 
-Every network is a process of its own with a limit of time and memory. It is prepared at 8 bits (rectifiers become
-ReLU, and the record says so), calibrated, converted and exported to NetX, which reads the file back and compares;
-those listed in `VERIFIED` are verified on one image too. The record is docs/records/families.json.
+Every network is a process of its own with a limit of time and memory. It is prepared at 4 bits (rectifiers become
+ReLU, and the record says so), calibrated and converted. Those that are verified are also written to NetX and read back.
+The record is docs/records/families.json.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
+import multiprocessing.connection
 import re
 import resource
-import subprocess
-import sys
 import tempfile
 import time
 import warnings
-from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +100,11 @@ VERIFIED = (
     "timm:selecsls42 timm:vovnet39a timm:resnet10t timm:efficientnet_lite0 timm:xception41"
 )
 """Networks whose settled spikes are compared with the integer network, on one image."""
+LARGE = (
+    "nasnetalarge pnasnet5large vgg11_bn vgg16_bn alexnet wide_resnet50_2 inception_resnet_v2 inception_v4 tresnet_m "
+    "resnetrs50 deeplabv3_resnet50"
+)
+"""Tried last, for they take long."""
 
 
 def names() -> list[str]:
@@ -107,7 +112,7 @@ def names() -> list[str]:
     found = [f"torchvision:{name}" for name in (*TORCHVISION.split(), *SEGMENTATION)]
     found += ["own:unet", "own:yolo_tiny"]
     found += [f"timm:{name}" for listed in TIMM.values() for name in listed.split()]
-    return sorted(found, key=lambda name: name not in VERIFIED.split())
+    return sorted(found, key=lambda name: name.partition(":")[2] in LARGE.split())
 
 
 def family(name: str) -> str:
@@ -164,7 +169,7 @@ def build(name: str) -> Any:
     assert plain == "yolo_tiny"
     leaky = [nn.LeakyReLU(0.1, inplace=True)]
     widths = (3, 16, 32, 64, 128)
-    layers = [block(i, o, *leaky, nn.MaxPool2d(2)) for i, o in pairwise(widths)]
+    layers = [block(i, o, *leaky, nn.MaxPool2d(2)) for i, o in itertools.pairwise(widths)]
     return nn.Sequential(*layers, block(128, 256, *leaky), nn.Conv2d(256, 5 * (5 + CLASSES), 1))
 
 
@@ -201,18 +206,21 @@ def tried(name: str, exact: bool) -> dict[str, Any]:
     images = (torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(1)) * 255).round() / 255
     output = "out" if name.removeprefix("torchvision:") in SEGMENTATION else None
     try:
-        quantised = fd.prepare(model, 8, 8, input_shape=(3, side, side), replace_activations="relu", output=output)
+        quantised = fd.prepare(
+            model, 4, 4, input_shape=(3, side, side), replace_activations="relu", output=output, weight="absmax"
+        )
         fd.calibrate(quantised, images)
         network = fd.convert(quantised, neurons="graded", allow_loss=True)
-        with tempfile.TemporaryDirectory() as folder:
-            fd.export(network, Path(folder) / "network.net")
     except InputError as error:
         causes = [str(problem) for problem in error.problems] or [str(error)]
         return {**entry, "state": "refused", "causes": [_short(cause) for cause in causes]}
     replaced = sorted(set(quantised.meta.get("replaced", ())))
     entry |= {"state": "in", "replaced": replaced, "nodes": len(network.nodes)}
     if exact:
-        verification = fd.verify(network, images[:1])
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "network.net"
+            fd.export(network, file)
+            verification = fd.verify(network, images[:1], net=file)
         entry |= {"exact": verification.exact, "compared": verification.total.compared}
     return {**entry, "seconds": round(time.process_time() - start)}
 
@@ -222,22 +230,56 @@ def _short(cause: str) -> str:
     return re.sub(r"\(/[^():]*/([^/():]+:\d+)\)", r"(\1)", cause)
 
 
-def in_process(name: str) -> dict[str, Any]:
-    """`tried` in a process of its own, within the limits."""
+def all_of(waiting: list[str], verify: bool, workers: int) -> Iterator[tuple[str, dict[str, Any]]]:
+    """`tried`, each network in a process of its own within the limits; so many at a time."""
+    import torch  # noqa: F401  once, before the processes part
 
-    def limited() -> None:
-        resource.setrlimit(resource.RLIMIT_DATA, (GIBIBYTES << 30, GIBIBYTES << 30))
+    import fastsnn_deploy.quantize
 
-    command = [sys.executable, __file__, "--one", name]
+    assert fastsnn_deploy.quantize
+    context = multiprocessing.get_context("fork")
+    running: dict[Any, tuple[str, Any, float]] = {}
+    left = iter(waiting)
+    while True:
+        for name in itertools.islice(left, workers - len(running)):
+            mine, theirs = context.Pipe(duplex=False)
+            process = context.Process(target=_child, args=(name, verify, theirs))
+            process.start()
+            theirs.close()
+            running[mine] = (name, process, time.monotonic() + SECONDS)
+        if not running:
+            return
+        ready = multiprocessing.connection.wait(list(running), timeout=1)
+        for pipe, (name, process, deadline) in list(running.items()):
+            if pipe in ready:
+                yield name, _received(pipe, name)
+            elif time.monotonic() > deadline:
+                process.kill()
+                yield name, _failed(name, f"took more than {SECONDS} s")
+            else:
+                continue
+            process.join()
+            del running[pipe]
+
+
+def _child(name: str, verify: bool, pipe: Any) -> None:
+    resource.setrlimit(resource.RLIMIT_DATA, (GIBIBYTES << 30, GIBIBYTES << 30))
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, preexec_fn=limited)
-    except subprocess.TimeoutExpired:
-        return {"family": family(name), "state": "failed", "causes": [f"took more than {SECONDS} s"]}
-    if done.returncode:
-        last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-        return {"family": family(name), "state": "failed", "causes": [last[:300]]}
-    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return result
+        pipe.send(tried(name, verify))
+    except Exception as error:  # whatever the network or this package raises is recorded
+        pipe.send(_failed(name, f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"[:300]))
+
+
+def _received(pipe: Any, name: str) -> dict[str, Any]:
+    try:
+        entry: dict[str, Any] = pipe.recv()
+    except EOFError:
+        return _failed(name, f"ended without a result, with {GIBIBYTES} GiB at most")
+    return entry
+
+
+def _failed(name: str, why: str) -> dict[str, Any]:
+    return {"family": family(name), "state": "failed", "causes": [why]}
 
 
 def recorded() -> dict[str, Any]:
@@ -256,7 +298,7 @@ def page(record: dict[str, Any]) -> str:
         "# Networks that go in",
         "",
         "Made by `scripts/families.py` from [families.json](records/families.json): every network with random weights,",
-        f"prepared at 8 bits, calibrated, converted, written to NetX and read back. {counts['in']} of {len(record)} go",
+        f"prepared at 4 bits, calibrated and converted. {counts['in']} of {len(record)} go",
         f"in, from {len(inside)} of the {len(modules)} convolutional families of timm; of the {len(exact)} verified on",
         f"one image {sum(entry['exact'] for entry in exact)} are exact: every settled count is that of the integer",
         "network. Where rectifiers became ReLU (`replace_activations`), the network must be fine-tuned.",
@@ -284,19 +326,20 @@ def main() -> None:
     parser.add_argument("names", nargs="*")
     parser.add_argument("--page", action="store_true", help="write the page from the record, try nothing")
     parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--one", help=argparse.SUPPRESS)
+    parser.add_argument("--verify", action="store_true", help="verify those that are in, of the ones to be verified")
     options = parser.parse_args()
-    if options.one:
-        print(json.dumps(tried(options.one, options.one in VERIFIED.split())))
-        return
     if options.page:
         PAGE.write_text(page(recorded()))
         return
-    missing = options.names or [name for name in names() if name not in recorded()]
-    with ThreadPoolExecutor(options.workers) as pool:
-        for name, entry in zip(missing, pool.map(in_process, missing), strict=True):
-            RECORD.write_text(json.dumps({**recorded(), name: entry}, indent=1, sort_keys=True) + "\n")
-            print(name, entry["state"], entry.get("causes", [""])[0][:150], flush=True)
+    record = recorded()
+    if options.verify:
+        held = {name for name, entry in record.items() if entry["state"] == "in" and entry["exact"] is None}
+        waiting = [name for name in VERIFIED.split() if name in held]
+    else:
+        waiting = [name for name in names() if name not in record]
+    for name, entry in all_of(options.names or waiting, options.verify, options.workers):
+        RECORD.write_text(json.dumps({**recorded(), name: entry}, indent=1, sort_keys=True) + "\n")
+        print(name, entry["state"], entry.get("exact"), entry.get("causes", [""])[0][:150], flush=True)
 
 
 if __name__ == "__main__":

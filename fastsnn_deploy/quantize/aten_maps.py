@@ -102,11 +102,13 @@ def _adaptive_max_pool(translator: Translator, a: Arguments) -> Any:
 
 @aten("mean")
 def _mean(translator: Translator, a: Arguments) -> Any:
+    """AvgPool2d over all of height, width or both."""
     return _over_axes(translator, a, "mean", _average)
 
 
 @aten("sum")
 def _total(translator: Translator, a: Arguments) -> Any:
+    """AvgPool2d with a factor, over all of height, width or both."""
     before = translator.moved(a["self"]).index.numel()
     averaged = _over_axes(translator, a, "sum", _average)
     return affine(translator, averaged, before / translator.moved(averaged).index.numel(), None, "multiplies by")
@@ -114,6 +116,8 @@ def _total(translator: Translator, a: Arguments) -> Any:
 
 @aten("amax")
 def _amax(translator: Translator, a: Arguments) -> Any:
+    """MaxPool2d over all of height, width or both."""
+
     def largest(translator: Translator, source: fx.Node, kernel: tuple[int, int]) -> fx.Node:
         return translator.call(nn.MaxPool2d(kernel), source)
 
@@ -122,6 +126,7 @@ def _amax(translator: Translator, a: Arguments) -> Any:
 
 @aten("max")
 def _max(translator: Translator, a: Arguments) -> Any:
+    """MaxPool2d over all of height or width."""
     if "dim" not in a:
         raise translator._unsupported("max")
     return [_amax(translator, {**a, "dim": [a["dim"]]}), None]
@@ -249,6 +254,7 @@ def _smooth(translator: Translator, a: Arguments) -> fx.Node:
     "reshape_as", "mT",
 )  # fmt: skip
 def _move(translator: Translator, a: Arguments) -> Any:
+    """Routing: reshapes, crops, every n-th row or column, choices and orders of channels."""
     return _moved_by(translator, a, {})
 
 
@@ -289,6 +295,7 @@ def _settled(translator: Translator, value: Moved) -> Any:
 
 @aten("lift_fresh_copy", "lift_fresh", "_to_copy", "to")
 def _same(translator: Translator, a: Arguments) -> Any:
+    """Nothing."""
     kind = a.get("dtype")
     if kind not in (None, torch.float32, torch.float64):
         raise UnsupportedError(f"converts to {kind}", "Stay in one floating-point type")
@@ -297,6 +304,7 @@ def _same(translator: Translator, a: Arguments) -> Any:
 
 @aten("cat", "concat", "concatenate")
 def _cat(translator: Translator, a: Arguments) -> Any:
+    """A concatenation of channels, or zeros beside them."""
     values, axis = list(a["tensors"]), a.get("dim", 0)
     if not all(is_value(value) or _is_zero(value) for value in values):
         raise UnsupportedError("concatenates something that is not a list of layer outputs", "List the tensors")
@@ -339,4 +347,5 @@ def _is_zero(value: Any) -> bool:
 
 @aten("_assert_tensor_metadata", "_assert_async", "_assert_scalar", "sym_constrain_range_for_size")
 def _nothing(translator: Translator, a: Arguments) -> None:
+    """Nothing."""
     return None

@@ -91,6 +91,7 @@ def _pixelwise(translator: Translator, weight: Constant, bias: Any, value: Moved
 
 @aten("addmm")
 def _addmm(translator: Translator, a: Arguments) -> Any:
+    """Linear."""
     if a["beta"] != 1 or a["alpha"] != 1:
         raise UnsupportedError("addmm with factors", "Use nn.Linear")
     weight = _parameter(translator, a["mat2"], "weight")
@@ -100,6 +101,7 @@ def _addmm(translator: Translator, a: Arguments) -> Any:
 
 @aten("matmul", "mm")
 def _matmul(translator: Translator, a: Arguments) -> Any:
+    """Linear, if one side is a constant."""
     other = a["other"] if "other" in a else a["mat2"]
     if not isinstance(other, Constant) or other.tensor.dim() != 2:
         raise UnsupportedError("calls matmul() of two activations", "Attention has no exact integrate-and-fire form")
@@ -142,6 +144,7 @@ def _owned(tensor: Tensor) -> Tensor:
 
 @aten("batch_norm", "_native_batch_norm_legit_no_training", "_native_batch_norm_legit")
 def _batch_norm(translator: Translator, a: Arguments) -> Any:
+    """Batch norm with running statistics: thresholds and biases, or the image's grid."""
     mean, variance = a["running_mean"], a["running_var"]
     if mean is None or a.get("training"):
         raise UnsupportedError("batch norm without running statistics", "Use track_running_stats=True")
@@ -172,6 +175,7 @@ def _batch_norm(translator: Translator, a: Arguments) -> Any:
 
 @aten("mul")
 def _mul(translator: Translator, a: Arguments) -> Any:
+    """A factor for each channel, if one side is a constant."""
     value, factor = _value_and_constant(a["self"], a["other"])
     if value is None:
         raise translator._unsupported("mul")
@@ -180,6 +184,7 @@ def _mul(translator: Translator, a: Arguments) -> Any:
 
 @aten("div")
 def _div(translator: Translator, a: Arguments) -> Any:
+    """A factor for each channel, if the divisor is a constant."""
     divisor = a["other"]
     if a.get("rounding_mode") is not None or is_value(divisor):
         raise translator._unsupported("div")
@@ -189,21 +194,25 @@ def _div(translator: Translator, a: Arguments) -> Any:
 
 @aten("neg")
 def _neg(translator: Translator, a: Arguments) -> Any:
+    """The factor -1."""
     return affine(translator, a["self"], -1.0, None, "negates")
 
 
 @aten("add")
 def _add(translator: Translator, a: Arguments) -> Any:
+    """A sum; a shift for each channel, if one side is a constant."""
     return _sum(translator, a["self"], a["other"], a.get("alpha", 1))
 
 
 @aten("sub", "subtract")
 def _sub(translator: Translator, a: Arguments) -> Any:
+    """A sum with the factor -1."""
     return _sum(translator, a["self"], a["other"], -a.get("alpha", 1))
 
 
 @aten("rsub")
 def _rsub(translator: Translator, a: Arguments) -> Any:
+    """A sum with the factor -1."""
     return _sum(translator, a["other"], a["self"], -a.get("alpha", 1))
 
 
@@ -274,26 +283,31 @@ def is_value(value: Any) -> bool:
 
 @aten("relu")
 def _relu(translator: Translator, a: Arguments) -> Any:
+    """A quantised activation."""
     return _each(translator, a["self"], nn.ReLU())
 
 
 @aten("relu6")
 def _relu6(translator: Translator, a: Arguments) -> Any:
+    """A quantised activation with a ceiling."""
     return _each(translator, a["self"], nn.ReLU6())
 
 
 @aten("hardtanh")
 def _hardtanh(translator: Translator, a: Arguments) -> Any:
+    """A quantised activation with a ceiling, if it clips from 0."""
     return _clip(translator, a["self"], a["min_val"], a["max_val"])
 
 
 @aten("clamp", "clip")
 def _clamp(translator: Translator, a: Arguments) -> Any:
+    """A quantised activation, with a ceiling if there is one, if it clips from 0."""
     return _clip(translator, a["self"], a["min"], a["max"])
 
 
 @aten("clamp_min")
 def _clamp_min(translator: Translator, a: Arguments) -> Any:
+    """A quantised activation, if it clips from 0."""
     return _clip(translator, a["self"], a["min"], None)
 
 
@@ -307,6 +321,7 @@ def _threshold(translator: Translator, a: Arguments) -> Any:
 
 @aten("maximum")
 def _maximum(translator: Translator, a: Arguments) -> Any:
+    """A quantised activation, if it clips from 0."""
     value, low = _value_and_constant(a["self"], a["other"])
     if value is None or low.tensor.abs().max() != 0:
         raise translator._unsupported("maximum")
@@ -323,6 +338,7 @@ def _clip(translator: Translator, value: Any, low: Any, high: Any) -> Any:
 
 @aten("dropout", "feature_dropout")
 def _dropout(translator: Translator, a: Arguments) -> Any:
+    """Nothing in evaluation; dropout again in training."""
     if a["train"]:
         raise UnsupportedError("drops values in evaluation mode too", "Pass training=self.training")
     value = next(value for value in a.values() if is_value(value))
