@@ -29,7 +29,7 @@ ROOT = Path(__file__).resolve().parent.parent
 RECORD = ROOT / "docs" / "records" / "families.json"
 PAGE = ROOT / "docs" / "networks.md"
 
-SIDES = (64, 96, 128, 224)
+SIDES = (32, 64, 96, 128, 224)
 """Sizes of the image; the first that the network takes."""
 CLASSES = 10
 SECONDS, GIBIBYTES = 600, 10
@@ -108,11 +108,16 @@ LARGE = (
 
 
 def names() -> list[str]:
-    """Every network that is tried: those to be verified first."""
+    """Every network that is tried: first one of each family, last those that take long."""
     found = [f"torchvision:{name}" for name in (*TORCHVISION.split(), *SEGMENTATION)]
     found += ["own:unet", "own:yolo_tiny"]
     found += [f"timm:{name}" for listed in TIMM.values() for name in listed.split()]
-    return sorted(found, key=lambda name: name.partition(":")[2] in LARGE.split())
+    first = {f"timm:{listed.split()[0]}" for listed in TIMM.values()}
+
+    def rank(name: str) -> tuple[bool, bool, bool]:
+        return name.partition(":")[2] in LARGE.split(), name not in first, name not in VERIFIED.split()
+
+    return sorted(found, key=rank)
 
 
 def family(name: str) -> str:
@@ -206,9 +211,8 @@ def tried(name: str, exact: bool) -> dict[str, Any]:
     images = (torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(1)) * 255).round() / 255
     output = "out" if name.removeprefix("torchvision:") in SEGMENTATION else None
     try:
-        quantised = fd.prepare(
-            model, 4, 4, input_shape=(3, side, side), replace_activations="relu", output=output, weight="absmax"
-        )
+        options: Any = {"replace_activations": "relu", "output": output, "weight": "absmax"}
+        quantised = fd.prepare(model, 4, 4, input_shape=(3, side, side), **options)
         fd.calibrate(quantised, images)
         network = fd.convert(quantised, neurons="graded", allow_loss=True)
     except InputError as error:

@@ -150,7 +150,7 @@ def _arms(
 ) -> list[Arm]:
     """unit * kernel on every channel of `source`; weights beyond 8 bits become several arms."""
     channels, left, factor = node.shape[0], kernel.weight, 1
-    arms = []
+    arms: list[Arm] = []
     while left.any() or not arms:
         digits = left if np.abs(left).max() <= 127 else left % LIMB
         weight = np.broadcast_to(digits.astype(np.int8), (channels, 1, *digits.shape))

@@ -217,7 +217,7 @@ def _bilinear(translator: Translator, a: Arguments) -> Any:
     source = _map(translator, a["input"] if "input" in a else a["self"])
     whole, _ = _factors(translator, source, a)
     sizes = translator.shape(source)[1:]
-    if whole == (1, 1):
+    if whole == (1.0, 1.0):
         return source
     if all(size == 1 or factor == 1 for size, factor in zip(sizes, whole, strict=True)):  # copies
         return translator.call(nn.Upsample(size=tuple(int(s * f) for s, f in zip(sizes, whole, strict=True))), source)

@@ -54,7 +54,8 @@ class BorderAverage(Filter):
         return self._pool(x, self.kernel, self.stride, self.padding)
 
     def _pool(self, x: Tensor, *window: Any) -> Tensor:
-        return F.avg_pool2d(x, *window, self.ceil_mode, self.count_include_pad)
+        kernel, stride, padding = window
+        return F.avg_pool2d(x, kernel, stride, padding, self.ceil_mode, self.count_include_pad)
 
     def along(self, x: Tensor, axis: int) -> Tensor:
         one, zero = [1, 1], [0, 0]
@@ -79,7 +80,7 @@ class UnevenAverage(Filter):
 
     def __init__(self, size: Sequence[int]) -> None:
         super().__init__()
-        self.size = tuple(size)
+        self.size = (int(size[0]), int(size[1]))
 
     def forward(self, x: Tensor) -> Tensor:
         return F.adaptive_avg_pool2d(x, self.size)

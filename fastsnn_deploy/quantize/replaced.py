@@ -25,7 +25,7 @@ def replaceable(name: str) -> bool:
     return _KERNELS.get(plain, plain) in REPLACEABLE
 
 
-class ReluInstead(TorchDispatchMode):
+class ReluInstead(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Within it every rectifier computes ReLU, however a network calls it."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
