@@ -236,11 +236,12 @@ def _short(cause: str) -> str:
 
 def all_of(waiting: list[str], verify: bool, workers: int) -> Iterator[tuple[str, dict[str, Any]]]:
     """`tried`, each network in a process of its own within the limits; so many at a time."""
-    import torch  # noqa: F401  once, before the processes part
+    import timm  # noqa: F401
+    from torch import nn
 
-    import fastsnn_deploy.quantize
+    import fastsnn_deploy as fd
 
-    assert fastsnn_deploy.quantize
+    fd.prepare(nn.Sequential(nn.Conv2d(3, 2, 3), nn.ReLU()))  # what this loads is loaded before the processes part
     context = multiprocessing.get_context("fork")
     running: dict[Any, tuple[str, Any, float]] = {}
     left = iter(waiting)
