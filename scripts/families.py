@@ -40,57 +40,21 @@ TORCHVISION = (
     "mobilenet_v3_small efficientnet_b0 convnext_tiny"
 )
 SEGMENTATION = ("fcn_resnet50", "lraspp_mobilenet_v3_large", "deeplabv3_resnet50")
-TIMM: dict[str, str] = {
-    "byobnet": "repvgg_a0 mobileone_s1 gernet_s resnet32ts resnext26ts gcresnet33ts eca_resnext26ts regnetz_b16",
-    "convmixer": "convmixer_768_32",
-    "convnext": "convnext_zepto_rms",
-    "cspnet": "darknet17 darknetaa53 sedarknet21 cspresnet50 cspresnext50 cspdarknet53 cs3darknet_focus_s",
-    "cspnext": "cspnext_tiny",
-    "densenet": "densenet121 densenetblur121d",
-    "dla": "dla34 dla46x_c",
-    "dpn": "dpn48b dpn68",
-    "edgenext": "edgenext_xx_small",
-    "efficientformer": "efficientformer_l1",
-    "efficientnet": "efficientnet_lite0 efficientnet_es mobilenetv1_100 mobilenetv2_035 mnasnet_small semnasnet_050 "
-    "spnasnet_100 fbnetc_100 mixnet_s tinynet_e tf_efficientnetv2_b0 mobilenet_edgetpu_100 efficientnet_b0",
-    "fasternet": "fasternet_t0",
-    "fastvit": "fastvit_t8",
-    "ghostnet": "ghostnet_050",
-    "hardcorenas": "hardcorenas_a",
-    "hgnet": "hgnet_tiny hgnetv2_b0",
-    "hrnet": "hrnet_w18_small",
-    "inception_next": "inception_next_atto",
-    "inception_resnet_v2": "inception_resnet_v2",
-    "inception_v3": "inception_v3",
-    "inception_v4": "inception_v4",
-    "lcnetv2": "lcnetv2_small",
-    "mobilenetv3": "mobilenetv3_small_050 mobilenetv4_conv_small_035 lcnet_035 fbnetv3_b",
-    "nasnet": "nasnetalarge",
-    "nfnet": "nf_regnet_b0 nf_resnet26 nfnet_l0",
-    "pnasnet": "pnasnet5large",
-    "rdnet": "rdnet_tiny",
-    "regnet": "regnetx_002 regnety_002 regnetv_040 regnetz_005",
-    "repghost": "repghostnet_050",
-    "repvit": "repvit_m1",
-    "res2net": "res2net50_14w_8s res2next50",
-    "resnest": "resnest14d",
-    "resnet": "resnet10t resnet18d resnet26 resnext50_32x4d resnext50d_32x4d wide_resnet50_2 resnetaa34d resnetblur18 "
-    "seresnet18 ecaresnetlight ecaresnet26t resnetrs50",
-    "resnetv2": "resnetv2_18 resnetv2_50d",
-    "rexnet": "rexnet_100",
-    "selecsls": "selecsls42",
-    "senet": "legacy_seresnet18",
-    "shvit": "shvit_s1",
-    "sknet": "skresnet18",
-    "starnet": "starnet_s050",
-    "tresnet": "tresnet_m",
-    "vgg": "vgg11_bn",
-    "visformer": "visformer_tiny",
-    "vovnet": "vovnet39a ese_vovnet19b_slim_dw",
-    "xception": "legacy_xception",
-    "xception_aligned": "xception41 xception41p",
-}
-"""Representatives of timm's convolutional families, by the module that holds them."""
+TIMM = (
+    "mobilenetv1_100 mobilenetv2_035 mnasnet_small spnasnet_100 mobileone_s1 gernet_s vovnet39a resnext50_32x4d "
+    "res2net50_14w_8s cspresnet50 cspdarknet53 resnetaa34d resnet32ts resnext26ts fbnetc_100 mobilenetv4_conv_small_035 "
+    "cspresnext50 cs3darknet_focus_s darknetaa53 res2next50 efficientnet_es legacy_xception nf_resnet26 hgnetv2_b0 "
+    "mobilenet_edgetpu_100 resnet10t repvgg_a0 efficientnet_lite0 darknet17 dla34 hrnet_w18_small dpn48b densenet121 "
+    "fasternet_t0 selecsls42 convmixer_768_32 regnetx_002 xception41 inception_v3 resnetv2_18 shvit_s1 fastvit_t8 "
+    "densenetblur121d resnetblur18 seresnet18 ecaresnetlight gcresnet33ts eca_resnext26ts regnetz_b16 sedarknet21 "
+    "convnext_zepto_rms cspnext_tiny edgenext_xx_small efficientformer_l1 semnasnet_050 mixnet_s tinynet_e "
+    "tf_efficientnetv2_b0 efficientnet_b0 ghostnet_050 hardcorenas_a hgnet_tiny inception_next_atto lcnetv2_small "
+    "mobilenetv3_small_050 lcnet_035 fbnetv3_b nf_regnet_b0 nfnet_l0 rdnet_tiny regnety_002 regnetv_040 regnetz_005 "
+    "repghostnet_050 repvit_m1 resnest14d resnetrs50 rexnet_100 legacy_seresnet18 skresnet18 starnet_s050 tresnet_m "
+    "visformer_tiny ese_vovnet19b_slim_dw vgg11_bn wide_resnet50_2 inception_v4 inception_resnet_v2 nasnetalarge "
+    "pnasnet5large"
+)
+"""One small representative of each of timm's families of convolutional networks."""
 VERIFIED = (
     "torchvision:resnet18 torchvision:resnet34 torchvision:resnet50 torchvision:resnext50_32x4d torchvision:vgg11_bn "
     "torchvision:wide_resnet50_2 torchvision:vgg16_bn torchvision:alexnet torchvision:mobilenet_v2 "
@@ -108,22 +72,10 @@ LARGE = (
 
 
 def names() -> list[str]:
-    """Every network that is tried: first one of each family, last those that take long."""
-    found = [f"torchvision:{name}" for name in (*TORCHVISION.split(), *SEGMENTATION)]
-    found += ["own:unet", "own:yolo_tiny"]
-    found += [f"timm:{name}" for listed in TIMM.values() for name in listed.split()]
-    first = {f"timm:{listed.split()[0]}" for listed in TIMM.values()}
-
-    def rank(name: str) -> tuple[bool, bool, bool]:
-        return name.partition(":")[2] in LARGE.split(), name not in first, name not in VERIFIED.split()
-
-    return sorted(found, key=rank)
-
-
-def family(name: str) -> str:
-    """timm's module that holds a network, or its library."""
-    source, _, plain = name.partition(":")
-    return next((module for module, held in TIMM.items() if source == "timm" and plain in held.split()), source)
+    """Every network that is tried, last those that take long."""
+    found = ["own:unet", "own:yolo_tiny", *(f"timm:{name}" for name in TIMM.split())]
+    found += [f"torchvision:{name}" for name in (*TORCHVISION.split(), *SEGMENTATION)]
+    return sorted(found, key=lambda name: name.partition(":")[2] in LARGE.split())
 
 
 def build(name: str) -> Any:
@@ -206,7 +158,7 @@ def tried(name: str, exact: bool) -> dict[str, Any]:
     model = build(name).eval()
     side = side_of(model)
     entry: dict[str, Any] = {
-        "family": family(name), "side": side, "parameters": sum(p.numel() for p in model.parameters()), "exact": None,
+        "side": side, "parameters": sum(p.numel() for p in model.parameters()), "exact": None,
     }  # fmt: skip
     images = (torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(1)) * 255).round() / 255
     output = "out" if name.removeprefix("torchvision:") in SEGMENTATION else None
@@ -257,10 +209,10 @@ def all_of(waiting: list[str], verify: bool, workers: int) -> Iterator[tuple[str
         ready = multiprocessing.connection.wait(list(running), timeout=1)
         for pipe, (name, process, deadline) in list(running.items()):
             if pipe in ready:
-                yield name, _received(pipe, name)
+                yield name, _received(pipe)
             elif time.monotonic() > deadline:
                 process.kill()
-                yield name, _failed(name, f"took more than {SECONDS} s")
+                yield name, _failed(f"took more than {SECONDS} s")
             else:
                 continue
             process.join()
@@ -272,19 +224,19 @@ def _child(name: str, verify: bool, pipe: Any) -> None:
     try:
         pipe.send(tried(name, verify))
     except Exception as error:  # whatever the network or this package raises is recorded
-        pipe.send(_failed(name, f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"[:300]))
+        pipe.send(_failed(f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"[:300]))
 
 
-def _received(pipe: Any, name: str) -> dict[str, Any]:
+def _received(pipe: Any) -> dict[str, Any]:
     try:
         entry: dict[str, Any] = pipe.recv()
     except EOFError:
-        return _failed(name, f"ended without a result, with {GIBIBYTES} GiB at most")
+        return _failed(f"ended without a result, with {GIBIBYTES} GiB at most")
     return entry
 
 
-def _failed(name: str, why: str) -> dict[str, Any]:
-    return {"family": family(name), "state": "failed", "causes": [why]}
+def _failed(why: str) -> dict[str, Any]:
+    return {"state": "failed", "causes": [why]}
 
 
 def recorded() -> dict[str, Any]:
@@ -295,33 +247,30 @@ def recorded() -> dict[str, Any]:
 
 def page(record: dict[str, Any]) -> str:
     """docs/networks.md."""
-    counts = {state: sum(entry["state"] == state for entry in record.values()) for state in ("in", "refused", "failed")}
-    modules = {entry["family"] for name, entry in record.items() if name.startswith("timm:")}
-    inside = {e["family"] for n, e in record.items() if n.startswith("timm:") and e["state"] == "in"}
-    exact = [entry for entry in record.values() if entry.get("exact") is not None]
+    inside = {name: entry for name, entry in record.items() if entry["state"] == "in"}
+    exact = [entry["exact"] for entry in inside.values() if entry["exact"] is not None]
+    families = [name for name in record if name.startswith("timm:")]
     lines = [
         "# Networks that go in",
         "",
-        "Made by `scripts/families.py` from [families.json](records/families.json): every network with random weights,",
-        f"prepared at 4 bits, calibrated and converted. {counts['in']} of {len(record)} go",
-        f"in, from {len(inside)} of the {len(modules)} convolutional families of timm; of the {len(exact)} verified on",
-        f"one image {sum(entry['exact'] for entry in exact)} are exact: every settled count is that of the integer",
-        "network. Where rectifiers became ReLU (`replace_activations`), the network must be fine-tuned.",
+        "Made by `scripts/families.py` from [families.json](records/families.json): networks with random weights,",
+        f"prepared at 4 bits, calibrated and converted. {len(inside)} of {len(record)} go in; of the {len(families)}",
+        f"families of timm, each with one representative, {len(set(families) & set(inside))}. Of the {len(exact)} that",
+        f"were also written to NetX, read back and verified on one image, {sum(exact)} are exact: every settled count is",
+        "that of the integer network. Where rectifiers became ReLU (`replace_activations`), the network must be",
+        "fine-tuned.",
         "",
-        "| network | family | image | in | rectifiers replaced | verified integers |",
-        "|---|---|---|---|---|---|",
+        "| network | image | rectifiers replaced | parameters | integers verified |",
+        "|---|---|---|---|---|",
     ]
+    for name, entry in sorted(inside.items()):
+        verified = "" if entry["exact"] is None else f"{entry['compared']:,}" if entry["exact"] else "**differ**"
+        replaced = ", ".join(entry["replaced"])
+        lines.append(f"| {name} | {entry['side']} | {replaced} | {entry['parameters']:,} | {verified} |")
+    lines += ["", "Refused, with what stands in the way:", "", "| network | causes |", "|---|---|"]
     for name, entry in sorted(record.items()):
-        if entry["state"] == "in":
-            verified = "" if entry["exact"] is None else f"{entry['compared']:,}" if entry["exact"] else "**differ**"
-            lines.append(
-                f"| {name} | {entry['family']} | {entry['side']} | yes | {', '.join(entry['replaced'])} | {verified} |"
-            )
-    lines += ["", "Refused, with what stands in the way:", "", "| network | family | causes |", "|---|---|---|"]
-    for name, entry in sorted(record.items()):
-        if entry["state"] != "in":
-            causes = "; ".join(cause.replace("|", "/") for cause in entry["causes"][:4])
-            lines.append(f"| {name} | {entry['family']} | {causes} |")
+        if name not in inside:
+            lines.append(f"| {name} | {'; '.join(cause.replace('|', '/') for cause in entry['causes'][:4])} |")
     return "\n".join(lines) + "\n"
 
 

@@ -110,6 +110,7 @@ PLACES: dict[str, Callable[[], nn.Module]] = {
     "bilinear": lambda: nn.Upsample(scale_factor=2, mode="bilinear"),
     "bilinear by other factors": lambda: nn.Upsample(scale_factor=(3, 1), mode="bilinear"),
     "bilinear to half": lambda: nn.Upsample(scale_factor=0.5, mode="bilinear"),
+    "a window larger than the map": lambda: nn.Sequential(nn.MaxPool2d(4), nn.MaxPool2d(3, 2, ceil_mode=True)),
     "-inf beside a maximum": lambda: nn.Sequential(
         nn.ConstantPad2d((0, 1, 0, 1), float("-inf")), nn.MaxPool2d(3, 2)
     ),
@@ -179,6 +180,11 @@ def test_weights_beyond_eight_bits_become_two_synapses(tmp_path: Path) -> None:
 def test_what_has_no_form_is_refused_with_its_place(layer: nn.Module, what: str) -> None:
     with pytest.raises(LoweringError, match=rf"(2|3)( \(.*\))?: .*({what})"):
         prepared(nn.Sequential(conv(), nn.ReLU(), layer, conv(4)))
+
+
+def test_the_mean_of_one_pixel_is_the_pixel() -> None:
+    model = Net(lambda n, x: n.f(F.relu(n.c(x)).mean((2, 3))), c=conv(), f=nn.Linear(4, 3))
+    assert prepared(model, (3, 1, 1))(pictures(3, 1, 1)).shape == (6, 3)
 
 
 def test_a_linear_layer_on_channels_last_is_a_convolution(tmp_path: Path) -> None:

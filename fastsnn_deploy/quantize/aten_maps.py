@@ -22,8 +22,12 @@ from fastsnn_deploy.quantize.moved import BATCH, Moved, join, move, unmoved
 def _max_pool(translator: Translator, a: Arguments) -> Any:
     """MaxPool2d."""
     kernel, stride, padding = _window(a)
-    layer = nn.MaxPool2d(kernel, stride, padding, pair(a["dilation"]), ceil_mode=bool(a["ceil_mode"]))
-    node = translator.call(layer, _map(translator, a["self"]))
+    source, dilation = _map(translator, a["self"]), pair(a["dilation"])
+    if a["ceil_mode"] and dilation == (1, 1):  # a window that is larger than the map has all of it
+        sizes = translator.shape(source)[1:]
+        kernel = (min(kernel[0], sizes[0] + 2 * padding[0]), min(kernel[1], sizes[1] + 2 * padding[1]))
+    layer = nn.MaxPool2d(kernel, stride, padding, dilation, ceil_mode=bool(a["ceil_mode"]))
+    node = translator.call(layer, source)
     return [node, None] if "with_indices" in str(translator.here.target) else node
 
 
@@ -152,7 +156,7 @@ def _over_axes(
     if axes is None or not value.in_order or len(value.source) != 3:
         raise UnsupportedError(f"{name} over axes {axes}", "Only height and width (2, 3) of maps can be pooled")
     chosen = {axis % (len(shape) + 1) for axis in axes}
-    covered = _covered(value.source, shape)
+    covered = [{0}, {1}, {2}] if shape == value.source else _covered(value.source, shape)
     pooled = {place for axis in chosen if axis > 0 and covered is not None for place in covered[axis - 1]}
     if 0 in chosen or covered is None or not pooled or not pooled <= {1, 2}:
         shown = axes[0] if len(axes) == 1 else axes
