@@ -42,17 +42,17 @@ TORCHVISION = (
 SEGMENTATION = ("fcn_resnet50", "lraspp_mobilenet_v3_large", "deeplabv3_resnet50")
 TIMM = (
     "mobilenetv1_100 mobilenetv2_035 mnasnet_small spnasnet_100 mobileone_s1 gernet_s vovnet39a resnext50_32x4d "
-    "res2net50_14w_8s cspresnet50 cspdarknet53 resnetaa34d resnet32ts resnext26ts fbnetc_100 mobilenetv4_conv_small_035 "
-    "cspresnext50 cs3darknet_focus_s darknetaa53 res2next50 efficientnet_es legacy_xception nf_resnet26 hgnetv2_b0 "
-    "mobilenet_edgetpu_100 resnet10t repvgg_a0 efficientnet_lite0 darknet17 dla34 hrnet_w18_small dpn48b densenet121 "
-    "fasternet_t0 selecsls42 convmixer_768_32 regnetx_002 xception41 inception_v3 resnetv2_18 shvit_s1 fastvit_t8 "
-    "densenetblur121d resnetblur18 seresnet18 ecaresnetlight gcresnet33ts eca_resnext26ts regnetz_b16 sedarknet21 "
-    "convnext_zepto_rms cspnext_tiny edgenext_xx_small efficientformer_l1 semnasnet_050 mixnet_s tinynet_e "
-    "tf_efficientnetv2_b0 efficientnet_b0 ghostnet_050 hardcorenas_a hgnet_tiny inception_next_atto lcnetv2_small "
-    "mobilenetv3_small_050 lcnet_035 fbnetv3_b nf_regnet_b0 nfnet_l0 rdnet_tiny regnety_002 regnetv_040 regnetz_005 "
-    "repghostnet_050 repvit_m1 resnest14d resnetrs50 rexnet_100 legacy_seresnet18 skresnet18 starnet_s050 tresnet_m "
-    "visformer_tiny ese_vovnet19b_slim_dw vgg11_bn wide_resnet50_2 inception_v4 inception_resnet_v2 nasnetalarge "
-    "pnasnet5large"
+    "res2net50_14w_8s cspresnet50 cspdarknet53 resnetaa34d resnet32ts resnext26ts fbnetc_100 "
+    "mobilenetv4_conv_small_035 cspresnext50 cs3darknet_focus_s darknetaa53 res2next50 efficientnet_es "
+    "legacy_xception nf_resnet26 hgnetv2_b0 mobilenet_edgetpu_100 resnet10t repvgg_a0 efficientnet_lite0 darknet17 "
+    "dla34 hrnet_w18_small dpn48b densenet121 fasternet_t0 selecsls42 convmixer_768_32 regnetx_002 xception41 "
+    "inception_v3 resnetv2_18 shvit_s1 fastvit_t8 densenetblur121d resnetblur18 seresnet18 ecaresnetlight "
+    "gcresnet33ts eca_resnext26ts regnetz_b16 sedarknet21 convnext_zepto_rms cspnext_tiny edgenext_xx_small "
+    "efficientformer_l1 semnasnet_050 mixnet_s tinynet_e tf_efficientnetv2_b0 efficientnet_b0 ghostnet_050 "
+    "hardcorenas_a hgnet_tiny inception_next_atto lcnetv2_small mobilenetv3_small_050 lcnet_035 fbnetv3_b "
+    "nf_regnet_b0 nfnet_l0 rdnet_tiny regnety_002 regnetv_040 regnetz_005 repghostnet_050 repvit_m1 resnest14d "
+    "resnetrs50 rexnet_100 legacy_seresnet18 skresnet18 starnet_s050 tresnet_m visformer_tiny ese_vovnet19b_slim_dw "
+    "vgg11_bn wide_resnet50_2 inception_v4 inception_resnet_v2 nasnetalarge pnasnet5large"
 )
 """One small representative of each of timm's families of convolutional networks."""
 VERIFIED = (
@@ -256,8 +256,8 @@ def page(record: dict[str, Any]) -> str:
         "Made by `scripts/families.py` from [families.json](records/families.json): networks with random weights,",
         f"prepared at 4 bits, calibrated and converted. {len(inside)} of {len(record)} go in; of the {len(families)}",
         f"families of timm, each with one representative, {len(set(families) & set(inside))}. Of the {len(exact)} that",
-        f"were also written to NetX, read back and verified on one image, {sum(exact)} are exact: every settled count is",
-        "that of the integer network. Where rectifiers became ReLU (`replace_activations`), the network must be",
+        f"were also written to NetX, read back and verified on one image, {sum(exact)} are exact: every settled count",
+        "is that of the integer network. Where rectifiers became ReLU (`replace_activations`), the network must be",
         "fine-tuned.",
         "",
         "| network | image | rectifiers replaced | parameters | integers verified |",
@@ -271,6 +271,8 @@ def page(record: dict[str, Any]) -> str:
     for name, entry in sorted(record.items()):
         if name not in inside:
             lines.append(f"| {name} | {'; '.join(cause.replace('|', '/') for cause in entry['causes'][:4])} |")
+    if left := [name for name in names() if name not in record]:
+        lines += ["", f"Not tried yet: {', '.join(left)}."]
     return "\n".join(lines) + "\n"
 
 
