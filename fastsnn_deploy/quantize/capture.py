@@ -86,8 +86,7 @@ def capture(
     if kind_of(original) is not None or not list(original.children()):
         original, modes = nn.Sequential(original).eval(), {"": modes[""], "0": modes[""]}
     shapes = _fitting(original, input_shape)
-    if shapes:
-        choose(original, _result(original, shapes[0]), output)
+    several = choose(original, _result(original, shapes[0]), output) if shapes else []
     failure: Exception | None = None
     for shape in shapes:
         try:
@@ -95,9 +94,14 @@ def capture(
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 graph = _finished(translator.run())
-            return Captured(graph, original, shape, translator.taken, tuple(translator.replaced))
+            if not several:
+                return Captured(graph, original, shape, translator.taken, tuple(translator.replaced))
+            break
         except LoweringError as error:
             failure = failure or error
+    if several:
+        found = failure.problems if isinstance(failure, LoweringError) else ()
+        raise LoweringError("the network cannot be captured as it is", [*several, *found])
     if isinstance(failure, LoweringError) and failure.problems:
         raise failure
     shape = shapes[0] if shapes else ()

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils import _pytree
 
-from fastsnn_deploy.errors import LoweringError, Problem, unknown
+from fastsnn_deploy.errors import Problem, unknown
 
 
 def named_tensors(result: Any) -> dict[str, Tensor]:
@@ -25,20 +25,19 @@ def _key(entry: Any) -> str:
     return str(next(getattr(entry, name) for name in ("key", "idx", "name") if hasattr(entry, name)))
 
 
-def choose(model: nn.Module, result: Any, output: str | int | None) -> None:
-    """Let `model` return one tensor of what it returned as `result`: the only one, or the one named `output`.
+def choose(model: nn.Module, result: Any, output: str | int | None) -> list[Problem]:
+    """Let `model` return one tensor of what it returned as `result`: the one named `output`, or the first.
 
-    Raises LoweringError naming all of them if one must be chosen, InputError for a name that none has.
+    Returns what is wrong if one must be chosen, naming all of them. Raises InputError for a name that none has.
     """
-    tensors = named_tensors(result)
+    tensors, problems = named_tensors(result), []
     if output is None and len(tensors) > 1:
         listed = ", ".join(f"'{name}' {tuple(tensor.shape[1:])}" for name, tensor in tensors.items())
         fix = f"Choose one, such as output='{next(iter(tensors))}'"
-        raise LoweringError(
-            "the network's signature is not supported", [Problem("forward", f"returns several values: {listed}", fix)]
-        )
+        problems.append(Problem("forward", f"returns several values: {listed}", fix))
     if output is not None and str(output) not in tensors:
         raise unknown("output", output, tensors)
     if not isinstance(result, Tensor) and tensors:
         name = next(iter(tensors)) if output is None else str(output)
         model.register_forward_hook(lambda module, arguments, returned: named_tensors(returned)[name])
+    return problems
