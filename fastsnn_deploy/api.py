@@ -48,7 +48,8 @@ def prepare(
         std: Likewise.
         input_shape: (C, H, W) or (N,) of one image, if it is known already.
         **options: `first_bits`, `last_bits`, `input_step`, `input_levels`, `activation`, `weight`, `levels`,
-            `bits_by_layer`, `weight_bits_by_layer`, `output_bits`, `output_signed`: see `quantize.prepare`.
+            `bits_by_layer`, `weight_bits_by_layer`, `output_bits`, `output_signed`, `output`, `replace_activations`:
+            see `quantize.prepare`.
 
     Returns:
         A torch.nn.Module that takes raw images [N, C, H, W], floats in units of the data ([0, 1] for pictures).

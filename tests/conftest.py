@@ -52,6 +52,14 @@ def _require_the_mark(event: str, arguments: tuple[Any, ...]) -> None:
 sys.addaudithook(_require_the_mark)
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What takes hours runs only where it is asked for by name."""
+    if "scheduled" not in config.option.markexpr:
+        left_out = [item for item in items if item.get_closest_marker("scheduled")]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if not item.get_closest_marker("scheduled")]
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
     """Remember which test runs."""

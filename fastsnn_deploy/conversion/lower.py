@@ -6,6 +6,7 @@ import json
 from fractions import Fraction
 from typing import Literal
 
+from fastsnn_deploy.conversion import resample  # noqa: F401  it registers
 from fastsnn_deploy.conversion.context import Context
 from fastsnn_deploy.conversion.expression import CannotLowerError, Signal, Value
 from fastsnn_deploy.conversion.quant_graph import QuantGraph, QuantNode

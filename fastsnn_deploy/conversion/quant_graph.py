@@ -126,6 +126,28 @@ class Upsampling(QuantNode):
     factor: Pair
 
 
+@dataclass(frozen=True)
+class Taps:
+    """What most places of an axis read: real taps of a convolution with its stride and padding."""
+
+    taps: tuple[float, ...]
+    stride: int
+    padding: int
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Resampling(QuantNode):
+    """rows @ x @ columns.T on every channel, float64 [H', H] and [W', W].
+
+    regular: what most rows and columns are, of a transposed convolution if `up`; None if all differ.
+    """
+
+    rows: Float64
+    columns: Float64
+    regular: tuple[Taps | None, Taps | None]
+    up: bool
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Subsampling(QuantNode):
     """Every stride-th row and column."""

@@ -15,6 +15,7 @@ from fastsnn_deploy.conversion import quant_graph as q
 from fastsnn_deploy.errors import InputError, LoweringError, Problem
 from fastsnn_deploy.graph.images import image_shape
 from fastsnn_deploy.quantize.capture import canonicalise
+from fastsnn_deploy.quantize.filters import Bilinear, BorderAverage, Filter, UnevenAverage
 from fastsnn_deploy.quantize.graph_edit import FLOAT_MODULES, problem_at
 from fastsnn_deploy.quantize.layers import QuantActivation, QuantConv2d, QuantConvTranspose2d, QuantInput, QuantLinear
 from fastsnn_deploy.quantize.moves import Affine, PadChannels, PadSpace, Scale, SelectChannels, Subsample
@@ -326,6 +327,14 @@ def _upsample(layer: nn.Upsample, common: dict[str, Any], source: tuple[int, ...
     if layer.mode != "nearest" or not whole:
         raise _CannotTraceError(f"upsample mode '{layer.mode}' by {layer.scale_factor}", "Use nearest, whole factors")
     return q.Upsampling(**common, factor=factor)
+
+
+@traces(BorderAverage, UnevenAverage, Bilinear)
+def _filter(layer: Filter, common: dict[str, Any], source: tuple[int, ...]) -> q.QuantNode:
+    rows, columns = (_array(layer.matrix(source[1 + axis], axis)) for axis in (0, 1))
+    steady = [layer.regular(axis) for axis in (0, 1)]
+    first, second = (None if found is None else q.Taps(tuple(found[0]), *found[1:]) for found in steady)
+    return q.Resampling(**common, rows=rows, columns=columns, regular=(first, second), up=layer.up)
 
 
 @traces(Subsample)

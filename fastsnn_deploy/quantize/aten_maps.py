@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -10,62 +11,108 @@ from torch import Tensor, fx, nn
 
 from fastsnn_deploy.quantize.aten_rules import Arguments, affine, is_value, pair
 from fastsnn_deploy.quantize.exported import Constant, Translator, aten
+from fastsnn_deploy.quantize.filters import Bilinear, BorderAverage, UnevenAverage
 from fastsnn_deploy.quantize.graph_edit import UnsupportedError
 from fastsnn_deploy.quantize.moved import BATCH, Moved, join, move, unmoved
 
 # pools
 
 
-@aten("max_pool2d", "max_pool2d_with_indices")
+@aten("max_pool2d", "max_pool2d_with_indices", "max_pool1d", "max_pool1d_with_indices")
 def _max_pool(translator: Translator, a: Arguments) -> Any:
-    kernel, stride, padding = pair(a["kernel_size"]), pair(a["stride"] or a["kernel_size"]), pair(a["padding"])
-    layer = nn.MaxPool2d(kernel, stride, padding, pair(a["dilation"]), ceil_mode=bool(a["ceil_mode"]))
-    node = translator.call(layer, _map(translator, a["self"]))
-    return [node, None] if translator.here.target is torch.ops.aten.max_pool2d_with_indices.default else node
+    """MaxPool2d."""
+    kernel, stride, padding = _window(a)
+    source, dilation = _map(translator, a["self"]), pair(a["dilation"])
+    if a["ceil_mode"] and dilation == (1, 1):  # a window that is larger than the map has all of it
+        sizes = translator.shape(source)[1:]
+        kernel = (min(kernel[0], sizes[0] + 2 * padding[0]), min(kernel[1], sizes[1] + 2 * padding[1]))
+    layer = nn.MaxPool2d(kernel, stride, padding, dilation, ceil_mode=bool(a["ceil_mode"]))
+    node = translator.call(layer, source)
+    return [node, None] if "with_indices" in str(translator.here.target) else node
 
 
-@aten("avg_pool2d")
+def _window(a: Arguments) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
+    """(kernel, stride, padding) of a pool."""
+    return pair(a["kernel_size"]), pair(a["stride"] or a["kernel_size"]), pair(a["padding"], line=0)
+
+
+@aten("avg_pool2d", "avg_pool1d")
 def _avg_pool(translator: Translator, a: Arguments) -> fx.Node:
-    kernel, stride, padding = pair(a["kernel_size"]), pair(a["stride"] or a["kernel_size"]), pair(a["padding"])
-    source, override = _map(translator, a["self"]), a["divisor_override"]
-    sizes = translator.shape(source)[1:]
-    if override is None and any(padding) and not a["count_include_pad"]:
-        raise UnsupportedError("average pool with count_include_pad=False divides borders by less", "Use padding=0")
-    left = [(sizes[i] + 2 * padding[i] - kernel[i]) % stride[i] for i in (0, 1)]
-    if a["ceil_mode"] and any(left):
-        raise UnsupportedError("average pool with ceil_mode divides the last windows by less", "Use ceil_mode=False")
+    """AvgPool2d; with relays for the borders where these divide by less."""
+    kernel, stride, padding = _window(a)
+    source, override = _map(translator, a["self"]), a.get("divisor_override")
+    sizes, inside = translator.shape(source)[1:], override is None and not a["count_include_pad"]
     if override is not None and override <= 0:
         raise UnsupportedError(f"divisor_override {override} is not positive", "Use a positive divisor")
+    left = [(sizes[i] + 2 * padding[i] - kernel[i]) % stride[i] for i in (0, 1)]
+    if (a["ceil_mode"] and any(left)) or (inside and any(padding)):
+        if override is not None:
+            raise UnsupportedError("average pool with ceil_mode and divisor_override", "Use ceil_mode=False")
+        return translator.call(BorderAverage(kernel, stride, padding, a["ceil_mode"], a["count_include_pad"]), source)
     return translator.call(nn.AvgPool2d(kernel, stride, padding, divisor_override=override), source)
 
 
-@aten("adaptive_avg_pool2d")
+@aten("adaptive_avg_pool2d", "adaptive_avg_pool1d")
 def _adaptive_avg_pool(translator: Translator, a: Arguments) -> Any:
+    """AvgPool2d where all windows are alike, else a relay for each place."""
     source = _map(translator, a["self"])
-    sizes, wanted = translator.shape(source)[1:], pair(a["output_size"])
+    sizes, wanted = translator.shape(source)[1:], _wanted(translator, source, a["output_size"])
     if all(size % want == 0 for size, want in zip(sizes, wanted, strict=True)):
         return source if sizes == wanted != (1, 1) else translator.call(nn.AdaptiveAvgPool2d(wanted), source)
     if all(want % size == 0 for size, want in zip(sizes, wanted, strict=True)):
         return translator.call(nn.Upsample(size=wanted), source)
+    if (window := _even_windows(sizes, wanted)) is not None:
+        return translator.call(nn.AvgPool2d(*window), source)
+    if wanted[0] * wanted[1] <= MOST_UNEVEN:
+        return translator.call(UnevenAverage(wanted), source)
     raise UnsupportedError(f"adaptive pool from {sizes} to {wanted}", "Use sizes that divide, or give input_shape")
 
 
-@aten("adaptive_max_pool2d")
+MOST_UNEVEN = 64
+"""Places of an uneven average; each takes a relay population."""
+
+
+def _wanted(translator: Translator, source: fx.Node, size: Any) -> tuple[int, int]:
+    """Height and width of an adaptive pool's result; None in a size is that of the map."""
+    given = list(size) if isinstance(size, (tuple, list)) else [size, size]
+    sizes = translator.shape(source)[1:]
+    height, width = (own if want is None else want for own, want in zip(sizes, [1, *given][-2:], strict=True))
+    return int(height), int(width)
+
+
+def _even_windows(sizes: tuple[int, ...], wanted: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]] | None:
+    """(kernel, stride) of an adaptive pool all of whose windows are of one size and equally far apart."""
+    found = []
+    for size, want in zip(sizes, wanted, strict=True):
+        starts = [i * size // want for i in range(want)]
+        kernels = {-(-(i + 1) * size // want) - start for i, start in enumerate(starts)}
+        strides = {b - a for a, b in pairwise(starts)} or {1}
+        if len(kernels) > 1 or len(strides) > 1 or strides == {0}:
+            return None
+        found.append((kernels.pop(), strides.pop()))
+    return (found[0][0], found[1][0]), (found[0][1], found[1][1])
+
+
+@aten("adaptive_max_pool2d", "adaptive_max_pool1d")
 def _adaptive_max_pool(translator: Translator, a: Arguments) -> Any:
+    """MaxPool2d where all windows are alike."""
     source = _map(translator, a["self"])
-    sizes, wanted = translator.shape(source)[1:], pair(a["output_size"])
-    if any(size % want for size, want in zip(sizes, wanted, strict=True)):
+    sizes, wanted = translator.shape(source)[1:], _wanted(translator, source, a["output_size"])
+    window = _even_windows(sizes, wanted)
+    if window is None:
         raise UnsupportedError(f"adaptive pool from {sizes} to {wanted}", "Use sizes that divide, or give input_shape")
-    return [translator.call(nn.MaxPool2d((sizes[0] // wanted[0], sizes[1] // wanted[1])), source), None]
+    return [translator.call(nn.MaxPool2d(*window), source), None]
 
 
 @aten("mean")
 def _mean(translator: Translator, a: Arguments) -> Any:
+    """AvgPool2d over all of height, width or both."""
     return _over_axes(translator, a, "mean", _average)
 
 
 @aten("sum")
 def _total(translator: Translator, a: Arguments) -> Any:
+    """AvgPool2d with a factor, over all of height, width or both."""
     before = translator.moved(a["self"]).index.numel()
     averaged = _over_axes(translator, a, "sum", _average)
     return affine(translator, averaged, before / translator.moved(averaged).index.numel(), None, "multiplies by")
@@ -73,6 +120,8 @@ def _total(translator: Translator, a: Arguments) -> Any:
 
 @aten("amax")
 def _amax(translator: Translator, a: Arguments) -> Any:
+    """MaxPool2d over all of height, width or both."""
+
     def largest(translator: Translator, source: fx.Node, kernel: tuple[int, int]) -> fx.Node:
         return translator.call(nn.MaxPool2d(kernel), source)
 
@@ -81,6 +130,7 @@ def _amax(translator: Translator, a: Arguments) -> Any:
 
 @aten("max")
 def _max(translator: Translator, a: Arguments) -> Any:
+    """MaxPool2d over all of height or width."""
     if "dim" not in a:
         raise translator._unsupported("max")
     return [_amax(translator, {**a, "dim": [a["dim"]]}), None]
@@ -106,7 +156,7 @@ def _over_axes(
     if axes is None or not value.in_order or len(value.source) != 3:
         raise UnsupportedError(f"{name} over axes {axes}", "Only height and width (2, 3) of maps can be pooled")
     chosen = {axis % (len(shape) + 1) for axis in axes}
-    covered = _covered(value.source, shape)
+    covered = [{0}, {1}, {2}] if shape == value.source else _covered(value.source, shape)
     pooled = {place for axis in chosen if axis > 0 and covered is not None for place in covered[axis - 1]}
     if 0 in chosen or covered is None or not pooled or not pooled <= {1, 2}:
         shown = axes[0] if len(axes) == 1 else axes
@@ -136,28 +186,64 @@ def _covered(source: tuple[int, ...], shape: tuple[int, ...]) -> list[set[int]] 
 def _map(translator: Translator, value: Any) -> fx.Node:
     node = translator.tensor(value)
     if len(translator.shape(node)) != 3:
-        raise UnsupportedError(f"pools shape {translator.shape(node)}", "Only maps (C, H, W) can be pooled")
+        raise UnsupportedError(
+            f"pools shape {translator.shape(node)}", "Only maps (C, H, W) and lines (C, L) can be pooled"
+        )
     return node
 
 
-@aten("upsample_nearest2d")
-def _nearest(translator: Translator, a: Arguments) -> fx.Node:
+@aten("upsample_nearest2d", "upsample_nearest1d", "_upsample_nearest_exact2d", "_upsample_nearest_exact1d")
+def _nearest(translator: Translator, a: Arguments) -> Any:
+    """Upsample by whole factors."""
     source = _map(translator, a["input"] if "input" in a else a["self"])
-    size: Any = a.get("output_size")
-    factors = a.get("scale_factors")
-    sizes = translator.shape(source)[1:]
-    whole = factors if factors is not None else [s / n for s, n in zip(size, sizes, strict=True)]
+    whole, by_factor = _factors(translator, source, a)
     if any(factor < 1 or factor != int(factor) for factor in whole):
-        raise UnsupportedError(f"upsample mode 'nearest' by {tuple(whole)}", "Use whole factors")
+        raise UnsupportedError(f"upsample mode 'nearest' by {whole}", "Use whole factors")
+    if by_factor:
+        return translator.call(nn.Upsample(scale_factor=whole, mode="nearest"), source)
+    sizes = translator.shape(source)[1:]
+    return translator.call(nn.Upsample(size=tuple(int(s * f) for s, f in zip(sizes, whole, strict=True))), source)
+
+
+def _factors(translator: Translator, source: fx.Node, a: Arguments) -> tuple[tuple[float, float], bool]:
+    """By what height and width grow, and whether that was given rather than a size."""
+    factors, sizes = a.get("scale_factors"), translator.shape(source)[1:]
     if factors is not None:
-        return translator.call(nn.Upsample(scale_factor=tuple(float(f) for f in factors), mode="nearest"), source)
-    return translator.call(nn.Upsample(size=pair(size), mode="nearest"), source)
+        height, width = [1.0, *factors][-2:]
+        return (float(height), float(width)), True
+    height, width = (want / size for want, size in zip([sizes[0], *a["output_size"]][-2:], sizes, strict=True))
+    return (height, width), False
 
 
-@aten("upsample_bilinear2d", "upsample_bicubic2d", "_upsample_bilinear2d_aa", "_upsample_nearest_exact2d")
+@aten("upsample_bilinear2d", "upsample_linear1d")
+def _bilinear(translator: Translator, a: Arguments) -> Any:
+    """Transposed convolution with fixed weights by whole factors, with relays for the borders."""
+    source = _map(translator, a["input"] if "input" in a else a["self"])
+    whole, _ = _factors(translator, source, a)
+    sizes = translator.shape(source)[1:]
+    if whole == (1.0, 1.0):
+        return source
+    if all(size == 1 or factor == 1 for size, factor in zip(sizes, whole, strict=True)):  # copies
+        return translator.call(nn.Upsample(size=tuple(int(s * f) for s, f in zip(sizes, whole, strict=True))), source)
+    if a["align_corners"]:
+        raise UnsupportedError(
+            "interpolate with mode 'bilinear' and align_corners=True has other weights at every place",
+            "Use align_corners=False, or mode='nearest'",
+        )
+    if whole == (0.5, 0.5) and all(size % 2 == 0 for size in sizes):
+        return translator.call(nn.AvgPool2d(2), source)
+    if any(factor < 1 or factor != int(factor) for factor in whole):
+        raise UnsupportedError(f"interpolate with mode 'bilinear' by {whole}", "Use whole factors")
+    return translator.call(Bilinear([int(factor) for factor in whole]), source)
+
+
+@aten("upsample_bicubic2d", "_upsample_bilinear2d_aa", "_upsample_bicubic2d_aa")
 def _smooth(translator: Translator, a: Arguments) -> fx.Node:
+    """Refused."""
     mode = str(translator.here.target).split("upsample_")[1].split("2d")[0]
-    raise UnsupportedError(f"interpolate with mode '{mode}'", "Use mode='nearest' with a whole scale_factor")
+    raise UnsupportedError(
+        f"interpolate with mode '{mode}'", "Use mode='bilinear' or 'nearest' with a whole scale_factor"
+    )
 
 
 # moves
@@ -172,13 +258,15 @@ def _smooth(translator: Translator, a: Arguments) -> fx.Node:
     "reshape_as", "mT",
 )  # fmt: skip
 def _move(translator: Translator, a: Arguments) -> Any:
+    """Routing: reshapes, crops, every n-th row or column, choices and orders of channels."""
     return _moved_by(translator, a, {})
 
 
 @aten("pad", "constant_pad_nd")
 def _pad(translator: Translator, a: Arguments) -> Any:
+    """Rows, columns and channels of zeros; before a max pool of what is not negative -inf does the same."""
     mode = a.get("mode", "constant")
-    if a.get("value"):
+    if a.get("value") not in (None, 0, float("-inf")):
         raise UnsupportedError(f"pads with {a['value']}", "Pad with zeros")
     if mode == "constant":
         return _moved_by(translator, a, {"value": -1.0})
@@ -211,6 +299,7 @@ def _settled(translator: Translator, value: Moved) -> Any:
 
 @aten("lift_fresh_copy", "lift_fresh", "_to_copy", "to")
 def _same(translator: Translator, a: Arguments) -> Any:
+    """Nothing."""
     kind = a.get("dtype")
     if kind not in (None, torch.float32, torch.float64):
         raise UnsupportedError(f"converts to {kind}", "Stay in one floating-point type")
@@ -219,6 +308,7 @@ def _same(translator: Translator, a: Arguments) -> Any:
 
 @aten("cat", "concat", "concatenate")
 def _cat(translator: Translator, a: Arguments) -> Any:
+    """A concatenation of channels, or zeros beside them."""
     values, axis = list(a["tensors"]), a.get("dim", 0)
     if not all(is_value(value) or _is_zero(value) for value in values):
         raise UnsupportedError("concatenates something that is not a list of layer outputs", "List the tensors")
@@ -261,4 +351,5 @@ def _is_zero(value: Any) -> bool:
 
 @aten("_assert_tensor_metadata", "_assert_async", "_assert_scalar", "sym_constrain_range_for_size")
 def _nothing(translator: Translator, a: Arguments) -> None:
+    """Nothing."""
     return None

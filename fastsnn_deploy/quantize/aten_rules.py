@@ -10,7 +10,7 @@ from torch import Tensor, fx, nn
 
 from fastsnn_deploy.quantize.exported import Constant, Translator, aten
 from fastsnn_deploy.quantize.graph_edit import UnsupportedError
-from fastsnn_deploy.quantize.moved import BATCH, Moved
+from fastsnn_deploy.quantize.moved import BATCH, Moved, unmoved
 from fastsnn_deploy.quantize.moves import Affine, PadSpace, Scale
 
 Arguments = dict[str, Any]
@@ -19,16 +19,16 @@ Arguments = dict[str, Any]
 # layers with weights
 
 
-@aten("conv2d")
+@aten("conv2d", "conv1d")
 def _convolution(translator: Translator, a: Arguments) -> fx.Node:
+    """Conv2d; of lines with a kernel of one row."""
     weight, source = _parameter(translator, a["weight"], "weight"), translator.tensor(a["input"])
-    if len(translator.shape(source)) != 3:
-        raise UnsupportedError(f"convolution of shape {translator.shape(source)}", "Only maps (C, H, W) are supported")
+    _require_map(translator, source, "convolution")
     outputs, inputs, *kernel = weight.tensor.shape
-    height, width = kernel
-    padding, dilation = a["padding"], pair(a["dilation"])
+    height, width = pair(kernel, line=1)
+    padding, dilation = a["padding"], pair(a["dilation"], line=1)
     if isinstance(padding, str):
-        extents = [d * (k - 1) if padding == "same" else 0 for d, k in zip(dilation, kernel, strict=True)]
+        extents = [d * (k - 1) if padding == "same" else 0 for d, k in zip(dilation, (height, width), strict=True)]
         if any(extent % 2 for extent in extents):  # torch puts the odd row and column behind
             before = [extent // 2 for extent in extents]
             source = translator.call(
@@ -36,7 +36,7 @@ def _convolution(translator: Translator, a: Arguments) -> fx.Node:
             )
             extents = [0, 0]
         padding = [extent // 2 for extent in extents]
-    settings = (pair(a["stride"]), pair(padding), dilation, int(a["groups"]))
+    settings = (pair(a["stride"], line=1), pair(padding, line=0), dilation, int(a["groups"]))
     layer = nn.Conv2d(
         inputs * settings[3], outputs, (height, width), settings[0], settings[1], dilation, settings[3],
         a["bias"] is not None, device="meta",
@@ -44,17 +44,19 @@ def _convolution(translator: Translator, a: Arguments) -> fx.Node:
     return _weighted(translator, layer, weight, a["bias"], source, settings)
 
 
-@aten("conv_transpose2d")
+@aten("conv_transpose2d", "conv_transpose1d")
 def _transposed_convolution(translator: Translator, a: Arguments) -> fx.Node:
+    """ConvTranspose2d; of lines with a kernel of one row."""
     weight, source = _parameter(translator, a["weight"], "weight"), translator.tensor(a["input"])
-    if len(translator.shape(source)) != 3:
-        raise UnsupportedError(f"convolution of shape {translator.shape(source)}", "Only maps (C, H, W) are supported")
-    inputs, per_group, height, width = weight.tensor.shape
+    _require_map(translator, source, "convolution")
+    inputs, per_group, *kernel = weight.tensor.shape
     groups = int(a["groups"])
-    settings = (pair(a["stride"]), pair(a["padding"]), pair(a["output_padding"]), groups)
-    dilation = pair(a["dilation"])
+    settings = (
+        pair(a["stride"], line=1), pair(a["padding"], line=0), pair(a["output_padding"], line=0), groups,
+    )  # fmt: skip
+    dilation = pair(a["dilation"], line=1)
     layer = nn.ConvTranspose2d(
-        inputs, per_group * groups, (height, width), *settings, a["bias"] is not None, dilation, device="meta"
+        inputs, per_group * groups, pair(kernel, line=1), *settings, a["bias"] is not None, dilation, device="meta"
     )
     return _weighted(translator, layer, weight, a["bias"], source, (*settings, dilation))
 
@@ -64,17 +66,37 @@ def _either_convolution(translator: Translator, a: Arguments) -> Any:
     return (_transposed_convolution if a["transposed"] else _convolution)(translator, a)
 
 
+def _require_map(translator: Translator, node: fx.Node, what: str) -> None:
+    shape = translator.shape(node)
+    if len(shape) != 3:
+        raise UnsupportedError(f"{what} of shape {shape}", "Only maps (C, H, W) and lines (C, L) are supported")
+
+
 @aten("linear")
-def _linear(translator: Translator, a: Arguments) -> fx.Node:
-    weight, source = _parameter(translator, a["weight"], "weight"), translator.tensor(a["input"])
+def _linear(translator: Translator, a: Arguments) -> Any:
+    """Linear; Conv2d with a kernel of one pixel where it reads the channels of maps, as (H, W, C)."""
+    weight, value = _parameter(translator, a["weight"], "weight"), a["input"]
+    if is_value(value) and len(translator.shape(value)) == 3:
+        return _pixelwise(translator, weight, a["bias"], translator.moved(value))
+    source = translator.tensor(value)
     if len(translator.shape(source)) != 1:
         raise UnsupportedError(f"linear layer on shape {translator.shape(source)}", "Flatten before it")
     layer = nn.Linear(weight.tensor.shape[1], weight.tensor.shape[0], a["bias"] is not None, device="meta")
     return _weighted(translator, layer, weight, a["bias"], source, ())
 
 
+def _pixelwise(translator: Translator, weight: Constant, bias: Any, value: Moved) -> Moved:
+    source = translator.tensor(Moved(value.node, value.source, value.index.permute(2, 0, 1)))
+    outputs, inputs = weight.tensor.shape
+    layer = nn.Conv2d(inputs, outputs, 1, bias=bias is not None, device="meta")
+    made = _weighted(translator, layer, weight, bias, source, ())
+    shape = translator.shape(made)
+    return Moved(made, shape, unmoved(made, shape).index.permute(1, 2, 0))
+
+
 @aten("addmm")
 def _addmm(translator: Translator, a: Arguments) -> Any:
+    """Linear."""
     if a["beta"] != 1 or a["alpha"] != 1:
         raise UnsupportedError("addmm with factors", "Use nn.Linear")
     weight = _parameter(translator, a["mat2"], "weight")
@@ -84,6 +106,7 @@ def _addmm(translator: Translator, a: Arguments) -> Any:
 
 @aten("matmul", "mm")
 def _matmul(translator: Translator, a: Arguments) -> Any:
+    """Linear, if one side is a constant."""
     other = a["other"] if "other" in a else a["mat2"]
     if not isinstance(other, Constant) or other.tensor.dim() != 2:
         raise UnsupportedError("calls matmul() of two activations", "Attention has no exact integrate-and-fire form")
@@ -103,7 +126,7 @@ def _weighted(
     if key in translator.placed:
         return translator.call(translator.root.get_submodule(translator.placed[key]), source, key)
     layer.to_empty(device="cpu")
-    layer.weight = nn.Parameter(_owned(weight.tensor), requires_grad=weight.trains)
+    layer.weight = nn.Parameter(_owned(weight.tensor).view(layer.weight.shape), requires_grad=weight.trains)
     if bias is not None:
         bias = _parameter(translator, bias, "bias")
         layer.bias = nn.Parameter(_owned(bias.tensor), requires_grad=bias.trains)
@@ -126,6 +149,7 @@ def _owned(tensor: Tensor) -> Tensor:
 
 @aten("batch_norm", "_native_batch_norm_legit_no_training", "_native_batch_norm_legit")
 def _batch_norm(translator: Translator, a: Arguments) -> Any:
+    """Batch norm with running statistics: thresholds and biases, or the image's grid."""
     mean, variance = a["running_mean"], a["running_var"]
     if mean is None or a.get("training"):
         raise UnsupportedError("batch norm without running statistics", "Use track_running_stats=True")
@@ -133,8 +157,6 @@ def _batch_norm(translator: Translator, a: Arguments) -> Any:
         raise UnsupportedError("batch norm divides by zero: variance + eps is not positive", "Use a positive eps")
     source = translator.tensor(a["input"])
     shape = translator.shape(source)
-    if len(shape) == 2:
-        raise UnsupportedError(f"batch norm of shape {shape}", "Only maps (C, H, W) and vectors (N,) are supported")
     kind = nn.BatchNorm2d if len(shape) == 3 else nn.BatchNorm1d
     user: Any = translator.module()
     norms = isinstance(user, nn.modules.batchnorm._BatchNorm)
@@ -158,6 +180,7 @@ def _batch_norm(translator: Translator, a: Arguments) -> Any:
 
 @aten("mul")
 def _mul(translator: Translator, a: Arguments) -> Any:
+    """A factor for each channel, if one side is a constant."""
     value, factor = _value_and_constant(a["self"], a["other"])
     if value is None:
         raise translator._unsupported("mul")
@@ -166,6 +189,7 @@ def _mul(translator: Translator, a: Arguments) -> Any:
 
 @aten("div")
 def _div(translator: Translator, a: Arguments) -> Any:
+    """A factor for each channel, if the divisor is a constant."""
     divisor = a["other"]
     if a.get("rounding_mode") is not None or is_value(divisor):
         raise translator._unsupported("div")
@@ -175,21 +199,25 @@ def _div(translator: Translator, a: Arguments) -> Any:
 
 @aten("neg")
 def _neg(translator: Translator, a: Arguments) -> Any:
+    """The factor -1."""
     return affine(translator, a["self"], -1.0, None, "negates")
 
 
 @aten("add")
 def _add(translator: Translator, a: Arguments) -> Any:
+    """A sum; a shift for each channel, if one side is a constant."""
     return _sum(translator, a["self"], a["other"], a.get("alpha", 1))
 
 
 @aten("sub", "subtract")
 def _sub(translator: Translator, a: Arguments) -> Any:
+    """A sum with the factor -1."""
     return _sum(translator, a["self"], a["other"], -a.get("alpha", 1))
 
 
 @aten("rsub")
 def _rsub(translator: Translator, a: Arguments) -> Any:
+    """A sum with the factor -1."""
     return _sum(translator, a["other"], a["self"], -a.get("alpha", 1))
 
 
@@ -260,31 +288,45 @@ def is_value(value: Any) -> bool:
 
 @aten("relu")
 def _relu(translator: Translator, a: Arguments) -> Any:
+    """A quantised activation."""
     return _each(translator, a["self"], nn.ReLU())
 
 
 @aten("relu6")
 def _relu6(translator: Translator, a: Arguments) -> Any:
+    """A quantised activation with a ceiling."""
     return _each(translator, a["self"], nn.ReLU6())
 
 
 @aten("hardtanh")
 def _hardtanh(translator: Translator, a: Arguments) -> Any:
+    """A quantised activation with a ceiling, if it clips from 0."""
     return _clip(translator, a["self"], a["min_val"], a["max_val"])
 
 
 @aten("clamp", "clip")
 def _clamp(translator: Translator, a: Arguments) -> Any:
+    """A quantised activation, with a ceiling if there is one, if it clips from 0."""
     return _clip(translator, a["self"], a["min"], a["max"])
 
 
 @aten("clamp_min")
 def _clamp_min(translator: Translator, a: Arguments) -> Any:
+    """A quantised activation, if it clips from 0."""
     return _clip(translator, a["self"], a["min"], None)
+
+
+@aten("threshold")
+def _threshold(translator: Translator, a: Arguments) -> Any:
+    """ReLU, where it cuts off at 0."""
+    if a["threshold"] != 0 or a["value"] != 0:
+        raise UnsupportedError(f"cuts off at {a['threshold']}", "Use ReLU")
+    return _clip(translator, a["self"], 0, None)
 
 
 @aten("maximum")
 def _maximum(translator: Translator, a: Arguments) -> Any:
+    """A quantised activation, if it clips from 0."""
     value, low = _value_and_constant(a["self"], a["other"])
     if value is None or low.tensor.abs().max() != 0:
         raise translator._unsupported("maximum")
@@ -301,10 +343,11 @@ def _clip(translator: Translator, value: Any, low: Any, high: Any) -> Any:
 
 @aten("dropout", "feature_dropout")
 def _dropout(translator: Translator, a: Arguments) -> Any:
+    """Nothing in evaluation; dropout again in training."""
     if a["train"]:
         raise UnsupportedError("drops values in evaluation mode too", "Pass training=self.training")
     value = next(value for value in a.values() if is_value(value))
-    maps = len(translator.shape(value)) == 3 and "feature_dropout" in str(translator.here.target)
+    maps = len(translator.shape(value)) > 1 and "feature_dropout" in str(translator.here.target)
     return _each(translator, value, nn.Dropout2d(a["p"]) if maps else nn.Dropout(a["p"]))
 
 
@@ -319,7 +362,7 @@ def _each(translator: Translator, value: Any, layer: nn.Module) -> Any:
     return Moved(translator.call(layer, value.node), value.source, value.index)
 
 
-def pair(value: Any) -> tuple[int, int]:
-    """Two numbers from one or two."""
+def pair(value: Any, line: int = 1) -> tuple[int, int]:
+    """Two numbers from one or two; a list of one belongs to a line, whose height has the number `line`."""
     values = list(value) if isinstance(value, (tuple, list)) else [value, value]
-    return (int(values[0]), int(values[-1]))
+    return (int(values[0]), int(values[1])) if len(values) > 1 else (line, int(values[0]))

@@ -24,6 +24,7 @@ from fastsnn_deploy.quantize.exported import Translator
 from fastsnn_deploy.quantize.known_modules import KNOWN, kind_of
 from fastsnn_deploy.quantize.layers import QuantInput
 from fastsnn_deploy.quantize.moved import BATCH
+from fastsnn_deploy.quantize.outputs import choose
 from fastsnn_deploy.quantize.symbolic import symbolic
 
 SIZES = (32, 64, 28, 224, 96, 128, 16, 8, 299, 48, 256, 512)
@@ -34,12 +35,22 @@ SIZES = (32, 64, 28, 224, 96, 128, 16, 8, 299, 48, 256, 512)
 class Captured:
     """graph: the canonical float network. original: a copy of the user's, in evaluation mode, float32 on the CPU.
 
-    shape: of one image, with which it was captured.
+    shape: of one image, with which it was captured. taken: of the image that the graph takes, which is a map where the
+    user's network makes one of a line (C, L) or a vector. replaced: kinds of the activations that became ReLU, one for
+    each place.
     """
 
     graph: fx.GraphModule
     original: nn.Module
     shape: tuple[int, ...]
+    taken: tuple[int, ...]
+    replaced: tuple[str, ...] = ()
+
+    def as_taken(self, images: Tensor) -> Tensor:
+        """The user's images as the graph takes them."""
+        if len(self.shape) == 2 < len(self.taken):
+            return images.unsqueeze(2 if self.taken == (self.shape[0], 1, self.shape[1]) else 1)
+        return images if self.shape == self.taken else images.view(len(images), *self.taken)
 
 
 def canonicalise(model: nn.Module) -> fx.GraphModule:
@@ -57,10 +68,16 @@ def canonicalise(model: nn.Module) -> fx.GraphModule:
     return capture(model).graph
 
 
-def capture(model: nn.Module, input_shape: Sequence[int] | None = None) -> Captured:
+def capture(
+    model: nn.Module,
+    input_shape: Sequence[int] | None = None,
+    output: str | int | None = None,
+    replace_activations: bool = False,
+) -> Captured:
     """Capture a float network; the user's object stays as it is.
 
-    input_shape: (C, H, W) or (N,) of one image; if it is None, usual ones are tried.
+    input_shape: (C, H, W), (C, L) or (N,) of one image; if it is None, usual ones are tried. output: which tensor is
+    the answer, if there are several. replace_activations: by ReLU, where they are rectifiers.
     Raises InputError for what is not a float network, or a shape that it does not take, LoweringError listing
     everything that has no form here.
     """
@@ -72,15 +89,26 @@ def capture(model: nn.Module, input_shape: Sequence[int] | None = None) -> Captu
     if kind_of(original) is not None or not list(original.children()):
         original, modes = nn.Sequential(original).eval(), {"": modes[""], "0": modes[""]}
     shapes = _fitting(original, input_shape)
+    several = choose(original, _result(original, shapes[0]), output) if shapes else []
     failure: Exception | None = None
     for shape in shapes:
         try:
-            return Captured(_finished(_exported(original, shape, modes)), original, shape)
+            translator = _translator(original, shape, modes, replace_activations)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                graph = _finished(translator.run())
+            if not several:
+                return Captured(graph, original, shape, translator.taken, tuple(translator.replaced))
+            break
         except LoweringError as error:
             failure = failure or error
+    if several:
+        found = failure.problems if isinstance(failure, LoweringError) else ()
+        raise LoweringError("the network cannot be captured as it is", [*several, *found])
     if isinstance(failure, LoweringError) and failure.problems:
         raise failure
-    return Captured(_by_symbols(original, modes), original, shapes[0] if shapes else ())
+    shape = shapes[0] if shapes else ()
+    return Captured(_by_symbols(original, modes), original, shape, shape)
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
@@ -191,28 +219,30 @@ def _usual(model: nn.Module) -> Iterator[tuple[int, ...]]:
         yield channels
 
 
+def _result(model: nn.Module, shape: tuple[int, ...]) -> Any:
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return copy.deepcopy(model)(torch.zeros(BATCH, *shape, dtype=torch.float32))
+
+
 def _refusal(model: nn.Module, shape: tuple[int, ...]) -> str | None:
     """Why an image of this shape does not pass, None if it does."""
     try:
-        with torch.no_grad(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            copy.deepcopy(model)(torch.zeros(BATCH, *shape, dtype=torch.float32))
+        _result(model, shape)
     except Exception as error:  # the user's forward runs here: anything can be raised
         return str(error).split("\n")[0] or type(error).__name__
     return None
 
 
-def _exported(model: nn.Module, shape: tuple[int, ...], modes: dict[str, bool]) -> fx.GraphModule:
+def _translator(model: nn.Module, shape: tuple[int, ...], modes: dict[str, bool], replace: bool) -> Translator:
+    """The exported network, ready for translation."""
     try:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             program = torch.export.export(model, (torch.zeros(BATCH, *shape, dtype=torch.float32),), strict=False)
-            translator = Translator(program, model, modes)
+            return Translator(program, model, modes, replace)
     except Exception as error:  # the user's forward and torch.export run here: anything can be raised
         raise LoweringError(f"{type(model).__name__} cannot be exported: {error}") from error
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return translator.run()
 
 
 def _by_symbols(model: nn.Module, modes: dict[str, bool]) -> fx.GraphModule:

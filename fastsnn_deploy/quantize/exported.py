@@ -21,7 +21,9 @@ from fastsnn_deploy.quantize.graph_edit import (
     problem_at,
     source_line,
 )
-from fastsnn_deploy.quantize.moved import Moved, layers_of, unmoved
+from fastsnn_deploy.quantize.in_place import functional, live, name_of, writes
+from fastsnn_deploy.quantize.moved import Moved, as_map, layers_of, unmoved
+from fastsnn_deploy.quantize.replaced import replaceable
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,12 +53,17 @@ def aten(*names: str) -> Callable[[Rule], Rule]:
 class Translator:
     """One pass over an exported program that builds the canonical graph.
 
-    A value is a node of the new graph, a `Moved`, a `Constant`, or plain data. original: the module that was
-    exported. modes: training mode of each of its modules, by path.
+    A value is a node of the new graph, a `Moved`, a `Constant`, or plain data. A line (C, L) is the map (C, 1, L),
+    moved. original: the module that was exported. modes: training mode of each of its modules, by path. replace: put
+    ReLU in the place of other rectifiers; `replaced` then lists them.
     """
 
-    def __init__(self, program: ExportedProgram, original: nn.Module, modes: Mapping[str, bool]) -> None:
-        self.original, self.modes = original, modes
+    def __init__(
+        self, program: ExportedProgram, original: nn.Module, modes: Mapping[str, bool], replace: bool = False
+    ) -> None:
+        self.original, self.modes, self.replace = original, modes, replace
+        self.replaced: list[str] = []
+        self.taken: tuple[int, ...] = ()
         self.root, self.graph = nn.Module(), fx.Graph()
         self.shapes: dict[fx.Node, tuple[int, ...]] = {}
         self.values: dict[fx.Node, Any] = {}
@@ -65,8 +72,8 @@ class Translator:
         self.keep: list[Any] = []
         """Constants whose ids are keys in `placed`."""
         self.here: fx.Node = next(iter(program.graph.nodes))
-        self.program, self.groups = _functional(program)
-        self.live = _live(self.program.graph)
+        self.program, self.groups = functional(program)
+        self.live = live(self.program.graph)
 
     def run(self) -> fx.GraphModule:
         """The canonical graph. Raises LoweringError listing everything that has no form."""
@@ -78,8 +85,9 @@ class Translator:
         self._output()
         name = type(self.original).__name__
         if self.problems:
-            what = f"{name} holds {len(set(self.problems))} things without a spiking form"
-            raise LoweringError(what, grouped(self.problems))
+            causes = grouped(self.problems)
+            things = "thing" if len(causes) == 1 else "kinds of thing"
+            raise LoweringError(f"{name} holds {len(causes)} {things} without a spiking form", causes)
         module = fx.GraphModule(self.root, self.graph)
         module.graph.eliminate_dead_code()
         module.delete_all_unused_submodules()
@@ -107,7 +115,7 @@ class Translator:
             raise UnsupportedError("its first argument is not a tensor of the network")
         if value.made is None:
             node = value.node
-            for layer in layers_of(value):
+            for layer in layers_of(as_map(value)):
                 node = self.call(layer, node, own=False)
             value.made = node
         return value.made
@@ -163,8 +171,7 @@ class Translator:
 
     def _register(self, layer: nn.Module, own: bool) -> str:
         layer.train(self.modes.get(self.path, self.modes[""]))
-        own = own and type(self.module()).__module__.startswith("torch.nn.modules") and self.path != ""
-        names = [legal_name(part) for part in self.path.split(".")] if own else []
+        names = [legal_name(part) for part in self.path.split(".")] if own and self._in_torch() else []
         if not names or not self._free(names):
             base = legal_name(f"{self.here.name}_{type(layer).__name__.lower()}")
             names, number = [base], 1
@@ -201,10 +208,10 @@ class Translator:
                     self.values[node] = getattr(spec.arg, "value", None)
                     continue
                 images += 1
-                image = self.graph.placeholder(legal_name(node.name))
-                self.shapes[image] = tuple(node.meta["val"].shape[1:])
+                image, given = self.graph.placeholder(legal_name(node.name)), tuple(node.meta["val"].shape[1:])
+                self.taken = self.shapes[image] = _image_shape(node, given)
                 image.meta.update(module="", line="")
-                self.values[node] = image
+                self.values[node] = image if self.taken == given else unmoved(image, self.taken, given)
             else:
                 tensor = state[str(spec.target)]
                 self.values[node] = Constant(tensor, tensor.requires_grad)
@@ -218,10 +225,10 @@ class Translator:
             self.values[node] = self._value(node)
         except UnsupportedError as error:
             own = type(self.module()).__name__ in ADVICE  # one reason, not all that its operations meet
-            reason = self._unsupported(_name(node)) if own else error
+            reason = self._unsupported(name_of(node)) if own else error
             self.problems.append(self._problem(str(reason), reason.fix))
             self.values[node] = self._unknown(node.meta.get("val"))
-        if _writes(node):
+        if writes(node):
             for other in self.groups.get(node, ()):
                 self.values[other] = self.values[node]
 
@@ -231,11 +238,24 @@ class Translator:
         arguments = self._arguments(node)
         if all(not isinstance(leaf, (fx.Node, Moved)) for leaf in _leaves(arguments)):
             return self._constant(node, arguments)
-        name = _name(node)
+        name = name_of(node)
         rule = ATEN_RULES.get(name) or ATEN_RULES.get(name.removesuffix("_"))
+        if self.replace and replaceable(name):
+            self.replaced.append(type(self.module()).__name__ if self._in_torch() else name.removesuffix("_"))
+            rule = ATEN_RULES["relu"]
         if rule is None:
             raise self._unsupported(name)
-        return rule(self, arguments)
+        return self._as_given(rule(self, arguments), node.meta.get("val"))
+
+    def _as_given(self, made: Any, example: Any) -> Any:
+        """What a rule made of a line, as the line that the network knows."""
+        if isinstance(made, list) and isinstance(example, (list, tuple)):
+            return [self._as_given(one, other) for one, other in zip(made, example, strict=False)]
+        if isinstance(made, fx.Node) and isinstance(example, Tensor) and example.dim() == 3:
+            channels, length = example.shape[1:]
+            if self.shapes[made] == (channels, 1, length):
+                return unmoved(made, self.shapes[made], (channels, length))
+        return made
 
     def _arguments(self, node: fx.Node) -> dict[str, Any]:
         resolved: list[Any] = [fx.node.map_arg(value, lambda n: self.values[n]) for value in (node.args, node.kwargs)]
@@ -250,7 +270,7 @@ class Translator:
     def _constant(self, node: fx.Node, arguments: dict[str, Any]) -> Any:
         if any(other.op == "placeholder" for other in self.groups.get(node, ())):
             raise UnsupportedError(
-                f"changes a buffer in every forward pass, with {_name(node)}()",
+                f"changes a buffer in every forward pass, with {name_of(node)}()",
                 "Keep buffers as they are in evaluation",
             )
         trains = any(leaf.trains for leaf in _leaves(arguments) if isinstance(leaf, Constant))
@@ -261,7 +281,7 @@ class Translator:
             )
             for part in (node.args, node.kwargs)
         ]
-        if _writes(node):
+        if writes(node):
             plain[0] = (plain[0][0].clone(), *plain[0][1:])
         with torch.no_grad():
             result = node.target(*plain[0], **plain[1])  # type: ignore[operator]
@@ -271,13 +291,16 @@ class Translator:
         )
 
     def _unsupported(self, name: str) -> UnsupportedError:
-        module = self.module()
-        kind = type(module).__name__
-        if type(module).__module__.startswith("torch.nn.modules") and self.path:
+        kind = type(self.module()).__name__
+        if self._in_torch():
             return UnsupportedError(f"{kind} is not supported", ADVICE.get(kind, "Replace it by a supported layer"))
         return UnsupportedError(
             f"calls {name}(), which is not supported", ADVICE.get(name, "Replace it by a supported layer")
         )
+
+    def _in_torch(self) -> bool:
+        """True if the present operation is that of a layer of torch's own."""
+        return self.path != "" and type(self.module()).__module__.startswith("torch.nn.modules")
 
     def _problem(self, what: str, fix: str) -> Problem:
         scratch = fx.Graph().placeholder(self.here.name)
@@ -294,11 +317,11 @@ class Translator:
         return node
 
     def _output(self) -> None:
-        signature = self.program.graph_signature
+        names = self.program.graph_signature.user_outputs
         returned = next(node for node in self.program.graph.nodes if node.op == "output").args[0]
-        wanted = [node for node in returned if isinstance(node, fx.Node) and node.name in signature.user_outputs]
-        if len(signature.user_outputs) != 1 or not self.program.call_spec.out_spec.is_leaf():
-            self.problems.append(Problem("forward", "returns several values", "Return one tensor"))
+        wanted = [node for node in returned if isinstance(node, fx.Node) and node.name in names]
+        if not wanted:
+            self.problems.append(Problem("forward", "returns no tensor", "Return one tensor"))
             return
         self.here = wanted[0]
         try:
@@ -308,9 +331,17 @@ class Translator:
             self.problems.append(self._problem(str(error), error.fix))
 
 
-def _name(node: fx.Node) -> str:
-    schema = getattr(node.target, "_schema", None)
-    return schema.name.split("::")[-1] if schema is not None else getattr(node.target, "__name__", str(node.target))
+def _image_shape(node: fx.Node, given: tuple[int, ...]) -> tuple[int, ...]:
+    """Shape of the image that the captured network takes: a map, where the user's makes one of a line or a vector."""
+    read = {tuple(user.meta["val"].shape[1:]) for user in node.users if isinstance(user.meta.get("val"), Tensor)}
+    maps = {(shape[0], 1, shape[1]) if len(shape) == 2 else shape for shape in read}
+    moved = all(name_of(user) in _RESHAPES for user in node.users)
+    if len(given) < 3 and moved and len(maps) == 1 and len(shape := maps.pop()) == 3:
+        return shape
+    return (given[0], 1, given[1]) if len(given) == 2 else given
+
+
+_RESHAPES = ("view", "_unsafe_view", "reshape", "unsqueeze", "unflatten")
 
 
 def _mapped(value: Any, change: Callable[[Any], Any]) -> Any:
@@ -321,75 +352,3 @@ def _leaves(value: Any) -> list[Any]:
     found: list[Any] = []
     fx.node.map_aggregate(value, lambda leaf: found.append(leaf))
     return found
-
-
-def _writes(node: fx.Node) -> bool:
-    schema = getattr(node.target, "_schema", None)
-    return node.op == "call_function" and schema is not None and schema.is_mutable and _name(node) != "detach_"
-
-
-def _live(graph: fx.Graph) -> set[fx.Node]:
-    """Nodes that the output depends on, through results and through what is written in place."""
-    writers: dict[fx.Node, list[fx.Node]] = {}
-    for node in graph.nodes:
-        if _writes(node) and isinstance(node.args[0], fx.Node):
-            writers.setdefault(node.args[0], []).append(node)
-    output = next(node for node in graph.nodes if node.op == "output")
-    found: set[fx.Node] = set()
-    waiting = list(output.all_input_nodes)
-    while waiting:
-        node = waiting.pop()
-        if node not in found:
-            found.add(node)
-            waiting += [*node.all_input_nodes, *(w for w in writers.get(node, ()))]
-    return found
-
-
-class _Aliases(fx.Interpreter):
-    """Runs a program with real tensors and notes where each lies in memory."""
-
-    def __init__(self, module: fx.GraphModule) -> None:
-        super().__init__(module, garbage_collect_values=False)
-        self.places: dict[fx.Node, tuple[Any, ...]] = {}
-
-    def run_node(self, n: fx.Node) -> Any:
-        result = super().run_node(n)
-        if isinstance(result, Tensor):
-            self.places[n] = (
-                result.untyped_storage().data_ptr(), tuple(result.shape), result.stride(), result.storage_offset(),
-            )  # fmt: skip
-        return result
-
-
-def _functional(program: ExportedProgram) -> tuple[ExportedProgram, dict[fx.Node, list[fx.Node]]]:
-    """The program, and for each operation in place the values that it changes.
-
-    Where one of them is a part of another (a slice, a transpose), torch.export's own form without operations in
-    place is taken; it has forgotten dropout, which does nothing in evaluation.
-    """
-    writers = [node for node in program.graph.nodes if _writes(node)]
-    if not writers:
-        return program, {}
-    signature = program.graph_signature
-    inputs: list[Any] = []
-    for spec in signature.input_specs:
-        if spec.kind is InputKind.USER_INPUT:
-            inputs.append(None)
-        else:
-            tensor = program.state_dict.get(str(spec.target), program.constants.get(str(spec.target)))
-            inputs.append(tensor.detach().clone() if isinstance(tensor, Tensor) else tensor)
-    examples = iter(torch.utils._pytree.tree_leaves(program.example_inputs))
-    inputs = [next(examples) if spec.kind is InputKind.USER_INPUT else value
-              for spec, value in zip(signature.input_specs, inputs, strict=True)]  # fmt: skip
-    run = _Aliases(program.graph_module)
-    with torch.no_grad():
-        run.run(*[value.clone() if isinstance(value, Tensor) else value for value in inputs])
-    groups: dict[fx.Node, list[fx.Node]] = {}
-    for node in writers:
-        target = node.args[0]
-        place = run.places.get(target)
-        same = [n for n, p in run.places.items() if place is not None and p[0] == place[0] and n < node]
-        if any(run.places[n] != place for n in same):
-            return program.run_decompositions({}), {}
-        groups[node] = same
-    return program, groups

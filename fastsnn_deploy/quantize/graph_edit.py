@@ -16,21 +16,25 @@ _HERE = str(Path(__file__).parent)
 FLOAT_MODULES = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear, nn.ReLU, nn.ReLU6, nn.Hardtanh)
 """Modules that `prepare` replaces by quantised ones; legal in a float network, not in a quantised model."""
 
+_RECTIFIERS = ("GELU", "SiLU", "Hardswish", "LeakyReLU", "ELU", "PReLU", "Mish", "Softplus", "SELU", "CELU", "RReLU")
+_RECTIFIER = "Use ReLU: replace_activations='relu' does it, then fine-tune"
+_GATE = "Use ReLU, or leave it out where it only makes probabilities"
+_NORM = "Use BatchNorm2d, which folds into thresholds"
+_LARGEST = "Remove it: the largest logit stays the largest"
+_ATTENTION = "Attention has no exact integrate-and-fire form"
+_RECURRENT = "Recurrent networks need not settle"
+_PRODUCT = "Products of two activations have no exact spiking form; fold constants into weights"
+
 ADVICE = {
-    "Sigmoid": "Use ReLU", "Tanh": "Use ReLU", "GELU": "Use ReLU", "SiLU": "Use ReLU", "Hardswish": "Use ReLU",
-    "LeakyReLU": "Use ReLU", "ELU": "Use ReLU", "PReLU": "Use ReLU", "Mish": "Use ReLU", "Softplus": "Use ReLU",
-    "Softmax": "Remove it: the largest logit stays the largest",
-    "LogSoftmax": "Remove it: the largest logit stays the largest",
-    "softmax": "Remove it: the largest logit stays the largest",
-    "log_softmax": "Remove it: the largest logit stays the largest",
-    "LayerNorm": "Use BatchNorm2d, which folds into thresholds", "GroupNorm": "Use BatchNorm2d",
-    "InstanceNorm2d": "Use BatchNorm2d", "ConvTranspose1d": "Use ConvTranspose2d on maps of one row",
-    "Hardsigmoid": "Use ReLU", "hardswish": "Use ReLU", "hardsigmoid": "Use ReLU", "LocalResponseNorm": "Remove it",
-    "LSTM": "Recurrent networks need not settle", "GRU": "Recurrent networks need not settle",
-    "MultiheadAttention": "Attention has no exact integrate-and-fire form",
-    "mul": "Products of two activations have no exact spiking form; fold constants into weights",
-    "sub": "Negate the weights of the second branch and add", "gelu": "Use ReLU", "sigmoid": "Use ReLU",
-    "silu": "Use ReLU", "tanh": "Use ReLU", "leaky_relu": "Use ReLU", "hardtanh": "Use ReLU",
+    **dict.fromkeys((*_RECTIFIERS, *map(str.lower, _RECTIFIERS), "leaky_relu"), _RECTIFIER),
+    **dict.fromkeys(("Sigmoid", "Tanh", "Hardsigmoid", "sigmoid", "tanh", "hardsigmoid"), _GATE),
+    **dict.fromkeys(("Softmax", "LogSoftmax", "softmax", "log_softmax"), _LARGEST),
+    **dict.fromkeys(("LayerNorm", "GroupNorm", "InstanceNorm2d", "layer_norm", "group_norm", "instance_norm"), _NORM),
+    **dict.fromkeys(("MultiheadAttention", "scaled_dot_product_attention", "bmm"), _ATTENTION),
+    **dict.fromkeys(("LSTM", "GRU", "RNN"), _RECURRENT),
+    **dict.fromkeys(("mul", "einsum"), _PRODUCT),
+    "LocalResponseNorm": "Remove it",
+    "hardtanh": "Use ReLU",
 }  # fmt: skip
 
 
@@ -59,17 +63,20 @@ def source_line(stack_trace: str | None) -> str:
     return f"{own[-1][0]}:{own[-1][1]}" if own else ""
 
 
-def grouped(problems: Iterable[Problem], most: int = 4) -> list[Problem]:
-    """Problems with one cause at more than `most` places become one problem that names the first place."""
+def grouped(problems: Iterable[Problem]) -> list[Problem]:
+    """One problem a cause: places that differ only in their sizes become one, which names the first of them.
+
+    Example:
+        >>> print(*grouped([Problem("a (net.py:7)", "pools 3 rows"), Problem("b (net.py:9)", "pools 5 rows")]))
+        2 places, first a (net.py:7): pools 3 rows
+    """
     causes: dict[tuple[str, str], list[Problem]] = {}
     for problem in dict.fromkeys(problems):
-        causes.setdefault((problem.what, problem.fix), []).append(problem)
+        causes.setdefault((re.sub(r"[\d., ]+", "#", problem.what), problem.fix), []).append(problem)
     found = []
-    for (what, fix), places in causes.items():
-        if len(places) > most:
-            found.append(Problem(places[0].where, f"{what} ({len(places)} places, this is the first)", fix))
-        else:
-            found += places
+    for first, *others in causes.values():
+        where = f"{len(others) + 1} places, first {first.where}" if others else first.where
+        found.append(Problem(where, first.what, first.fix))
     return found
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
@@ -43,6 +45,36 @@ class ImageGrid:
         image = next(node for node in quantised.graph.nodes if node.op == "placeholder")
         module = QuantInput(channels, self.step, *self.levels, mean=self.mean, std=common)
         insert_after(quantised, image, module, name="image")
+
+
+def checked_grid(mean: Any, std: Any, step: Any, levels: Any) -> ImageGrid:
+    """The grid of the image. Raises InputError listing every option that cannot be used."""
+    means, stds, (step_value,), bounds = _numbers(mean), _numbers(std), _numbers([step]) or (0.0,), _numbers(levels)
+    problems = []
+    if not means:
+        problems.append(Problem(f"mean={mean!r}", "must hold finite numbers, one or one for each channel"))
+    if not stds or min(stds) <= 0:
+        problems.append(Problem(f"std={std!r}", "must hold positive numbers, one or one for each channel"))
+    if means and stds and len(means) != len(stds) and 1 not in (len(means), len(stds)):
+        problems.append(
+            Problem("mean and std", f"have {len(means)} and {len(stds)} values", "Give one for each channel")
+        )
+    if step_value <= 0:
+        problems.append(Problem(f"input_step={step!r}", "must be a positive number"))
+    if len(bounds) != 2 or any(bound % 1 for bound in bounds) or bounds[0] >= bounds[1]:
+        problems.append(Problem(f"input_levels={levels!r}", "must be two whole numbers that increase"))
+    if problems:
+        raise InputError("these input options cannot be used", problems)
+    return ImageGrid(means, stds, step_value, (int(bounds[0]), int(bounds[1])))
+
+
+def _numbers(values: Any) -> tuple[float, ...]:
+    """Finite numbers; () if one of them is none."""
+    try:
+        found = tuple(math.nan if isinstance(value, (str, bool)) else float(value) for value in values)
+    except (TypeError, ValueError, LookupError):
+        return ()
+    return found if all(map(math.isfinite, found)) else ()
 
 
 def fold_affine(quantised: fx.GraphModule, grid: ImageGrid) -> ImageGrid:

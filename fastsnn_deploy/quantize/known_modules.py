@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import nn
 
-from fastsnn_deploy.quantize import layers, moves
+from fastsnn_deploy.quantize import filters, layers, moves
 
 
 def _attributes(*names: str) -> Callable[[nn.Module], dict[str, Any]]:
@@ -41,6 +41,7 @@ KNOWN: dict[str, tuple[type[nn.Module], Callable[[nn.Module], dict[str, Any]]]] 
     "QuantLinear": (layers.QuantLinear, _own),
     **{kind.__name__: (kind, _own) for kind in (moves.Subsample, moves.PadChannels, moves.SelectChannels)},
     **{kind.__name__: (kind, _own) for kind in (moves.PadSpace, moves.Scale, moves.Affine)},
+    **{kind.__name__: (kind, _own) for kind in (filters.BorderAverage, filters.UnevenAverage, filters.Bilinear)},
     "BatchNorm2d": (nn.BatchNorm2d, _norm),
     "BatchNorm1d": (nn.BatchNorm1d, _norm),
     "MaxPool2d": (nn.MaxPool2d, _attributes("kernel_size", "stride", "padding", "dilation", "ceil_mode")),

@@ -66,6 +66,11 @@ def join(values: list[Moved], axis: int) -> Moved:
     return Moved(values[0].node, values[0].source, torch.cat([value.index for value in values], axis - 1))
 
 
+def as_map(value: Moved) -> Moved:
+    """A line (C, L) as the map (C, 1, L); anything else as it is."""
+    return Moved(value.node, value.source, value.index.unsqueeze(1)) if len(value.shape) == 2 else value
+
+
 def layers_of(value: Moved) -> list[nn.Module]:
     """Layers that move the values of `value.node` so. Raises UnsupportedError if there are none."""
     if value.in_order and value.shape == value.source:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import math
+import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
-from fastsnn_deploy.errors import InputError, LoweringError, Problem
+from fastsnn_deploy.errors import InputError, LoweringError, Problem, known_name
 from fastsnn_deploy.quantize.bit_plan import BitPlan
-from fastsnn_deploy.quantize.capture import capture, unwrapped
+from fastsnn_deploy.quantize.capture import Captured, capture, unwrapped
 from fastsnn_deploy.quantize.graph_edit import add_module, insert_after, problem_at
-from fastsnn_deploy.quantize.image_grid import ImageGrid, fold_affine
+from fastsnn_deploy.quantize.image_grid import ImageGrid, checked_grid, fold_affine
 from fastsnn_deploy.quantize.layers import (
     QUANT_WEIGHTED,
     QuantActivation,
@@ -25,8 +26,10 @@ from fastsnn_deploy.quantize.layers import (
 from fastsnn_deploy.quantize.moves import Scale
 from fastsnn_deploy.quantize.proof import holds_for_others, require_same
 from fastsnn_deploy.quantize.quantisers import WEIGHT_QUANTISERS
+from fastsnn_deploy.quantize.replaced import ReluInstead, told
 from fastsnn_deploy.quantize.structure import (
     AVERAGE,
+    BETWEEN,
     KEEPS_GRID,
     MOVES,
     RELU,
@@ -61,6 +64,8 @@ def prepare(
     output_bits: int | None = None,
     output_signed: bool = False,
     input_shape: Sequence[int] | None = None,
+    output: str | int | None = None,
+    replace_activations: str | None = None,
 ) -> fx.GraphModule:
     """The quantised model of a float network: same structure, weights copied, every activation quantised.
 
@@ -75,6 +80,11 @@ def prepare(
     sees: step input_step, levels input_levels. Differences in std go into the first weights exactly, and so does an
     affine step before the first layer (batch norm, arithmetic with constants).
     input_shape: (C, H, W) or (N,) of one image, with which the network is captured; without it usual ones are tried.
+    A network of lines (C, L), as Conv1d takes them, becomes one of maps (C, 1, L), and takes such images; one that
+    makes a map of its image first takes the map.
+    output: name of the tensor to deploy where the network returns several: a key, or a position from 0, with dots
+    between where they are nested. replace_activations: "relu" puts ReLU in the place of other rectifiers (SiLU, GELU,
+    leaky ReLU, hard-swish, ...), and warns that the network computes something else and needs fine-tuning.
     The network is captured as it is in evaluation mode, and what comes out is proved: with its quantisers off it
     computes what `model` computes. Dropout and batch norm train as they do in `model`; frozen parameters stay frozen;
     the result is float32 on the device of `model`, which is not changed.
@@ -85,8 +95,9 @@ def prepare(
         output_signed, activation, weight,
     )  # fmt: skip
     return prepare_planned(
-        model, plan, mean=mean, std=std, input_step=input_step, input_levels=input_levels, input_shape=input_shape
-    )
+        model, plan, mean=mean, std=std, input_step=input_step, input_levels=input_levels, input_shape=input_shape,
+        output=output, replace_activations=replace_activations,
+    )  # fmt: skip
 
 
 def prepare_planned(
@@ -98,45 +109,59 @@ def prepare_planned(
     input_step: float = 1 / 255,
     input_levels: tuple[int, int] = (0, 255),
     input_shape: Sequence[int] | None = None,
+    output: str | int | None = None,
+    replace_activations: str | None = None,
 ) -> fx.GraphModule:
     """`prepare` with bits and quantisers in one value."""
-    grid = _checked_grid(mean, std, input_step, input_levels)
+    grid = checked_grid(mean, std, input_step, input_levels)
+    if replace_activations is not None:
+        known_name("replace_activations", replace_activations, ("relu",))
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float32)
     try:
-        return _prepared(model, plan, grid, input_shape)
+        captured = capture(model, input_shape, output, replace_activations is not None)
+        quantised = _prepared(captured, plan, grid)
     finally:
         torch.set_default_dtype(before)
+    if input_shape is not None:
+        quantised.meta["input_shape"] = captured.taken
+    if captured.replaced:
+        quantised.meta["replaced"] = captured.replaced
+        warnings.warn(told(captured.replaced), UserWarning, stacklevel=3)
+    parameter = next(unwrapped(model).parameters(), None)
+    return quantised.to(parameter.device if parameter is not None else "cpu", torch.float32)
 
 
-def _prepared(model: nn.Module, plan: BitPlan, grid: ImageGrid, input_shape: Sequence[int] | None) -> fx.GraphModule:
-    captured = capture(model, input_shape)
+def _prepared(captured: Captured, plan: BitPlan, grid: ImageGrid) -> fx.GraphModule:
     quantised = captured.graph
     if not captured.shape:
         raise InputError("none of the usual image shapes passes through the network. Give input_shape=(C, H, W)")
     _require_one_input(quantised)
     _require_known_forms(quantised)
     _pull_relu_before_max_pool(quantised)
-    raw = grid.raw
+    user_grid = grid
     grid = fold_affine(quantised, grid)
     first, last = first_layers(quantised), last_layers(quantised)
     _quantise_layers(quantised, plan, first, last)
-    grid.insert(quantised, captured.shape)
+    grid.insert(quantised, captured.taken)
     _insert_missing_activations(quantised, plan)
     _require_matches(quantised, plan)
     _tie_concatenated_steps(quantised)
     _compile(quantised)
-    require_same(quantised, captured.original, captured.shape, raw)
-    quantised.meta["captured_shape"] = captured.shape
-    if input_shape is not None:
-        quantised.meta["input_shape"] = captured.shape
-    if not holds_for_others(quantised, captured.original, captured.shape, raw):
-        quantised.meta["only_shape"] = captured.shape
+    shape, within = captured.shape, ReluInstead if captured.replaced else nullcontext
+
+    def raw(images: Tensor) -> Tensor:
+        return user_grid.raw(captured.as_taken(images))
+
+    require_same(quantised, captured.original, shape, raw, within)
+    quantised.meta["captured_shape"] = captured.taken
+    reshaped = len(shape) == 1 < len(captured.taken)
+    if reshaped or not holds_for_others(quantised, captured.original, shape, raw, within):
+        quantised.meta["only_shape"] = captured.taken
     if plan.output_bits is not None:  # after the proof: an unsigned output holds no negative answers
         _insert_output(quantised, plan)
         _compile(quantised)
-    parameter = next(unwrapped(model).parameters(), None)
-    return quantised.to(parameter.device if parameter is not None else "cpu", torch.float32)
+    return quantised
 
 
 def _compile(quantised: fx.GraphModule) -> None:
@@ -161,36 +186,6 @@ def _quantise_layers(quantised: fx.GraphModule, plan: BitPlan, first: set[fx.Nod
         quantiser = WEIGHT_QUANTISERS[plan.weight].ends if True in ends[0] | ends[1] else plan.weight
         layer = quantised.get_submodule(target)
         _replace(quantised, nodes[0], _quantise_weighted(layer, bits, quantiser, per_channel=True not in ends[0]))
-
-
-def _checked_grid(mean: Any, std: Any, step: Any, levels: Any) -> ImageGrid:
-    """The grid of the image. Raises InputError listing every option that cannot be used."""
-    means, stds, (step_value,), bounds = _numbers(mean), _numbers(std), _numbers([step]) or (0.0,), _numbers(levels)
-    problems = []
-    if not means:
-        problems.append(Problem(f"mean={mean!r}", "must hold finite numbers, one or one for each channel"))
-    if not stds or min(stds) <= 0:
-        problems.append(Problem(f"std={std!r}", "must hold positive numbers, one or one for each channel"))
-    if means and stds and len(means) != len(stds) and 1 not in (len(means), len(stds)):
-        problems.append(
-            Problem("mean and std", f"have {len(means)} and {len(stds)} values", "Give one for each channel")
-        )
-    if step_value <= 0:
-        problems.append(Problem(f"input_step={step!r}", "must be a positive number"))
-    if len(bounds) != 2 or any(bound % 1 for bound in bounds) or bounds[0] >= bounds[1]:
-        problems.append(Problem(f"input_levels={levels!r}", "must be two whole numbers that increase"))
-    if problems:
-        raise InputError("these input options cannot be used", problems)
-    return ImageGrid(means, stds, step_value, (int(bounds[0]), int(bounds[1])))
-
-
-def _numbers(values: Any) -> tuple[float, ...]:
-    """Finite numbers; () if one of them is none."""
-    try:
-        found = tuple(math.nan if isinstance(value, (str, bool)) else float(value) for value in values)
-    except (TypeError, ValueError, LookupError):
-        return ()
-    return found if all(map(math.isfinite, found)) else ()
 
 
 def _replace(quantised: fx.GraphModule, node: fx.Node, new: nn.Module) -> None:
@@ -314,12 +309,12 @@ def _insert_missing_activations(quantised: fx.GraphModule, plan: BitPlan) -> Non
         if node.op == "output":
             continue
         module = module_at(quantised, node)
-        needs = isinstance(module, (*QUANT_WEIGHTED, *AVERAGE, *MOVES))
+        needs = isinstance(module, (*QUANT_WEIGHTED, *BETWEEN, *MOVES))
         for source in list(node.all_input_nodes):
             value = behind(quantised, source)  # rounded before it is flattened: there its channels are told apart
             if needs and nonnegative[value] is None and not _folds_into_linear(quantised, source, module):
                 unsigned = (
-                    isinstance(module_at(quantised, value), AVERAGE) and nonnegative[value.all_input_nodes[0]] is True
+                    isinstance(module_at(quantised, value), BETWEEN) and nonnegative[value.all_input_nodes[0]] is True
                 )
                 activation = plan.make_activation(value.meta["module"], signed=not unsigned)
                 nonnegative[insert_after(quantised, value, activation)] = unsigned

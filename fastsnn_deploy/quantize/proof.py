@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from itertools import islice
 from typing import Any
 
 import torch
@@ -29,19 +31,25 @@ def probes(shape: tuple[int, ...], seed: int = 0) -> Iterator[Tensor]:
 
 
 def require_same(
-    quantised: fx.GraphModule, original: nn.Module, shape: tuple[int, ...], raw: Callable[[Tensor], Tensor]
+    quantised: fx.GraphModule,
+    original: nn.Module,
+    shape: tuple[int, ...],
+    raw: Callable[[Tensor], Tensor],
+    within: Callable[[], AbstractContextManager[Any]] = nullcontext,
+    most: int | None = None,
 ) -> None:
     """Raise LoweringError naming the first layer at which the prepared network is not the user's.
 
-    original: in evaluation mode on the CPU. raw: turns the user's normalised images into those that the prepared
-    network takes.
+    original: in evaluation mode on the CPU, run within `within`. raw: turns the user's normalised images into those
+    that the prepared network takes. most: of the probes, None for all.
     """
     ours, theirs = copy.deepcopy(quantised).eval().double(), copy.deepcopy(original).double()
-    for images in probes(shape):
+    for images in islice(probes(shape), most):
         with torch.no_grad(), quantisers_off(ours):
             record = _Record(theirs)
             try:
-                wanted = record.run(images)
+                with within():
+                    wanted = record.run(images)
             except RuntimeError as error:
                 raise LoweringError(
                     "the network cannot be compared with its captured form",
@@ -56,13 +64,17 @@ def require_same(
 
 
 def holds_for_others(
-    quantised: fx.GraphModule, original: nn.Module, shape: tuple[int, ...], raw: Callable[[Tensor], Tensor]
+    quantised: fx.GraphModule,
+    original: nn.Module,
+    shape: tuple[int, ...],
+    raw: Callable[[Tensor], Tensor],
+    within: Callable[[], AbstractContextManager[Any]] = nullcontext,
 ) -> bool:
     """True if the prepared network is the user's for larger images too, so that no size was built in."""
-    if len(shape) != 3:
+    if len(shape) == 1:
         return True
     try:
-        require_same(quantised, original, (shape[0], shape[1] + 32, shape[2] + 32), raw)
+        require_same(quantised, original, (shape[0], *(size + 32 for size in shape[1:])), raw, within, most=2)
     except Exception:  # whatever the user's code raises on a size that it was not made for
         return False
     return True
@@ -117,9 +129,15 @@ class _Record:
         return hook
 
 
+def as_shown(shape: tuple[int, ...], dimensions: int) -> tuple[int, ...]:
+    """Shape of a batch of values as the user's network has it: maps of one row may be lines there."""
+    return (*shape[:2], shape[3]) if dimensions == 3 and len(shape) == 4 and shape[2] == 1 else shape
+
+
 def _same(ours: Any, theirs: Any) -> bool:
-    if not isinstance(theirs, Tensor) or ours.shape != theirs.shape:
+    if not isinstance(theirs, Tensor) or as_shown(tuple(ours.shape), theirs.dim()) != theirs.shape:
         return False
+    ours = ours.view(theirs.shape)
     scale = float(theirs.abs().max()) if theirs.numel() else 0.0
     return bool((ours - theirs).abs().max() <= TOLERANCE * scale + 1e-12) if theirs.numel() else True
 
@@ -137,8 +155,11 @@ def _first_difference(run: _Values, record: _Record) -> Problem:
         number = calls.get(path, 0)
         calls[path] = number + 1
         results = record.results[path]
-        if number < len(results) and results[number].shape == value.shape and not _same(value, results[number]):
-            gap = float((value - results[number]).abs().max())
+        if number >= len(results):
+            continue
+        theirs = results[number]
+        if as_shown(tuple(value.shape), theirs.dim()) == theirs.shape and not _same(value, theirs):
+            gap = float((value.view(theirs.shape) - theirs).abs().max())
             return problem_at(node, f"computes something else after capture (values differ by up to {gap:.3g})", fix)
     if last is None:
         return Problem("forward", "computes something else after capture", fix)

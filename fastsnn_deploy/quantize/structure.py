@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
+from fastsnn_deploy.quantize.filters import Filter
 from fastsnn_deploy.quantize.layers import QuantActivation, QuantInput
 from fastsnn_deploy.quantize.moves import PadChannels, PadSpace, Scale, SelectChannels, Subsample
 
@@ -16,6 +17,8 @@ RELU = (nn.ReLU, nn.Hardtanh)
 WEIGHTED = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
 """Layers with weights."""
 AVERAGE = (nn.AvgPool2d, nn.AdaptiveAvgPool2d)
+BETWEEN = (*AVERAGE, Filter)
+"""Layers whose results lie between two counts."""
 VANISHES = (nn.Flatten, nn.Identity, nn.Dropout, nn.Dropout2d)
 """Modules that compute nothing in deployment."""
 MOVES = (nn.MaxPool2d, nn.Upsample, Subsample, PadChannels, SelectChannels, PadSpace)

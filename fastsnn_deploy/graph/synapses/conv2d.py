@@ -69,6 +69,14 @@ def correlate(
     return np.asarray(made.transpose(0, 1, 3, 2).reshape(batch, outputs, height, width))
 
 
+def _sums(mantissas: npt.NDArray[np.int8]) -> npt.NDArray[np.int64]:
+    """Sums over the last axis, int64; a product in float32 is exact here and much faster than a sum of int64."""
+    length = mantissas.shape[2]
+    if length * 128 > 2**24:
+        return np.asarray(mantissas.sum(2, dtype=np.int64))
+    return np.asarray((mantissas.astype(np.float32) @ np.ones(length, np.float32)).astype(np.int64))
+
+
 @register
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Conv2d(Synapse):
@@ -107,8 +115,10 @@ class Conv2d(Synapse):
         outputs, per_group = self.weight.shape[:2]
         group = np.repeat(np.arange(self.groups), outputs // self.groups)
         channel = group[:, None] * per_group + np.arange(per_group)  # [O, I/groups]
-        weight = self.effective_weight.reshape(outputs, per_group, -1)
-        positive, negative = np.maximum(weight, 0).sum(2), np.minimum(weight, 0).sum(2)
+        weight = self.weight.reshape(outputs, per_group, -1)
+        shift = self.exponent[:, None].astype(np.int64)
+        total, positive = (_sums(part) << shift for part in (weight, np.maximum(weight, 0)))
+        negative = total - positive
         least, most = low[channel], high[channel]
         return (positive * least + negative * most).sum(1), (positive * most + negative * least).sum(1)
 
