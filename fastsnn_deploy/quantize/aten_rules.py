@@ -63,6 +63,7 @@ def _transposed_convolution(translator: Translator, a: Arguments) -> fx.Node:
 
 @aten("convolution", "_convolution")
 def _either_convolution(translator: Translator, a: Arguments) -> Any:
+    """Conv2d or ConvTranspose2d, as decomposed programs and TorchScript call both."""
     return (_transposed_convolution if a["transposed"] else _convolution)(translator, a)
 
 
