@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from fastsnn_deploy.graph import SpikingGraph as SpikingGraph
     from fastsnn_deploy.graph.run import Run as Run
     from fastsnn_deploy.quantize import Checkpoint as Checkpoint
+    from fastsnn_deploy.quantize.post_training.quantize import quantize as quantize
     from fastsnn_deploy.training.load_model import load_model as load_model
 
 _HOMES = {
@@ -59,7 +60,7 @@ _HOMES = {
     "errors": ("DeployError", "InputError"),
     "graph": ("Encoded", "SpikingGraph"),
     "graph.run": ("Run",),
-    "quantize": ("Checkpoint",),
+    "quantize": ("Checkpoint", "quantize"),
     "training.load_model": ("load_model",),
 }  # fmt: skip
 """Where each name of the door lives; a module is imported when one of its names is first used."""
@@ -72,7 +73,8 @@ __all__ = ["__version__", *sorted(_MODULES)]
 def __getattr__(name: str) -> Any:
     if name not in _MODULES:
         raise AttributeError(f"module 'fastsnn_deploy' has no attribute '{name}'")
-    return getattr(import_module(f"fastsnn_deploy.{_MODULES[name]}"), name)
+    module = import_module(f"fastsnn_deploy.{_MODULES[name]}")
+    return module if name == _MODULES[name] else getattr(module, name)  # `quantize` is a package that can be called
 
 
 def __dir__() -> list[str]:

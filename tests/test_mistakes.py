@@ -129,7 +129,8 @@ def test_no_model_at_all(kind: str, given: Given):
     wrong = NO_MODULES[kind]
     got = {"a state_dict": "an OrderedDict", "None": "None", "a number": "3 (int)", "a class": "the class ReLU"}
     says = (got.get(kind, "a builtin_function_or_method"), "needs")
-    refused(lambda: fd.prepare(wrong), f"takes a torch.nn.Module, not a {type(wrong).__name__}")
+    for begin in (fd.prepare, lambda model: fd.quantize(model, PIXELS)):
+        refused(lambda begin=begin: begin(wrong), f"takes a torch.nn.Module, not a {type(wrong).__name__}")
     for call in (
         lambda: fd.calibrate(wrong, PIXELS), lambda: fd.fit(wrong, (PIXELS, LABELS), progress=False),
         lambda: fd.convert(wrong), lambda: fd.convert(wrong, SHAPE), lambda: fd.verify(wrong, PIXELS),
@@ -358,7 +359,13 @@ WRONG_OPTIONS: Options = {
         {"epochs": 0}, {"epochs": 1.5}, {"epochs": "a"}, {"epochs": True}, {"batch_size": 1}, {"batch_size": 2.5},
         {"learning_rate": -1}, {"learning_rate": "a"}, {"learning_rate": np.nan}, {"weight_decay": -1},
         {"weight_decay": "a"}, {"device": "gpu"}, {"device": "abacus"}, {"seed": 1.5}, {"seed": "a"}, {"workers": -1},
-        {"workers": "a"}, {"progress": 3},
+        {"workers": "a"}, {"progress": 3}, {"teacher": 3}, {"shift": -1}, {"shift": 0.5},
+    ),
+    "quantize": (
+        {"bits": 0}, {"weight_bits": 9}, {"mean": "half"}, {"thresholds": "msee"}, {"thresholds": 3},
+        {"stages": "rounding"}, {"stages": 3}, {"stages": ("roundin",)}, {"most_images": 1}, {"most_images": "a"},
+        {"iterations": 0}, {"iterations": 1.5}, {"seed": -1}, {"progress": 3}, {"test": 3},
+        {"test": (PIXELS, LABELS / 2)},
     ),
 }  # fmt: skip
 
@@ -367,7 +374,7 @@ WRONG_OPTIONS: Options = {
 def test_options(name: str, options: dict[str, Any], given: Given):
     arguments: dict[str, tuple[Any, ...]] = {
         "prepare": (network(),), "convert": (given.model,), "export": (given.snn, given.file("no.net")),
-        "fit": (given.fresh(), (PIXELS, LABELS)), "map_cores": (given.snn,),
+        "fit": (given.fresh(), (PIXELS, LABELS)), "map_cores": (given.snn,), "quantize": (network(), PIXELS),
     }  # fmt: skip
     keywords = ({"epochs": 1, "progress": False} if name == "fit" else {}) | options
     message = refused(lambda: getattr(fd, name)(*arguments.get(name, (given.snn, PIXELS)), **keywords))

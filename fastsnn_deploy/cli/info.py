@@ -43,9 +43,9 @@ def examine(file: Path) -> tuple[str, tuple[Table | str, ...], dict[str, Any]]:
         command = "train" if kind == "training state" else "finetune"
         return f"a {kind}; go on with `fastsnn-deploy {command} --resume`", (), {"metadata": {}}
     if kind == "checkpoint":
-        from fastsnn_deploy import quantize
+        from fastsnn_deploy.quantize import load as load_checkpoint
 
-        return _described("a checkpoint of a quantised model", quantize.load(file))
+        return _described("a checkpoint of a quantised model", load_checkpoint(file))
     if kind == "spiking graph file":
         from fastsnn_deploy.graph import load
 

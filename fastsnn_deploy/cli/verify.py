@@ -59,12 +59,12 @@ def verify(
     Compares the settled count of every neuron of every layer with the integer network, and with --backend lava
     every neuron at every step with Lava. Exit code 1 if a single integer differs.
     """
-    from fastsnn_deploy import quantize
     from fastsnn_deploy.analysis.verify_stock import verify_network
     from fastsnn_deploy.conversion.convert import convert
     from fastsnn_deploy.formats import read_network
+    from fastsnn_deploy.quantize import load
 
-    checkpoint = quantize.load(model)
+    checkpoint = load(model)
     truth = convert(checkpoint)
     images, labels, name = sample_images(truth, data, data_root, samples, download)
     options: dict[str, Any] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -9,9 +10,9 @@ from torch import Tensor, fx, nn
 from torch.utils.data import Dataset
 
 from fastsnn_deploy.errors import InputError, wrong_type
-from fastsnn_deploy.quantize.functional import or_one
 from fastsnn_deploy.quantize.images import input_of, raw_tensor, stacked
 from fastsnn_deploy.quantize.layers import QuantActivation
+from fastsnn_deploy.quantize.post_training.thresholds import Rule, least_error
 
 CALIBRATION_IMAGES = 256
 """Images of a data set that `calibrate` looks at."""
@@ -21,9 +22,6 @@ FEW_LEVELS = 15
 
 EXAMPLES = 4
 """Images of the calibration that a model keeps, in memory only, for `convert` to compare on."""
-
-_SAMPLE = 2**16
-"""Values of an activation that are looked at."""
 
 
 def calibrate(quantised: nn.Module, images: Any) -> None:
@@ -46,24 +44,40 @@ def calibrate(quantised: nn.Module, images: Any) -> None:
         >>> model = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.ReLU(), torch.nn.Conv2d(8, 4, 3))
         >>> calibrate(prepare(model), torch.rand(16, 3, 8, 8))
     """
+    set_steps(quantised, calibration_images(quantised, images))
+
+
+def calibration_images(quantised: nn.Module, images: Any, most: int = CALIBRATION_IMAGES) -> Tensor:
+    """Raw images as `calibrate` takes them, float32 in units of the data: the first `most` of a data set.
+
+    Raises InputError as `calibrate` does.
+    """
     input_of(quantised)
     if isinstance(images, Dataset):
         if not hasattr(images, "__len__"):
             raise wrong_type("the data set", images, "a length, as a torch Dataset of (image, label) has it")
-        items = [images[i] for i in range(min(CALIBRATION_IMAGES, len(images)))]
+        items = [images[i] for i in range(min(most, len(images)))]
         images = stacked([item[0] if isinstance(item, (tuple, list)) else item for item in items])
     name = "the network"
     if hasattr(images, "raw"):  # labelled images of a named data set
         name = f"the network ({images.described})"
-        images = images.raw(slice(0, CALIBRATION_IMAGES))
+        images = images.raw(slice(0, most))
     raw = raw_tensor(quantised, images, name)
     if raw.numel() == 0 or float(raw.min()) == float(raw.max()):
         what = "no images" if raw.numel() == 0 else f"constant images ({float(raw.max()):g} everywhere)"
         raise InputError(f"the network cannot be calibrated on {what}. Give real images")
+    return raw
+
+
+def set_steps(quantised: nn.Module, raw: Tensor, rule: Rule | None = None) -> None:
+    """Set the steps of all activations from images of `calibration_images` by a rule; None for that of `calibrate`.
+
+    Raises InputError, and changes nothing, if the images do not pass through.
+    """
     activations = [module for module in quantised.modules() if isinstance(module, QuantActivation)]
     modes = {module: module.training for module in quantised.modules()}
     before = [(a, a.initialised.clone(), a.learned.detach().clone()) for a in activations]
-    hooks = [a.register_forward_pre_hook(_set_step) for a in activations]
+    hooks = [a.register_forward_pre_hook(partial(_set_step, rule=rule)) for a in activations]
     for activation in activations:
         activation.initialised.fill_(False)
     quantised.eval()
@@ -84,18 +98,9 @@ def calibrate(quantised: nn.Module, images: Any) -> None:
             module.training = training
 
 
-def _set_step(activation: nn.Module, arguments: tuple[Any, ...]) -> None:
+def _set_step(activation: nn.Module, arguments: tuple[Any, ...], rule: Rule | None) -> None:
     assert isinstance(activation, QuantActivation)
     if not activation.initialised:
         few = activation.high <= FEW_LEVELS
-        activation.initialise(arguments[0].detach().float(), activation.first_step if few else _least_error)
-
-
-def _least_error(x: Tensor, high: int) -> Tensor:
-    """The step with the smallest squared error of rounding and clipping, of 60 candidates."""
-    values = x.flatten()
-    values = values[:: max(1, values.numel() // _SAMPLE)]
-    largest = or_one(values.abs().max())
-    steps = largest * torch.linspace(0.15, 1.0, 60, device=x.device) / high
-    errors = [((values / step + 0.5).floor().clamp(-high, high) * step - values).square().sum() for step in steps]
-    return steps[torch.stack(errors).argmin()]
+        chosen = rule or (activation.first_step if few else least_error)
+        activation.initialise(arguments[0].detach().float(), chosen)

@@ -332,14 +332,18 @@ def _padding(conv: nn.Conv2d | nn.ConvTranspose2d) -> list[int] | str:
     return padding if isinstance(padding, str) else list(padding)
 
 
+def switch_quantisers(quantised: nn.Module, on: bool) -> None:
+    """Off: the network computes with its float weights, activations only rectify, and images are not rounded."""
+    for module in quantised.modules():
+        if isinstance(module, (QuantInput, QuantActivation, _QuantWeight)):
+            module.enabled = on
+
+
 @contextmanager
 def quantisers_off(quantised: nn.Module) -> Iterator[None]:
-    """Within it the network computes with its float weights, activations only rectify, and images are not rounded."""
-    switched = [m for m in quantised.modules() if isinstance(m, (QuantInput, QuantActivation, _QuantWeight))]
-    for module in switched:
-        module.enabled = False
+    """Within it the quantisers are off, as `switch_quantisers` says."""
+    switch_quantisers(quantised, on=False)
     try:
         yield
     finally:
-        for module in switched:
-            module.enabled = True
+        switch_quantisers(quantised, on=True)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,7 +21,10 @@ from fastsnn_deploy.plots import axes
 from fastsnn_deploy.processes import Processes
 from fastsnn_deploy.quantize import QuantActivation, calibrate
 from fastsnn_deploy.quantize.images import input_of, raw_levels, raw_tensor, stacked
+from fastsnn_deploy.quantize.layers import BATCH_NORMS
 from fastsnn_deploy.tables import Column, Result, Table, percent
+from fastsnn_deploy.training.augmentation import augment, draw
+from fastsnn_deploy.training.distillation import distillation_loss
 from fastsnn_deploy.training.distributed import Group
 from fastsnn_deploy.training.images import Images
 from fastsnn_deploy.training.loop import (
@@ -33,6 +38,7 @@ from fastsnn_deploy.training.loop import (
     quiet,
 )
 from fastsnn_deploy.training.progress import TrainingBar
+from fastsnn_deploy.training.recipe import Augment
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -43,15 +49,23 @@ CHECKED = 1000
 CALIBRATED = 256
 """Images that first set the steps of activations."""
 
+TEMPERATURE, SHARE = 4.0, 0.5
+"""Of what is learned from a teacher, as recipes have it unless they say otherwise."""
+
 Batch = tuple[Tensor, Tensor]
+
+
+def _as_it_is(levels: Tensor) -> Tensor:
+    return levels
 
 
 @dataclass(frozen=True)
 class History(Result):
     """What `fit` did, one entry an epoch.
 
-    loss: mean cross entropy of the training images, before each step. accuracy: fraction of the test images that are
-    right after the epoch; without test images, of the training images before each step.
+    loss: mean loss of the training images, before each step: cross entropy, mixed with a teacher's if there is one.
+    accuracy: fraction of the test images that are right after the epoch; without test images, of the training images
+    before each step.
     """
 
     loss: tuple[float, ...]
@@ -97,8 +111,8 @@ class _Held:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def batches(self, chosen: Sequence[Tensor]) -> Iterator[Batch]:
-        return ((self.levels[index].float() * self.step, self.labels[index]) for index in chosen)
+    def batches(self, chosen: Sequence[Tensor], change: Callable[[Tensor], Tensor] = _as_it_is) -> Iterator[Batch]:
+        return ((change(self.levels[index]).float() * self.step, self.labels[index]) for index in chosen)
 
 
 @dataclass(frozen=True)
@@ -113,7 +127,7 @@ class _Streamed:
     def __len__(self) -> int:
         return len(self.data)  # type: ignore[arg-type]
 
-    def batches(self, chosen: Sequence[Tensor]) -> Iterator[Batch]:
+    def batches(self, chosen: Sequence[Tensor], change: Callable[[Tensor], Tensor] = _as_it_is) -> Iterator[Batch]:
         loader = DataLoader(
             self.data, batch_sampler=[index.tolist() for index in chosen], num_workers=self.workers, collate_fn=_stack
         )
@@ -160,6 +174,10 @@ def fit(
     learning_rate: float = 0.05,
     batch_size: int = 64,
     weight_decay: float = 1e-4,
+    teacher: nn.Module | None = None,
+    freeze_batch_norm: bool = False,
+    shift: int = 0,
+    flip: bool = False,
     device: str = "cpu",
     seed: int = 0,
     workers: int = 0,
@@ -180,6 +198,14 @@ def fit(
         learning_rate: the first one. 0.1 suits random weights, 0.01 to 0.03 those of a trained float network.
         batch_size: images a step.
         weight_decay: of weights; biases, batch norm and steps have none.
+        teacher: a network for the same raw images whose answers the model learns besides the labels, such as the
+            `teacher` of `fd.quantize`: the float network itself. Half of the loss is the cross entropy, half the
+            divergence from the teacher's softened answers (Hinton et al., arXiv 1503.02531, temperature 4).
+        freeze_batch_norm: normalise by the running statistics, as in use, and leave them as they are: for a network
+            that is nearly right.
+        shift: move each image at random by up to so many pixels; what comes in is 0. Not for a `Dataset`, which can
+            do it itself.
+        flip: mirror half of the images; likewise.
         device: "cpu", "cuda", ...
         seed: decides the order of the images and what else is drawn.
         workers: processes that read a `Dataset`; 0 for none.
@@ -201,7 +227,7 @@ def fit(
         >>> len(fit(prepare(network), (images, labels), epochs=2, progress=False).loss)
         2
     """
-    _require_options(epochs, batch_size, learning_rate, weight_decay, seed, workers)
+    _require_options(epochs, batch_size, learning_rate, weight_decay, seed, workers, shift)
     require_progress(None if isinstance(progress, bool) else progress)
     home, chosen = input_of(model).offset.device, open_device(device)
     learned = _source(model, train, "train", workers)
@@ -209,13 +235,21 @@ def fit(
     order = torch.arange(len(learned))
     if len(order) < 2 or (tested is not None and not len(tested)):
         raise InputError("train needs at least two images, test at least one")
+    chosen_change = Augment(shift=shift, flip=flip)
+    if isinstance(learned, _Streamed) and (shift or flip):
+        raise InputError("shift and flip are for images in memory. Let the Dataset change its images itself")
     classes = _first_look(model, learned, order)
+    if teacher is not None:
+        _require_teacher(teacher, learned, classes)
     for source in (learned, tested):
         if isinstance(source, _Held):
             _require_classes(source.labels, classes)
     bar = TrainingBar("training") if progress is True else nullcontext()
     with torch.random.fork_rng(devices=[]), bar:
         run = _Run(placed(model, chosen, torch.channels_last), chosen, epochs, learning_rate, weight_decay)
+        run.freeze = freeze_batch_norm
+        if teacher is not None:
+            run.teacher = placed(copy.deepcopy(teacher), chosen, torch.channels_last).eval()
         watch = progress if callable(progress) else bar.advance if isinstance(bar, TrainingBar) else quiet
         losses, accuracies = [], []
         for epoch in range(epochs):
@@ -223,7 +257,9 @@ def fit(
             torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
             parts = torch.split(order[torch.randperm(len(order), generator=generator)], batch_size)
             parts = tuple(part for part in parts if len(part) > 1)  # batch norm needs two
-            loss, accuracy = run.epoch(epoch, learned.batches(parts), len(parts), sum(map(len, parts)), watch)
+            change = partial(_changed, chosen_change, generator) if shift or flip else _as_it_is
+            batches = learned.batches(parts, change)
+            loss, accuracy = run.epoch(epoch, batches, len(parts), sum(map(len, parts)), watch)
             if tested is not None:
                 accuracy = run.accuracy(tested.batches(torch.split(torch.arange(len(tested)), 500)))
             losses.append(loss)
@@ -236,7 +272,7 @@ def fit(
 
 
 def _require_options(
-    epochs: Any, batch_size: Any, learning_rate: Any, weight_decay: Any, seed: Any, workers: Any
+    epochs: Any, batch_size: Any, learning_rate: Any, weight_decay: Any, seed: Any, workers: Any, shift: Any
 ) -> None:
     """Raise InputError listing every option that makes no sense."""
     problems = []
@@ -247,6 +283,7 @@ def _require_options(
         lambda: real_number("weight_decay", weight_decay, positive=False),
         lambda: whole_number("seed", seed, 0),
         lambda: whole_number("workers", workers, 0),
+        lambda: whole_number("shift", shift, 0),
     ):
         try:
             check()
@@ -272,6 +309,27 @@ def _first_look(model: fx.GraphModule, source: _Held | _Streamed, order: Tensor)
     return int(shape[1])
 
 
+def _require_teacher(teacher: Any, source: _Held | _Streamed, classes: int) -> None:
+    """Raise InputError unless the teacher answers as the model does."""
+    needs = f"a network that takes the same raw images and gives {classes} values, as the teacher of fd.quantize"
+    if not isinstance(teacher, nn.Module):
+        raise wrong_type("the teacher", teacher, needs)
+    images, _ = next(iter(source.batches([torch.arange(2)])))
+    try:
+        with torch.no_grad():
+            shape = tuple(teacher.eval()(images).shape)
+    except (RuntimeError, ValueError) as error:
+        raise InputError(f"the teacher cannot take the images ({str(error).splitlines()[0]}). Give {needs}") from error
+    if shape != (2, classes):
+        raise InputError(f"the teacher answers two images with shape {shape}. Give {needs}")
+
+
+def _changed(chosen: Augment, generator: torch.Generator, levels: Tensor) -> Tensor:
+    """Images of a batch moved and mirrored."""
+    draws = draw(chosen, len(levels), (levels.shape[2], levels.shape[3]), generator)
+    return augment(levels, chosen, draws, torch.zeros(levels.shape[1], dtype=levels.dtype))
+
+
 def _require_classes(labels: Tensor, classes: int) -> None:
     low, high = int(labels.min()), int(labels.max())
     if low < 0 or high >= classes:
@@ -285,6 +343,8 @@ class _Run:
         self, model: nn.Module, device: torch.device, epochs: int, learning_rate: float, weight_decay: float
     ) -> None:
         self.model, self.device, self.epochs, self.right = model, device, epochs, 0
+        self.teacher: nn.Module | None = None
+        self.freeze = False
         groups = decay_weights_only(model, weight_decay)
         optimiser = torch.optim.SGD(groups, lr=learning_rate, momentum=0.9, nesterov=True)
         self.loop = Loop(model, optimiser, self._loss, schedule=self._rate, clip=CLIP, group=Group(Processes(), device))
@@ -294,6 +354,9 @@ class _Run:
     ) -> tuple[float, float]:
         """Mean loss, and the fraction of training images that were right before each step."""
         self.model.train()
+        for module in self.model.modules():
+            if self.freeze and isinstance(module, BATCH_NORMS):
+                module.eval()
         self.right = 0
         counted = ((batch, len(batch[1]), len(batch[1])) for batch in batches)
         total = self.epochs * steps
@@ -312,15 +375,23 @@ class _Run:
         return right / count
 
     def _answer(self, images: Tensor) -> Tensor:
+        return self.model(self._placed(images)).flatten(1)  # type: ignore[no-any-return]
+
+    def _placed(self, images: Tensor) -> Tensor:
         layout = torch.channels_last if images.dim() == 4 else torch.contiguous_format
-        return self.model(images.to(self.device, memory_format=layout)).flatten(1)  # type: ignore[no-any-return]
+        return images.to(self.device, memory_format=layout)
 
     def _loss(self, batch: Batch) -> Tensor:
         images, labels = batch
         logits = self._answer(images)
         _require_classes(labels, logits.shape[1])
         self.right += int((logits.detach().argmax(1).cpu() == labels).sum())
-        return F.cross_entropy(logits, labels.to(self.device))
+        loss = F.cross_entropy(logits, labels.to(self.device))
+        if self.teacher is None:
+            return loss
+        with torch.no_grad():
+            taught = self.teacher(self._placed(images)).flatten(1)
+        return (1 - SHARE) * loss + SHARE * distillation_loss(logits, taught, TEMPERATURE)
 
     def _rate(self, first: float, epoch: int, step: int, steps: int) -> float:
         return first * half_cosine(math.pi * (epoch + step / steps) / self.epochs)

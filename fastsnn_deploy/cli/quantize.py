@@ -1,0 +1,129 @@
+"""`fastsnn-deploy quantize`: a float network to few bits, from images alone or with a few epochs of training."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fastsnn_deploy.cli.common import (
+    Data,
+    DataRoot,
+    Download,
+    Json,
+    output,
+    print_json,
+    progress_bar,
+    show,
+)
+from fastsnn_deploy.errors import InputError
+
+if TYPE_CHECKING:
+    from fastsnn_deploy.training.images import Images
+
+SAMPLES = 500
+"""Test images unless the user says how many: the spiking network takes its time."""
+
+
+def quantize(
+    model: Annotated[Path, typer.Argument(help="A float network: weights, .pt2, TorchScript, ONNX.")],
+    builder: Annotated[
+        str | None,
+        typer.Option("--model", help="Network of a file of weights: a known name, package.module:builder, ..."),
+    ] = None,
+    data: Data = None,
+    data_root: DataRoot = Path("data"),
+    download: Download = False,
+    out: Annotated[Path, typer.Option("--out", "-o", callback=output, help="Checkpoint to write.")] = Path(
+        "quantised.pt"
+    ),
+    bits: Annotated[int, typer.Option(help="Of activations, 1 to 8.")] = 8,
+    weight_bits: Annotated[int, typer.Option(help="Of weights, 2 to 8; the first and the last layer have 8.")] = 8,
+    mean: Annotated[
+        str | None, typer.Option(help="What images were normalised with, as 0.485,0.456,0.406. Default: the data's.")
+    ] = None,
+    std: Annotated[str | None, typer.Option(help="Likewise.")] = None,
+    thresholds: Annotated[str, typer.Option(help="How steps are chosen: mse, percentile or entropy.")] = "mse",
+    images: Annotated[int, typer.Option(min=2, help="Training images to look at; labels are not used.")] = 1024,
+    iterations: Annotated[int, typer.Option(min=1, help="Steps of the rounding, for each layer or block.")] = 200,
+    samples: Annotated[
+        int | None, typer.Option(min=1, help="Test images to state accuracies on. Default: the first 500, or all.")
+    ] = None,
+    neurons: Annotated[str, typer.Option(help="Neurons of the SNN: unary, graded, burst4, ...")] = "unary",
+    allow_loss: Annotated[
+        bool, typer.Option("--allow-loss", help="Let trained integers lose bits that 24-bit potentials cannot hold.")
+    ] = False,
+    epochs: Annotated[int, typer.Option(min=0, help="Then train, with the float network as teacher.")] = 0,
+    learning_rate: Annotated[float, typer.Option(help="Of that training, the first one.")] = 0.01,
+    batch: Annotated[int, typer.Option(min=2, help="Images a step of that training.")] = 128,
+    shift: Annotated[int, typer.Option(min=0, help="Move its images at random by up to so many pixels.")] = 0,
+    flip: Annotated[bool, typer.Option("--flip", help="Mirror half of its images.")] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Chooses the images and their order.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Quantise a trained float network, and say what each stage costs and gains.
+
+    Steps of activations, equalisation of channels, biases, rounding of weights: each stage stays only if the answers
+    come closer to the float network's. Prints the accuracy after each, and at the end that of the float network, the
+    quantised one, the integer network and the spiking network, on the same test images.
+    """
+    from fastsnn_deploy.quantize import Checkpoint, save
+    from fastsnn_deploy.quantize.post_training.quantize import quantize as quantise
+    from fastsnn_deploy.training.accuracies import accuracies
+    from fastsnn_deploy.training.answers import quantised_logits
+    from fastsnn_deploy.training.data import load_images
+    from fastsnn_deploy.training.fit import fit
+    from fastsnn_deploy.training.load_model import load_model
+
+    if data is None or data == "random":
+        raise InputError("quantising needs images like those that the network will see. Name a data set with --data")
+    train, test = (load_images(data, split, data_root, download) for split in ("train", "test"))
+    test = _first(test, samples)
+    means, stds = _numbers("--mean", mean, train.mean), _numbers("--std", std, train.std)
+    network = load_model(model, builder, input_shape=train.shape)
+    with progress_bar("quantising") as update:
+        found = quantise(
+            network, train, bits, weight_bits, test=test, mean=means, std=stds, thresholds=thresholds,
+            most_images=images, iterations=iterations, seed=seed, progress=update, input_shape=train.shape,
+            input_step=train.step, input_levels=(0, train.highest),
+        )  # fmt: skip
+    history = None
+    if epochs:
+        history = fit(
+            found.model, train, test, epochs=epochs, learning_rate=learning_rate, batch_size=batch,
+            teacher=found.teacher, freeze_batch_norm=True, shift=shift, flip=flip, seed=seed,
+        )  # fmt: skip
+    metadata: dict[str, Any] = {
+        "data": data, "grid": {"step": train.step, "low": 0, "high": train.highest}, "mean": list(means),
+        "std": list(stds), "post_training": {"source": model.name, "model": builder, **found.to_dict()},
+    }  # fmt: skip
+    answers = quantised_logits(found.model, test).argmax(1)
+    metadata["quantised_accuracy"] = float((answers == test.labels.numpy()).mean())
+    checkpoint = Checkpoint(found.model, train.shape, metadata)
+    save(checkpoint, out)  # the work of minutes, also where the network has no spiking form
+    with progress_bar("simulating", unit="images") as update:
+        right = accuracies(found.teacher, checkpoint, test, neurons, allow_loss, update)
+    if as_json:
+        report = {"checkpoint": str(out), "source": str(model), **found.to_dict(), "accuracies": right.to_dict()}
+        print_json(report | ({} if history is None else {"training": history.to_dict()}))
+    else:
+        trained = () if history is None else history.report()
+        show(*found.report(), *trained, *right.report(), f"{out}: quantised network. Next: fastsnn-deploy export {out}")
+
+
+def _first(images: Images, wanted: int | None) -> Images:
+    """The first test images: so many, or SAMPLES if there are as many."""
+    count = min(SAMPLES, len(images.labels)) if wanted is None else wanted
+    if count > len(images.labels):
+        raise InputError(f"data set '{images.name}' has {len(images.labels)} test images, {count} were asked for")
+    return replace(images, levels=images.levels[:count], labels=images.labels[:count])
+
+
+def _numbers(option: str, text: str | None, default: tuple[float, ...]) -> tuple[float, ...]:
+    """Numbers between commas."""
+    try:
+        return default if text is None else tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise InputError(f"{option} '{text}' is not one number or one for each channel, as 0.5,0.5,0.5") from error
