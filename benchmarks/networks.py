@@ -16,7 +16,7 @@ from fastsnn_deploy.conversion.convert import convert
 from fastsnn_deploy.formats import netx
 from fastsnn_deploy.graph import Population, SpikingGraph
 from fastsnn_deploy.graph.integer_network import integer_values
-from fastsnn_deploy.quantize import Checkpoint, prepare
+from fastsnn_deploy.quantisation import Checkpoint, prepare
 from fastsnn_deploy.training.data import load_images
 from fastsnn_deploy.training.models import build
 from fastsnn_deploy.training.models.lenet import LeNet

@@ -33,7 +33,7 @@ from fastsnn_deploy.analysis.evaluation import Evaluation
 from fastsnn_deploy.conversion.convert import convert
 from fastsnn_deploy.errors import DeployError, InputError, MismatchError
 from fastsnn_deploy.graph import SpikingGraph
-from fastsnn_deploy.quantize import Checkpoint, load, save
+from fastsnn_deploy.quantisation import Checkpoint, load, save
 from fastsnn_deploy.tasks import (
     Detection,
     Segmentation,

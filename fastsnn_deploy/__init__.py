@@ -42,8 +42,8 @@ if TYPE_CHECKING:
     from fastsnn_deploy.graph import Encoded as Encoded
     from fastsnn_deploy.graph import SpikingGraph as SpikingGraph
     from fastsnn_deploy.graph.run import Run as Run
-    from fastsnn_deploy.quantize import Checkpoint as Checkpoint
-    from fastsnn_deploy.quantize.post_training.quantize import quantize as quantize
+    from fastsnn_deploy.quantisation import Checkpoint as Checkpoint
+    from fastsnn_deploy.quantisation.post_training.quantize import quantize as quantize
     from fastsnn_deploy.training.load_model import load_model as load_model
 
 _HOMES = {
@@ -60,7 +60,8 @@ _HOMES = {
     "errors": ("DeployError", "InputError"),
     "graph": ("Encoded", "SpikingGraph"),
     "graph.run": ("Run",),
-    "quantize": ("Checkpoint", "quantize"),
+    "quantisation": ("Checkpoint",),
+    "quantisation.post_training.quantize": ("quantize",),
     "training.load_model": ("load_model",),
 }  # fmt: skip
 """Where each name of the door lives; a module is imported when one of its names is first used."""
@@ -73,8 +74,7 @@ __all__ = ["__version__", *sorted(_MODULES)]
 def __getattr__(name: str) -> Any:
     if name not in _MODULES:
         raise AttributeError(f"module 'fastsnn_deploy' has no attribute '{name}'")
-    module = import_module(f"fastsnn_deploy.{_MODULES[name]}")
-    return module if name == _MODULES[name] else getattr(module, name)  # `quantize` is a package that can be called
+    return getattr(import_module(f"fastsnn_deploy.{_MODULES[name]}"), name)
 
 
 def __dir__() -> list[str]:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from fastsnn_deploy.formats.base import Network
     from fastsnn_deploy.formats.export import Exported
     from fastsnn_deploy.graph.run import Run
-    from fastsnn_deploy.quantize import Checkpoint
+    from fastsnn_deploy.quantisation import Checkpoint
     from fastsnn_deploy.training.fit import History
     from fastsnn_deploy.training.images import Images
 
@@ -49,7 +49,7 @@ def prepare(
         input_shape: (C, H, W) or (N,) of one image, if it is known already.
         **options: `first_bits`, `last_bits`, `input_step`, `input_levels`, `activation`, `weight`, `levels`,
             `bits_by_layer`, `weight_bits_by_layer`, `output_bits`, `output_signed`, `output`, `replace_activations`:
-            see `quantize.prepare`.
+            see `quantisation.prepare`.
 
     Returns:
         A torch.nn.Module that takes raw images [N, C, H, W], floats in units of the data ([0, 1] for pictures).
@@ -66,7 +66,7 @@ def prepare(
         >>> q(torch.rand(5, 3, 8, 8)).shape
         torch.Size([5, 10])
     """
-    from fastsnn_deploy.quantize import prepare as quantised
+    from fastsnn_deploy.quantisation import prepare as quantised
 
     return quantised(model, bits, weight_bits, mean=mean, std=std, input_shape=input_shape, **options)
 
@@ -82,7 +82,7 @@ def calibrate(model: nn.Module, images: Any) -> None:
     Raises:
         InputError: the images do not fit the network, or seem normalised.
     """
-    from fastsnn_deploy.quantize import calibrate as set_steps
+    from fastsnn_deploy.quantisation import calibrate as set_steps
 
     set_steps(model, images)
 
@@ -153,7 +153,7 @@ def convert(
     from fastsnn_deploy.analysis.agreement import with_agreement
     from fastsnn_deploy.conversion.convert import converted
     from fastsnn_deploy.passes.window import for_window
-    from fastsnn_deploy.quantize.given import as_checkpoint
+    from fastsnn_deploy.quantisation.given import as_checkpoint
 
     if known_name("schedule", schedule, ("settle", "window")) == "settle" and steps is not None:
         raise InputError(f"schedule='settle', steps={steps}: must be 'settle', or 'window' with a number of steps")
@@ -306,8 +306,8 @@ def save(
     Raises:
         InputError: the file cannot be written, or metadata is not plain data.
     """
-    from fastsnn_deploy.quantize import save as write
-    from fastsnn_deploy.quantize.given import as_checkpoint
+    from fastsnn_deploy.quantisation import save as write
+    from fastsnn_deploy.quantisation.given import as_checkpoint
 
     write(as_checkpoint(model, input_shape, metadata), path, packed=packed)
 
@@ -324,7 +324,7 @@ def load(path: str | Path) -> fx.GraphModule:
     Raises:
         InputError: a missing, damaged or foreign file.
     """
-    from fastsnn_deploy.quantize import load as read_checkpoint
+    from fastsnn_deploy.quantisation import load as read_checkpoint
 
     checkpoint = read_checkpoint(path)
     checkpoint.model.meta.update(input_shape=checkpoint.input_shape, metadata=dict(checkpoint.metadata))

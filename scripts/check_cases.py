@@ -28,7 +28,7 @@ from fastsnn_deploy.conversion.convert import convert
 from fastsnn_deploy.errors import InputError
 from fastsnn_deploy.graph import MaxPool2d, Population, SpikingGraph
 from fastsnn_deploy.graph.integer_network import integer_values
-from fastsnn_deploy.quantize import Checkpoint, calibrate, load, prepare, save
+from fastsnn_deploy.quantisation import Checkpoint, calibrate, load, prepare, save
 from fastsnn_deploy.simulators.integer import integer_logits
 from fastsnn_deploy.simulators.reference import simulate
 

@@ -25,7 +25,7 @@ from fastsnn_deploy.conversion.trace import trace
 from fastsnn_deploy.formats import netx
 from fastsnn_deploy.graph import SpikingGraph
 from fastsnn_deploy.graph.integer_network import integer_values
-from fastsnn_deploy.quantize import calibrate, load, prepare
+from fastsnn_deploy.quantisation import calibrate, load, prepare
 from fastsnn_deploy.targets.thermometer.network import to_thermometer
 from fastsnn_deploy.training.data import load_images
 from fastsnn_deploy.training.models import build

@@ -31,7 +31,7 @@ from fastsnn_deploy.formats import netx
 from fastsnn_deploy.formats.export import export
 from fastsnn_deploy.passes.spike_bounds import with_neurons
 from fastsnn_deploy.passes.stock_range import to_stock_range
-from fastsnn_deploy.quantize import Checkpoint, load, save
+from fastsnn_deploy.quantisation import Checkpoint, load, save
 from fastsnn_deploy.simulators.integer import integer_logits
 from fastsnn_deploy.training.data import load_images
 from fastsnn_deploy.training.recipe import load_recipe

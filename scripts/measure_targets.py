@@ -16,7 +16,7 @@ from importlib.metadata import version
 
 import numpy as np
 
-from fastsnn_deploy import quantize
+from fastsnn_deploy import quantisation
 from fastsnn_deploy.analysis.count import count, counts_of
 from fastsnn_deploy.analysis.evaluate import evaluate as evaluate_network
 from fastsnn_deploy.conversion.convert import convert
@@ -45,7 +45,7 @@ def main() -> None:
     packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "numpy"))
     print(f"{datetime.date.today().isoformat()}, Python {platform.python_version()}, {packages}\n")
     for file in options.models:
-        checkpoint = quantize.load(file)
+        checkpoint = quantisation.load(file)
         graph = convert(checkpoint)
         test = load_images(str(checkpoint.metadata["data"]), "test", options.data_root)
         emitted = graph.input.encode(test.for_input(graph.input, slice(options.samples)))

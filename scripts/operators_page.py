@@ -13,10 +13,10 @@ from typing import Any
 from fastsnn_deploy.conversion import lower  # noqa: F401  it registers
 from fastsnn_deploy.conversion.rules import RULES
 from fastsnn_deploy.files import write_file
-from fastsnn_deploy.quantize import capture  # noqa: F401  it registers
-from fastsnn_deploy.quantize.exported import ATEN_RULES
-from fastsnn_deploy.quantize.graph_edit import ADVICE
-from fastsnn_deploy.quantize.replaced import REPLACEABLE
+from fastsnn_deploy.quantisation import capture  # noqa: F401  it registers
+from fastsnn_deploy.quantisation.exported import ATEN_RULES
+from fastsnn_deploy.quantisation.graph_edit import ADVICE
+from fastsnn_deploy.quantisation.replaced import REPLACEABLE
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "operators.md"
 

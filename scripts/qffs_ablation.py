@@ -29,7 +29,7 @@ from fastsnn_deploy.errors import InputError
 from fastsnn_deploy.graph import Schedule, SpikingGraph
 from fastsnn_deploy.graph.integer_network import logits
 from fastsnn_deploy.passes.spike_bounds import with_neurons
-from fastsnn_deploy.quantize import load
+from fastsnn_deploy.quantisation import load
 from fastsnn_deploy.simulators import open_engine
 from fastsnn_deploy.simulators.integer import integer_outputs
 from fastsnn_deploy.training.answers import quantised_logits

@@ -34,8 +34,8 @@ from fastsnn_deploy.files import write_file
 from fastsnn_deploy.graph import SpikingGraph
 from fastsnn_deploy.graph.integer_network import logits
 from fastsnn_deploy.passes.spike_bounds import with_neurons
-from fastsnn_deploy.quantize import Checkpoint, load
-from fastsnn_deploy.quantize.sources.weights import load_weights
+from fastsnn_deploy.quantisation import Checkpoint, load
+from fastsnn_deploy.quantisation.sources.weights import load_weights
 from fastsnn_deploy.simulators import BatchRun, Engine, open_engine
 from fastsnn_deploy.simulators.integer import integer_outputs
 from fastsnn_deploy.training.answers import quantised_logits

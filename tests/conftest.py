@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, settings
 
 from fastsnn_deploy.conversion.convert import convert
 from fastsnn_deploy.formats import netx
-from fastsnn_deploy.quantize import load
+from fastsnn_deploy.quantisation import load
 from fastsnn_deploy.training.recipe import Recipe, Stage
 from fastsnn_deploy.training.trainer import Trainer
 

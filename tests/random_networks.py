@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
-from fastsnn_deploy.quantize.capture import canonicalise
-from fastsnn_deploy.quantize.layers import (
+from fastsnn_deploy.quantisation.capture import canonicalise
+from fastsnn_deploy.quantisation.layers import (
     PadChannels,
     QuantActivation,
     QuantConv2d,

@@ -14,7 +14,7 @@ import fastsnn_deploy as fd
 from fastsnn_deploy.analysis.agreement import RoundingWarning, agreement, with_agreement
 from fastsnn_deploy.conversion.convert import converted
 from fastsnn_deploy.graph import Population, SpikingGraph
-from fastsnn_deploy.quantize import Checkpoint
+from fastsnn_deploy.quantisation import Checkpoint
 from tests.commands import runner
 
 SHAPE = (3, 12, 12)

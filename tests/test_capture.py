@@ -20,9 +20,9 @@ from fastsnn_deploy.conversion.trace import trace
 from fastsnn_deploy.errors import InputError, LoweringError
 from fastsnn_deploy.graph import MaxPool2d, Population, SpikingGraph
 from fastsnn_deploy.graph.integer_network import integer_values
-from fastsnn_deploy.quantize import Checkpoint, QuantActivation, QuantConv2d, calibrate, load, prepare, save
-from fastsnn_deploy.quantize.layers import quantisers_off
-from fastsnn_deploy.quantize.moves import Affine, PadSpace, Scale, SelectChannels
+from fastsnn_deploy.quantisation import Checkpoint, QuantActivation, QuantConv2d, calibrate, load, prepare, save
+from fastsnn_deploy.quantisation.layers import quantisers_off
+from fastsnn_deploy.quantisation.moves import Affine, PadSpace, Scale, SelectChannels
 from fastsnn_deploy.simulators.integer import integer_logits
 from fastsnn_deploy.simulators.reference import simulate
 from tests.test_quantize import Net, activations, conv
@@ -294,7 +294,7 @@ def test_buffers_that_change_are_refused_if_the_answer_depends_on_them() -> None
 
 def test_what_capture_gets_wrong_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     """A rule that forgets something must not get through."""
-    from fastsnn_deploy.quantize import exported
+    from fastsnn_deploy.quantisation import exported
 
     monkeypatch.setitem(exported.ATEN_RULES, "hardtanh", exported.ATEN_RULES["relu"])
     with pytest.raises(LoweringError, match=r"r: computes something else|r \(.*computes something else"):

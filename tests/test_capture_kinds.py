@@ -17,8 +17,8 @@ from torch.nn import functional as F
 from fastsnn_deploy.conversion import resample
 from fastsnn_deploy.errors import InputError, LoweringError
 from fastsnn_deploy.formats import netx
-from fastsnn_deploy.quantize import Checkpoint, calibrate, prepare, save
-from fastsnn_deploy.quantize.filters import Bilinear, BorderAverage, Filter, UnevenAverage
+from fastsnn_deploy.quantisation import Checkpoint, calibrate, prepare, save
+from fastsnn_deploy.quantisation.filters import Bilinear, BorderAverage, Filter, UnevenAverage
 from fastsnn_deploy.simulators.integer import integer_logits
 from tests.test_capture import integers_follow, prepared, same_with_quantisers_off, settled
 from tests.test_quantize import Net, conv

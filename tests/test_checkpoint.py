@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fastsnn_deploy.errors import InputError, LoweringError
-from fastsnn_deploy.quantize import Checkpoint, QuantActivation, calibrate, load, prepare, save
+from fastsnn_deploy.quantisation import Checkpoint, QuantActivation, calibrate, load, prepare, save
 from fastsnn_deploy.training.models import build
 
 
@@ -201,7 +201,7 @@ def test_pickled_objects_are_not_executed(
 def test_whole_module_and_foreign_files(tmp_path: Path) -> None:
     path = tmp_path / "model.pt"
     torch.save(nn.Sequential(nn.Linear(2, 2)), path)
-    refused(path, "pickled Python objects", "Sequential", "fastsnn_deploy.quantize.save")
+    refused(path, "pickled Python objects", "Sequential", "fd.save")
     torch.save(nn.Linear(2, 2).state_dict(), path)
     refused(path, "not a checkpoint of fastsnn-deploy", "prepare")
     for value in ([1, 2], torch.ones(2), {"format": "other"}, {"format": torch.ones(3)}, None):
@@ -386,7 +386,7 @@ def test_state_of_another_network(file: Path) -> None:
 
 
 def test_float_networks_are_not_saved(tmp_path: Path) -> None:
-    from fastsnn_deploy.quantize import canonicalise
+    from fastsnn_deploy.quantisation import canonicalise
 
     model = canonicalise(nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Linear(2, 2)))
     with pytest.raises(LoweringError) as caught:

@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from fastsnn_deploy.formats import netx
-from fastsnn_deploy.quantize.layers import QuantActivation
+from fastsnn_deploy.quantisation.layers import QuantActivation
 from tests.commands import Result, runner
 
 MAIN = "from fastsnn_deploy.cli.main import main; main()"

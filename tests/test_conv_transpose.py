@@ -22,8 +22,8 @@ from fastsnn_deploy.formats.nir.losses import losses_of
 from fastsnn_deploy.graph import ConvTranspose2d, SpikingGraph
 from fastsnn_deploy.graph.integer_network import integer_values, logits
 from fastsnn_deploy.graph.synapses.conv_transpose2d import channels_swapped
-from fastsnn_deploy.quantize import Checkpoint, QuantConvTranspose2d, load, prepare, save
-from fastsnn_deploy.quantize.layers import quantisers_off
+from fastsnn_deploy.quantisation import Checkpoint, QuantConvTranspose2d, load, prepare, save
+from fastsnn_deploy.quantisation.layers import quantisers_off
 from fastsnn_deploy.simulators.batched import ReferenceEngine
 from fastsnn_deploy.simulators.cpu import CpuEngine
 from fastsnn_deploy.simulators.gpu import GpuEngine

@@ -24,7 +24,7 @@ from fastsnn_deploy.conversion.convert import convert
 from fastsnn_deploy.errors import BackendError
 from fastsnn_deploy.formats import netx
 from fastsnn_deploy.passes.spike_bounds import with_neurons
-from fastsnn_deploy.quantize import load, save
+from fastsnn_deploy.quantisation import load, save
 from fastsnn_deploy.targets.thermometer.network import to_thermometer
 from fastsnn_deploy.tasks import Detection, Settings, load_bccd, train
 from fastsnn_deploy.training.data import load_images

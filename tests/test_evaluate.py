@@ -26,7 +26,7 @@ from fastsnn_deploy.formats import netx
 from fastsnn_deploy.graph import Input, Linear, MaxPool2d, Readout, SpikingGraph
 from fastsnn_deploy.graph.integer_network import integer_values, logits
 from fastsnn_deploy.passes.spike_bounds import with_neurons
-from fastsnn_deploy.quantize import load
+from fastsnn_deploy.quantisation import load
 from fastsnn_deploy.simulators import open_engine
 from fastsnn_deploy.simulators.integer import integer_logits, integer_outputs
 from fastsnn_deploy.simulators.reference import simulate

@@ -21,7 +21,7 @@ import pytest
 import torch
 
 import fastsnn_deploy as fd
-from fastsnn_deploy import quantize
+from fastsnn_deploy import quantisation
 from fastsnn_deploy.analysis.hardware import load_hardware
 from fastsnn_deploy.backends.lava import backend, session
 from fastsnn_deploy.errors import InputError
@@ -31,7 +31,7 @@ from fastsnn_deploy.formats.nir.report import LossReport
 from fastsnn_deploy.graph import load as load_graph
 from fastsnn_deploy.graph import save as save_graph
 from fastsnn_deploy.lava_dl import StockNetwork
-from fastsnn_deploy.quantize.sources.weights import load_weights
+from fastsnn_deploy.quantisation.sources.weights import load_weights
 from fastsnn_deploy.targets import to_target
 from fastsnn_deploy.training.data import load_images
 from fastsnn_deploy.training.models import build
@@ -271,12 +271,12 @@ def stock() -> StockNetwork:
     return network
 
 
-def quantised() -> quantize.Checkpoint:
+def quantised() -> quantisation.Checkpoint:
     torch.manual_seed(0)
     layers = (torch.nn.Conv2d(1, 2, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(8, 3))
-    model = quantize.prepare(torch.nn.Sequential(*layers), input_shape=(1, 4, 4))
-    quantize.calibrate(model, torch.rand(4, 1, 4, 4))
-    return quantize.Checkpoint(model, (1, 4, 4))
+    model = quantisation.prepare(torch.nn.Sequential(*layers), input_shape=(1, 4, 4))
+    quantisation.calibrate(model, torch.rand(4, 1, 4, 4))
+    return quantisation.Checkpoint(model, (1, 4, 4))
 
 
 def thermometer() -> StockNetwork:
@@ -293,7 +293,7 @@ WRITERS: dict[str, Callable[[Path], Any]] = {
     "NIR of a thermometer": lambda path: nir.export_thermometer(thermometer(), path),
     "report of losses": lambda path: LossReport("x" * 2000, "1", ()).write(path.with_name("x")),
     "graph": lambda path: save_graph(small_graph(), path),
-    "checkpoint": lambda path: quantize.save(quantised(), path),
+    "checkpoint": lambda path: quantisation.save(quantised(), path),
     "text": lambda path: write_file(path, "x" * 2000),
 }
 
@@ -369,7 +369,7 @@ READERS: dict[str, tuple[str, Callable[[Path], Any]]] = {
     "NIR": ("n.nir", nir.import_graph),
     "foreign NIR": ("n.nir", nir.import_nir),
     "graph": ("g.safetensors", load_graph),
-    "checkpoint": ("a.pt", quantize.load),
+    "checkpoint": ("a.pt", quantisation.load),
     "weights": ("w.pt", lambda path: load_weights(build("digits-net"), path)),
     "hardware": ("h.yaml", load_hardware),
     "recipe": ("r.yaml", load_recipe),

@@ -22,9 +22,9 @@ from fastsnn_deploy.cli.main import main
 from fastsnn_deploy.conversion.convert import convert
 from fastsnn_deploy.errors import InputError, LoweringError
 from fastsnn_deploy.graph import Schedule
-from fastsnn_deploy.quantize import Checkpoint, load, prepare, save
-from fastsnn_deploy.quantize.capture import canonicalise
-from fastsnn_deploy.quantize.layers import QuantActivation
+from fastsnn_deploy.quantisation import Checkpoint, load, prepare, save
+from fastsnn_deploy.quantisation.capture import canonicalise
+from fastsnn_deploy.quantisation.layers import QuantActivation
 from fastsnn_deploy.simulators.integer import integer_outputs
 from fastsnn_deploy.training import finetune as module
 from fastsnn_deploy.training.data import Images, load_images

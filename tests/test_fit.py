@@ -10,7 +10,7 @@ from torch import nn
 from fastsnn_deploy.conversion.fit import MAX_THRESHOLD
 from fastsnn_deploy.graph.integer_network import integer_values, logits
 from fastsnn_deploy.graph.ranges import STATE_MAX, ranges
-from fastsnn_deploy.quantize.layers import QuantInput
+from fastsnn_deploy.quantisation.layers import QuantInput
 from tests.random_networks import reference
 from tests.test_lower import activation, compared_alone, conv, exact, image, lowered, norm, pixels
 

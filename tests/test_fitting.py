@@ -13,7 +13,7 @@ from torch import fx, nn
 from torch.utils.data import Dataset, TensorDataset
 
 from fastsnn_deploy.errors import InputError
-from fastsnn_deploy.quantize import prepare
+from fastsnn_deploy.quantisation import prepare
 from fastsnn_deploy.training.data import load_images
 from fastsnn_deploy.training.fit import fit
 

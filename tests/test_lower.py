@@ -35,8 +35,8 @@ from fastsnn_deploy.graph import (
 from fastsnn_deploy.graph.arithmetic import per_channel, quantise
 from fastsnn_deploy.graph.integer_network import integer_values, logits
 from fastsnn_deploy.passes.spike_bounds import with_neurons
-from fastsnn_deploy.quantize import load, prepare
-from fastsnn_deploy.quantize.layers import PadChannels, QuantActivation, QuantConv2d, QuantInput, QuantLinear
+from fastsnn_deploy.quantisation import load, prepare
+from fastsnn_deploy.quantisation.layers import PadChannels, QuantActivation, QuantConv2d, QuantInput, QuantLinear
 from fastsnn_deploy.simulators.reference import simulate
 from tests.random_networks import Reference, random_network, reference
 

@@ -16,8 +16,8 @@ from fastsnn_deploy.conversion.trace import trace
 from fastsnn_deploy.errors import InputError
 from fastsnn_deploy.graph import SpikingGraph
 from fastsnn_deploy.graph.integer_network import integer_values
-from fastsnn_deploy.quantize import Checkpoint, calibrate, load, prepare, save
-from fastsnn_deploy.quantize.sources.weights import load_weights
+from fastsnn_deploy.quantisation import Checkpoint, calibrate, load, prepare, save
+from fastsnn_deploy.quantisation.sources.weights import load_weights
 from fastsnn_deploy.simulators.reference import simulate
 from fastsnn_deploy.training.models import MODELS, build
 

@@ -15,7 +15,7 @@ from fastsnn_deploy.conversion.convert import convert
 from fastsnn_deploy.errors import InputError
 from fastsnn_deploy.formats import netx
 from fastsnn_deploy.graph.images import levels_of
-from fastsnn_deploy.quantize import Checkpoint, calibrate, prepare, save
+from fastsnn_deploy.quantisation import Checkpoint, calibrate, prepare, save
 from fastsnn_deploy.simulators.integer import integer_logits
 from fastsnn_deploy.training.answers import quantised_logits
 from fastsnn_deploy.training.data import load_images

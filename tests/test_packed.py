@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from torch import nn
 
 from fastsnn_deploy.errors import InputError
-from fastsnn_deploy.quantize import Checkpoint, calibrate, load, prepare, save
-from fastsnn_deploy.quantize.functional import weight_limit
-from fastsnn_deploy.quantize.layers import QUANT_WEIGHTED
-from fastsnn_deploy.quantize.packed import pack_weights, packed, unpacked
+from fastsnn_deploy.quantisation import Checkpoint, calibrate, load, prepare, save
+from fastsnn_deploy.quantisation.functional import weight_limit
+from fastsnn_deploy.quantisation.layers import QUANT_WEIGHTED
+from fastsnn_deploy.quantisation.packed import pack_weights, packed, unpacked
 
 
 @given(st.integers(2, 8), st.integers(0, 50), st.integers(0, 2**31))

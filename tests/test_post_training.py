@@ -16,14 +16,15 @@ from torch.nn import functional as F
 from torch.utils.data import TensorDataset
 
 import fastsnn_deploy as fd
-from fastsnn_deploy.quantize import load
-from fastsnn_deploy.quantize.calibration import set_steps
-from fastsnn_deploy.quantize.layers import QuantActivation, QuantConv2d, quantisers_off, switch_quantisers
-from fastsnn_deploy.quantize.post_training.bias import correct_biases
-from fastsnn_deploy.quantize.post_training.equalise import equalise
-from fastsnn_deploy.quantize.post_training.rounding import round_weights
-from fastsnn_deploy.quantize.post_training.segments import segments
-from fastsnn_deploy.quantize.post_training.thresholds import RULES, entropy, least_error, percentile
+from fastsnn_deploy.quantisation import load
+from fastsnn_deploy.quantisation.calibration import set_steps
+from fastsnn_deploy.quantisation.layers import QuantActivation, QuantConv2d, quantisers_off, switch_quantisers
+from fastsnn_deploy.quantisation.post_training.bias import correct_biases
+from fastsnn_deploy.quantisation.post_training.equalise import equalise
+from fastsnn_deploy.quantisation.post_training.report import PostTraining
+from fastsnn_deploy.quantisation.post_training.rounding import round_weights
+from fastsnn_deploy.quantisation.post_training.segments import segments
+from fastsnn_deploy.quantisation.post_training.thresholds import RULES, entropy, least_error, percentile
 from tests.commands import runner
 from tests.pages import ROOT
 
@@ -284,7 +285,7 @@ def test_a_layer_that_is_called_twice_stays():
 
 
 @pytest.fixture(scope="module")
-def found() -> fd.quantize.PostTraining:  # type: ignore[name-defined]
+def found() -> PostTraining:
     labels = torch.arange(40) % 5
     return fd.quantize(
         network(), images(200), 3, 3, test=(images(40, seed=3), labels), input_shape=SHAPE, iterations=100

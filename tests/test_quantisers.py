@@ -15,7 +15,7 @@ from fastsnn_deploy.conversion.trace import trace
 from fastsnn_deploy.errors import InputError, LoweringError
 from fastsnn_deploy.graph import Population
 from fastsnn_deploy.graph.integer_network import integer_values
-from fastsnn_deploy.quantize import (
+from fastsnn_deploy.quantisation import (
     Checkpoint,
     QuantActivation,
     QuantConv2d,
@@ -25,10 +25,10 @@ from fastsnn_deploy.quantize import (
     prepare,
     save,
 )
-from fastsnn_deploy.quantize.bit_plan import set_bits
-from fastsnn_deploy.quantize.known_modules import construct, describe
-from fastsnn_deploy.quantize.quantisers import ACTIVATION_QUANTISERS, WEIGHT_QUANTISERS
-from fastsnn_deploy.quantize.quantisers.apot import LEVELS
+from fastsnn_deploy.quantisation.bit_plan import set_bits
+from fastsnn_deploy.quantisation.known_modules import construct, describe
+from fastsnn_deploy.quantisation.quantisers import ACTIVATION_QUANTISERS, WEIGHT_QUANTISERS
+from fastsnn_deploy.quantisation.quantisers.apot import LEVELS
 from fastsnn_deploy.simulators.reference import simulate
 
 GENERATOR = torch.Generator().manual_seed(0)

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from fastsnn_deploy.conversion.convert import convert
 from fastsnn_deploy.errors import InputError, LoweringError
-from fastsnn_deploy.quantize import (
+from fastsnn_deploy.quantisation import (
     Checkpoint,
     QuantActivation,
     QuantConv2d,
@@ -25,8 +25,8 @@ from fastsnn_deploy.quantize import (
     canonicalise,
     prepare,
 )
-from fastsnn_deploy.quantize.functional import best_step, integers, lsq, round_half_up, weight_limit
-from fastsnn_deploy.quantize.layers import quantisers_off
+from fastsnn_deploy.quantisation.functional import best_step, integers, lsq, round_half_up, weight_limit
+from fastsnn_deploy.quantisation.layers import quantisers_off
 
 IMAGES = torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 
@@ -128,7 +128,7 @@ def test_best_step_does_not_depend_on_blocks(monkeypatch: pytest.MonkeyPatch) ->
     rows = torch.randn(5, 64, generator=torch.Generator().manual_seed(2))
     whole = best_step(rows, 7)
     for block in (16, 100, 128):
-        monkeypatch.setattr("fastsnn_deploy.quantize.functional._BLOCK", block)
+        monkeypatch.setattr("fastsnn_deploy.quantisation.functional._BLOCK", block)
         assert torch.equal(best_step(rows, 7), whole)
 
 

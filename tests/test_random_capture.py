@@ -18,8 +18,8 @@ from fastsnn_deploy.errors import LoweringError
 from fastsnn_deploy.formats.export import export
 from fastsnn_deploy.graph import MaxPool2d, Population, SpikingGraph
 from fastsnn_deploy.graph.integer_network import integer_values
-from fastsnn_deploy.quantize import Checkpoint, calibrate, load, prepare, save
-from fastsnn_deploy.quantize.layers import quantisers_off
+from fastsnn_deploy.quantisation import Checkpoint, calibrate, load, prepare, save
+from fastsnn_deploy.quantisation.layers import quantisers_off
 from fastsnn_deploy.simulators.integer import integer_logits
 from fastsnn_deploy.simulators.reference import simulate
 from tests.random_torch_networks import random_torch_network

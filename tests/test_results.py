@@ -14,7 +14,7 @@ import pytest
 from fastsnn_deploy.conversion.convert import convert
 from fastsnn_deploy.errors import InputError
 from fastsnn_deploy.passes.spike_bounds import with_neurons
-from fastsnn_deploy.quantize import load
+from fastsnn_deploy.quantisation import load
 from fastsnn_deploy.simulators.integer import integer_outputs
 from fastsnn_deploy.training.data import load_images
 

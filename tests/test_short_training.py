@@ -14,8 +14,8 @@ from torch.nn import functional as F
 
 from fastsnn_deploy.errors import InputError
 from fastsnn_deploy.processes import Processes
-from fastsnn_deploy.quantize import load
-from fastsnn_deploy.quantize.sources.weights import load_weights
+from fastsnn_deploy.quantisation import load
+from fastsnn_deploy.quantisation.sources.weights import load_weights
 from fastsnn_deploy.training.averaging import Averaged
 from fastsnn_deploy.training.batches import Batches, alternating, scaled
 from fastsnn_deploy.training.data import load_images

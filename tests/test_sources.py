@@ -27,7 +27,7 @@ from torch.nn.utils import parametrizations, prune
 from torch.optim.swa_utils import AveragedModel
 
 import fastsnn_deploy as fd
-from fastsnn_deploy.quantize.sources import Request, read_source
+from fastsnn_deploy.quantisation.sources import Request, read_source
 from tests.commands import Result, runner
 
 SHAPE = (1, 8, 8)

@@ -12,7 +12,7 @@ import fastsnn_deploy
 PACKAGE = Path(fastsnn_deploy.__file__).parent
 
 STAGES = [
-    "errors", "files", "tables", "plots", "processes", "graph", "lava_dl", "passes", "quantize", "conversion",
+    "errors", "files", "tables", "plots", "processes", "graph", "lava_dl", "passes", "quantisation", "conversion",
     "simulators", "targets", "formats", "backends", "analysis", "training", "tasks", "api", "cli", "__main__",
 ]  # fmt: skip
 """Left to right; a stage may import from itself and from those before it."""
@@ -23,9 +23,9 @@ FOREIGN = {
     "nir": {"formats", "cli"},
     "matplotlib": {"plots", "graph", "analysis", "training"},
     "numba": {"simulators"},
-    "onnx": {"quantize"},
+    "onnx": {"quantisation"},
     "rich": {"cli", "training"},
-    "torch": {"processes", "quantize", "conversion", "simulators", "training", "analysis", "tasks", "api", "cli"},
+    "torch": {"processes", "quantisation", "conversion", "simulators", "training", "analysis", "tasks", "api", "cli"},
     "torchmetrics": {"tasks"},
     "torchvision": {"training", "tasks"},
     "triton": {"simulators"},

@@ -23,7 +23,7 @@ from fastsnn_deploy.lava_dl import Lif, Sdnn, StockConv, StockDense, StockInput,
 from fastsnn_deploy.lava_dl import run as run_stock
 from fastsnn_deploy.lava_dl.synapses import fan_out
 from fastsnn_deploy.passes.stock_range import to_stock_range
-from fastsnn_deploy.quantize import load
+from fastsnn_deploy.quantisation import load
 from fastsnn_deploy.targets.thermometer.network import to_thermometer
 from fastsnn_deploy.training.data import load_images
 from tests.commands import runner

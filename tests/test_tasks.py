@@ -13,7 +13,7 @@ from fastsnn_deploy.conversion.lower import lower
 from fastsnn_deploy.conversion.trace import trace
 from fastsnn_deploy.errors import InputError, MismatchError
 from fastsnn_deploy.graph import SpikingGraph
-from fastsnn_deploy.quantize import calibrate, prepare
+from fastsnn_deploy.quantisation import calibrate, prepare
 from fastsnn_deploy.tasks import (
     Augmentation,
     Boxes,

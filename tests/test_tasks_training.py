@@ -16,7 +16,7 @@ import torch
 from fastsnn_deploy.conversion.convert import convert
 from fastsnn_deploy.errors import InputError
 from fastsnn_deploy.graph import SpikingGraph
-from fastsnn_deploy.quantize import load, save
+from fastsnn_deploy.quantisation import load, save
 from fastsnn_deploy.tasks import (
     Augmentation,
     BoxScenes,

@@ -12,7 +12,7 @@ from fastsnn_deploy.conversion.trace import trace
 from fastsnn_deploy.graph import SpikingGraph
 from fastsnn_deploy.lava_dl import StockConv, StockDense
 from fastsnn_deploy.passes.stock_range import changed_counts, to_stock_range
-from fastsnn_deploy.quantize import calibrate, prepare
+from fastsnn_deploy.quantisation import calibrate, prepare
 from fastsnn_deploy.targets.thermometer.network import ThermometerNetwork, to_thermometer
 from tests.test_thermometer import assert_equal, one_frame
 

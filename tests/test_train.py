@@ -22,8 +22,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from fastsnn_deploy.errors import InputError
-from fastsnn_deploy.quantize import QuantActivation, calibrate, load, prepare
-from fastsnn_deploy.quantize.bit_plan import set_bits
+from fastsnn_deploy.quantisation import QuantActivation, calibrate, load, prepare
+from fastsnn_deploy.quantisation.bit_plan import set_bits
 from fastsnn_deploy.training.data import DATASETS, Images, Split, dataset, load_images
 from fastsnn_deploy.training.models import MODELS, build
 from fastsnn_deploy.training.recipe import Recipe, Stage, load_recipe, recipe_names

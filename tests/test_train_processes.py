@@ -14,7 +14,7 @@ import yaml
 
 from fastsnn_deploy.errors import InputError
 from fastsnn_deploy.processes import Processes
-from fastsnn_deploy.quantize import load
+from fastsnn_deploy.quantisation import load
 from fastsnn_deploy.training.distributed import Group
 from fastsnn_deploy.training.trainer import Trainer
 from tests.test_train import same, small

@@ -18,7 +18,7 @@ from fastsnn_deploy.formats import netx
 from fastsnn_deploy.graph import Population, Readout
 from fastsnn_deploy.graph.integer_network import integer_values
 from fastsnn_deploy.passes.spike_bounds import with_neurons
-from fastsnn_deploy.quantize import load
+from fastsnn_deploy.quantisation import load
 from fastsnn_deploy.simulators.reference import simulate
 from fastsnn_deploy.training.data import load_images
 from tests.random_graphs import random_graph, random_images

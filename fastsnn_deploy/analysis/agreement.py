@@ -22,9 +22,9 @@ from torch.nn import functional as F
 from fastsnn_deploy.graph import Encoded, Input, Population, SpikingGraph
 from fastsnn_deploy.graph.arithmetic import per_channel
 from fastsnn_deploy.graph.integer_network import logits
-from fastsnn_deploy.quantize.capture import canonicalise
-from fastsnn_deploy.quantize.layers import QuantActivation
-from fastsnn_deploy.quantize.structure import module_at
+from fastsnn_deploy.quantisation.capture import canonicalise
+from fastsnn_deploy.quantisation.layers import QuantActivation
+from fastsnn_deploy.quantisation.structure import module_at
 from fastsnn_deploy.simulators.integer import layer_values
 
 MOST_DIFFERING = 0.02

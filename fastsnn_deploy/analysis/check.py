@@ -22,7 +22,7 @@ from fastsnn_deploy.targets import TARGETS, to_target
 if TYPE_CHECKING:
     from torch import nn
 
-    from fastsnn_deploy.quantize import Checkpoint
+    from fastsnn_deploy.quantisation import Checkpoint
 
 IMAGES = 8
 """Random images that stand for the user's where there are none."""
@@ -124,8 +124,8 @@ def check(
     """
     from torch import nn
 
-    from fastsnn_deploy.quantize import Checkpoint, prepare
-    from fastsnn_deploy.quantize.sources import Request, read_source
+    from fastsnn_deploy.quantisation import Checkpoint, prepare
+    from fastsnn_deploy.quantisation.sources import Request, read_source
 
     if targets is not None and not isinstance(targets, (list, tuple)):
         raise wrong_type("targets", targets, "a list of names of targets")
@@ -158,7 +158,7 @@ def check(
 
 
 def _is_quantised(model: nn.Module) -> bool:
-    from fastsnn_deploy.quantize.layers import QuantInput
+    from fastsnn_deploy.quantisation.layers import QuantInput
 
     return any(isinstance(module, QuantInput) for module in model.modules())
 
@@ -172,9 +172,9 @@ def _shape_of(images: Any) -> tuple[int, ...] | None:
 def _converted(name: str, quantised: Any, images: Any, targets: list[str], calibrated: bool) -> Check:
     """The check of a quantised model: its integers, and each target's form of them."""
     from fastsnn_deploy.conversion.convert import convert
-    from fastsnn_deploy.quantize import calibrate
-    from fastsnn_deploy.quantize.given import as_checkpoint
-    from fastsnn_deploy.quantize.images import input_of, raw_levels
+    from fastsnn_deploy.quantisation import calibrate
+    from fastsnn_deploy.quantisation.given import as_checkpoint
+    from fastsnn_deploy.quantisation.images import input_of, raw_levels
 
     size = tuple(quantised.meta.get("input_shape") or quantised.meta["captured_shape"])
     grid = input_of(quantised)

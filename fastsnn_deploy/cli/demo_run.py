@@ -17,7 +17,7 @@ from fastsnn_deploy.errors import BackendError
 from fastsnn_deploy.formats import netx
 from fastsnn_deploy.graph import SpikingGraph
 from fastsnn_deploy.graph.integer_network import integer_values, logits
-from fastsnn_deploy.quantize import Checkpoint
+from fastsnn_deploy.quantisation import Checkpoint
 from fastsnn_deploy.training.data import load_images
 from fastsnn_deploy.training.recipe import load_recipe
 from fastsnn_deploy.training.trainer import Trainer

@@ -123,7 +123,7 @@ def export(
     from fastsnn_deploy.formats.base import format_named
     from fastsnn_deploy.formats.export import export as write_target
     from fastsnn_deploy.graph import save
-    from fastsnn_deploy.quantize import save as save_checkpoint
+    from fastsnn_deploy.quantisation import save as save_checkpoint
 
     chosen, suffix = target_named(target), format_named(file_format).suffix
     path = out or planned(model.with_suffix(suffix))

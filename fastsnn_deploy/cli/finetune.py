@@ -38,7 +38,7 @@ def finetune(
     checkpoint until the end; --resume continues from it. Test images are only used to state the accuracy.
     """
     from fastsnn_deploy.files import planned
-    from fastsnn_deploy.quantize import load, save
+    from fastsnn_deploy.quantisation import load, save
     from fastsnn_deploy.training.answers import quantised_logits
     from fastsnn_deploy.training.data import load_images
     from fastsnn_deploy.training.finetune import Finetuner, Settings

@@ -43,7 +43,7 @@ def examine(file: Path) -> tuple[str, tuple[Table | str, ...], dict[str, Any]]:
         command = "train" if kind == "training state" else "finetune"
         return f"a {kind}; go on with `fastsnn-deploy {command} --resume`", (), {"metadata": {}}
     if kind == "checkpoint":
-        from fastsnn_deploy.quantize import load as load_checkpoint
+        from fastsnn_deploy.quantisation import load as load_checkpoint
 
         return _described("a checkpoint of a quantised model", load_checkpoint(file))
     if kind == "spiking graph file":
@@ -61,7 +61,7 @@ def examine(file: Path) -> tuple[str, tuple[Table | str, ...], dict[str, Any]]:
 
 def _of_others(file: Path) -> str | None:
     """The kind of a network file of another program, None if it is none."""
-    from fastsnn_deploy.quantize.sources import SOURCES, look_at
+    from fastsnn_deploy.quantisation.sources import SOURCES, look_at
 
     content = look_at(file)
     return next((source.name for source in SOURCES if source.holds(content)), None)

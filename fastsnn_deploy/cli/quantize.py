@@ -69,8 +69,8 @@ def quantize(
     come closer to the float network's. Prints the accuracy after each, and at the end that of the float network, the
     quantised one, the integer network and the spiking network, on the same test images.
     """
-    from fastsnn_deploy.quantize import Checkpoint, save
-    from fastsnn_deploy.quantize.post_training.quantize import quantize as quantise
+    from fastsnn_deploy.quantisation import Checkpoint, save
+    from fastsnn_deploy.quantisation.post_training.quantize import quantize as quantise
     from fastsnn_deploy.training.accuracies import accuracies
     from fastsnn_deploy.training.answers import quantised_logits
     from fastsnn_deploy.training.data import load_images

@@ -10,8 +10,8 @@ import typer
 from fastsnn_deploy.errors import InputError
 
 if TYPE_CHECKING:
-    from fastsnn_deploy.quantize import Checkpoint
-    from fastsnn_deploy.quantize.sources import Loaded
+    from fastsnn_deploy.quantisation import Checkpoint
+    from fastsnn_deploy.quantisation.sources import Loaded
 
 ModelName = Annotated[
     str | None,
@@ -61,7 +61,7 @@ def opened(path: Path, model: str | None, key: str | None, trust_pickle: bool, i
 
 def is_quantised(model: Any) -> bool:
     """Whether a network is a quantised model of ours."""
-    from fastsnn_deploy.quantize.layers import QuantInput
+    from fastsnn_deploy.quantisation.layers import QuantInput
 
     return any(isinstance(module, QuantInput) for module in model.modules())
 
@@ -74,7 +74,7 @@ def quantised(
 
     Raises InputError if it is quantised already and bits are given, or float and they are not.
     """
-    from fastsnn_deploy.quantize.given import as_checkpoint
+    from fastsnn_deploy.quantisation.given import as_checkpoint
     from fastsnn_deploy.training.calibrated import calibrated_checkpoint
     from fastsnn_deploy.training.data import load_images
 

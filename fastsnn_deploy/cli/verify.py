@@ -62,7 +62,7 @@ def verify(
     from fastsnn_deploy.analysis.verify_stock import verify_network
     from fastsnn_deploy.conversion.convert import convert
     from fastsnn_deploy.formats import read_network
-    from fastsnn_deploy.quantize import load
+    from fastsnn_deploy.quantisation import load
 
     checkpoint = load(model)
     truth = convert(checkpoint)

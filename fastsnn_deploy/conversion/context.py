@@ -18,7 +18,7 @@ from fastsnn_deploy.graph.neurons import relay_bounds, spike_bounds
 from fastsnn_deploy.graph.ranges import STATE_BITS, STATE_MAX, Range, extend_ranges
 from fastsnn_deploy.graph.synapses import zero_exponent
 
-QUANTISE_FIX = "Put a QuantActivation before it (quantize.prepare does so)"
+QUANTISE_FIX = "Put a QuantActivation before it (fd.prepare does so)"
 
 
 class Context:
@@ -122,7 +122,7 @@ class Context:
         scales = {signal.scale for signal in signals}
         if len(scales) > 1:
             steps = ", ".join(f"{scale:g}" for scale in sorted(scales))
-            fix = "Let the activations share one step (quantize.prepare ties them), or put one after the concatenation"
+            fix = "Let the activations share one step (fd.prepare ties them), or put one after the concatenation"
             raise CannotLowerError(f"concatenates activations with different steps ({steps})", fix)
         shape = (sum(signal.shape[0] for signal in signals), *signals[0].shape[1:])
         inputs = tuple(signal.source for signal in signals)

@@ -16,7 +16,7 @@ from fastsnn_deploy.conversion.trace import trace
 from fastsnn_deploy.errors import InputError, LoweringError, known_name, whole_number, wrong_type
 from fastsnn_deploy.graph import SpikingGraph
 from fastsnn_deploy.graph.ranges import STATE_MAX
-from fastsnn_deploy.quantize.checkpoint import Checkpoint
+from fastsnn_deploy.quantisation.checkpoint import Checkpoint
 
 
 def convert(

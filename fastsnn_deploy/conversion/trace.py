@@ -14,12 +14,18 @@ from torch import fx, nn
 from fastsnn_deploy.conversion import quant_graph as q
 from fastsnn_deploy.errors import InputError, LoweringError, Problem
 from fastsnn_deploy.graph.images import image_shape
-from fastsnn_deploy.quantize.capture import canonicalise
-from fastsnn_deploy.quantize.filters import Bilinear, BorderAverage, Filter, UnevenAverage
-from fastsnn_deploy.quantize.graph_edit import FLOAT_MODULES, problem_at
-from fastsnn_deploy.quantize.layers import QuantActivation, QuantConv2d, QuantConvTranspose2d, QuantInput, QuantLinear
-from fastsnn_deploy.quantize.moves import Affine, PadChannels, PadSpace, Scale, SelectChannels, Subsample
-from fastsnn_deploy.quantize.proof import require_shape
+from fastsnn_deploy.quantisation.capture import canonicalise
+from fastsnn_deploy.quantisation.filters import Bilinear, BorderAverage, Filter, UnevenAverage
+from fastsnn_deploy.quantisation.graph_edit import FLOAT_MODULES, problem_at
+from fastsnn_deploy.quantisation.layers import (
+    QuantActivation,
+    QuantConv2d,
+    QuantConvTranspose2d,
+    QuantInput,
+    QuantLinear,
+)
+from fastsnn_deploy.quantisation.moves import Affine, PadChannels, PadSpace, Scale, SelectChannels, Subsample
+from fastsnn_deploy.quantisation.proof import require_shape
 
 M = TypeVar("M", bound=nn.Module)
 Rule = Callable[[Any, dict[str, Any], tuple[int, ...]], q.QuantNode | None]
@@ -50,7 +56,7 @@ def traces(*types: type[nn.Module]) -> Callable[[Rule], Rule]:
 
 
 def trace(quantised: nn.Module, input_shape: tuple[int, ...]) -> q.QuantGraph:
-    """The quantised graph of a quantised model made by `quantize.prepare` or built from the drop-in layers.
+    """The quantised graph of a quantised model made by `fd.prepare` or built from the drop-in layers.
 
     input_shape: (C, H, W) or (N,) of one raw image. Raises LoweringError listing every place that cannot be
     traced, InputError if an image of that shape does not pass through the network.
@@ -106,7 +112,7 @@ def _untrained(module: fx.GraphModule) -> list[Problem]:
             continue
         layer = module.get_submodule(str(node.target))
         if isinstance(layer, QuantActivation) and not layer.initialised:
-            problems.append(problem_at(node, "has never seen data", "Train the network, or call quantize.calibrate"))
+            problems.append(problem_at(node, "has never seen data", "Train the network, or call fd.calibrate"))
         for name, tensor in layer.state_dict().items():
             if tensor.is_floating_point() and not torch.isfinite(tensor).all():
                 problems.append(problem_at(node, f"{name} holds NaN or infinity", "Train again"))
@@ -158,7 +164,7 @@ def _node(module: fx.GraphModule, node: fx.Node, made: dict[fx.Node, str]) -> q.
     }
     layer = module.get_submodule(str(node.target)) if node.op == "call_module" else None
     if RAW_IMAGE in inputs and not isinstance(layer, (QuantInput, *NOTHING)):
-        raise _CannotTraceError("reads the raw image", "Put a QuantInput in front, as quantize.prepare does")
+        raise _CannotTraceError("reads the raw image", "Put a QuantInput in front, as fd.prepare does")
     if node.target is operator.add:
         shapes = {_shape(source) for source in node.all_input_nodes}
         if len(shapes) > 1:
@@ -168,7 +174,7 @@ def _node(module: fx.GraphModule, node: fx.Node, made: dict[fx.Node, str]) -> q.
         return q.Concatenation(**common)
     assert layer is not None
     if isinstance(layer, FLOAT_MODULES) and type(layer) not in _RULES:
-        fix = "Call fastsnn_deploy.quantize.prepare, and train"
+        fix = "Call fd.prepare, and train"
         raise _CannotTraceError(f"{type(layer).__name__} is not quantised", fix)
     if isinstance(layer, QuantInput) and RAW_IMAGE not in inputs:
         raise _CannotTraceError("is an input in the middle of the network", "Use a QuantActivation here")

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, fx, nn
 
 from fastsnn_deploy.errors import InputError
-from fastsnn_deploy.quantize import Checkpoint, QuantActivation, calibrate, prepare
-from fastsnn_deploy.quantize.bit_plan import set_bits
-from fastsnn_deploy.quantize.layers import BATCH_NORMS
-from fastsnn_deploy.quantize.structure import WEIGHTED
+from fastsnn_deploy.quantisation import Checkpoint, QuantActivation, calibrate, prepare
+from fastsnn_deploy.quantisation.bit_plan import set_bits
+from fastsnn_deploy.quantisation.layers import BATCH_NORMS
+from fastsnn_deploy.quantisation.structure import WEIGHTED
 from fastsnn_deploy.tasks.base import Task
 from fastsnn_deploy.training.loop import Log, Loop, half_cosine
 from fastsnn_deploy.training.models import build

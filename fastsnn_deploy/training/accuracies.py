@@ -10,7 +10,7 @@ from torch import nn
 
 from fastsnn_deploy.analysis.evaluate import evaluate
 from fastsnn_deploy.conversion.convert import convert
-from fastsnn_deploy.quantize import Checkpoint
+from fastsnn_deploy.quantisation import Checkpoint
 from fastsnn_deploy.simulators.integer import integer_logits
 from fastsnn_deploy.tables import Column, Result, Table, one_line, percent, words
 from fastsnn_deploy.training.answers import Progress, quantised_logits

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from torch import nn
 
-from fastsnn_deploy.quantize.calibration import CALIBRATION_IMAGES, calibrate
-from fastsnn_deploy.quantize.checkpoint import Checkpoint
-from fastsnn_deploy.quantize.prepare import prepare
+from fastsnn_deploy.quantisation.calibration import CALIBRATION_IMAGES, calibrate
+from fastsnn_deploy.quantisation.checkpoint import Checkpoint
+from fastsnn_deploy.quantisation.prepare import prepare
 from fastsnn_deploy.training.images import Images
 
 

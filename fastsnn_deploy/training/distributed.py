@@ -9,7 +9,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from fastsnn_deploy.processes import Processes, talking
-from fastsnn_deploy.quantize.layers import BATCH_NORMS
+from fastsnn_deploy.quantisation.layers import BATCH_NORMS
 
 
 class Group:

@@ -26,8 +26,8 @@ from fastsnn_deploy.files import own_files
 from fastsnn_deploy.graph import SpikingGraph
 from fastsnn_deploy.passes.spike_bounds import with_neurons
 from fastsnn_deploy.passes.window import for_window
-from fastsnn_deploy.quantize import Checkpoint, canonicalise
-from fastsnn_deploy.quantize.checkpoint import read_plain, write_plain
+from fastsnn_deploy.quantisation import Checkpoint, canonicalise
+from fastsnn_deploy.quantisation.checkpoint import read_plain, write_plain
 from fastsnn_deploy.simulators import open_engine
 from fastsnn_deploy.training.data import Images
 from fastsnn_deploy.training.finetune_layers import Layer, activation, find_layers, proxy, spike_rates

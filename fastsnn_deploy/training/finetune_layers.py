@@ -14,7 +14,7 @@ from fastsnn_deploy.conversion.lower import lower
 from fastsnn_deploy.conversion.names import names_of
 from fastsnn_deploy.conversion.trace import trace
 from fastsnn_deploy.graph import Concat, Population, SpikingGraph
-from fastsnn_deploy.quantize.layers import BATCH_NORMS, QUANT_WEIGHTED, QuantActivation, QuantLinear
+from fastsnn_deploy.quantisation.layers import BATCH_NORMS, QUANT_WEIGHTED, QuantActivation, QuantLinear
 from fastsnn_deploy.simulators import open_engine
 
 

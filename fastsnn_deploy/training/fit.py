@@ -19,9 +19,9 @@ from fastsnn_deploy.errors import InputError, Problem, real_number, require_prog
 from fastsnn_deploy.graph.images import array_of, labels_of
 from fastsnn_deploy.plots import axes
 from fastsnn_deploy.processes import Processes
-from fastsnn_deploy.quantize import QuantActivation, calibrate
-from fastsnn_deploy.quantize.images import input_of, raw_levels, raw_tensor, stacked
-from fastsnn_deploy.quantize.layers import BATCH_NORMS
+from fastsnn_deploy.quantisation import QuantActivation, calibrate
+from fastsnn_deploy.quantisation.images import input_of, raw_levels, raw_tensor, stacked
+from fastsnn_deploy.quantisation.layers import BATCH_NORMS
 from fastsnn_deploy.tables import Column, Result, Table, percent
 from fastsnn_deploy.training.augmentation import augment, draw
 from fastsnn_deploy.training.distillation import distillation_loss
@@ -220,7 +220,7 @@ def fit(
     Example:
         >>> import torch
         >>> from torch import nn
-        >>> from fastsnn_deploy.quantize import prepare
+        >>> from fastsnn_deploy.quantisation import prepare
         >>> images = torch.rand(64, 1, 8, 8)
         >>> labels = (images.mean((1, 2, 3)) > 0.5).long()
         >>> network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 2))

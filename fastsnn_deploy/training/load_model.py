@@ -10,7 +10,7 @@ from torch import nn
 from fastsnn_deploy.errors import InputError, wrong_type
 from fastsnn_deploy.files import path_of
 from fastsnn_deploy.graph.images import image_shape
-from fastsnn_deploy.quantize.sources import Loaded, Request, read_source
+from fastsnn_deploy.quantisation.sources import Loaded, Request, read_source
 from fastsnn_deploy.training.models import build
 
 Named = str | nn.Module | Callable[[], nn.Module]

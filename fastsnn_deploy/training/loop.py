@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from fastsnn_deploy.errors import InputError
 from fastsnn_deploy.processes import Processes
-from fastsnn_deploy.quantize.structure import WEIGHTED
+from fastsnn_deploy.quantisation.structure import WEIGHTED
 from fastsnn_deploy.training.distributed import Group
 
 T = TypeVar("T")

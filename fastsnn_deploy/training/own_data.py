@@ -21,7 +21,7 @@ import torch
 from fastsnn_deploy.errors import InputError
 from fastsnn_deploy.files import existing_file
 from fastsnn_deploy.graph.images import PIXEL, array_of, levels_of
-from fastsnn_deploy.quantize.images import stacked
+from fastsnn_deploy.quantisation.images import stacked
 from fastsnn_deploy.training.image_files import ImageFiles
 from fastsnn_deploy.training.images import Images, Split
 from fastsnn_deploy.training.objects import named_object

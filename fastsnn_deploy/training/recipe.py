@@ -21,8 +21,8 @@ from pydantic import (
 
 from fastsnn_deploy.errors import InputError, Problem, unknown
 from fastsnn_deploy.files import existing_file
-from fastsnn_deploy.quantize.bit_plan import BitPlan
-from fastsnn_deploy.quantize.quantisers import ACTIVATION_QUANTISERS, WEIGHT_QUANTISERS
+from fastsnn_deploy.quantisation.bit_plan import BitPlan
+from fastsnn_deploy.quantisation.quantisers import ACTIVATION_QUANTISERS, WEIGHT_QUANTISERS
 
 
 class _Strict(BaseModel):

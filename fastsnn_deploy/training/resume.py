@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from fastsnn_deploy.errors import InputError
 from fastsnn_deploy.files import own_files
-from fastsnn_deploy.quantize.checkpoint import read_plain, write_plain
+from fastsnn_deploy.quantisation.checkpoint import read_plain, write_plain
 from fastsnn_deploy.training.loop import Log
 from fastsnn_deploy.training.recipe import Recipe
 

@@ -18,12 +18,12 @@ from torch.nn import functional as F
 from fastsnn_deploy.errors import InputError
 from fastsnn_deploy.files import own_files, planned
 from fastsnn_deploy.processes import Processes, connected
-from fastsnn_deploy.quantize.bit_plan import apply_plan
-from fastsnn_deploy.quantize.calibration import calibrate
-from fastsnn_deploy.quantize.checkpoint import Checkpoint, load, save, write_plain
-from fastsnn_deploy.quantize.layers import BATCH_NORMS, QuantActivation
-from fastsnn_deploy.quantize.prepare import prepare_planned
-from fastsnn_deploy.quantize.sources.weights import load_weights
+from fastsnn_deploy.quantisation.bit_plan import apply_plan
+from fastsnn_deploy.quantisation.calibration import calibrate
+from fastsnn_deploy.quantisation.checkpoint import Checkpoint, load, save, write_plain
+from fastsnn_deploy.quantisation.layers import BATCH_NORMS, QuantActivation
+from fastsnn_deploy.quantisation.prepare import prepare_planned
+from fastsnn_deploy.quantisation.sources.weights import load_weights
 from fastsnn_deploy.training.averaging import Averaged
 from fastsnn_deploy.training.batches import Batch, Batches, alternating
 from fastsnn_deploy.training.data import Images, load_images
