@@ -1,10 +1,11 @@
-"""Importing Lava 0.10.0 on Python 3.11 and later."""
+"""Importing Lava 0.10.0 where it would not import: on Python 3.11 and later, and after other uses of processes."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
 import importlib.util
+import multiprocessing
 import sys
 from typing import Any
 
@@ -35,11 +36,18 @@ def require_lava_dl() -> None:
 
 
 def import_lava() -> None:
-    """Import the part of Lava that Python >= 3.11 refuses, so that the rest imports as usual.
+    """Import the parts of Lava that do not import everywhere, so that the rest imports as usual.
 
+    Its multiprocessing sets the way in which processes start, which raises where anything has set it before.
     `lava.magma.compiler.var_model` has dataclasses whose defaults are instances of dataclasses; since 3.11 such
     defaults must be hashable, so they are made so while the module loads. Must come before any other Lava import.
     """
+    start = multiprocessing.set_start_method
+    multiprocessing.set_start_method = functools.partial(start, force=True)
+    try:
+        importlib.import_module("lava.magma.runtime.message_infrastructure.multiprocessing")
+    finally:
+        multiprocessing.set_start_method = start
     if sys.version_info < (3, 11):
         return
     original = dataclasses.dataclass
