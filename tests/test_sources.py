@@ -221,6 +221,35 @@ def test_a_float_network_is_never_rounded_unasked(files: Path, run: Callable[...
             function(files / "program.pt2")
 
 
+def test_outputs_are_chosen_and_rectifiers_replaced(run: Callable[..., Result], tmp_path: Path):
+    (tmp_path / "both.py").write_text(
+        "from torch import nn\n"
+        "class Both(nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.conv, self.act = nn.Conv2d(1, 4, 3, 2), nn.SiLU()\n"
+        "        self.answer, self.other = nn.Linear(36, 10), nn.Linear(36, 2)\n"
+        "    def forward(self, x):\n"
+        "        x = self.act(self.conv(x)).flatten(1)\n"
+        "        return {'answer': self.answer(x), 'other': self.other(x)}\n"
+    )
+    namespace: dict[str, Any] = {}
+    exec((tmp_path / "both.py").read_text(), namespace)
+    torch.save(namespace["Both"]().state_dict(), tmp_path / "w.pt")
+    command = (tmp_path / "w.pt", "--model", f"{tmp_path / 'both.py'}:Both", "--data", "digits", "--bits", 4)
+    refused = run("export", *command, "-o", tmp_path / "m.net")
+    assert refused.returncode == 2
+    assert "SiLU" in refused.stderr
+    assert "answer" in refused.stderr
+    choices = ("--output", "answer", "--replace-activations", "relu")
+    with pytest.warns(UserWarning, match="Fine-tune it"):
+        assert run("check", *command, *choices).returncode == 0
+    with pytest.warns(UserWarning, match="Fine-tune it"):
+        made = run("export", *command, *choices, "-o", tmp_path / "m.net", "--checkpoint", tmp_path / "q.pt")
+    assert made.returncode == 0, made.stderr
+    assert run("verify", tmp_path / "q.pt", tmp_path / "m.net", "--samples", 3).returncode == 0
+
+
 def test_info_says_what_a_file_is(files: Path, run: Callable[..., Result]):
     for name, kind in (("program.pt2", "a torch.export program"), ("static.onnx", "ONNX"), ("bare.pth", "weights")):
         result = run("info", files / name)

@@ -14,8 +14,11 @@ from fastsnn_deploy.cli.sources import (
     Key,
     Mean,
     ModelName,
+    Output,
+    ReplaceActivations,
     Std,
     TrustPickle,
+    changes,
     is_quantised,
     numbers,
     opened,
@@ -38,6 +41,8 @@ def check(
     ] = None,
     mean: Mean = None,
     std: Std = None,
+    output: Output = None,
+    replace_activations: ReplaceActivations = None,
     data: Data = None,
     data_root: DataRoot = Path("data"),
     as_json: Json = False,
@@ -57,7 +62,7 @@ def check(
 
         images = load_images(str(data), "train", data_root)
     if not is_quantised(loaded.model):
-        options |= {"bits": bits, "weight_bits": weight_bits}
+        options |= {"bits": bits, "weight_bits": weight_bits} | changes(output, replace_activations)
         options |= {} if images is None else {"input_step": images.step, "input_levels": (0, images.highest)}
         for name, text in (("mean", mean), ("std", std)):
             if text is not None or images is not None:

@@ -16,9 +16,12 @@ from fastsnn_deploy.cli.sources import (
     Key,
     Mean,
     ModelName,
+    Output,
+    ReplaceActivations,
     Std,
     TrustPickle,
     WeightBits,
+    changes,
     is_quantised,
     opened,
     quantised,
@@ -102,6 +105,8 @@ def export(
     weight_bits: WeightBits = None,
     mean: Mean = None,
     std: Std = None,
+    chosen_output: Output = None,
+    replace_activations: ReplaceActivations = None,
     checkpoint_file: Annotated[
         Path | None,
         typer.Option(
@@ -130,7 +135,8 @@ def export(
     loaded = opened(model, network, key, trust_pickle, input_shape)
     if not is_quantised(loaded.model) and bits is not None and checkpoint_file is None:
         checkpoint_file = planned(path.with_name(f"{path.stem}-{bits}bit.pt"))
-    checkpoint, notes = quantised(loaded, model, bits, weight_bits, mean, std, data, data_root)
+    options = changes(chosen_output, replace_activations)
+    checkpoint, notes = quantised(loaded, model, bits, weight_bits, mean, std, data, data_root, **options)
     graph = convert(
         checkpoint, neurons=neurons or "unary", schedule=schedule.value, steps=steps, input=input_schedule.value,
         bias=bias_schedule.value, allow_loss=allow_loss,

@@ -18,6 +18,19 @@ from fastsnn_deploy.cli.common import (
     progress_bar,
     show,
 )
+from fastsnn_deploy.cli.sources import (
+    Key,
+    Mean,
+    ModelName,
+    Output,
+    ReplaceActivations,
+    Std,
+    TrustPickle,
+    changes,
+    is_quantised,
+    numbers,
+    opened,
+)
 from fastsnn_deploy.errors import InputError
 
 if TYPE_CHECKING:
@@ -29,10 +42,11 @@ SAMPLES = 500
 
 def quantize(
     model: Annotated[Path, typer.Argument(help="A float network: weights, .pt2, TorchScript, ONNX.")],
-    builder: Annotated[
-        str | None,
-        typer.Option("--model", help="Network of a file of weights: a known name, package.module:builder, ..."),
-    ] = None,
+    network: ModelName = None,
+    key: Key = None,
+    trust_pickle: TrustPickle = False,
+    chosen_output: Output = None,
+    replace_activations: ReplaceActivations = None,
     data: Data = None,
     data_root: DataRoot = Path("data"),
     download: Download = False,
@@ -41,10 +55,8 @@ def quantize(
     ),
     bits: Annotated[int, typer.Option(help="Of activations, 1 to 8.")] = 8,
     weight_bits: Annotated[int, typer.Option(help="Of weights, 2 to 8; the first and the last layer have 8.")] = 8,
-    mean: Annotated[
-        str | None, typer.Option(help="What images were normalised with, as 0.485,0.456,0.406. Default: the data's.")
-    ] = None,
-    std: Annotated[str | None, typer.Option(help="Likewise.")] = None,
+    mean: Mean = None,
+    std: Std = None,
     thresholds: Annotated[str, typer.Option(help="How steps are chosen: mse, percentile or entropy.")] = "mse",
     images: Annotated[int, typer.Option(min=2, help="Training images to look at; labels are not used.")] = 1024,
     iterations: Annotated[int, typer.Option(min=1, help="Steps of the rounding, for each layer or block.")] = 200,
@@ -75,19 +87,20 @@ def quantize(
     from fastsnn_deploy.training.answers import quantised_logits
     from fastsnn_deploy.training.data import load_images
     from fastsnn_deploy.training.fit import fit
-    from fastsnn_deploy.training.load_model import load_model
 
     if data is None or data == "random":
         raise InputError("quantising needs images like those that the network will see. Name a data set with --data")
     train, test = (load_images(data, split, data_root, download) for split in ("train", "test"))
     test = _first(test, samples)
-    means, stds = _numbers("--mean", mean, train.mean), _numbers("--std", std, train.std)
-    network = load_model(model, builder, input_shape=train.shape)
+    means, stds = numbers("--mean", mean) or train.mean, numbers("--std", std) or train.std
+    loaded = opened(model, network, key, trust_pickle, ",".join(map(str, train.shape)))
+    if is_quantised(loaded.model):
+        raise InputError(f"{model}: is quantised already. Run fastsnn-deploy export {model}, or give a float network")
     with progress_bar("quantising") as update:
         found = quantise(
-            network, train, bits, weight_bits, test=test, mean=means, std=stds, thresholds=thresholds,
+            loaded.model, train, bits, weight_bits, test=test, mean=means, std=stds, thresholds=thresholds,
             most_images=images, iterations=iterations, seed=seed, progress=update, input_shape=train.shape,
-            input_step=train.step, input_levels=(0, train.highest),
+            input_step=train.step, input_levels=(0, train.highest), **changes(chosen_output, replace_activations),
         )  # fmt: skip
     history = None
     if epochs:
@@ -97,7 +110,7 @@ def quantize(
         )  # fmt: skip
     metadata: dict[str, Any] = {
         "data": data, "grid": {"step": train.step, "low": 0, "high": train.highest}, "mean": list(means),
-        "std": list(stds), "post_training": {"source": model.name, "model": builder, **found.to_dict()},
+        "std": list(stds), "post_training": {"source": model.name, "model": network, **found.to_dict()},
     }  # fmt: skip
     answers = quantised_logits(found.model, test).argmax(1)
     metadata["quantised_accuracy"] = float((answers == test.labels.numpy()).mean())
@@ -110,7 +123,13 @@ def quantize(
         print_json(report | ({} if history is None else {"training": history.to_dict()}))
     else:
         trained = () if history is None else history.report()
-        show(*found.report(), *trained, *right.report(), f"{out}: quantised network. Next: fastsnn-deploy export {out}")
+        show(
+            *loaded.notes,
+            *found.report(),
+            *trained,
+            *right.report(),
+            f"{out}: quantised network. Next: fastsnn-deploy export {out}",
+        )
 
 
 def _first(images: Images, wanted: int | None) -> Images:
@@ -119,11 +138,3 @@ def _first(images: Images, wanted: int | None) -> Images:
     if count > len(images.labels):
         raise InputError(f"data set '{images.name}' has {len(images.labels)} test images, {count} were asked for")
     return replace(images, levels=images.levels[:count], labels=images.labels[:count])
-
-
-def _numbers(option: str, text: str | None, default: tuple[float, ...]) -> tuple[float, ...]:
-    """Numbers between commas."""
-    try:
-        return default if text is None else tuple(float(part) for part in text.split(","))
-    except ValueError as error:
-        raise InputError(f"{option} '{text}' is not one number or one for each channel, as 0.5,0.5,0.5") from error

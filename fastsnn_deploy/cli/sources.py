@@ -38,7 +38,22 @@ Bits = Annotated[
 ]
 WeightBits = Annotated[int | None, typer.Option(min=2, max=8, help="Of a float network: bits of weights. Default: 8.")]
 
+Output = Annotated[
+    str | None,
+    typer.Option("--output", help="Of a network with several outputs: the one to deploy, a key or a position from 0."),
+]
+ReplaceActivations = Annotated[
+    str | None,
+    typer.Option(help="relu: ReLU in the place of SiLU, GELU, leaky ReLU and their like. Fine-tuning is needed then."),
+]
+
 WEIGHT_BITS = 8
+
+
+def changes(output: str | None, replace_activations: str | None) -> dict[str, Any]:
+    """Options of `prepare` that choose or change what a network computes."""
+    given = {"output": output, "replace_activations": replace_activations}
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def numbers(option: str, text: str | None, kind: type = float) -> tuple[Any, ...] | None:
@@ -68,10 +83,11 @@ def is_quantised(model: Any) -> bool:
 
 def quantised(
     loaded: Loaded, path: Path, bits: int | None, weight_bits: int | None, mean: str | None, std: str | None,
-    data: str | None, data_root: Path,
+    data: str | None, data_root: Path, **options: Any,
 ) -> tuple[Checkpoint, tuple[str, ...]]:  # fmt: skip
     """The quantised model of a network, and lines for the user. A float one is never rounded without being asked to.
 
+    options: of `prepare`, as `changes` gives them.
     Raises InputError if it is quantised already and bits are given, or float and they are not.
     """
     from fastsnn_deploy.quantisation.given import as_checkpoint
@@ -81,7 +97,7 @@ def quantised(
     if is_quantised(loaded.model):
         given = [
             n for n, v in (("--bits", bits), ("--weight-bits", weight_bits), ("--mean", mean), ("--std", std)) if v
-        ]
+        ] + [f"--{name.replace('_', '-')}" for name in options]
         if given:
             raise InputError(f"{path}: is quantised already. Leave out {', '.join(given)}")
         return as_checkpoint(loaded.model), loaded.notes
@@ -96,7 +112,7 @@ def quantised(
     width = WEIGHT_BITS if weight_bits is None else weight_bits
     images = load_images(data, "train", data_root)
     made = calibrated_checkpoint(
-        loaded.model, images, bits, width, numbers("--mean", mean), numbers("--std", std), path
+        loaded.model, images, bits, width, numbers("--mean", mean), numbers("--std", std), path, **options
     )
     note = (
         f"a float network ({loaded.kind}), quantised to {bits}-bit activations and {width}-bit weights without "

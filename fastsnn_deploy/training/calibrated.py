@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -21,6 +22,7 @@ def calibrated_checkpoint(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     source: str | Path = "",
+    **options: Any,
 ) -> Checkpoint:
     """The quantised model of a float network, its steps set from images.
 
@@ -32,6 +34,7 @@ def calibrated_checkpoint(
         mean: What the float network's images were normalised with; None for the data set's own.
         std: Likewise.
         source: File that the network comes from, kept in the metadata by its name.
+        **options: Further ones of `prepare`.
 
     Raises:
         LoweringError: lists everything in the network that has no exact spiking form.
@@ -39,7 +42,7 @@ def calibrated_checkpoint(
     """
     quantised = prepare(
         model, bits, weight_bits, mean=images.mean if mean is None else mean, std=images.std if std is None else std,
-        input_step=images.step, input_levels=(0, images.highest), input_shape=images.shape,
+        input_step=images.step, input_levels=(0, images.highest), input_shape=images.shape, **options,
     )  # fmt: skip
     calibrate(quantised, images)
     count = min(CALIBRATION_IMAGES, len(images.labels))
