@@ -270,6 +270,28 @@ def test_pruned_weights_are_those_behind_the_masks(files: Path):
     assert 0.4 < float((weight == 0).float().mean()) < 0.6
 
 
+class FirstForm:
+    """A tensor as torch 0.3 and before pickled it."""
+
+    def __init__(self, tensor: torch.Tensor) -> None:
+        self.tensor = tensor.contiguous()
+
+    def __reduce__(self) -> Any:
+        storage = self.tensor.storage()
+        return torch._utils._rebuild_tensor, (storage, 0, tuple(self.tensor.shape), self.tensor.stride())
+
+
+@pytest.mark.filterwarnings("ignore:TypedStorage is deprecated")
+def test_weights_of_the_first_versions_of_torch(tmp_path: Path):
+    net = network()
+    old = {f"module.{name}": FirstForm(tensor) for name, tensor in net.state_dict().items() if tensor.dim()}
+    torch.save({"state_dict": old, "best_prec1": 91.7}, tmp_path / "old.th", _use_new_zipfile_serialization=False)
+    read = fd.load_model(tmp_path / "old.th", f"{__file__}:Net")
+    assert all(
+        torch.equal(tensor, read.state_dict()[name]) for name, tensor in net.state_dict().items() if tensor.dim()
+    )
+
+
 def test_the_weights_of_a_key(tmp_path: Path):
     first, second = network(), network()
     nn.init.zeros_(second.fc.bias)
