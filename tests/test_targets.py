@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import fastsnn_deploy as fd
 from fastsnn_deploy.analysis.count import counts_of
 from fastsnn_deploy.analysis.evaluate import evaluate
 from fastsnn_deploy.analysis.verify_stock import verify_stock
@@ -52,7 +53,7 @@ def test_the_graph_beside_a_file_is_the_one_it_holds(
     files = tmp_path / "x.net", tmp_path / "x.safetensors"
     result = run("export", checkpoint_file, "--target", target, "-o", files[0], "--graph", files[1])
     assert result.returncode == 0, result.stderr
-    graph = convert(load(checkpoint_file))
+    graph = fd.convert(checkpoint_file)
     if target == "stock-lif":
         assert to_stock_range(graph) != graph
         assert load_graph(files[1]) == to_stock_range(graph)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from fastsnn_deploy.errors import InputError, LoweringError, Problem
+from fastsnn_deploy.graph.images import image_shape
 from fastsnn_deploy.quantisation.graph_edit import problem_at
 from fastsnn_deploy.quantisation.layers import QuantInput, quantisers_off
 
@@ -83,9 +84,10 @@ def holds_for_others(
 def require_shape(quantised: fx.GraphModule, shape: tuple[int, ...]) -> None:
     """Raise InputError for images that a prepared network does not take: of other channels, or of another shape if it
     was prepared for one only."""
+    shape = image_shape(shape)
     channels = next((len(each.offset) for each in quantised.modules() if isinstance(each, QuantInput)), 1)
     if channels > 1 and shape[0] != channels:
-        raise InputError(f"images of shape {tuple(shape)} do not have the {channels} channels that the network takes")
+        raise InputError(f"input_shape {shape}: the network takes images of {channels} channels")
     only = quantised.meta.get("only_shape")
     if only is not None and tuple(shape) != only:
         raise InputError(
