@@ -25,7 +25,7 @@ from torch.nn import functional as F
 
 import fastsnn_deploy as fd
 from fastsnn_deploy.files import write_file
-from fastsnn_deploy.quantisation import PostTraining
+from fastsnn_deploy.quantisation.post_training.report import PostTraining
 from fastsnn_deploy.simulators.integer import integer_logits
 from fastsnn_deploy.training.answers import quantised_logits
 from fastsnn_deploy.training.images import Images
