@@ -92,3 +92,37 @@ def test_an_allowed_loss_is_named():
 def test_the_shell_prints_it(checkpoint_file, tmp_path, monkeypatch, capsys):
     printed = runner(monkeypatch, capsys)("export", checkpoint_file, "-o", tmp_path / "model.net").stdout
     assert "of counts differ from the quantised model's on 8 generated images" in printed
+
+
+class Weak(nn.Module):
+    """A branch that says little beside its shortcut, as trained networks have some."""
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.branch = nn.Conv2d(1, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1)
+        self.last = nn.Linear(512, 4)
+        with torch.no_grad():
+            self.branch.weight *= factor
+            self.branch.bias *= 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(self.first(x))
+        return self.last(torch.relu(self.branch(x) + x).flatten(1))
+
+
+@pytest.mark.parametrize("factor", [0.03, 0.001])
+def test_a_weak_branch_keeps_the_bits_of_its_weights(factor: float):
+    model = fd.prepare(Weak(factor), 8, 8, input_shape=(1, 8, 8))
+    images = torch.rand(8, 1, 8, 8).numpy()
+    fd.calibrate(model, images)
+    graph, names = converted(Checkpoint(model.eval(), (1, 8, 8)))
+    assert "branch.sum" in names_of_populations(graph)
+    found = agreement(model, graph, names)
+    assert max(found.layers.values(), default=0) < 0.005
+    assert found.answer < 0.001
+    assert fd.verify(model, images[:2]).exact
+
+
+def names_of_populations(graph: SpikingGraph) -> list[str]:
+    return [population.name for population in graph.populations]

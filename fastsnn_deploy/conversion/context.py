@@ -14,6 +14,7 @@ from fastsnn_deploy.conversion.partial_sums import in_parts, reach, units_of_par
 from fastsnn_deploy.conversion.quant_graph import QuantNode
 from fastsnn_deploy.conversion.through import with_zero_channels
 from fastsnn_deploy.graph import Concat, Flatten, Identity, Node, Population, Readout, Synapse
+from fastsnn_deploy.graph.arithmetic import Int64
 from fastsnn_deploy.graph.neurons import relay_bounds, spike_bounds
 from fastsnn_deploy.graph.ranges import STATE_BITS, STATE_MAX, Range, extend_ranges
 from fastsnn_deploy.graph.synapses import zero_exponent
@@ -133,7 +134,7 @@ class Context:
         """Neurons that round `value` to multiples of `step`."""
         fitted = fit_population(value, self.ranges, step, low, high, self.state_max)
         if fitted.lost.any():
-            parts = self._in_parts(value, node)
+            parts = self._in_parts(value, node, fitted.lost)
             fitted = fit_population(parts, self.ranges, step, low, high, self.state_max)
             self._check_loss(fitted, node)
         population = Population(
@@ -150,7 +151,7 @@ class Context:
         """An accumulator for `value`; returns its name."""
         fitted = fit_readout(value, self.ranges, self.state_max)
         if fitted.lost.any():
-            fitted = fit_readout(self._in_parts(value, node), self.ranges, self.state_max)
+            fitted = fit_readout(self._in_parts(value, node, fitted.lost), self.ranges, self.state_max)
             self._check_loss(fitted, node)
         synapses = self._synapses(fitted, node)
         return self.add(
@@ -160,17 +161,20 @@ class Context:
             )
         )  # fmt: skip
 
-    def _in_parts(self, value: Expression, node: QuantNode) -> Expression:
-        """The same sum, wide arms by way of partial sums; what cannot be cut stays, and loses bits."""
+    def _in_parts(self, value: Expression, node: QuantNode, lost: Int64) -> Expression:
+        """The same sum, by way of partial sums; what cannot be cut stays, and loses bits.
+
+        lost: int64 [C], bits that trained weights would lose. An arm that one potential holds loses them where it meets
+        a far stronger one: its sum then comes in units of as many bits, and its weights keep theirs.
+        """
         arms: list[Arm] = []
         sources = [self.ranges[arm.synapse.inputs[0]] for arm in value.arms]
-        wide = [
-            i
-            for i, arm in enumerate(value.arms)
-            if arm.trained and reach(arm.synapse, sources[i]) > self.state_max // 8
-        ]
+        trained = [i for i, arm in enumerate(value.arms) if arm.trained]
+        wide = [i for i in trained if reach(value.arms[i].synapse, sources[i]) > self.state_max // 8]
         units = units_of_parts([value.arms[i] for i in wide], [sources[i] for i in wide], self.state_max)
         unit_of = dict(zip(wide, units, strict=True))
+        if not wide and len(value.arms) > 1:
+            unit_of = {trained[0]: np.int64(1) << lost}
         for i, arm in enumerate(value.arms):
             name = dataclasses.replace(node, name=f"{node.name}.arm{i}")
             parts = in_parts(arm, sources[i], name, self.state_max, unit_of[i]) if i in unit_of else None

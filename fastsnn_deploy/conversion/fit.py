@@ -91,7 +91,10 @@ def fit_population(
             np.abs(synaptic_input.low + np.minimum(whole_bias, 0)),
             np.abs(synaptic_input.high + np.maximum(whole_bias, 0)),
         )
-        unfit |= reach + threshold * (max(high, -low) + 1) > state_max
+        counts = np.full_like(threshold, max(high, -low))
+        # losing bits of trained weights is the last resort: a channel that is nearly dead never counts that far
+        counts = np.where(exponent > 0, counts, np.minimum(counts, reach // threshold + 1))
+        unfit |= reach + threshold * (counts + 1) > state_max
         if not (unfit & (exponent > LOWEST_EXPONENT)).any():
             dead = np.abs(arms[main].scale) * reaches[main] < step / 2
             lost = np.where(dead | (not arms[main].trained), 0, np.maximum(-exponent, 0))

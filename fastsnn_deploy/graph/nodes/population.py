@@ -83,12 +83,14 @@ class Population(Node):
         return Range(ones * self.floor, ones * self.ceiling)
 
     def potential_range(self, sources: list[Range], gain: Fraction) -> Range:
-        """Initial + synaptic input - threshold * count, with the count anywhere in its bounds."""
+        """Initial + synaptic input - threshold * count, with the count anywhere in its bounds.
+
+        A count moves towards what has arrived, in thresholds, so that it never lies beyond all that can arrive.
+        """
         arriving = input_range(sources, entered(self.bias, gain))
-        return Range(
-            arriving.low + np.minimum(self.initial, 0) - self.threshold * self.ceiling,
-            arriving.high + np.maximum(self.initial, 0) - self.threshold * self.floor,
-        )
+        low, high = arriving.low + np.minimum(self.initial, 0), arriving.high + np.maximum(self.initial, 0)
+        least, most = np.clip(low // self.threshold, self.floor, 0), np.clip(high // self.threshold, 0, self.ceiling)
+        return Range(low - self.threshold * most, high - self.threshold * least)
 
     def problems(self, sources: list[Node]) -> Iterator[str]:
         if self.threshold.size and self.threshold.min() < 1:
