@@ -161,7 +161,7 @@ def measure(entry: Entry, train: Images, test: Images, weights: Path, keep: Path
         right["trained"] = quantised_logits(found.model, test)
     if keep is not None:
         fd.save(found.model, keep)
-    snn = fd.convert(found.model, SHAPE, allow_loss=True)
+    snn = fd.convert(found.model, SHAPE)
     record["losses"] = json.loads(snn.metadata.get("losses", "[]"))
     right["integer"] = integer_logits(snn, test.for_input(snn.input))
     record["accuracy"] = {name: float((logits.argmax(1) == labels).mean()) for name, logits in right.items()}
