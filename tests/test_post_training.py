@@ -452,7 +452,7 @@ def test_the_command(digits: Path, monkeypatch: pytest.MonkeyPatch, capsys: pyte
     ("options", "says"),
     [
         ((), "Name a data set with --data"),
-        (("--data", "digits", "--mean", "a,b"), "--mean 'a,b' is not one number"),
+        (("--data", "digits", "--mean", "a,b"), "--mean 'a,b': must be numbers"),
         (("--data", "digits", "--mean", "1,2"), "mean has 2 values, the image 1 channels"),
         (("--data", "digits", "--thresholds", "msee"), "Did you mean 'mse'?"),
         (("--data", "digits", "--bits", "9"), "must be a whole number from 1 to 8"),
