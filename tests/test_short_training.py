@@ -24,7 +24,7 @@ from fastsnn_deploy.training.images import apart
 from fastsnn_deploy.training.models import build
 from fastsnn_deploy.training.recipe import Augment, Recipe, load_recipe
 from fastsnn_deploy.training.trainer import Trainer, _learning_rate
-from tests.test_train import run, same, small
+from tests.test_train import Stop, run, same, small
 
 STAGES = [
     {
@@ -57,10 +57,6 @@ def short(**options: Any) -> Recipe:
 def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Tensor]:
     torch.set_num_threads(1)
     return run(short(), tmp_path_factory.mktemp("uninterrupted"))
-
-
-class Stop(Exception):  # noqa: N818
-    pass
 
 
 @pytest.mark.parametrize("batch", [12, 23, 37])

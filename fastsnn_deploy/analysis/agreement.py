@@ -22,6 +22,7 @@ from torch.nn import functional as F
 from fastsnn_deploy.graph import Encoded, Input, Population, SpikingGraph
 from fastsnn_deploy.graph.arithmetic import per_channel
 from fastsnn_deploy.graph.integer_network import logits
+from fastsnn_deploy.graph.summary import totals
 from fastsnn_deploy.quantisation.capture import canonicalise
 from fastsnn_deploy.quantisation.layers import QuantActivation
 from fastsnn_deploy.quantisation.structure import module_at
@@ -101,7 +102,7 @@ def agreement(model: Any, graph: SpikingGraph, names: Mapping[str, str]) -> Agre
     """
     module = canonicalise(model)
     known = getattr(model, "meta", {}).get("examples")
-    count = int(np.clip(OPERATIONS // max(1, _operations(graph)), 1, MOST_IMAGES))
+    count = int(np.clip(OPERATIONS // max(1, totals(graph)["synapses"]), 1, MOST_IMAGES))
     known = None if known is None else known[: (count + 1) // 2]
     generated = _generated(graph.input, count - (0 if known is None else len(known)))
     emitted = generated if known is None else np.concatenate([np.asarray(graph.encode(known)), generated])
@@ -137,10 +138,6 @@ class _Compared(fx.Interpreter):
         step, wanted = activation.step_in_use(), self.wanted[n.name].to(result.device)
         self.differing[n.name] = int(((result / step).round() != wanted.view(result.shape)).sum())
         return (wanted.view(result.shape) * step).to(result) if self.replace else result
-
-
-def _operations(graph: SpikingGraph) -> int:
-    return sum(int(synapse.fan_out(graph[synapse.inputs[0]].shape).sum()) for synapse in graph.synapses)
 
 
 def _generated(source: Input, images: int) -> npt.NDArray[np.int64]:

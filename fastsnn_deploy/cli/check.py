@@ -54,8 +54,9 @@ def check(
     """
     from fastsnn_deploy.analysis.check import check as examine
 
-    loaded = opened(model, network, key, trust_pickle, input_shape)
-    options: dict[str, Any] = {"targets": target, "input_shape": numbers("--input-shape", input_shape, int)}
+    size = numbers("--input-shape", input_shape, int)
+    loaded = opened(model, network, key, trust_pickle, size)
+    options: dict[str, Any] = {"targets": target, "input_shape": size}
     images = None
     if data not in (None, "random"):
         from fastsnn_deploy.training.data import load_images

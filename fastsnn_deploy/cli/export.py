@@ -23,6 +23,7 @@ from fastsnn_deploy.cli.sources import (
     WeightBits,
     changes,
     is_quantised,
+    numbers,
     opened,
     quantised,
 )
@@ -132,7 +133,7 @@ def export(
 
     chosen, suffix = target_named(target), format_named(file_format).suffix
     path = out or planned(model.with_suffix(suffix))
-    loaded = opened(model, network, key, trust_pickle, input_shape)
+    loaded = opened(model, network, key, trust_pickle, numbers("--input-shape", input_shape, int))
     if not is_quantised(loaded.model) and bits is not None and checkpoint_file is None:
         checkpoint_file = planned(path.with_name(f"{path.stem}-{bits}bit.pt"))
     options = changes(chosen_output, replace_activations)

@@ -93,7 +93,7 @@ def quantize(
     train, test = (load_images(data, split, data_root, download) for split in ("train", "test"))
     test = _first(test, samples)
     means, stds = numbers("--mean", mean) or train.mean, numbers("--std", std) or train.std
-    loaded = opened(model, network, key, trust_pickle, ",".join(map(str, train.shape)))
+    loaded = opened(model, network, key, trust_pickle, train.shape)
     if is_quantised(loaded.model):
         raise InputError(f"{model}: is quantised already. Run fastsnn-deploy export {model}, or give a float network")
     with progress_bar("quantising") as update:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -66,12 +67,13 @@ def numbers(option: str, text: str | None, kind: type = float) -> tuple[Any, ...
         raise InputError(f"{option} '{text}': must be numbers with commas between, as 3,32,32") from error
 
 
-def opened(path: Path, model: str | None, key: str | None, trust_pickle: bool, input_shape: str | None) -> Loaded:
+def opened(
+    path: Path, model: str | None, key: str | None, trust_pickle: bool, input_shape: Sequence[int] | None
+) -> Loaded:
     """The network in a file, as the options say."""
     from fastsnn_deploy.training.load_model import open_model
 
-    shape = numbers("--input-shape", input_shape, int)
-    return open_model(path, model, key=key, trust_pickle=trust_pickle, input_shape=shape)
+    return open_model(path, model, key=key, trust_pickle=trust_pickle, input_shape=input_shape)
 
 
 def is_quantised(model: Any) -> bool:

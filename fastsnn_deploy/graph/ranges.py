@@ -36,6 +36,11 @@ class Range:
         """Greatest absolute value over all channels."""
         return int(max(-self.low.min(initial=0), self.high.max(initial=0)))
 
+    @property
+    def bits(self) -> int:
+        """Bits that hold every value, sign included."""
+        return self.magnitude.bit_length() + 1
+
 
 def ranges(nodes: tuple[Node, ...], gain: Fraction = Fraction(1)) -> Mapping[str, Range]:
     """Range of what each node emits in total (net counts, or synaptic input); `nodes` in topological order.

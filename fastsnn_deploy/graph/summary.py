@@ -97,7 +97,7 @@ def _row(graph: SpikingGraph, node: Layer, reached: Mapping[str, Range]) -> dict
         "reads": [_reads(s) for s in synapses] or list(node.inputs),
         "exponents": [_ends(s.exponent) for s in synapses],
         "threshold": _ends(node.threshold) if isinstance(node, Population) else None,
-        "potential_bits": None if potential is None else potential.magnitude.bit_length() + 1,
+        "potential_bits": None if potential is None else potential.bits,
         "counts": [node.floor, node.ceiling] if isinstance(node, Population) else None,
         "spikes": _spike_range(node) if isinstance(node, Population) else None,
     }

@@ -170,13 +170,19 @@ class QuantActivation(nn.Module):
 
 
 class _QuantWeight(nn.Module):
-    """Weights on a grid of `weight_bits` bits, with whatever their quantiser learns."""
+    """Weights on a grid of `weight_bits` bits, with whatever their quantiser learns; comes before the float layer."""
 
     weight: Tensor
     weight_bits: int
     per_channel: bool
     quantiser: str
     enabled: bool
+
+    def __init__(
+        self, *args: Any, weight_bits: int = 8, per_channel: bool = True, quantiser: str = "uniform", **kwargs: Any
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self._setup_weight(weight_bits, per_channel, quantiser)
 
     def _setup_weight(self, weight_bits: int, per_channel: bool, quantiser: str) -> None:
         if quantiser not in WEIGHT_QUANTISERS:
@@ -242,18 +248,12 @@ class _QuantWeight(nn.Module):
             return whole.to(torch.int8), step.double().reshape(-1).expand(whole.shape[0])
 
 
-class QuantConv2d(nn.Conv2d, _QuantWeight):
+class QuantConv2d(_QuantWeight, nn.Conv2d):
     """nn.Conv2d with quantised weights. Same arguments, plus those of its grid.
 
     weight_bits: 2-8, or what the quantiser can do. quantiser: a key of `WEIGHT_QUANTISERS`. per_channel: one step an
     output channel, where the quantiser has more than one.
     """
-
-    def __init__(
-        self, *args: Any, weight_bits: int = 8, per_channel: bool = True, quantiser: str = "uniform", **kwargs: Any
-    ) -> None:
-        super().__init__(*args, **kwargs)
-        self._setup_weight(weight_bits, per_channel, quantiser)
 
     def forward(self, input: Tensor) -> Tensor:
         return self._conv_forward(input, self.quantised_weight(), self.bias)  # type: ignore[no-any-return]
@@ -268,18 +268,12 @@ class QuantConv2d(nn.Conv2d, _QuantWeight):
         }  # fmt: skip
 
 
-class QuantConvTranspose2d(nn.ConvTranspose2d, _QuantWeight):
+class QuantConvTranspose2d(_QuantWeight, nn.ConvTranspose2d):
     """nn.ConvTranspose2d with quantised weights. Same arguments, plus those of its grid; no `output_size` in its call.
 
     weight_bits: 2-8, or what the quantiser can do. quantiser: a key of `WEIGHT_QUANTISERS`. per_channel: one step an
     output channel, where the quantiser has more than one.
     """
-
-    def __init__(
-        self, *args: Any, weight_bits: int = 8, per_channel: bool = True, quantiser: str = "uniform", **kwargs: Any
-    ) -> None:
-        super().__init__(*args, **kwargs)
-        self._setup_weight(weight_bits, per_channel, quantiser)
 
     def _by_output(self, weight: Tensor) -> Tensor:
         return channels_swapped(weight, self.groups)
@@ -299,18 +293,12 @@ class QuantConvTranspose2d(nn.ConvTranspose2d, _QuantWeight):
         }  # fmt: skip
 
 
-class QuantLinear(nn.Linear, _QuantWeight):
+class QuantLinear(_QuantWeight, nn.Linear):
     """nn.Linear with quantised weights. Same arguments, plus those of its grid.
 
     weight_bits: 2-8, or what the quantiser can do. quantiser: a key of `WEIGHT_QUANTISERS`. per_channel: one step an
     output channel, where the quantiser has more than one.
     """
-
-    def __init__(
-        self, *args: Any, weight_bits: int = 8, per_channel: bool = True, quantiser: str = "uniform", **kwargs: Any
-    ) -> None:
-        super().__init__(*args, **kwargs)
-        self._setup_weight(weight_bits, per_channel, quantiser)
 
     def forward(self, input: Tensor) -> Tensor:
         return F.linear(input, self.quantised_weight(), self.bias)

@@ -115,7 +115,7 @@ def _signed(graph: SpikingGraph, node: Node) -> bool:
 def _needs(node: Node, connections: list[Connection], found: Mapping[str, Range]) -> dict[str, int]:
     needs = _of_connections(connections)
     if isinstance(node, (Population, Readout)):
-        needs["state_bits"] = found[f"{node.name}.potential"].magnitude.bit_length() + 1
+        needs["state_bits"] = found[f"{node.name}.potential"].bits
         needs["bias_bits"] = _greatest(node.bias).bit_length() + 1
     if isinstance(node, Population):
         needs["threshold_bits"] = _greatest(node.threshold).bit_length()
