@@ -232,6 +232,12 @@ def test_an_output_is_chosen_by_its_name() -> None:
 
 # --- rectifiers ------------------------------------------------------------------------------------------------------
 
+
+def test_a_single_tensor_has_no_name() -> None:
+    with pytest.raises(InputError, match=r"output 'nope': the network returns a single tensor. Leave out the name"):
+        prepare(nn.Sequential(conv(3, 4), nn.ReLU(), conv(4, 2)), output="nope")
+
+
 RECTIFIERS = [
     nn.SiLU(), nn.GELU("tanh"), nn.LeakyReLU(0.1, inplace=True), nn.PReLU(4), nn.Hardswish(True), nn.ELU(inplace=True),
     nn.SELU(), nn.CELU(), nn.Mish(), nn.Softplus(), nn.RReLU(),

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils import _pytree
 
-from fastsnn_deploy.errors import Problem, unknown
+from fastsnn_deploy.errors import InputError, Problem, unknown
 
 
 def named_tensors(result: Any) -> dict[str, Tensor]:
@@ -36,6 +36,8 @@ def choose(model: nn.Module, result: Any, output: str | int | None) -> list[Prob
         fix = f"Choose one, such as output='{next(iter(tensors))}'"
         problems.append(Problem("forward", f"returns several values: {listed}", fix))
     if output is not None and str(output) not in tensors:
+        if isinstance(result, Tensor):
+            raise InputError(f"output '{output}': the network returns a single tensor. Leave out the name")
         raise unknown("output", output, tensors)
     if not isinstance(result, Tensor) and tensors:
         name = next(iter(tensors)) if output is None else str(output)
