@@ -129,7 +129,7 @@ def convert(
     neurons: str = "unary",
     schedule: Literal["settle", "window"] = "settle",
     steps: int | None = None,
-    input: Literal["once", "spread"] = "once",
+    input: Literal["once", "spread", "constant"] = "once",
     bias: Literal["wave", "spread", "initial"] = "wave",
     allow_loss: bool = False,
 ) -> SpikingGraph:
@@ -142,7 +142,8 @@ def convert(
         schedule: "settle": neurons fire until nothing changes any more, and every count is right. "window": each layer
             fires only for its window, as Fast-SNN, QFFS and QCFS publish it; counts need not be right.
         steps: With "window", the number of steps; default 2**bits - 1.
-        input: "once": one graded spike a pixel; "spread": over the window.
+        input: "once": one graded spike a pixel; "spread": over the window, as always with schedule "window", unless it
+            is "constant": the constant current of the official codes, with the counts that they get.
         bias: "wave": with a layer's first input; "spread": over the window; "initial": in the first step.
         allow_loss: Let trained integers lose bits where potentials of 24 bits cannot hold them; otherwise refused.
 
@@ -157,12 +158,16 @@ def convert(
 
     if known_name("schedule", schedule, ("settle", "window")) == "settle" and steps is not None:
         raise InputError(f"schedule='settle', steps={steps}: must be 'settle', or 'window' with a number of steps")
+    current = known_name("input", input, ("once", "spread", "constant")) == "constant"
+    if current and schedule == "settle":
+        raise InputError("input='constant' is for networks that stop after their window. Use schedule='window' with it")
     checkpoint = as_checkpoint(model, input_shape)
     graph, calls = converted(
-        checkpoint, neurons=neurons, input_schedule=input, bias_schedule=bias, allow_loss=allow_loss, steps=steps
-    )
+        checkpoint, neurons=neurons, input_schedule="once" if current else input, bias_schedule=bias,
+        allow_loss=allow_loss, steps=steps, current=current,
+    )  # fmt: skip
     graph = with_agreement(graph, checkpoint.model, calls)
-    return for_window(graph, steps) if schedule == "window" else graph
+    return for_window(graph, steps, "constant" if current else "spread") if schedule == "window" else graph
 
 
 def simulate(network: SpikingGraph | str | Path, images: Any, engine: str = "cpu", steps: int | None = None) -> Run:

@@ -35,6 +35,7 @@ class InputSchedule(str, Enum):
 
     once = "once"
     spread = "spread"
+    constant = "constant"
 
 
 class ScheduleName(str, Enum):
@@ -87,7 +88,12 @@ def export(
         bool, typer.Option("--allow-loss", help="Let trained weights lose bits that potentials of 24 bits cannot hold.")
     ] = False,
     input_schedule: Annotated[
-        InputSchedule, typer.Option("--input", help="once: one graded spike a pixel; spread: over the window.")
+        InputSchedule,
+        typer.Option(
+            "--input",
+            help="once: one graded spike a pixel; spread: over the window, as always with --schedule window, unless "
+            "it is constant: the current and the counts of the official codes.",
+        ),
     ] = InputSchedule.once,
     bias_schedule: Annotated[
         BiasSchedule, typer.Option("--bias", help="wave: with a layer's first synaptic input; spread: over the window.")

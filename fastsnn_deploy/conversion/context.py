@@ -13,12 +13,13 @@ from fastsnn_deploy.conversion.fit import Fitted, fit_population, fit_readout
 from fastsnn_deploy.conversion.partial_sums import in_parts, reach, units_of_parts
 from fastsnn_deploy.conversion.quant_graph import QuantNode
 from fastsnn_deploy.conversion.through import with_zero_channels
-from fastsnn_deploy.graph import Concat, Flatten, Identity, Node, Population, Readout, Synapse
+from fastsnn_deploy.graph import Concat, Flatten, Identity, Input, Node, Population, Readout, Synapse
 from fastsnn_deploy.graph.arithmetic import Int64
 from fastsnn_deploy.graph.neurons import relay_bounds, spike_bounds
 from fastsnn_deploy.graph.ranges import STATE_BITS, STATE_MAX, Range, extend_ranges
 from fastsnn_deploy.graph.synapses import zero_exponent
 
+SPREAD_FIX = "Use input='spread' (--input spread)"
 QUANTISE_FIX = "Put a QuantActivation before it (fd.prepare does so)"
 
 
@@ -26,14 +27,18 @@ class Context:
     """Collects spiking nodes while lowering goes through the quantised graph. neurons: preset of spike bounds of new
     populations.
 
-    gain: what enters in all as a share of image and bias, for which potentials leave room.
+    gain: what enters in all as a share of image and bias, for which potentials leave room. current: of how many images
+    neurons that read the image hold the sum, where it enters as a constant current (`passes.window`); else 1.
     allow_loss: trained integers may lose bits where 24-bit potentials cannot hold them; `losses` says where.
     window: largest count range of an activation so far; relays pass on what others have spread.
     """
 
-    def __init__(self, neurons: str, allow_loss: bool = False, gain: Fraction = Fraction(1)) -> None:
-        self.neurons, self.allow_loss = neurons, allow_loss
-        self.state_max = int(STATE_MAX / max(gain, Fraction(1)))
+    def __init__(
+        self, neurons: str, allow_loss: bool = False, gain: Fraction = Fraction(1), current: int = 1
+    ) -> None:  # fmt: skip
+        self.neurons, self.allow_loss, self.current = neurons, allow_loss, current
+        self.image_max = int(STATE_MAX / max(gain, Fraction(1)) / current)
+        self.state_max = int(STATE_MAX / max(gain, Fraction(1)) / min(current, 2))
         self.losses: dict[str, str] = {}
         self.nodes: dict[str, Node] = {}
         self.ranges: dict[str, Range] = {}
@@ -99,6 +104,10 @@ class Context:
 
     def _relay(self, value: Expression, node: QuantNode, shift: int) -> Signal:
         arm = value.arms[0]
+        if self.current > 1 and self._of_image(arm.synapse.inputs[0]):
+            raise CannotLowerError(
+                "sums the image before the first layer, which has no constant current", SPREAD_FIX
+            )
         source = self.ranges[arm.synapse.inputs[0]]
         low, high = arm.synapse.input_bounds(source.low, source.high)
         ones = np.ones(value.shape[0], dtype=np.int64)
@@ -132,10 +141,11 @@ class Context:
 
     def population(self, value: Expression, node: QuantNode, step: float, low: int, high: int) -> Signal:
         """Neurons that round `value` to multiples of `step`."""
-        fitted = fit_population(value, self.ranges, step, low, high, self.state_max)
+        most = self.image_max if self._reads_image(value) else self.state_max
+        fitted = fit_population(value, self.ranges, step, low, high, most)
         if fitted.lost.any():
             parts = self._in_parts(value, node, fitted.lost)
-            fitted = fit_population(parts, self.ranges, step, low, high, self.state_max)
+            fitted = fit_population(parts, self.ranges, step, low, high, most)
             self._check_loss(fitted, node)
         population = Population(
             name=node.name, inputs=self._synapses(fitted, node), shape=value.shape, module=node.module,
@@ -149,9 +159,10 @@ class Context:
 
     def readout(self, value: Expression, node: QuantNode) -> str:
         """An accumulator for `value`; returns its name."""
-        fitted = fit_readout(value, self.ranges, self.state_max)
+        most = self.image_max if self._reads_image(value) else self.state_max
+        fitted = fit_readout(value, self.ranges, most)
         if fitted.lost.any():
-            fitted = fit_readout(self._in_parts(value, node, fitted.lost), self.ranges, self.state_max)
+            fitted = fit_readout(self._in_parts(value, node, fitted.lost), self.ranges, most)
             self._check_loss(fitted, node)
         synapses = self._synapses(fitted, node)
         return self.add(
@@ -161,12 +172,22 @@ class Context:
             )
         )  # fmt: skip
 
+    def _reads_image(self, value: Expression) -> bool:
+        return any(self._of_image(arm.synapse.inputs[0]) for arm in value.arms)
+
+    def _of_image(self, name: str) -> bool:
+        """Whether a spike source is the image, or only moves it."""
+        node = self.nodes[name]
+        return isinstance(node, Input) or (not isinstance(node, Population) and any(map(self._of_image, node.inputs)))
+
     def _in_parts(self, value: Expression, node: QuantNode, lost: Int64) -> Expression:
         """The same sum, by way of partial sums; what cannot be cut stays, and loses bits.
 
         lost: int64 [C], bits that trained weights would lose. An arm that one potential holds loses them where it meets
         a far stronger one: its sum then comes in units of as many bits, and its weights keep theirs.
         """
+        if self.current > 1 and self._reads_image(value):
+            return value  # partial sums would turn the current into spikes
         arms: list[Arm] = []
         sources = [self.ranges[arm.synapse.inputs[0]] for arm in value.arms]
         trained = [i for i, arm in enumerate(value.arms) if arm.trained]

@@ -27,11 +27,12 @@ def convert(
     bias_schedule: Literal["wave", "spread", "initial"] = "wave",
     allow_loss: bool = False,
     steps: int | None = None,
+    current: bool = False,
 ) -> SpikingGraph:
     """The spiking graph of a checkpoint; see `converted`."""
     return converted(
         checkpoint, neurons=neurons, input_schedule=input_schedule, bias_schedule=bias_schedule, allow_loss=allow_loss,
-        steps=steps,
+        steps=steps, current=current,
     )[0]  # fmt: skip
 
 
@@ -43,10 +44,12 @@ def converted(
     bias_schedule: Literal["wave", "spread", "initial"] = "wave",
     allow_loss: bool = False,
     steps: int | None = None,
+    current: bool = False,
 ) -> tuple[SpikingGraph, dict[str, str]]:
     """Trace and lower a checkpoint's quantised model; options as in `lower`. Raises LoweringError or InputError.
 
-    steps: of a schedule that stops after them (`passes.window`), for which potentials leave room.
+    steps: of a schedule that stops after them (`passes.window`), for which potentials leave room. current: likewise
+    for an image that enters as a constant current.
     The graph's metadata names the data set, the recipe and the quantised model's accuracy, where the checkpoint knows
     them, and says under `ann` what the network computes without spikes. Also returned: what the population of each
     activation's call is named.
@@ -70,19 +73,24 @@ def converted(
     )
     lowered = made()
     window = lowered.schedule.window
-    if steps is not None and steps > window:
-        lowered = _with_room(made, steps, window)
+    if current or (steps is not None and steps > window):
+        lowered = _with_room(made, steps or window, window, current)
     names = names_of(lowered)
     calls = {node.name for node in graph.nodes if isinstance(node, Activation)}
     return named(lowered), {each.name: names[each.name] for each in lowered.populations if each.name in calls}
 
 
-def _with_room(made: Callable[..., SpikingGraph], steps: int, window: int) -> SpikingGraph:
-    """A network whose potentials hold what more steps than the window bring. Raises InputError if they cannot."""
+def _with_room(made: Callable[..., SpikingGraph], steps: int, window: int, current: bool) -> SpikingGraph:
+    """A network whose potentials hold what a constant current, or more steps than the window, bring.
+
+    Raises InputError if they cannot.
+    """
     too_many = f"steps={steps}: potentials do not hold what so many steps bring; a window of {window} fits. Take fewer"
+    if current:
+        too_many = f"potentials do not hold a whole image in each of {steps} steps. Use input='spread' (--input spread)"
     if steps > STATE_MAX:
         raise InputError(too_many)
     try:
-        return made(gain=Fraction(steps, window))
+        return made(gain=Fraction(steps, window), current=window if current else 1)
     except LoweringError as error:
         raise InputError(too_many, error.problems) from error

@@ -25,6 +25,7 @@ def lower(
     balance: bool = True,
     allow_loss: bool = False,
     gain: Fraction = Fraction(1),
+    current: int = 1,
 ) -> SpikingGraph:
     """Integer spiking graph that settles to the quantised network's integers.
 
@@ -33,9 +34,10 @@ def lower(
     shortcuts so that all arms of a sum arrive together. allow_loss: trained integers may lose bits where potentials
     of 24 bits cannot hold them; the graph's metadata says where.
     gain: of a schedule that image and bias enter for longer than the window; potentials leave room for it.
+    current: window of a schedule whose image enters as a constant current; likewise.
     Raises LoweringError listing every place that has no exact form.
     """
-    context = Context(neurons, allow_loss, gain)
+    context = Context(neurons, allow_loss, gain, current)
     values: dict[str, Value] = {}
     problems: list[Problem] = []
     for node in quant_graph.nodes:

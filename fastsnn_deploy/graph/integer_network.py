@@ -21,9 +21,9 @@ def integer_values(graph: SpikingGraph, images: Any) -> Mapping[str, Int64]:
         images: raw or Encoded (`SpikingGraph.encode`).
 
     Returns:
-        int64 [N, *node shape] by node name.
+        int64 [N, *node shape] by node name; of the input what enters in a window (`Schedule.repeats`).
     """
-    emitted = np.asarray(graph.encode(images))
+    emitted = np.asarray(graph.encode(images)) * graph.schedule.repeats
     values: dict[str, Int64] = {}
     for node in graph.nodes:
         inputs = [values[name] for name in node.inputs]

@@ -42,15 +42,16 @@ class Range:
         return self.magnitude.bit_length() + 1
 
 
-def ranges(nodes: tuple[Node, ...], gain: Fraction = Fraction(1)) -> Mapping[str, Range]:
+def ranges(nodes: tuple[Node, ...], gain: Fraction = Fraction(1), repeats: int = 1) -> Mapping[str, Range]:
     """Range of what each node emits in total (net counts, or synaptic input); `nodes` in topological order.
 
-    gain: what enters in all as a share of image and bias (`Schedule.gain`).
+    gain: what enters in all as a share of image and bias (`Schedule.gain`). repeats: of the image
+    (`Schedule.repeats`).
     For populations and readouts the range of their *potential* is under the key `name + ".potential"`.
     """
     found: dict[str, Range] = {}
     for node in nodes:
-        extend_ranges(found, node, gain)
+        extend_ranges(found, node, gain if node.inputs else gain * repeats)
     return found
 
 

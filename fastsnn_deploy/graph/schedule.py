@@ -39,18 +39,20 @@ class Schedule:
 
     Attributes:
         window: T0, the injection window in steps, the same for the whole network (2**bits - 1).
-        input: "once" (one graded spike in step 0) or "spread" (T0 even parts, one a step).
+        input: "once" (one graded spike in step 0), "spread" (T0 even parts, one a step) or "constant" (a constant
+            current: the whole image in every step, for neurons whose thresholds are T0 times as high;
+            `passes.window.for_window` makes such networks).
         bias: "wave" (all in the step in which the first synaptic input can arrive), "spread" (T0 even parts from that
             step on), or "initial" (in step 0).
         stop: "settled" (populations fire until nothing changes any more) or "window" (each fires only for `duration`
             steps from its depth on, as published for Fast-SNN, QFFS and QCFS: such a network need not reach the integer
             network's answer).
-        steps: with stop "window" and everything spread, a number of steps other than the window: image and bias go on
-            entering at the same rate, as QCFS does for any T. None: the window.
+        steps: with stop "window" and nothing that enters at once, a number of steps other than the window: image and
+            bias go on entering at the same rate, as QCFS does for any T. None: the window.
     """
 
     window: int = 1
-    input: Literal["once", "spread"] = "once"
+    input: Literal["once", "spread", "constant"] = "once"
     bias: Literal["wave", "spread", "initial"] = "wave"
     stop: Literal["settled", "window"] = "settled"
     steps: int | None = None
@@ -71,9 +73,16 @@ class Schedule:
         return self._injection(self.bias)
 
     @property
+    def repeats(self) -> int:
+        """How many times the whole image enters in a window."""
+        return self.window if self.input == "constant" else 1
+
+    @property
     def gain(self) -> Fraction:
         """What enters in all, as a share of the total of an image and of a bias: 1 but for another number of steps."""
         return Fraction(self.duration, self.window)
 
     def _injection(self, how: str) -> Injection:
+        if how == "constant":
+            return Injection(1, self.duration)
         return Injection(self.window, self.duration) if how == "spread" else Injection(1, 1)

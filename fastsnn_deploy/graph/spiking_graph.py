@@ -12,6 +12,7 @@ from fastsnn_deploy.errors import GraphError, Problem
 from fastsnn_deploy.graph.encoded import Encoded
 from fastsnn_deploy.graph.node import Node
 from fastsnn_deploy.graph.nodes import Input, Population
+from fastsnn_deploy.graph.ranges import Range, ranges
 from fastsnn_deploy.graph.schedule import Schedule
 from fastsnn_deploy.graph.summary import headline, layer_rows, layer_table, totals, totals_line
 from fastsnn_deploy.graph.synapses import Synapse
@@ -87,6 +88,11 @@ class SpikingGraph(Result):
             int64 [N, *input shape].
         """
         return self.input.encode(images)
+
+    @cached_property
+    def ranges(self) -> Mapping[str, Range]:
+        """How far each node can go in total, as `ranges.ranges` says."""
+        return ranges(self.nodes, self.schedule.gain, self.schedule.repeats)
 
     @property
     def synapses(self) -> tuple[Synapse, ...]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from fastsnn_deploy.graph.nodes import Input, MaxPool2d, Population, Readout
-from fastsnn_deploy.graph.ranges import STATE_BITS, Range, ranges
+from fastsnn_deploy.graph.ranges import STATE_BITS
 from fastsnn_deploy.graph.synapses import Synapse
 from fastsnn_deploy.tables import Column, Table, one_line, shape, shown, span, words
 
@@ -61,8 +61,7 @@ def layer_rows(graph: SpikingGraph) -> tuple[dict[str, Any], ...]:
 
     potential_bits: those that no image and no step can make a potential leave, sign included; a potential has 24.
     """
-    reached = ranges(graph.nodes, graph.schedule.gain)
-    return tuple(_row(graph, node, reached) for node in graph.nodes if isinstance(node, Layer))
+    return tuple(_row(graph, node) for node in graph.nodes if isinstance(node, Layer))
 
 
 def layer_table(rows: Sequence[dict[str, Any]], title: str = "Layers") -> Table:
@@ -84,8 +83,8 @@ def _value(row: dict[str, Any], key: str) -> Any:
     return row.get(key, () if key in ("reads", "exponents") else None)
 
 
-def _row(graph: SpikingGraph, node: Layer, reached: Mapping[str, Range]) -> dict[str, Any]:
-    potential = reached.get(f"{node.name}.potential")
+def _row(graph: SpikingGraph, node: Layer) -> dict[str, Any]:
+    potential = graph.ranges.get(f"{node.name}.potential")
     synapses = [synapse for name in node.inputs if isinstance(synapse := graph[name], Synapse)]
     return {
         "layer": node.name,

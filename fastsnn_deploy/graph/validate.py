@@ -10,7 +10,7 @@ import numpy as np
 from fastsnn_deploy.errors import Problem
 from fastsnn_deploy.graph.node import NODE_TYPES, Node
 from fastsnn_deploy.graph.nodes import Concat, Input, Population, Readout
-from fastsnn_deploy.graph.ranges import STATE_BITS, STATE_MAX, ranges
+from fastsnn_deploy.graph.ranges import STATE_BITS, STATE_MAX
 
 if TYPE_CHECKING:
     from fastsnn_deploy.graph.spiking_graph import SpikingGraph
@@ -151,7 +151,7 @@ def nodes_fit(graph: SpikingGraph) -> Iterator[Problem]:
             yield Problem(_at(node), what)
 
 
-PUBLISHED = ("window", "spread", "spread")
+PUBLISHED = ("window", "spread", "spread"), ("window", "constant", "spread")
 """stop, input and bias of the schedules as published."""
 
 
@@ -160,19 +160,20 @@ def schedule_known(graph: SpikingGraph) -> Iterator[Problem]:
     schedule = graph.schedule
     if schedule.window < 1:
         yield Problem("schedule", f"window {schedule.window} must be at least 1")
-    if schedule.input not in ("once", "spread") or schedule.bias not in ("wave", "spread", "initial"):
+    if schedule.input not in ("once", "spread", "constant") or schedule.bias not in ("wave", "spread", "initial"):
         yield Problem("schedule", f"unknown mode input='{schedule.input}', bias='{schedule.bias}'")
     if schedule.stop not in ("settled", "window"):
         yield Problem("schedule", f"unknown mode stop='{schedule.stop}'")
     if schedule.duration < 1:
         yield Problem("schedule", f"steps {schedule.steps} must be at least 1")
-    if schedule.duration != schedule.window and (schedule.stop, schedule.input, schedule.bias) != PUBLISHED:
-        yield Problem("schedule", f"{schedule.steps} steps, other than the window, need stop='window' and all spread")
+    if schedule.duration != schedule.window and (schedule.stop, schedule.input, schedule.bias) not in PUBLISHED:
+        what = f"{schedule.steps} steps, other than the window, need stop='window', a spread bias and no input at once"
+        yield Problem("schedule", what)
 
 
 def state_fits(graph: SpikingGraph) -> Iterator[Problem]:
     """No synaptic input and no potential can leave 24 signed bits, whatever the image."""
-    bounds = ranges(graph.nodes, graph.schedule.gain)
+    bounds = graph.ranges
     for node in graph.nodes:
         for key in (node.name, node.name + ".potential"):
             if key in bounds and bounds[key].magnitude > STATE_MAX:

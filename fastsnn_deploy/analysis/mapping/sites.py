@@ -19,7 +19,7 @@ from fastsnn_deploy.analysis.mapping.kinds.base import mantissa_bits, weight_bit
 from fastsnn_deploy.analysis.structure import Network
 from fastsnn_deploy.errors import InputError
 from fastsnn_deploy.graph import Concat, Flatten, Input, MaxPool2d, Node, Population, Readout, SpikingGraph
-from fastsnn_deploy.graph.ranges import STATE_BITS, Range, ranges
+from fastsnn_deploy.graph.ranges import STATE_BITS, Range
 from fastsnn_deploy.lava_dl import Lif, Sdnn, StockConv, StockDense, StockInput, StockNetwork
 from fastsnn_deploy.lava_dl.limits import MESSAGE_BITS
 
@@ -76,8 +76,7 @@ def sites_of(network: Network) -> tuple[Site, ...]:
 
 @sites_of.register
 def _of_graph(network: SpikingGraph) -> tuple[Site, ...]:
-    found = ranges(network.nodes, network.schedule.gain)
-    return tuple(_graph_site(network, node, found) for node in layer_nodes(network))
+    return tuple(_graph_site(network, node, network.ranges) for node in layer_nodes(network))
 
 
 def _graph_site(graph: SpikingGraph, node: Node, found: Mapping[str, Range]) -> Site:

@@ -57,8 +57,8 @@ class GpuEngine(Engine):
         """Memory of one image, estimated high: every series kept, and the synaptic input of the largest population."""
         schedule = self.graph.schedule
         unary = max((p.ceiling - p.floor for p in self.graph.populations if p.payload == 1), default=0)
-        spread = "spread" in (schedule.input, schedule.bias)
-        rows = 8 + 2 * unary + (schedule.duration if spread else 1)
+        at_once = schedule.input == "once" and schedule.bias != "spread"
+        rows = 8 + 2 * unary + (1 if at_once else schedule.duration)
         sent = sum(
             node.size * store_type(int(self.plan.payloads[node.name].max())).itemsize
             for node in self.graph.nodes

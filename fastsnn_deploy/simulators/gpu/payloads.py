@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from fractions import Fraction
 
 import numpy as np
 
 from fastsnn_deploy.graph import Concat, Flatten, Input, MaxPool2d, Node, Population, SpikingGraph
-from fastsnn_deploy.graph.ranges import Range, ranges
 from fastsnn_deploy.simulators.engine import Int64
 
 
 def payloads(graph: SpikingGraph) -> Mapping[str, Int64]:
     """Greatest |spike| of each channel of every spike source, int64 [C], by node name."""
     found: dict[str, Int64] = {}
-    totals = ranges(graph.nodes, graph.schedule.gain)
     for node in graph.nodes:
         if node.emits == "spikes":
-            found[node.name] = _payload(node, [found[name] for name in node.inputs if name in found], totals)
+            found[node.name] = _payload(node, [found[name] for name in node.inputs if name in found])
     return found
 
 
-def _payload(node: Node, sources: list[Int64], totals: Mapping[str, Range]) -> Int64:
+def _payload(node: Node, sources: list[Int64]) -> Int64:
     if isinstance(node, Input):
-        total = totals[node.name]
-        return np.maximum(-total.low, total.high)  # parts of a spread input are no larger than the whole
+        whole = node.range([], Fraction(1))  # parts of a spread input are no larger
+        return np.maximum(-whole.low, whole.high)
     if isinstance(node, Population):
         return np.full(node.channels, node.payload, dtype=np.int64)
     if isinstance(node, MaxPool2d):

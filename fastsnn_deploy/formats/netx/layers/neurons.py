@@ -16,7 +16,6 @@ from fastsnn_deploy.formats.netx.codec import LayerCodec, Numbering, Placed, com
 from fastsnn_deploy.formats.netx.fields import INT32_MAX, Fields, put_integers_as_float32, put_numbers, put_text
 from fastsnn_deploy.formats.netx.synapses import read_synapse, write_synapse
 from fastsnn_deploy.graph import Linear, Node, Population, Readout, Synapse
-from fastsnn_deploy.graph.ranges import ranges
 from fastsnn_deploy.lava_dl.limits import BIAS_MAX_LAVA, CURRENT_MAX
 
 SIGNED_IF = "SIGNED_IF"
@@ -103,7 +102,7 @@ def stock_exact(node: Readout, numbering: Numbering) -> bool:
     """Whether stock lava-dl's accumulator gives this readout's potential: then the layer needs no own neuron type."""
     first = numbering.graph[node.inputs[0]]
     source = numbering.layer[first.inputs[0]]
-    bounds = ranges(numbering.graph.nodes)[node.name + ".potential"]
+    bounds = numbering.graph.ranges[node.name + ".potential"]
     return (
         len(node.inputs) == 1
         and isinstance(first, Linear)
