@@ -25,7 +25,7 @@ NEURONS = st.sampled_from(["unary", "graded", "unsigned", "burst2"])
 SCHEDULES = st.builds(
     Schedule,
     window=st.integers(1, 4),
-    input=st.sampled_from(["once", "spread"]),
+    input=st.sampled_from(["once", "spread", "constant"]),
     bias=st.sampled_from(["wave", "spread", "initial"]),
     stop=st.sampled_from(["settled", "settled", "window"]),
 )

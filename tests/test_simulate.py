@@ -105,8 +105,10 @@ def _oracle(graph: SpikingGraph, image: list[int], steps: int) -> tuple[dict, di
     seen = {m.name: [0] * graph[m.inputs[0]].size for m in graph.nodes if isinstance(m, MaxPool2d)}
     schedule = graph.schedule
 
-    def share(total: int, step: int, spread_out: bool) -> int:
-        if not spread_out:
+    def share(total: int, step: int, how: str) -> int:
+        if how == "constant":
+            return total if 0 <= step < schedule.window else 0
+        if how != "spread":
             return total if step == 0 else 0
         if not 0 <= step < schedule.window:
             return 0
@@ -118,7 +120,7 @@ def _oracle(graph: SpikingGraph, image: list[int], steps: int) -> tuple[dict, di
     for t in range(steps):
         for node in graph.nodes:
             if isinstance(node, Input):
-                spikes[node.name].append([share(x, t, schedule.input == "spread") for x in image])
+                spikes[node.name].append([share(x, t, schedule.input) for x in image])
             elif isinstance(node, Flatten):
                 spikes[node.name].append(past(node.inputs[0], t))
             elif isinstance(node, Concat):
@@ -135,7 +137,7 @@ def _oracle(graph: SpikingGraph, image: list[int], steps: int) -> tuple[dict, di
                 start = 0 if schedule.bias == "initial" else graph.depths[node.name]
                 for i in range(node.size):
                     c = i // (node.size // node.channels)
-                    synaptic_input = share(int(node.bias[c]), t - start, schedule.bias == "spread")
+                    synaptic_input = share(int(node.bias[c]), t - start, schedule.bias)
                     for name in node.inputs:
                         source = past(graph[name].inputs[0], t - graph[name].delay)
                         synaptic_input += sum(w * s for w, s in zip(matrix[name][i], source, strict=True) if s)

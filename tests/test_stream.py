@@ -72,7 +72,7 @@ def test_a_repeated_frame_costs_no_message(seed: int, neurons: str):
     result = stream(graph, frames_of(graph, seed))
     assert result.spikes()[2] == 0
     assert result.settle_steps()[2] == 0
-    assert result.lengths[2] == (graph.schedule.window if graph.schedule.input == "spread" else 1)
+    assert result.lengths[2] == (1 if graph.schedule.input == "once" else graph.schedule.window)
 
 
 @settings(max_examples=25)
