@@ -3,7 +3,7 @@
     python scripts/training_noise.py --data-root FOLDER
 
 FOLDER holds cifar10 and weights/, as recipes use them. Every network is in training mode (batch statistics, no dropout)
-on images of CIFAR-10; torchvision's see them at 64 x 64 pixels, with random weights and statistics settled on images.
+on 8 images of CIFAR-10; torchvision's see them at 64 x 64 pixels, with random weights and statistics settled on images.
 Compared with the gradient of the float network, as cosines, are the gradients of the quantised network and of the
 float network whose activations carry noise of 1, 3 or 10 parts in a thousand of their spread; rounding to 8 bits is
 about 10. Then three steps of an optimiser: loss after them over loss before, with plain SGD on a clipped gradient and
@@ -34,7 +34,8 @@ from fastsnn_deploy.training.models.registry import build
 RECORD = Path(__file__).parents[1] / "docs/records/training_noise.json"
 NORMALISATION = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 NOISES = (0.001, 0.003, 0.01)
-BATCHES = (8, 64)
+IMAGES, BATCH = 64, 8
+"""For statistics and calibration, and of a step."""
 OPTIMISERS: dict[str, Callable[[Any], torch.optim.Optimizer]] = {
     "sgd": lambda parameters: torch.optim.SGD(parameters, 1e-3),
     "adam": lambda parameters: torch.optim.Adam(parameters, 1e-4),
@@ -48,7 +49,7 @@ def networks(root: Path, images: Tensor) -> dict[str, tuple[nn.Module, Tensor, d
         "resnet20 trained": (fd.load_model(root / "weights/resnet20-12fca82f.th", "resnet20"), images, NORMALISATION),
         "resnet20 random": (settled(build("resnet20"), images), images, NORMALISATION),
     }
-    for name in ("regnet_x_400mf", "shufflenet_v2_x0_5", "mobilenet_v2", "mnasnet0_5"):
+    for name in ("shufflenet_v2_x0_5", "mobilenet_v2", "mnasnet0_5", "regnet_x_400mf"):
         model = getattr(torchvision.models, name)(num_classes=10)
         found[f"{name} random"] = (settled(model, large), large, {})
     return found
@@ -118,28 +119,27 @@ def measure(float_model: nn.Module, images: Tensor, labels: Tensor, options: dic
     model = fd.prepare(float_model, 8, 8, input_shape=tuple(images.shape[1:]), **options)
     fd.calibrate(model, images)
     model.train()
-    record: dict[str, Any] = {}
-    for batch in BATCHES:
-        few, named = images[:batch], labels[:batch]
-        with quantisers_off(model):
-            right = gradient(copy.deepcopy(model), few, named)
-            shaken = {}
-            for share in NOISES:
-                copied = copy.deepcopy(model)
-                hooks = noisy(copied, share)
-                shaken[f"noise {share}"] = cosines(gradient(copied, few, named), right)
-                for hook in hooks:
-                    hook.remove()
-        cosine = {"8 bits": cosines(gradient(copy.deepcopy(model), few, named), right), **shaken}
-        steps: dict[str, float] = {}
-        for name, make in OPTIMISERS.items():
+    few, named = images[:BATCH], labels[:BATCH]
+    cosine: dict[str, Any] = {"8 bits": gradient(copy.deepcopy(model), few, named)}
+    with quantisers_off(model):
+        right = gradient(copy.deepcopy(model), few, named)
+        for share in NOISES:
             copied = copy.deepcopy(model)
-            steps[f"{name}, 8 bits"] = after_three_steps(copied, few, named, make(copied.parameters()))
-            copied = copy.deepcopy(model)
-            with quantisers_off(copied):
-                steps[f"{name}, float"] = after_three_steps(copied, few, named, make(copied.parameters()))
-        record[f"batch {batch}"] = {"cosine": cosine, "loss after three steps": steps}
-    return record
+            hooks = noisy(copied, share)
+            cosine[f"noise {share}"] = gradient(copied, few, named)
+            for hook in hooks:
+                hook.remove()
+    steps: dict[str, float] = {}
+    for name, make in OPTIMISERS.items():
+        copied = copy.deepcopy(model)
+        steps[f"{name}, 8 bits"] = after_three_steps(copied, few, named, make(copied.parameters()))
+        copied = copy.deepcopy(model)
+        with quantisers_off(copied):
+            steps[f"{name}, float"] = after_three_steps(copied, few, named, make(copied.parameters()))
+    return {
+        "cosine": {key: cosines(each, right) for key, each in cosine.items()},
+        "loss after three steps": steps,
+    }
 
 
 def main() -> None:
@@ -149,14 +149,14 @@ def main() -> None:
     options = parser.parse_args()
     torch.manual_seed(0)
     data = fd.load_data("cifar10", "train", options.data_root)
-    images, labels = torch.as_tensor(data.raw(slice(0, max(BATCHES)))), data.labels[: max(BATCHES)]
+    images, labels = torch.as_tensor(data.raw(slice(0, IMAGES))), data.labels[:IMAGES]
     record: dict[str, Any] = {
         "date": str(datetime.date.today()), "torch": torch.__version__, "threads": torch.get_num_threads()
     }  # fmt: skip
     for name, (model, taken, others) in networks(options.data_root, images).items():
         record[name] = measure(model, taken, labels, others)
         print(name, json.dumps(record[name]), flush=True)
-    write_file(RECORD, json.dumps(record, indent=1) + "\n", again=True)
+        write_file(RECORD, json.dumps(record, indent=1) + "\n", again=True)
 
 
 if __name__ == "__main__":

@@ -130,15 +130,26 @@ def test_every_spike_of_every_layer_is_the_official_one(neurons: str, window: in
     assert spread > 0  # what the other schedule gives
 
 
+def reads_both(graph: SpikingGraph) -> bool:
+    """Whether a node reads the image, or what only moves it, beside something else."""
+    roots: dict[str, set[bool]] = {}
+    for node in graph.nodes:
+        reads: set[bool] = set().union(*(roots[name] for name in node.inputs)) or {True}
+        if len(reads) == 2:
+            return True
+        roots[node.name] = {False} if isinstance(node, Population) else reads
+    return False
+
+
 @settings(max_examples=10)
 @given(SEEDS, st.sampled_from(["unary", "unsigned", "graded", "burst2"]), st.sampled_from([None, 3, 7]))
 def test_engine_and_reference_agree(seed: int, neurons: str, steps: int | None):
     graph = random_graph(seed, blocks=3, neurons=neurons)
-    try:
-        network = for_window(graph, steps, "constant")
-    except GraphError as error:
-        assert "reads the image beside spikes" in str(error)
+    if reads_both(graph):
+        with pytest.raises(GraphError, match="reads the image beside spikes"):
+            for_window(graph, steps, "constant")
         return
+    network = for_window(graph, steps, "constant")
     emitted = network.encode(random_images(network, seed))
     expected = simulate(network, emitted)
     found = recorded_run(open_engine(network, "cpu"), emitted, expected.steps)

@@ -30,7 +30,7 @@ from fastsnn_deploy.graph import (
 from fastsnn_deploy.graph.arithmetic import exact_matmul, quantise, round_half_up
 from fastsnn_deploy.graph.encoded import Encoded
 from fastsnn_deploy.graph.integer_network import integer_values
-from fastsnn_deploy.graph.ranges import STATE_MAX, ranges
+from fastsnn_deploy.graph.ranges import STATE_MAX
 from fastsnn_deploy.graph.schedule import Injection
 from fastsnn_deploy.passes.balance import balanced
 from fastsnn_deploy.simulators.reference import simulate
@@ -289,7 +289,7 @@ def test_exact_matmul_refuses_what_it_cannot_promise():
 @given(SEEDS)
 def test_ranges_hold_for_every_value_of_a_run(seed: int):
     graph = random_graph(seed)
-    bounds = ranges(graph.nodes)
+    bounds = graph.ranges
     run = simulate(graph, graph.input.encode(random_images(graph, seed, 4)))
     for series, suffix in ((run.potentials, ".potential"), (run.counts, "")):
         for name, values in series.items():
