@@ -160,7 +160,8 @@ def convert(
         raise InputError(f"schedule='settle', steps={steps}: must be 'settle', or 'window' with a number of steps")
     current = known_name("input", input, ("once", "spread", "constant")) == "constant"
     if current and schedule == "settle":
-        raise InputError("input='constant' is for networks that stop after their window. Use schedule='window' with it")
+        what = "input='constant' (--input constant) is for networks that stop after their window"
+        raise InputError(f"{what}. Use schedule='window' (--schedule window) with it")
     checkpoint = as_checkpoint(model, input_shape)
     graph, calls = converted(
         checkpoint, neurons=neurons, input_schedule="once" if current else input, bias_schedule=bias,

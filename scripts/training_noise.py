@@ -16,7 +16,7 @@ import argparse
 import copy
 import datetime
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,17 +42,18 @@ OPTIMISERS: dict[str, Callable[[Any], torch.optim.Optimizer]] = {
 }
 
 
-def networks(root: Path, images: Tensor) -> dict[str, tuple[nn.Module, Tensor, dict[str, Any]]]:
-    """Network, images it takes, and options of `prepare`, by name."""
+NETWORKS = ("shufflenet_v2_x0_5", "mobilenet_v2", "mnasnet0_5", "regnet_x_400mf")
+"""Of torchvision."""
+
+
+def networks(root: Path, images: Tensor) -> Iterator[tuple[str, nn.Module, Tensor, dict[str, Any]]]:
+    """Name, network, images it takes, and options of `prepare`."""
+    weights = root / "weights/resnet20-12fca82f.th"
+    yield "resnet20 trained", fd.load_model(weights, "resnet20"), images, NORMALISATION
+    yield "resnet20 random", settled(build("resnet20"), images), images, NORMALISATION
     large = F.interpolate(images, scale_factor=2)
-    found: dict[str, tuple[nn.Module, Tensor, dict[str, Any]]] = {
-        "resnet20 trained": (fd.load_model(root / "weights/resnet20-12fca82f.th", "resnet20"), images, NORMALISATION),
-        "resnet20 random": (settled(build("resnet20"), images), images, NORMALISATION),
-    }
-    for name in ("shufflenet_v2_x0_5", "mobilenet_v2", "mnasnet0_5", "regnet_x_400mf"):
-        model = getattr(torchvision.models, name)(num_classes=10)
-        found[f"{name} random"] = (settled(model, large), large, {})
-    return found
+    for name in NETWORKS:
+        yield f"{name} random", settled(getattr(torchvision.models, name)(num_classes=10), large), large, {}
 
 
 def settled(model: nn.Module, images: Tensor) -> nn.Module:
@@ -153,7 +154,7 @@ def main() -> None:
     record: dict[str, Any] = {
         "date": str(datetime.date.today()), "torch": torch.__version__, "threads": torch.get_num_threads()
     }  # fmt: skip
-    for name, (model, taken, others) in networks(options.data_root, images).items():
+    for name, model, taken, others in networks(options.data_root, images):
         record[name] = measure(model, taken, labels, others)
         print(name, json.dumps(record[name]), flush=True)
         write_file(RECORD, json.dumps(record, indent=1) + "\n", again=True)

@@ -188,8 +188,8 @@ def test_constant_current_fires_as_qcfs_does():
 @pytest.mark.lava
 def test_a_window_on_lava(quantised: nn.Module, pictures: np.ndarray):
     try:
-        for steps, neurons in ((None, "unary"), (5, "unsigned")):
-            snn = fd.convert(quantised, (1, 8, 8), neurons=neurons, schedule="window", steps=steps)
+        for steps, neurons, current in ((None, "unary", "once"), (5, "unsigned", "once"), (5, "unary", "constant")):
+            snn = fd.convert(quantised, (1, 8, 8), neurons=neurons, schedule="window", steps=steps, input=current)
             assert fd.verify(snn, pictures[:3], backend="lava").exact
     except BackendError as error:
         pytest.fail(str(error))

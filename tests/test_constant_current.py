@@ -22,6 +22,7 @@ from fastsnn_deploy.passes.window import for_window
 from fastsnn_deploy.simulators import open_engine
 from fastsnn_deploy.simulators.recorded import recorded_run
 from fastsnn_deploy.simulators.reference import simulate
+from fastsnn_deploy.targets import TARGETS, to_target
 from tests.commands import runner
 from tests.random_graphs import Builder, bounds, random_graph, random_images
 
@@ -208,6 +209,9 @@ def test_what_no_constant_current_enters_is_refused(checkpoint: Path):
     with pytest.raises(InputError, match="stop after their window"):
         fd.convert(checkpoint, input="constant")
     made = fd.convert(checkpoint, schedule="window", input="constant")
+    for target in set(TARGETS) - {"signed-if", "graded"}:
+        with pytest.raises(InputError, match=f"target '{target}' has no schedule"):
+            to_target(made, target, made.encode(images()))
     with pytest.raises(InputError, match="has its schedule already"):
         for_window(made)
     with pytest.raises(InputError, match="input 'once' is not known"):

@@ -105,9 +105,7 @@ class Context:
     def _relay(self, value: Expression, node: QuantNode, shift: int) -> Signal:
         arm = value.arms[0]
         if self.current > 1 and self._of_image(arm.synapse.inputs[0]):
-            raise CannotLowerError(
-                "sums the image before the first layer, which has no constant current", SPREAD_FIX
-            )
+            raise CannotLowerError("sums the image before the first layer, which has no constant current", SPREAD_FIX)
         source = self.ranges[arm.synapse.inputs[0]]
         low, high = arm.synapse.input_bounds(source.low, source.high)
         ones = np.ones(value.shape[0], dtype=np.int64)

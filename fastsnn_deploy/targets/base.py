@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from fastsnn_deploy.errors import known_name
+from fastsnn_deploy.errors import InputError, known_name
 from fastsnn_deploy.graph import SpikingGraph
 from fastsnn_deploy.lava_dl import StockNetwork
 
@@ -35,11 +35,13 @@ Convert = Callable[[SpikingGraph, "Int64 | None"], Converted]
 @dataclass(frozen=True)
 class Target:
     """convert: graph and calibration as in `to_target`. exact: it computes the graph's integers, or those of the graph
-    rounded to its ranges; if not, it needs calibration. summary: one sentence for users."""
+    rounded to its ranges; if not, it needs calibration. scheduled: it keeps the schedule of the graph. summary: one
+    sentence for users."""
 
     name: str
     convert: Convert
     exact: bool
+    scheduled: bool
     summary: str
 
 
@@ -47,11 +49,11 @@ TARGETS: dict[str, Target] = {}
 """Every target by name."""
 
 
-def target(name: str, *, exact: bool = True) -> Callable[[Convert], Convert]:
+def target(name: str, *, exact: bool = True, scheduled: bool = False) -> Callable[[Convert], Convert]:
     """Register a target. The first line of the function's docstring is what users read about it."""
 
     def decorator(convert: Convert) -> Convert:
-        TARGETS[name] = Target(name, convert, exact, (convert.__doc__ or "").strip().split("\n")[0])
+        TARGETS[name] = Target(name, convert, exact, scheduled, (convert.__doc__ or "").strip().split("\n")[0])
         return convert
 
     return decorator
@@ -61,9 +63,17 @@ def to_target(graph: SpikingGraph, name: str, calibration: Int64 | None = None) 
     """`graph` in the form of a target.
 
     calibration: int64 [N, *input shape], encoded typical images, for targets that are not exact.
-    Raises InputError for an unknown target, GraphError if it cannot hold the graph.
+    Raises InputError for an unknown target and for one that has no schedule if the image is a constant current,
+    GraphError if the target cannot hold the graph.
     """
-    return target_named(name).convert(graph, calibration)
+    chosen = target_named(name)
+    if graph.schedule.input == "constant" and not chosen.scheduled:
+        able = " or ".join(each.name for each in TARGETS.values() if each.scheduled)
+        raise InputError(
+            f"target '{name}' has no schedule, and thresholds for a constant current are none without it. Use --target "
+            f"{able}, or input='spread' (--input spread)"
+        )
+    return chosen.convert(graph, calibration)
 
 
 def target_named(name: str) -> Target:
