@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
@@ -37,6 +36,7 @@ from fastsnn_deploy.training.loop import (
     open_device,
     placed,
     quiet,
+    warn_unless_lower,
 )
 from fastsnn_deploy.training.progress import TrainingBar
 from fastsnn_deploy.training.recipe import Augment
@@ -52,12 +52,6 @@ CALIBRATED = 256
 
 TEMPERATURE, SHARE = 4.0, 0.5
 """Of what is learned from a teacher, as recipes have it unless they say otherwise."""
-
-NOT_LOWER = (
-    "the loss did not fall: {first:.4f} in the first epoch, {last:.4f} in the last. Deep networks with random weights "
-    "amplify rounding until their gradients are noise: train the float network first and prepare that, or use more "
-    "images a step and more epochs. A trained network needs a lower learning rate"
-)
 
 Batch = tuple[Tensor, Tensor]
 
@@ -219,8 +213,7 @@ def fit(
         progress: True for a bar on stderr (lines in a pipe), False for silence, or a function of (done, total) steps.
 
     Returns:
-        Loss and accuracy of each epoch. Where the loss of the last epoch is not below the first one's, a UserWarning
-        says what to do.
+        Loss and accuracy of each epoch. A UserWarning says what to do if the loss did not fall.
 
     Raises:
         InputError: images or labels do not fit the network, an option makes no sense, or the training diverges.
@@ -276,8 +269,7 @@ def fit(
                 kind = "training" if tested is None else "test"
                 bar.epoch(f"epoch {epoch + 1}/{epochs}: loss {loss:.4f}, {kind} accuracy {100 * accuracy:.2f} %")
     placed(model, home, torch.contiguous_format).eval()
-    if epochs > 1 and losses[-1] >= losses[0]:
-        warnings.warn(NOT_LOWER.format(first=losses[0], last=losses[-1]), UserWarning, stacklevel=3)
+    warn_unless_lower(losses)
     return History(tuple(losses), tuple(accuracies), tested is not None)
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+import warnings
+from collections.abc import Callable, Iterable, Sequence
 from typing import Generic, TypeVar
 
 import torch
@@ -112,6 +113,18 @@ class Loop(Generic[T]):
                 "learning rate"
             )
         return total / images
+
+
+def warn_unless_lower(losses: Sequence[float]) -> None:
+    """Warn the caller's caller if several epochs did not lower the loss, and say what helps."""
+    if len(losses) > 1 and losses[-1] >= losses[0]:
+        warnings.warn(
+            f"the loss did not fall: {losses[0]:.4f} in the first epoch, {losses[-1]:.4f} in the last. Deep networks "
+            "with random weights amplify rounding until their gradients are noise: train the float network first and "
+            "prepare that, or use more images a step and more epochs. A trained network needs a lower learning rate",
+            UserWarning,
+            stacklevel=4,
+        )
 
 
 def half_cosine(angle: float) -> float:
