@@ -4,9 +4,10 @@
 
 CASES.py holds `CASES` (name -> builder of (model, input shape)), `EXPECT` (name -> "same", "refuse" or "either"),
 `images(shape)` and `settle_statistics(model, shape)`. Every network is prepared at 8 bits, trained for three steps,
-prepared again, calibrated, saved, loaded, converted and simulated. Printed are the correlation of its answers with the
-float network's, the share of answers that are the prepared model's to 1 %, and whether the settled spiking network
-holds the integers of the integer network. Exit code 1 if a network is not what it must be.
+prepared again, calibrated, saved, loaded, converted, written to NetX, read back and simulated. Printed are the
+correlation of its answers with the float network's, the share of answers that are the prepared model's to 1 %, and
+whether the settled spiking network that was read holds the integers of the integer network, on the reference and on the
+CPU engine. Exit code 1 if a network is not what it must be.
 
 Training must lower the loss with Adam, whose step is as large in every layer. Plain SGD's is printed beside it: on a
 gradient clipped as a whole nearly all of its step goes into the first layers, and there the gradient of a deep network
@@ -29,13 +30,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fastsnn_deploy.conversion.convert import convert
+import fastsnn_deploy as fd
 from fastsnn_deploy.errors import InputError
 from fastsnn_deploy.graph import MaxPool2d, Population, SpikingGraph
 from fastsnn_deploy.graph.integer_network import integer_values
-from fastsnn_deploy.quantisation import Checkpoint, calibrate, load, prepare, save
 from fastsnn_deploy.simulators.integer import integer_logits
-from fastsnn_deploy.simulators.reference import simulate
 
 CORRELATION = 0.98
 """What "same" asks of 8-bit networks that are not too deep for random weights."""
@@ -56,8 +55,8 @@ def train(
     model: nn.Module, shape: tuple[int, ...], images: Tensor, optimiser_of: Callable[[Any], torch.optim.Optimizer]
 ) -> tuple[float, float]:
     """Loss before and after three steps of training what `prepare` returns."""
-    quantised = prepare(model, 8, 8, input_shape=shape).train()
-    calibrate(quantised, images)
+    quantised = fd.prepare(model, 8, 8, input_shape=shape).train()
+    fd.calibrate(quantised, images)
     optimiser = optimiser_of([p for p in quantised.parameters() if p.requires_grad])
     target = torch.zeros_like(quantised(images)).detach()
     losses = []
@@ -72,11 +71,11 @@ def train(
 
 
 def settles(graph: SpikingGraph, images: np.ndarray) -> bool:
-    """True if the settled spiking network holds the integers of the integer network."""
-    encoded = graph.input.encode(images)
-    wanted, run = integer_values(graph, encoded), simulate(graph, encoded)
+    """True if the settled spiking network holds the integers of the integer network, on both engines."""
+    wanted = integer_values(graph, graph.input.encode(images))
     names = [node.name for node in graph.nodes if isinstance(node, (Population, MaxPool2d))]
-    return all(np.array_equal(run.final(name), wanted[name]) for name in (*names, *graph.outputs))
+    runs = [fd.simulate(graph, images, engine) for engine in ("reference", "cpu")]
+    return all(np.array_equal(run.final(name), wanted[name]) for run in runs for name in (*names, *graph.outputs))
 
 
 def check(cases: Any, name: str) -> tuple[bool, str]:
@@ -88,17 +87,20 @@ def check(cases: Any, name: str) -> tuple[bool, str]:
     if expected != "refuse":
         cases.settle_statistics(model, shape)
     try:
-        quantised = prepare(model, 8, 8, input_shape=shape)
+        quantised = fd.prepare(model, 8, 8, input_shape=shape)
     except InputError as error:
         return expected != "same", "refused: " + str(error).replace("\n", " ")[:150]
     if expected == "refuse":
         return False, "accepted"
     plain = train(model, shape, images[:8], lambda parameters: torch.optim.SGD(parameters, lr=1e-3))
     first, last = train(model, shape, images[:32], lambda parameters: torch.optim.Adam(parameters, lr=1e-4))
-    calibrate(quantised, images)
+    fd.calibrate(quantised, images)
     with tempfile.TemporaryDirectory() as folder:
-        save(Checkpoint(quantised, shape), Path(folder) / "model.pt")
-        graph = convert(load(Path(folder) / "model.pt"), neurons="graded")
+        checkpoint, file = Path(folder) / "model.pt", Path(folder) / "network.net"
+        fd.save(quantised, checkpoint, input_shape=shape)
+        fd.export(fd.convert(checkpoint, neurons="graded"), file)
+        graph = fd.read(file)
+    assert isinstance(graph, SpikingGraph)
     with torch.no_grad():
         wanted = model.eval()(images[:32]).double().flatten(1).numpy()
         prepared = quantised.eval()(images[:32]).double().flatten(1).numpy()

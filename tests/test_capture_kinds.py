@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -20,21 +19,9 @@ from fastsnn_deploy.formats import netx
 from fastsnn_deploy.quantisation import Checkpoint, calibrate, prepare, save
 from fastsnn_deploy.quantisation.filters import Bilinear, BorderAverage, Filter, UnevenAverage
 from fastsnn_deploy.simulators.integer import integer_logits
+from tests.scripts import script
 from tests.test_capture import integers_follow, prepared, same_with_quantisers_off, settled
 from tests.test_quantize import Net, conv
-
-SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
-
-
-def script(name: str) -> Any:
-    """A module of the folder `scripts`."""
-    spec = importlib.util.spec_from_file_location(name, SCRIPTS / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
 
 FAMILIES = script("families")
 
@@ -312,7 +299,7 @@ def test_small_networks_as_users_have_them(name: str) -> None:
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("name", FAMILIES.VERIFIED.split())
 def test_networks_as_users_have_them_are_exact(name: str) -> None:
-    entry = FAMILIES.in_process(name, True)
+    ((_, entry),) = FAMILIES.all_of([name], True, 1)
     assert entry["state"] == "in", entry
     assert entry["exact"], entry
 

@@ -43,7 +43,7 @@ def map_network(
         Path | None, typer.Option(help="Take tiles and places from this mapping.json, and check them.")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--output", "-o", callback=output, help="Write tiles and places to mapping.json.")
+        Path | None, typer.Option("--out", "-o", callback=output, help="Write tiles and places to mapping.json.")
     ] = None,
     csv: Annotated[
         Path | None, typer.Option(callback=output, help="Also write the table of layers to this CSV file.")

@@ -9,12 +9,11 @@ from fractions import Fraction
 import numpy as np
 
 from fastsnn_deploy.conversion.expression import Arm, CannotLowerError, Expression, Parts, Signal, Value
-from fastsnn_deploy.conversion.fit import Fitted, fit_population, fit_readout
+from fastsnn_deploy.conversion.fit import Fitted, fit_population, fit_readout, reference_arm, unit_of_sum
 from fastsnn_deploy.conversion.partial_sums import in_parts, reach, units_of_parts
 from fastsnn_deploy.conversion.quant_graph import QuantNode
 from fastsnn_deploy.conversion.through import with_zero_channels
 from fastsnn_deploy.graph import Concat, Flatten, Identity, Input, Node, Population, Readout, Synapse
-from fastsnn_deploy.graph.arithmetic import Int64
 from fastsnn_deploy.graph.neurons import relay_bounds, spike_bounds
 from fastsnn_deploy.graph.ranges import STATE_BITS, STATE_MAX, Range, extend_ranges
 from fastsnn_deploy.graph.synapses import zero_exponent
@@ -141,8 +140,8 @@ class Context:
         """Neurons that round `value` to multiples of `step`."""
         most = self.image_max if self._reads_image(value) else self.state_max
         fitted = fit_population(value, self.ranges, step, low, high, most)
-        if fitted.lost.any():
-            parts = self._in_parts(value, node, fitted.lost)
+        if fitted.lost.any() or fitted.coarse:
+            parts = self._in_parts(value, node, fitted, step, max(high, -low))
             fitted = fit_population(parts, self.ranges, step, low, high, most)
             self._check_loss(fitted, node)
         population = Population(
@@ -160,7 +159,7 @@ class Context:
         most = self.image_max if self._reads_image(value) else self.state_max
         fitted = fit_readout(value, self.ranges, most)
         if fitted.lost.any():
-            fitted = fit_readout(self._in_parts(value, node, fitted.lost), self.ranges, most)
+            fitted = fit_readout(self._in_parts(value, node, fitted), self.ranges, most)
             self._check_loss(fitted, node)
         synapses = self._synapses(fitted, node)
         return self.add(
@@ -178,31 +177,39 @@ class Context:
         node = self.nodes[name]
         return isinstance(node, Input) or (not isinstance(node, Population) and any(map(self._of_image, node.inputs)))
 
-    def _in_parts(self, value: Expression, node: QuantNode, lost: Int64) -> Expression:
+    def _in_parts(
+        self, value: Expression, node: QuantNode, fitted: Fitted, step: float = 0.0, counts: int = 0
+    ) -> Expression:
         """The same sum, by way of partial sums; what cannot be cut stays, and loses bits.
 
-        lost: int64 [C], bits that trained weights would lose. An arm that one potential holds loses them where it meets
-        a far stronger one: its sum then comes in units of as many bits, and its weights keep theirs.
+        An arm that one potential holds loses bits where it meets a far stronger one: its sum then comes in units of
+        many, and its weights keep theirs.
         """
         if self.current > 1 and self._reads_image(value):
             return value  # partial sums would turn the current into spikes
-        arms: list[Arm] = []
-        sources = [self.ranges[arm.synapse.inputs[0]] for arm in value.arms]
         trained = [i for i, arm in enumerate(value.arms) if arm.trained]
-        wide = [i for i in trained if reach(value.arms[i].synapse, sources[i]) > self.state_max // 8]
-        units = units_of_parts([value.arms[i] for i in wide], [sources[i] for i in wide], self.state_max)
-        unit_of = dict(zip(wide, units, strict=True))
-        if not wide and len(value.arms) > 1:
-            unit_of = {trained[0]: np.int64(1) << lost}
+        cut = {i for i in trained if self._reach(value.arms[i]) > self.state_max // 8} | set(fitted.coarse)
+        if not cut and len(value.arms) > 1:
+            cut = {trained[0]}
+        reference = reference_arm(value, cut)
+        unit = unit_of_sum(value, cut, self.ranges, self.state_max, step, counts)
+        arms: list[Arm] = []
         for i, arm in enumerate(value.arms):
             name = dataclasses.replace(node, name=f"{node.name}.arm{i}")
-            parts = in_parts(arm, sources[i], name, self.state_max, unit_of[i]) if i in unit_of else None
+            parts = None
+            if i in cut:
+                most = step / 16 if step else float(np.abs(arm.scale).max()) * self._reach(arm) / 4096
+                units = units_of_parts(arm.scale, unit, most, i == reference)
+                parts = in_parts(arm, self.ranges[arm.synapse.inputs[0]], name, self.state_max, units)
             for synapse, population, reader in parts or ():
                 self.add(synapse)
                 self.add(population)
                 arms.append(reader)
             arms += [] if parts else [arm]
         return dataclasses.replace(value, arms=tuple(arms))
+
+    def _reach(self, arm: Arm) -> int:
+        return reach(arm.synapse, self.ranges[arm.synapse.inputs[0]])
 
     def _check_loss(self, fitted: Fitted, node: QuantNode) -> None:
         """Trained integers that lose bits are a loss that nobody may overlook."""

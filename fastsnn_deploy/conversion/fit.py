@@ -10,6 +10,7 @@ part of the integer network that every target must match.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,6 +44,9 @@ READOUT_EXPONENT = 4
 
 LOWEST_EXPONENT = -40
 
+SLACK = 1.01
+"""Partial sums round up, so that their sum reaches a little further than the weights."""
+
 NEGLIGIBLE = 2.0**-40
 """A channel whose weights are smaller than this, against the step, is a constant."""
 
@@ -52,12 +56,14 @@ class Fitted:
     """Integer form of an expression. unit: real value of one synaptic input, float64 [C]; bias int64 [C].
 
     lost: int64 [C], bits that the trained integers lose, because a potential of 24 bits cannot hold their sum.
+    coarse: numbers of the other trained arms whose weights are too few units for their bits.
     """
 
     synapses: tuple[Synapse, ...]
     bias: Int64
     unit: Float64
     lost: Int64
+    coarse: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -98,7 +104,8 @@ def fit_population(
         if not (unfit & (exponent > LOWEST_EXPONENT)).any():
             dead = np.abs(arms[main].scale) * reaches[main] < step / 2
             lost = np.where(dead | (not arms[main].trained), 0, np.maximum(-exponent, 0))
-            return FittedPopulation(synapses, whole_bias, unit, lost, threshold)
+            coarse = tuple(i for i in range(len(arms)) if i != main and _coarse(arms[i], reaches[i], unit, step))
+            return FittedPopulation(synapses, whole_bias, unit, lost, coarse, threshold)
         exponent = exponent - unfit
 
 
@@ -116,8 +123,36 @@ def fit_readout(expression: Expression, sources: dict[str, Range], state_max: in
         bias = round_half_up(expression.constant / unit)
         unfit |= np.maximum(synaptic_input.high, -synaptic_input.low) + np.abs(bias) > state_max
         if not (unfit & (exponent > LOWEST_EXPONENT)).any():
-            return Fitted(synapses, bias, unit, np.maximum(-exponent, 0) * arms[main].trained)
+            lost = np.maximum(-exponent, 0) * arms[main].trained
+            return Fitted(synapses, bias, unit, lost, ())
         exponent = exponent - (unfit.any() if common else unfit)
+
+
+def unit_of_sum(
+    expression: Expression, in_parts: Collection[int], sources: dict[str, Range], state_max: int,
+    step: float = 0.0, counts: int = 0,
+) -> Float64:  # fmt: skip
+    """The unit that a sum gets, or a power of two more, once some arms come as partial sums: float64 [C].
+
+    in_parts: numbers of those arms. step: of the quantiser, with counts of at most `counts` either sign; without one it
+    is a readout.
+    """
+    arms, reference = expression.arms, reference_arm(expression, in_parts)
+    base = np.abs(arms[reference].scale)
+    finest = np.full(len(base), step / MIN_THRESHOLD) if step else base / 2**READOUT_EXPONENT
+    base = np.where(base > 0, base, np.where(finest > 0, finest, 1.0))
+    reach = np.abs(expression.constant) + step * (counts + 2)
+    for i, arm in enumerate(arms):  # all channels of a population have the same bounds of their counts
+        own = _reach(arm, sources)
+        reach = reach + np.abs(arm.scale) * (own if i not in in_parts else own.max() * (1 if i == reference else 2))
+    exponent = _ceil_log2(np.maximum(finest, SLACK * reach / state_max) / base)
+    return base * np.exp2(exponent.max() if reference in in_parts else exponent)
+
+
+def reference_arm(expression: Expression, in_parts: Collection[int]) -> int:
+    """The arm that decides the unit once some arms come as partial sums, which are not trained."""
+    whole = (i for i, arm in enumerate(expression.arms) if arm.trained and i not in in_parts)
+    return next(whole, 0)
 
 
 def _main_arm(expression: Expression) -> int:
@@ -181,6 +216,12 @@ def _reach(arm: Arm, sources: dict[str, Range]) -> Float64:
     source = sources[arm.synapse.inputs[0]]
     low, high = arm.synapse.input_bounds(source.low, source.high)
     return np.maximum(high, -low).astype(np.float64)
+
+
+def _coarse(arm: Arm, reach: Float64, unit: Float64, step: float) -> bool:
+    """True if an arm that counts has weights that are rounded to few units."""
+    largest, counts = np.abs(arm.scale) * _largest_weight(arm.synapse), np.abs(arm.scale) * reach >= step / 2
+    return arm.trained and bool((counts & (largest < MIN_MANTISSA * unit)).any())
 
 
 def _cut(factors: list[Float64], reaches: list[Float64], decisive: Float64) -> list[Float64]:

@@ -9,14 +9,13 @@ on the parts are populations of the integer network like any other.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 
 import numpy as np
 
-from fastsnn_deploy.conversion.expression import Arm
+from fastsnn_deploy.conversion.expression import Arm, Float64
 from fastsnn_deploy.conversion.quant_graph import QuantNode
 from fastsnn_deploy.graph import Identity, Population, Synapse
-from fastsnn_deploy.graph.arithmetic import Int64, round_half_up
+from fastsnn_deploy.graph.arithmetic import Int64
 from fastsnn_deploy.graph.neurons import spike_bounds
 from fastsnn_deploy.graph.ranges import Range
 from fastsnn_deploy.graph.synapses import zero_exponent
@@ -24,31 +23,37 @@ from fastsnn_deploy.graph.synapses import zero_exponent
 SUFFIX = ".sum"
 """What names of partial sums end with, before their number."""
 
+SPIKE_UNITS = 32
+"""A spike of a partial sum is worth at least so many units of the sum that it goes into."""
+
+CANDIDATES = 64
+
 MOST_PARTS = 32
 """More would make a file many times as large as the network: such a layer is refused, or loses bits if allowed."""
 
 
-def units_of_parts(arms: Sequence[Arm], sources: Sequence[Range], state_max: int) -> list[Int64]:
-    """What one spike of each arm's partial sums stands for, in the arm's integers: int64 [C] for each arm.
+def units_of_parts(scale: Float64, unit: Float64, most: float, reference: bool) -> Int64:
+    """What one spike of an arm's partial sums stands for, in the arm's integers: int64 [C].
 
-    Arms whose scales differ by powers of two keep as many bits as their sum can hold. Others, of a concatenation whose
-    branches have steps of their own, get units that are worth the same: a ratio in the weights of the sum would need
-    the bits that a potential does not have. Such a unit is off by 1 / (2 * unit), and rounds a part by half of itself.
+    The sum adds such a spike as what it stands for times scale / unit, as an integer. Of candidates of at least
+    SPIKE_UNITS units of the sum, it is the one that is rounded least: neither the ratio of the two scales nor what a
+    part rounds off is seen in a count. All channels have units of one size, for their counts have the same bounds.
+
+    Args:
+        scale: Real value of one of the arm's integers, float64 [C].
+        unit: Real value of one of the sum's integers, or a power of two as much, float64 [C].
+        most: Real value that a spike may stand for at most, so that what parts round is not seen.
+        reference: Whether the unit is the arm's scale times a power of two, so that it is exact in any case.
     """
-    if not arms:
-        return []
-    reaches = [reach(arm.synapse, source) for arm, source in zip(arms, sources, strict=True)]
-    shifts = [max(0, (8 * each // state_max).bit_length()) for each in reaches]
-    finest = [np.full(len(arm.scale), 1 << shift, dtype=np.int64) for arm, shift in zip(arms, shifts, strict=True)]
-    scales = [np.abs(arm.scale) for arm in arms]
-    largest = np.max(scales, axis=0)
-    ratios = [np.where(scale > 0, scale / np.where(largest > 0, largest, 1.0), 1.0) for scale in scales]
-    if all((np.frexp(ratio)[0] == 0.5).all() for ratio in ratios):
-        return finest
-    bits = [max(shift, each.bit_length() // 2) for shift, each in zip(shifts, reaches, strict=True)]
-    common = np.max([scale * 2.0**bit for scale, bit in zip(scales, bits, strict=True)], axis=0)
-    wanted = [np.minimum(common / np.where(scale > 0, scale, np.inf), state_max // 2) for scale in scales]
-    return [np.maximum(least, round_half_up(unit)) for least, unit in zip(finest, wanted, strict=True)]
+    live = np.abs(scale) > 0
+    ratio = np.where(live, np.abs(scale) / unit, 1.0)
+    if reference:
+        return np.maximum(np.rint(1 / ratio), 1).astype(np.int64)
+    wanted, room = SPIKE_UNITS / ratio.min(), most / max(float(np.abs(scale).max()), 1e-300) / 2
+    least = max(1, int(min(wanted, room, 2**22)))
+    candidates = np.unique(np.linspace(least, 2 * least, CANDIDATES).astype(np.int64))[:, None]
+    weights = candidates * ratio
+    return np.asarray(candidates[np.abs(np.rint(weights) / weights - 1).argmin(0), 0])
 
 
 def in_parts(
