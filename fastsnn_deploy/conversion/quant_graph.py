@@ -76,11 +76,12 @@ class Normalisation(QuantNode):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Activation(QuantNode):
-    """Quantiser with a positive step and integers low .. high."""
+    """Quantiser with a positive step and integers low .. high: floor(x / step + 1/2 + shift)."""
 
     step: float
     low: int
     high: int
+    shift: float = 0.0
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -21,6 +21,7 @@ from fastsnn_deploy.errors import InputError, LoweringError, Problem
 from fastsnn_deploy.graph.images import image_shape
 from fastsnn_deploy.quantisation import aten_maps, aten_rules  # noqa: F401  they register
 from fastsnn_deploy.quantisation.exported import Translator
+from fastsnn_deploy.quantisation.fixed.quantiser import refusals
 from fastsnn_deploy.quantisation.known_modules import KNOWN, kind_of
 from fastsnn_deploy.quantisation.layers import QuantInput
 from fastsnn_deploy.quantisation.moved import BATCH
@@ -106,7 +107,7 @@ def capture(
         found = failure.problems if isinstance(failure, LoweringError) else ()
         raise LoweringError("the network cannot be captured as it is", [*several, *found])
     if isinstance(failure, LoweringError) and failure.problems:
-        raise failure
+        raise LoweringError(failure.message, [*failure.problems, *refusals(original)]) from failure
     shape = shapes[0] if shapes else ()
     return Captured(_by_symbols(original, modes), original, shape, shape)
 

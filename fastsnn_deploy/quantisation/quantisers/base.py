@@ -17,7 +17,7 @@ from fastsnn_deploy.quantisation.functional import or_one
 
 
 class ActivationQuantiser(ABC):
-    """float -> step * clip(floor(x / step + 1/2), low, high).
+    """float -> step * clip(floor(x / step + 1/2 + shift), low, high).
 
     parameter: name of the layer's learned number, a scalar float32. levels: how many steps the whole range low .. high
     has if it is unsigned, 2**bits - 1 or L; activations that share their learned number share levels and step.
@@ -25,6 +25,7 @@ class ActivationQuantiser(ABC):
 
     name: ClassVar[str]
     parameter: ClassVar[str]
+    shift: ClassVar[float] = 0.0
 
     @abstractmethod
     def step(self, learned: Tensor, levels: int) -> Tensor:
