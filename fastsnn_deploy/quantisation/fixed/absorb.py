@@ -24,6 +24,8 @@ def absorb(quantised: fx.GraphModule) -> None:
     """Put every activation where its values are made, and leave out those that change nothing."""
     while any(_moved(quantised, node, module) for node, module in _activations(quantised)):
         quantised.graph.eliminate_dead_code()
+    while any(_on_grid(quantised, node, module) for node, module in modules(quantised)):
+        pass
     while any(_left_out(quantised, node, module) for node, module in _activations(quantised)):
         pass
     quantised.graph.eliminate_dead_code()
@@ -65,6 +67,20 @@ def _rectified(activation: QuantActivation, relu: nn.Module) -> QuantActivation:
         top = activation(torch.full((1, 1), float(relu.max_val))) / activation.step_in_use()
         high = max(1, min(high, int(top.round())))
     return narrowed(activation, max(activation.low, 0), high)
+
+
+def _on_grid(quantised: fx.GraphModule, node: fx.Node, relu: nn.Module) -> bool:
+    """Make a ReLU of values on a grid an activation with the same step; True if it was one."""
+    source = node.all_input_nodes[0]
+    before = [module_at(quantised, owner) for owner in _owners(quantised, source) or ()]
+    activations = [maker for maker in before if isinstance(maker, QuantActivation)]
+    if not isinstance(relu, RELU) or not before or len(activations) < len(before) or rescaled(quantised, source):
+        return False
+    if len({float(each.step_in_use()) for each in activations}) > 1:
+        return False
+    widest = max(activations, key=lambda each: each.high)
+    node.target = add_module(quantised, node, _rectified(widest, relu))
+    return True
 
 
 def _left_out(quantised: fx.GraphModule, node: fx.Node, activation: QuantActivation) -> bool:
