@@ -61,9 +61,9 @@ TARGET_HELP = "; ".join(f"{name}: {each.summary.rstrip('.')}" for name, each in 
 def export(
     model: Annotated[
         Path,
-        typer.Argument(help="Checkpoint of a quantised network (model.pt); a network that another program has quantised "
-                       "(QONNX, ONNX with QDQ, .pt2 of PT2E); or a float one, as .pt2, TorchScript, ONNX or weights, "
-                       "with --bits and --data."),
+        typer.Argument(help="Checkpoint of a quantised network (model.pt); a network that another program has "
+                       "quantised (QONNX, ONNX with QDQ, .pt2 of PT2E); or a float one, as .pt2, TorchScript, ONNX or "
+                       "weights, with --bits and --data."),
     ],
     out: Annotated[
         Path | None, typer.Option("--out", "-o", callback=output, help="File to write; default: model.net or .nir.")

@@ -138,8 +138,9 @@ def _as_it_is(
     given = [name for name, value in (("--bits", bits), ("--weight-bits", weight_bits)) if value is not None]
     if given:
         raise InputError(f"{path}: is quantised already ({loaded.kind}). Leave out {', '.join(given)}")
-    images = {"mean": numbers("--mean", mean), "std": numbers("--std", std)}
-    model = prepare(loaded.model, **{name: value for name, value in images.items() if value}, **options)
+    model = prepare(
+        loaded.model, mean=numbers("--mean", mean) or (0.0,), std=numbers("--std", std) or (1.0,), **options
+    )
     grid = input_of(model)
     note = (
         f"quantised by another program ({loaded.kind}): its own integers and steps; raw images are whole multiples of "

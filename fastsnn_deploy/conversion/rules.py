@@ -239,7 +239,7 @@ def _rounded(context: Context, value: Signal | Expression, node: q.Activation) -
     if node.shift:
         channels = expression.shape[0]
         expression = expression.affine(np.ones(channels), np.full(channels, node.shift * node.step))
-    return context.population(expression, node, node.step, node.low, node.high)
+    return context.population(expression, node, node.step, node.low, node.high, node.even)
 
 
 @lowers(q.MaxPooling)

@@ -206,8 +206,8 @@ def _image(layer: QuantInput, common: dict[str, Any], source: tuple[int, ...]) -
 
 @traces(QuantActivation)
 def _activation(layer: QuantActivation, common: dict[str, Any], source: tuple[int, ...]) -> q.QuantNode:
-    step, shift = float(layer.step_in_use().double()), layer.rounding_shift
-    return q.Activation(**common, step=step, low=layer.low, high=layer.high, shift=shift)
+    step, rule = float(layer.step_in_use().double()), layer.rule
+    return q.Activation(**common, step=step, low=layer.low, high=layer.high, shift=rule.shift, even=rule.even)
 
 
 def _weights(layer: QuantConv2d | QuantConvTranspose2d | QuantLinear) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from torch import Tensor, fx, nn
 
 from fastsnn_deploy.quantisation.exported import Constant, Translator, aten
 from fastsnn_deploy.quantisation.fixed.layers import fixed_activation
-from fastsnn_deploy.quantisation.fixed.quantiser import FixedQuantiser, put_grid
+from fastsnn_deploy.quantisation.fixed.quantiser import ROUNDINGS, put_grid
 from fastsnn_deploy.quantisation.graph_edit import UnsupportedError
 from fastsnn_deploy.quantisation.moved import BATCH, Moved, unmoved
 from fastsnn_deploy.quantisation.moves import Affine, PadSpace, Scale
@@ -350,9 +350,8 @@ def _clip(translator: Translator, value: Any, low: Any, high: Any) -> Any:
 @aten("quantise")
 def _quantise(translator: Translator, a: Arguments) -> Any:
     """A quantised activation with the step of the program that the network comes from."""
-    fixed = translator.module()
-    assert isinstance(fixed, FixedQuantiser)
-    return _each(translator, a["x"], fixed_activation(fixed))
+    layer = fixed_activation(a["step"], a["low"], a["high"], a["bits"], ROUNDINGS[a["rounding"]])
+    return _each(translator, a["x"], layer)
 
 
 @aten("dropout", "feature_dropout")

@@ -362,7 +362,19 @@ def _image_shape(node: fx.Node, given: tuple[int, ...]) -> tuple[int, ...]:
     return (given[0], 1, given[1]) if len(given) == 2 else given
 
 
-_MOVES = ("t", "transpose", "permute", "view", "reshape", "unsqueeze", "squeeze", "detach", "alias", "contiguous", "clone")
+_MOVES = (
+    "t",
+    "transpose",
+    "permute",
+    "view",
+    "reshape",
+    "unsqueeze",
+    "squeeze",
+    "detach",
+    "alias",
+    "contiguous",
+    "clone",
+)
 """Operations that leave values on their grid."""
 
 _RESHAPES = ("view", "_unsafe_view", "reshape", "unsqueeze", "unflatten")

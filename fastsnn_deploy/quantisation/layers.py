@@ -96,7 +96,7 @@ class QuantActivation(nn.Module):
         self.quantiser = quantiser
         self.signed = signed
         self.set_levels(bits, levels, low)
-        self.register_parameter(self._rule.parameter, nn.Parameter(torch.ones(())))
+        self.register_parameter(self.rule.parameter, nn.Parameter(torch.ones(())))
         self.register_buffer("initialised", torch.zeros((), dtype=torch.bool))
         self.initialised: Tensor
 
@@ -116,42 +116,38 @@ class QuantActivation(nn.Module):
         self._moved = self.low != middle
 
     @property
-    def _rule(self) -> ActivationQuantiser:
+    def rule(self) -> ActivationQuantiser:
+        """How it rounds and learns."""
         return ACTIVATION_QUANTISERS[self.quantiser]
-
-    @property
-    def rounding_shift(self) -> float:
-        """Steps that the rounding adds to half up: -1/2 where it rounds down."""
-        return self._rule.shift
 
     @property
     def learned(self) -> nn.Parameter:
         """What training learns: the step, or what the quantiser derives it from."""
-        return self.get_parameter(self._rule.parameter)
+        return self.get_parameter(self.rule.parameter)
 
     def share(self, other: QuantActivation) -> None:
         """Use the learned number of `other`. Raises ValueError if that has another quantiser."""
         if other.quantiser != self.quantiser or other.limit != self.limit:
             raise ValueError(f"'{self.quantiser}' cannot share its step with '{other.quantiser}', or limits differ")
         if self not in other.sharers:
-            setattr(self, self._rule.parameter, other.learned)
+            setattr(self, self.rule.parameter, other.learned)
             other.sharers.append(self)
             self.sharers = other.sharers
 
     def keep_range(self, high_before: int) -> None:
         """After a change of levels: adapt the learned number so that high * step is as before."""
         with torch.no_grad():
-            self.learned.copy_(self._rule.with_range_kept(self.learned, high_before, self.high))
+            self.learned.copy_(self.rule.with_range_kept(self.learned, high_before, self.high))
 
     def step_in_use(self) -> Tensor:
         """Real value of one count: positive float32 scalar without gradient."""
-        return self._rule.step(self._limited().detach(), self.levels)
+        return self.rule.step(self._limited().detach(), self.levels)
 
     def _limited(self) -> Tensor:
         """The learned number, so small that the range ends at the limit; its gradient passes the limit."""
         if self.limit is None:
             return self.learned
-        top = self._rule.learned(self.learned.new_tensor(self.limit / self.high), self.levels)
+        top = self.rule.learned(self.learned.new_tensor(self.limit / self.high), self.levels)
         return with_gradient_of(torch.minimum(self.learned.abs(), top).detach(), self.learned)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -160,16 +156,16 @@ class QuantActivation(nn.Module):
         if not torch.compiler.is_compiling() and not self.initialised:  # compiled networks have been calibrated
             self.initialise(x.detach().float(), self.first_step)
         elements = x[0].numel() if len(x) else 1
-        return self._rule.quantise(x, self._limited(), self.low, self.high, self.levels, elements)
+        return self.rule.quantise(x, self._limited(), self.low, self.high, self.levels, elements)
 
     def first_step(self, x: Tensor, high: int) -> Tensor:
         """The step that training starts from."""
-        return self._rule.first_step(x, high)
+        return self.rule.first_step(x, high)
 
     def initialise(self, x: Tensor, first_step: Callable[[Tensor, int], Tensor]) -> None:
         """Set the step from values; activations that share it take the largest that one of them needs."""
         kept = x if self.signed else x.clamp(0, self.limit)  # what survives the clip
-        learned = self._rule.learned(first_step(kept, self.high), self.levels)
+        learned = self.rule.learned(first_step(kept, self.high), self.levels)
         if any(other.initialised for other in self.sharers):
             learned = torch.maximum(learned, self.learned.detach())
         self.learned.data.copy_(learned)  # .data: a branch that shares the step may have used it in this very pass

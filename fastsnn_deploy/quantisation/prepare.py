@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
@@ -22,12 +21,8 @@ from fastsnn_deploy.quantisation.image_grid import ImageGrid, checked_grid, fold
 from fastsnn_deploy.quantisation.layers import (
     QUANT_WEIGHTED,
     QuantActivation,
-    QuantConv2d,
-    QuantConvTranspose2d,
     QuantInput,
-    QuantLinear,
 )
-from fastsnn_deploy.quantisation.moves import Scale
 from fastsnn_deploy.quantisation.proof import holds_for_others, require_same
 from fastsnn_deploy.quantisation.quantisers import WEIGHT_QUANTISERS
 from fastsnn_deploy.quantisation.replaced import ReluInstead, told
@@ -49,7 +44,6 @@ from fastsnn_deploy.quantisation.structure import (
     modules,
     rescaled,
 )
-
 
 DEFAULT_BITS = (2, 4)
 """Of activations and weights."""

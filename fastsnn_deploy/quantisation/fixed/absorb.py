@@ -48,7 +48,9 @@ def _moved(quantised: fx.GraphModule, node: fx.Node, activation: QuantActivation
     if isinstance(relu, RELU):
         new = _rectified(activation, relu)
         source = source.all_input_nodes[0]
-    elif not any(isinstance(module_at(quantised, each), nn.MaxPool2d) for each in between) or _owners(quantised, source):
+    elif not any(isinstance(module_at(quantised, each), nn.MaxPool2d) for each in between) or _owners(
+        quantised, source
+    ):
         return False
     with quantised.graph.inserting_after(source):
         first = quantised.graph.call_module(add_module(quantised, node, new), (source,))

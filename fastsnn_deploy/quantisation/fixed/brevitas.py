@@ -30,7 +30,11 @@ def _weighted(layer: Any, calls: Calls) -> nn.Module:
     if quantised:
         whole = getattr(made, "bit_width", None)
         bits = 8.0 if whole is None else float(whole)
-        why = () if whole is not None and bits % 1 == 0 else ((f"has weights of {bits:g} bits", "Use whole bits, 1 to 8"),)
+        why = (
+            ()
+            if whole is not None and bits % 1 == 0
+            else ((f"has weights of {bits:g} bits", "Use whole bits, 1 to 8"),)
+        )
         put_grid(new, WeightGrid(made.scale.detach().float(), int(bits), why))
     return chain(_quantiser(layer.input_quant), new, _quantiser(layer.output_quant))
 
@@ -69,7 +73,8 @@ def _average(layer: Any, calls: Calls) -> nn.Module:
     pool = kind(**{name: getattr(layer, name) for name in names})
     if not layer.is_trunc_quant_enabled:
         return pool
-    result = calls[layer.trunc_quant].result if layer.trunc_quant in calls else None
+    call = calls.get(layer.trunc_quant)
+    result: Any = None if call is None else call.result
     if not hasattr(result, "bit_width"):
         what = "truncates an input whose scale is not known"
         return chain(pool, refused(what, "Let the layer before it return a QuantTensor, and give input_shape"))

@@ -7,16 +7,11 @@ from torch import Tensor, nn
 
 from fastsnn_deploy.graph.synapses.conv_transpose2d import channels_swapped
 from fastsnn_deploy.quantisation.drop_in import quantised_layer
-from fastsnn_deploy.quantisation.fixed.quantiser import ROUNDINGS, FixedQuantiser, WeightGrid
+from fastsnn_deploy.quantisation.fixed.quantiser import WeightGrid
 from fastsnn_deploy.quantisation.layers import QuantActivation
 
 
-def fixed_activation(fixed: FixedQuantiser) -> QuantActivation:
-    """The activation that rounds as a quantiser of another program does."""
-    return activation(fixed.step, fixed.low, fixed.high, fixed.bits, ROUNDINGS[fixed.rounding])
-
-
-def activation(step: float, low: int, high: int, bits: int, quantiser: str) -> QuantActivation:
+def fixed_activation(step: float, low: int, high: int, bits: int, quantiser: str) -> QuantActivation:
     """An activation with a step that is known. bits: at least; more where low .. high needs them."""
     made = QuantActivation(max(bits, (high - low).bit_length()), low < 0, quantiser, high - low, low=low)
     with torch.no_grad():
@@ -27,7 +22,7 @@ def activation(step: float, low: int, high: int, bits: int, quantiser: str) -> Q
 
 def narrowed(old: QuantActivation, low: int, high: int, bits: int = 8) -> QuantActivation:
     """The same activation with a range within its own. bits: if they are fewer."""
-    return activation(float(old.step_in_use()), low, high, min(bits, old.bits), old.quantiser)
+    return fixed_activation(float(old.step_in_use()), low, high, min(bits, old.bits), old.quantiser)
 
 
 def own_grid(layer: nn.Module, grid: WeightGrid) -> WeightGrid:

@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from fastsnn_deploy.quantisation.fixed.programs import holds_quantisers
+from fastsnn_deploy.quantisation.fixed.quantiser import is_fixed
 from fastsnn_deploy.quantisation.moved import BATCH
 
 
@@ -54,6 +56,12 @@ def with_fixed_quantisers(model: nn.Module, shape: tuple[int, ...] | None) -> nn
         calls = {} if shape is None else _calls(model, shape)
         model = _replaced(model, {layer: rule(layer, calls) for layer, rule in known.items()})
     return model
+
+
+def quantised_elsewhere(model: nn.Module) -> bool:
+    """Whether another program has quantised a network, in any of the forms that are known."""
+    known = any(_rule_of(module) is not None for module in model.modules())
+    return known or is_fixed(model) or holds_quantisers(model)
 
 
 def _rule_of(layer: nn.Module) -> Rule | None:

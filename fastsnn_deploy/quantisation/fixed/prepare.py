@@ -99,13 +99,13 @@ def _not_rounded(quantised: fx.GraphModule) -> Iterator[Problem]:
                 value = behind(quantised, source)
                 maker = module_at(quantised, value)
                 if not (on_grid[value] or isinstance(maker, RELU) or folds_into_linear(quantised, source, module)):
-                    yield problem_at(node, f"reads values of '{value.name}' that no quantiser has rounded", NO_QUANTISER)
-        if isinstance(module, (QuantInput, QuantActivation)) or node.op == "placeholder":
-            on_grid[node] = True
-        elif isinstance(module, AVERAGE) and averages_image(quantised, node):
-            on_grid[node] = True
-        else:
-            on_grid[node] = (isinstance(module, KEEPS_GRID) or node.target is torch.cat) and all(sources)
+                    yield problem_at(
+                        node, f"reads values of '{value.name}' that no quantiser has rounded", NO_QUANTISER
+                    )
+        made = isinstance(module, (QuantInput, QuantActivation)) or node.op == "placeholder"
+        moves = isinstance(module, KEEPS_GRID) or node.target is torch.cat
+        average = isinstance(module, AVERAGE) and averages_image(quantised, node)
+        on_grid[node] = made or average or (moves and all(sources))
 
 
 def _require_equal(quantised: fx.GraphModule, before: fx.GraphModule, captured: Captured, raw: object) -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -73,7 +72,7 @@ def _replace(program: fx.GraphModule, node: fx.Node, constants: dict[fx.Node, Te
         return
     name, values = _name(node), arguments[0]
     if name in ("dequantize_per_tensor", "dequantize_per_channel"):
-        node.replace_all_uses_with(node.args[0])
+        node.replace_all_uses_with(node.all_input_nodes[0])
         program.graph.erase_node(node)
         return
     quantiser = _quantiser(name, values)
@@ -98,8 +97,9 @@ def _quantiser(name: str, a: Any) -> FixedQuantiser | None:
         if any(isinstance(value, fx.Node) for value in a[1:3]):
             return refused("computes its scale from each image", DYNAMIC)
         scale, zero = (value.flatten().tolist() if isinstance(value, Tensor) else [value] for value in a[1:3])
-        bounds = a[-2:] if name not in PER_TENSOR else a[3:5]
-        return affine([float(torch.tensor(each, dtype=torch.float32)) for each in scale], zero, *map(int, bounds), _bits(*bounds))
+        low, high = map(int, a[3:5] if name in PER_TENSOR else a[-2:])
+        single = torch.tensor(scale, dtype=torch.float32).tolist()
+        return affine(single, zero, low, high, _bits(low, high), "even_inverse")
     if name in PER_CHANNEL or name in FAKE[1:] + FAKE_KERNELS[1:]:
         return refused("has an activation scale for each channel", ONE_SCALE)
     if name in FUSED:

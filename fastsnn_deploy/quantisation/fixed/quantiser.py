@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from fastsnn_deploy.errors import Problem
 from fastsnn_deploy.quantisation.quantisers.given import NOISE
@@ -20,7 +20,7 @@ from fastsnn_deploy.quantisation.quantisers.given import NOISE
 Refusal = tuple[str, str]
 """What is wrong, and what to do instead."""
 
-ROUNDINGS = {"even": "even", "half_up": "lsq", "floor": "floor"}
+ROUNDINGS = {"even": "even", "even_inverse": "even-inverse", "half_up": "lsq", "floor": "floor"}
 """How a quantiser may round, and which of our activation quantisers does."""
 
 ONE_SCALE = "Train or calibrate with one scale for each tensor"
@@ -28,18 +28,22 @@ DYNAMIC = "Quantise statically: one scale, from training or calibration"
 EIGHT_BITS = "Use 8 bits or fewer"
 CHANNELS = "Use one scale, or one for each output channel, symmetric around 0"
 
-_SCHEMA = "(Tensor x, float step, int low, int high, str rounding) -> Tensor"
+GRIDS = "fixed_grids"
+"""Where a module keeps the grids of its parameters."""
+
+_SCHEMA = "(Tensor x, float step, int low, int high, int bits, str rounding) -> Tensor"
 
 
 @torch.library.custom_op("fastsnn_deploy::quantise", mutates_args=(), schema=_SCHEMA)
-def _quantise(x: Tensor, step: float, low: int, high: int, rounding: str) -> Tensor:
-    scaled = (x / step).clamp(low, high)
-    whole = scaled.round() if rounding == "even" else (scaled + (NOISE if rounding == "floor" else 0.5)).floor()
-    return whole * step
+def _quantise(x: Tensor, step: float, low: int, high: int, bits: int, rounding: str) -> Tensor:
+    scaled = (x * (1 / torch.tensor(step).to(x)) if rounding == "even_inverse" else x / step).clamp(low, high)
+    if rounding.startswith("even"):
+        return scaled.round() * step
+    return (scaled + (NOISE if rounding == "floor" else 0.5)).floor() * step
 
 
 @_quantise.register_fake
-def _(x: Tensor, step: float, low: int, high: int, rounding: str) -> Tensor:
+def _(x: Tensor, step: float, low: int, high: int, bits: int, rounding: str) -> Tensor:
     return torch.empty_like(x)
 
 
@@ -69,11 +73,11 @@ class FixedQuantiser(nn.Module):
             yield f"rounds by {self.rounding}", "Use ROUND, HALF_UP or FLOOR"
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.refusals:
-            return x
+        if self.refusals:  # an activation in the captured network, so that its readers are no problems too
+            return _quantise(x, 1.0, 0, 255, 8, "even") if torch.compiler.is_exporting() else x
         if not self.enabled:
             return x.clamp(0) if self.low == 0 else x
-        made: Tensor = torch.ops.fastsnn_deploy.quantise(x, self.step, self.low, self.high, self.rounding)
+        made: Tensor = _quantise(x, self.step, self.low, self.high, self.bits, self.rounding)
         return made
 
     def extra_repr(self) -> str:
@@ -131,13 +135,15 @@ class WeightGrid:
 
 
 def put_grid(module: nn.Module, grid: WeightGrid, name: str = "weight") -> None:
-    """Note that the parameter of a module lies on a grid."""
-    module.fixed_grids = {**grids_of(module), name: grid}  # type: ignore[assignment]
+    """Note that the parameter of a module lies on a grid; of a program in its meta, which copies keep."""
+    place = module.meta if isinstance(module, fx.GraphModule) else module.__dict__
+    place[GRIDS] = {**grids_of(module), name: grid}
 
 
 def grids_of(module: nn.Module) -> dict[str, WeightGrid]:
     """The grids of a module's own parameters by name."""
-    found: dict[str, WeightGrid] = getattr(module, "fixed_grids", {})
+    place = module.meta if isinstance(module, fx.GraphModule) else module.__dict__
+    found: dict[str, WeightGrid] = place.get(GRIDS, {})
     return found
 
 

@@ -8,10 +8,21 @@ import torch
 from torch import Tensor, nn
 
 from fastsnn_deploy.quantisation.fixed.modules import Calls, chain, layers_of
-from fastsnn_deploy.quantisation.fixed.quantiser import DYNAMIC, FixedQuantiser, WeightGrid, affine, put_grid, refused
+from fastsnn_deploy.quantisation.fixed.quantiser import (
+    CHANNELS,
+    DYNAMIC,
+    FixedQuantiser,
+    WeightGrid,
+    affine,
+    put_grid,
+    refused,
+)
 
 QAT = ("torch.ao.nn.qat.", "torch.ao.nn.intrinsic.qat.")
-FAKE = ("torch.ao.quantization.fake_quantize.FakeQuantizeBase", "torchao.quantization.pt2e.fake_quantize.FakeQuantizeBase")
+FAKE = (
+    "torch.ao.quantization.fake_quantize.FakeQuantizeBase",
+    "torchao.quantization.pt2e.fake_quantize.FakeQuantizeBase",
+)
 OBSERVERS = ("torch.ao.quantization.observer.ObserverBase", "torchao.quantization.pt2e.observer.ObserverBase")
 
 
@@ -26,7 +37,7 @@ def _fake(module: Any, calls: Calls) -> nn.Module:
     if seen is not None and (not seen.numel() or not bool(seen.isfinite().all())):
         return refused("has never seen data", "Train or calibrate the network")
     scale, zero = module.scale.detach().float().flatten().tolist(), module.zero_point.detach().flatten().tolist()
-    return affine(scale, zero, *_bounds(module), _bits(module))
+    return affine(scale, zero, *_bounds(module), _bits(module), "even_inverse")
 
 
 @layers_of(*OBSERVERS)
@@ -59,6 +70,22 @@ def _weighted(layer: Any, calls: Calls) -> nn.Module | None:
     steps = fake.scale.detach().float()
     put_grid(new, WeightGrid(steps.view(shape) if steps.numel() > 1 else steps, _bits(fake)))
     return chain(new, nn.ReLU() if "ReLU" in type(layer).__name__ else None, _behind(layer, calls))
+
+
+@layers_of("torchao.quantization.qat.linear.FakeQuantizedLinear")
+def _torchao_linear(layer: Any, calls: Calls) -> nn.Module:
+    """quantize_ with a QATConfig: it rounds activations anew for each image, and weights by channel or by group."""
+    activation, fake = layer.activation_fake_quantizer, layer.weight_fake_quantizer
+    with torch.no_grad():
+        weight = layer.weight if fake is None else fake(layer.weight)
+    new = _float_layer(layer, weight, layer.bias)
+    if fake is not None:
+        scale = getattr(fake, "scale", None)
+        by_channel = scale is not None and scale.numel() in (1, len(weight))
+        steps = scale.detach().float().reshape(-1, 1) if scale is not None and by_channel else torch.ones(1)
+        why = () if by_channel else (("has a weight scale for each group", CHANNELS),)
+        put_grid(new, WeightGrid(steps, 8, why))
+    return chain(None if activation is None else refused("computes its scale from each image", DYNAMIC), new)
 
 
 def _norm(layer: Any) -> tuple[Tensor, Tensor]:

@@ -1,7 +1,7 @@
 """Quantisers of networks that others have quantised: their own steps, and their own rounding.
 
 A neuron rounds half up. What rounds half to even differs from it on exact ties only, and what rounds down is half a
-step below it; `conversion` takes the latter into the bias, and says how often the former happens.
+step below it: `conversion.ties` and biases do what neurons do not.
 """
 
 from __future__ import annotations
@@ -22,11 +22,25 @@ NOISE = 2.0**-14
 
 @activation_quantiser("even")
 class HalfToEven(Lsq):
-    """step * clip(round_half_to_even(x / step), low, high): what PyTorch, ONNX and Brevitas compute."""
+    """step * clip(round_half_to_even(x / step), low, high): what ONNX and Brevitas compute."""
+
+    even: ClassVar[bool] = True
 
     def quantise(self, x: Tensor, learned: Tensor, low: int, high: int, levels: int, elements: int) -> Tensor:
         step = self.step(learned, levels)
         scaled = (x.float() / step).clamp(low, high)
+        return with_gradient_of(scaled.round(), scaled) * step
+
+
+@activation_quantiser("even-inverse")
+class HalfToEvenInverse(Lsq):
+    """step * clip(round_half_to_even(x * (1 / step)), low, high): what PyTorch computes, to the last bit."""
+
+    even: ClassVar[bool] = True
+
+    def quantise(self, x: Tensor, learned: Tensor, low: int, high: int, levels: int, elements: int) -> Tensor:
+        step = self.step(learned, levels)
+        scaled = (x.float() * (1 / step)).clamp(low, high)
         return with_gradient_of(scaled.round(), scaled) * step
 
 

@@ -22,9 +22,9 @@ from torch import fx
 from torch.export import ExportedProgram
 
 from fastsnn_deploy.errors import InputError, Problem
-from fastsnn_deploy.quantisation.sources.base import Content, Loaded, Request, source
 from fastsnn_deploy.quantisation.fixed.programs import holds_quantisers, with_modules
 from fastsnn_deploy.quantisation.programs import free_batch, plain_module, require_equal, rooted, without_guards
+from fastsnn_deploy.quantisation.sources.base import Content, Loaded, Request, source
 
 ENTRIES = re.compile(
     r"models/[\w.]+\.json|data/(weights|constants)/(\w+_config\.json|(weight|tensor)_\d+)|data/sample_inputs/[\w.]+\.pt"
@@ -32,7 +32,9 @@ ENTRIES = re.compile(
 )
 """What a program without pickles and libraries consists of."""
 
-TARGETS = re.compile(r"torch\.ops\.(aten|prims|quantized_decomposed)\.\w+\.\w+|_operator\.\w+|math\.\w+|torch\.sym_\w+|torch\._assert\w*")
+TARGETS = re.compile(
+    r"torch\.ops\.(aten|prims|quantized_decomposed)\.\w+\.\w+|_operator\.\w+|math\.\w+|torch\.sym_\w+|torch\._assert\w*"
+)
 NAMES = re.compile(r"[\w.]*")
 EXPRESSIONS = re.compile(
     r"('?\b[suz]+\d+\b'?|\b(Symbol|Integer|Rational|Add|Mul|Pow|Max|Min|FloorDiv|Mod|PythonMod|CleanDiv|CeilDiv|int_oo|oo"

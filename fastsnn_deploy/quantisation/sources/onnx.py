@@ -212,7 +212,9 @@ class Translator:
             return
         if node.op_type not in (*MOVES, "MaxPool"):
             what = "computes with integers that were not made real again"
-            self.problems.append(Problem(f"{node.op_type} '{node.name or node.output[0]}'", what, "Use DequantizeLinear"))
+            self.problems.append(
+                Problem(f"{node.op_type} '{node.name or node.output[0]}'", what, "Use DequantizeLinear")
+            )
         self.codes.update(dict.fromkeys(node.output, coded))
 
     def on_grid(self, values: Array, steps: Array, bits: int, refusals: tuple[tuple[str, str], ...] = ()) -> Array:

@@ -194,8 +194,8 @@ def _linear_average(t: Translator, inputs: Inputs, a: Attributes) -> Value:
 def _activation(
     t: Translator, value: fx.Node, scale: Any, zero: Any, low: int, high: int, bits: int, rounding: str
 ) -> fx.Node:
-    numbers = (np.asarray(each, dtype=np.float64).reshape(-1).tolist() for each in (scale, zero))
-    return t.layer(affine(*numbers, low, high, bits, rounding), value)
+    scales, zeros = (np.asarray(each, dtype=np.float64).reshape(-1).tolist() for each in (scale, zero))
+    return t.layer(affine(scales, zeros, low, high, bits, rounding), value)
 
 
 def _coded(t: Translator, value: fx.Node, scale: Value, zero: Value) -> fx.Node:
@@ -218,10 +218,12 @@ def _meant(t: Translator, inputs: Inputs, i: int) -> fx.Node:
         return _activation(t, value, scale, np.zeros(1) if zero is None else zero, low, high, bits, "even")
     if name not in t.codes:
         raise UnsupportedError("reads integers that no QuantizeLinear has made", "Put a QuantizeLinear before it")
-    pairs = zip(t.codes[name], (scale, np.zeros(1) if zero is None else zero), strict=False)
-    if not all(np.array_equal(np.ravel(made), np.ravel(read)) for made, read in pairs):
+    made, shift, *_ = t.codes[name]
+    same = np.array_equal(made.reshape(-1), scale.reshape(-1))
+    if not same or not np.array_equal(shift.reshape(-1), np.zeros(1) if zero is None else zero.reshape(-1)):
         raise UnsupportedError("has another scale or zero point than what made its integers", "Use the same for both")
-    return value
+    node: fx.Node = value
+    return node
 
 
 def _linear_weight(t: Translator, inputs: Inputs, i: int, axis: int) -> Array:
@@ -259,5 +261,5 @@ def _range(values: Array) -> tuple[int, int, int]:
     else:  # int4, uint4 and int2
         from ml_dtypes import iinfo
 
-        info = iinfo(values.dtype)
+        info = iinfo(values.dtype)  # type: ignore[no-untyped-call]
     return int(info.min), int(info.max), int(info.bits)
