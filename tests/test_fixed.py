@@ -16,6 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import fx, nn
 
 import fastsnn_deploy as fd
+from fastsnn_deploy.analysis.agreement import RoundingWarning
 from fastsnn_deploy.conversion.convert import converted
 from fastsnn_deploy.errors import InputError, LoweringError
 from fastsnn_deploy.quantisation.fixed.quantiser import FixedQuantiser, WeightGrid, put_grid
@@ -95,11 +96,11 @@ def require_integers(model: fx.GraphModule, images: torch.Tensor, theirs: list[n
     values = layer_values(graph, graph.encode(images.numpy()), list(names.values()))
     differing = sum(int((values[names[call]].reshape(ours.shape) != ours).sum()) for call, ours in run.counts.items())
     share = differing / sum(ours.size for ours in run.counts.values())
-    print(share, fd.convert(model, SHAPE).metadata["agreement"])
-    assert differing == 0 if few else share < 0.02
-    stated = fd.convert(model, SHAPE).metadata["agreement"]
-    assert (stated.startswith("0 %")) == few, stated
-    assert fd.verify(model, images, input_shape=SHAPE).exact
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RoundingWarning)  # of ties in averages, which floating point decides
+        stated = fd.convert(model, SHAPE).metadata["agreement"]
+        assert fd.verify(model, images, input_shape=SHAPE).exact
+    assert (differing == 0 and stated.startswith("0 %")) if few else share < 0.005, (share, stated)
 
 
 # ONNX
@@ -143,11 +144,16 @@ def by_onnxruntime(path: Path, images: torch.Tensor) -> list[np.ndarray]:
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    found = dict(zip([each.name for each in session.get_outputs()], session.run(None, {"x": images.numpy()}), strict=True))
+    found = dict(
+        zip([each.name for each in session.get_outputs()], session.run(None, {"x": images.numpy()}), strict=True)
+    )
     real = [values for values in found.values() if values.dtype == np.float32]
     for node in model.graph.node:  # integers of QLinear operators
         if node.op_type.startswith("Q") and node.output[0] in found and node.op_type != "QuantizeLinear":
-            scale, zero = (held[name] for name in node.input[{"QLinearConv": 6, "QLinearAdd": 6, "QGemm": 7}.get(node.op_type, 3) :][:2])
+            scale, zero = (
+                held[name]
+                for name in node.input[{"QLinearConv": 6, "QLinearAdd": 6, "QGemm": 7}.get(node.op_type, 3) :][:2]
+            )
             real.append((found[node.output[0]].astype(np.float32) - zero) * scale)
     return real
 
@@ -194,14 +200,17 @@ def scales(values: np.ndarray, bits: int, axis: int) -> np.ndarray:
     return (np.abs(values).max(axis=around, keepdims=True) / (2 ** (bits - 1) - 1)).astype(np.float32)
 
 
-def write_qonnx(path: Path, bits: int = 4, trunc: bool = True) -> None:
+def write_qonnx(path: Path, bits: int = 4) -> None:
     """As Brevitas exports it: Quant of weights and activations, on both branches of a sum, Trunc behind an average."""
     held = {**weights(), "zero": np.float32(0), "bits": np.float32(bits), "eight": np.float32(8)}
     held |= {"pixel": np.float32(1 / 255), "s1": np.float32(0.0913), "s2": np.float32(0.0771), "s3": np.float32(0.0457)}
     held |= {"s4": np.float32(0.1137), "sum_scale": np.float32(0.1137 / 4), "cut_scale": np.float32(0.1137 / 2)}
     held |= {"wide": np.float32(bits + 2), "cut": np.float32(bits + 1)}
     held |= {f"{name}_scale": scales(held[name], bits, 1 if name == "fc" else 0) for name in weights()}
-    held |= {f"bn{i}": values for i, values in enumerate(np.random.default_rng(4).uniform(0.5, 1.5, (4, 6)).astype(np.float32))}
+    held |= {
+        f"bn{i}": values
+        for i, values in enumerate(np.random.default_rng(4).uniform(0.5, 1.5, (4, 6)).astype(np.float32))
+    }
     plain, signed = ({"domain": QONNX, "narrow": n, "signed": n, "rounding_mode": "ROUND"} for n in (0, 1))
     nodes = [
         helper.make_node("Quant", ["x", "pixel", "zero", "eight"], ["x0"], **plain),
@@ -219,7 +228,7 @@ def write_qonnx(path: Path, bits: int = 4, trunc: bool = True) -> None:
         helper.make_node("AveragePool", ["a4"], ["p"], kernel_shape=[2, 2], strides=[2, 2]),
         helper.make_node("Trunc", ["p", "sum_scale", "zero", "wide", "cut_scale", "cut"], ["t"], domain=QONNX,
                          rounding_mode="FLOOR", signed=0, narrow=0),
-        helper.make_node("Flatten", ["t" if trunc else "a4"], ["f"]),
+        helper.make_node("Flatten", ["t"], ["f"]),
         helper.make_node("MatMul", ["f", "fc_q"], ["y"]),
     ]  # fmt: skip
     write_graph(path, nodes, numbers(**held))
@@ -238,13 +247,12 @@ def by_qonnx(path: Path, images: torch.Tensor) -> list[np.ndarray]:
     return [each for each in found if isinstance(each, np.ndarray)]
 
 
-@pytest.mark.parametrize("bits", [2, 4])
-def test_qonnx(bits: int, tmp_path: Path):
-    write_qonnx(tmp_path / "q.onnx", bits)
+def test_qonnx(tmp_path: Path):
+    write_qonnx(tmp_path / "q.onnx")
     model = fd.prepare(fd.load_model(tmp_path / "q.onnx"))
     images = images_of(model)
     require_integers(model, images, by_qonnx(tmp_path / "q.onnx", images), few=True)
-    assert {layer.weight_bits for layer in model.modules() if isinstance(layer, QUANT_WEIGHTED)} == {bits}
+    assert {layer.weight_bits for layer in model.modules() if isinstance(layer, QUANT_WEIGHTED)} == {4}
     again = tmp_path / "q.pt"
     fd.save(model, again, input_shape=SHAPE)
     assert torch.equal(fd.load(again).eval()(images), model(images))
@@ -272,7 +280,9 @@ def write_qcdq(path: Path) -> None:
     ]
     held |= {"o_scale": np.float32(0.0913), "y_zero": np.int8(3)}
     for name, zero in (("fc", "o_zero"), ("conv", "w_zero")):
-        nodes.insert(0, helper.make_node("DequantizeLinear", [f"{name}_k", f"{name}_scale", zero], [f"{name}_q"], axis=0))
+        nodes.insert(
+            0, helper.make_node("DequantizeLinear", [f"{name}_k", f"{name}_scale", zero], [f"{name}_q"], axis=0)
+        )
         nodes.insert(0, helper.make_node("Clip", [f"{name}_8", "w_low", "w_high"], [f"{name}_k"]))
         nodes.insert(0, helper.make_node("QuantizeLinear", [name, f"{name}_scale", zero], [f"{name}_8"], axis=0))
     write_graph(path, nodes, numbers(**held))
@@ -441,7 +451,7 @@ def test_from_the_shell_to_exact(
 ):
     path = program[0] if kind == "PT2E" else tmp_path / "q.onnx"
     if kind == "QONNX":
-        write_qonnx(path)
+        write_qonnx(path, bits=2)
     elif kind == "QDQ":
         quantised_by_onnxruntime(path)
     net = tmp_path / "m.net"
@@ -532,8 +542,8 @@ def test_bits_of_one_s_own_are_refused_and_unknown_operators_come_with_the_rest(
 def test_an_image_on_its_own_grid_and_a_normalised_one():
     """Whole levels where they are the network's integers, neurons where they are not: the same integers either way."""
     raw = torch.randint(0, 256, (IMAGES, 2, 8, 8)).float() / 255
-    mean, std = (51 / 255, 102 / 255), (0.25, 0.25)
-    normalised = (raw - torch.tensor(mean).view(-1, 1, 1)) / torch.tensor(std).view(-1, 1, 1)
+    mean, std = (51 / 255,), (0.25,)
+    normalised = (raw - mean[0]) / std[0]
     for step, low, neurons in ((1 / 255 / 0.25, -51, False), (0.037, -30, True)):
         net = Small(FixedQuantiser(float(np.float32(step)), low, low + 255, 8)).eval()
         model = fd.prepare(net, mean=mean, std=std, input_shape=(2, 8, 8))
@@ -559,5 +569,5 @@ def test_the_least_weight_of_eight_bits_is_kept():
     with torch.no_grad():
         run.run(images)
     values = layer_values(graph, graph.encode(images.numpy()), list(names.values()))
-    (call, ours), = run.counts.items()
+    ((call, ours),) = run.counts.items()
     assert np.array_equal(values[names[call]].reshape(ours.shape), ours)

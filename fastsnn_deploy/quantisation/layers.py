@@ -113,7 +113,7 @@ class QuantActivation(nn.Module):
         self.bits, self.levels = bits, count
         self.low = middle if low is None else low
         self.high = self.low + count
-        self._moved = self.low != middle
+        self._moved = self.low != middle or (self.signed and count < 3)
 
     @property
     def rule(self) -> ActivationQuantiser:
