@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -148,12 +148,11 @@ def by_onnxruntime(path: Path, images: torch.Tensor) -> list[np.ndarray]:
         zip([each.name for each in session.get_outputs()], session.run(None, {"x": images.numpy()}), strict=True)
     )
     real = [values for values in found.values() if values.dtype == np.float32]
-    for node in model.graph.node:  # integers of QLinear operators
-        if node.op_type.startswith("Q") and node.output[0] in found and node.op_type != "QuantizeLinear":
-            scale, zero = (
-                held[name]
-                for name in node.input[{"QLinearConv": 6, "QLinearAdd": 6, "QGemm": 7}.get(node.op_type, 3) :][:2]
-            )
+    places = {"QLinearConv": 6, "QLinearAdd": 6, "QGemm": 7, "QLinearAveragePool": 3, "QLinearGlobalAveragePool": 3}
+    for node in model.graph.node:  # integers
+        if node.op_type in places:
+            place = places[node.op_type]
+            scale, zero = (held[name] for name in node.input[place : place + 2])
             real.append((found[node.output[0]].astype(np.float32) - zero) * scale)
     return real
 
@@ -403,7 +402,7 @@ def test_torch_ao(how: str):
 
 
 @pytest.fixture(scope="module")
-def program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, fx.GraphModule]]:
+def program(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, fx.GraphModule]:
     """A file of PT2E, and the module that is in it."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -419,7 +418,7 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, fx
         made = convert_pt2e(ready)
         path = tmp_path_factory.mktemp("pt2e") / "q.pt2"
         torch.export.save(torch.export.export(made, images), path)
-    yield path, made
+    return path, made
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -536,6 +535,33 @@ def test_bits_of_one_s_own_are_refused_and_unknown_operators_come_with_the_rest(
     assert "10 bits" in str(error.value)
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_modules_that_cannot_be_taken_are_listed_at_once():
+    from brevitas.nn import QuantIdentity
+    from brevitas.quant.experimental.float import Fp8e4m3ActPerTensorFloat
+    from torch.ao import quantization as tq
+    from torchao.quantization import IntxWeightOnlyConfig, PerGroup
+    from torchao.quantization.qat import IntxFakeQuantizeConfig
+    from torchao.quantization.qat.linear import FakeQuantizedLinear
+
+    assert IntxWeightOnlyConfig
+    assert PerGroup
+    off = tq.FakeQuantize(observer=tq.MinMaxObserver)
+    off.disable_fake_quant()
+    tokens = IntxFakeQuantizeConfig(torch.int8, "per_token", is_symmetric=False)
+    groups = IntxFakeQuantizeConfig(torch.int4, group_size=8)
+    net = nn.Sequential(
+        tq.HistogramObserver(), tq.FakeQuantize(), off, QuantIdentity(act_quant=Fp8e4m3ActPerTensorFloat),
+        FakeQuantizedLinear(16, 8, False, tokens, groups),
+    )  # fmt: skip
+    net(torch.rand(2, 16))
+    with pytest.raises(LoweringError) as error:
+        fd.prepare(net.eval(), input_shape=(16,))
+    text = str(error.value)
+    for what in ("rounds none", "off", "from each image", "for each group"):
+        assert what in text, text
+
+
 # images
 
 
@@ -571,3 +597,36 @@ def test_the_least_weight_of_eight_bits_is_kept():
     values = layer_values(graph, graph.encode(images.numpy()), list(names.values()))
     ((call, ours),) = run.counts.items()
     assert np.array_equal(values[names[call]].reshape(ours.shape), ours)
+
+
+def test_ties_go_to_even_integers_where_scales_are_powers_of_two():
+    """Averages on the grid they were on, sums of weights, and signed integers: in the neurons as in the model."""
+
+    class Powers(Small):
+        def __init__(self) -> None:
+            super().__init__(FixedQuantiser(1 / 16, 0, 15, 4))
+            self.conv, self.fc = (
+                on_grid(nn.Conv2d(2, 6, 3, padding=1, bias=False), 1 / 16),
+                on_grid(nn.Linear(96, 5, bias=False), 1 / 16),
+            )
+            self.first, self.second = FixedQuantiser(1 / 8, -8, 7, 4), FixedQuantiser(1 / 8, 0, 7, 3)
+            self.last = FixedQuantiser(1 / 2, -8, 7, 4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = self.first(self.conv(self.image(x)))
+            return self.last(self.fc(torch.flatten(self.second(nn.functional.avg_pool2d(x, 2)), 1)))
+
+    net = Powers().eval()
+    images = torch.randint(0, 16, (IMAGES, 2, 8, 8)).float() / 16
+    with torch.no_grad():
+        sums = net.conv(images) * 8
+    assert ((sums % 1 == 0.5) & (sums.abs() < 7)).sum() > 20
+    model = fd.prepare(net, input_shape=(2, 8, 8))
+    run = Kept(model.eval())
+    with torch.no_grad():
+        assert torch.equal(run.run(images), net(images))
+    graph, names = converted(as_checkpoint(model, (2, 8, 8)))
+    values = layer_values(graph, graph.encode(images.numpy()), list(names.values()))
+    for call, ours in run.counts.items():
+        assert np.array_equal(values[names[call]].reshape(ours.shape), ours), call
+    assert fd.verify(model, images, input_shape=(2, 8, 8)).exact

@@ -164,7 +164,7 @@ class Context:
     ) -> Signal:
         """Two populations that share the steps between them, and a third that adds their counts."""
         channels = value.shape[0]
-        arms = []
+        arms: list[Arm] = []
         for name, (half, least, most) in zip(("odd", "even"), halves(fitted, low, high), strict=True):
             part = dataclasses.replace(node, name=f"{node.name}.{name}")
             source = Signal(self._neurons(half, value, part, step, least, most), value.shape, step)
