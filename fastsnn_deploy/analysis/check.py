@@ -145,9 +145,9 @@ def check(
         if images is not None and input_shape is None:
             input_shape = _shape_of(images)
         fixed = quantised_elsewhere(model)
-        widths = {} if fixed else {"bits": bits, "weight_bits": weight_bits}
+        options |= {} if fixed else {"bits": bits, "weight_bits": weight_bits}
         try:
-            prepared = prepare(model, input_shape=input_shape, **widths, **options)
+            prepared = prepare(model, input_shape=input_shape, **options)
         except InputError as error:
             if not error.problems or error.message.startswith("these "):  # the options, not the network
                 raise

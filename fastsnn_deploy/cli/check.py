@@ -65,10 +65,10 @@ def check(
         images = load_images(str(data), "train", data_root)
     if not is_quantised(loaded.model):
         options |= {"bits": bits, "weight_bits": weight_bits} | changes(output, replace_activations)
-        known = images is not None and not is_fixed(loaded.model)  # another program's network has its own images
-        options |= {"input_step": images.step, "input_levels": (0, images.highest)} if known else {}
+        pixels = None if is_fixed(loaded.model) else images  # another program's network has its own grid of images
+        options |= {} if pixels is None else {"input_step": pixels.step, "input_levels": (0, pixels.highest)}
         for name, text in (("mean", mean), ("std", std)):
-            if text is not None or known:
+            if text is not None or pixels is not None:
                 options[name] = numbers(f"--{name}", text) or getattr(images, name)
     found = replace(examine(loaded.model, images, **options), network=model.name)
     if as_json:

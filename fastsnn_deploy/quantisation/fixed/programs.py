@@ -27,14 +27,12 @@ from fastsnn_deploy.quantisation.programs import free_batch, shape_of, without_g
 PER_CHANNEL = ("quantize_per_channel", "dequantize_per_channel")
 PER_TENSOR = ("quantize_per_tensor", "dequantize_per_tensor")
 FAKE = ("fake_quantize_per_tensor_affine", "fake_quantize_per_channel_affine")
-FAKE_KERNELS = tuple(f"{name}_cachemask" for name in FAKE)
-FUSED = ("fused_moving_avg_obs_fake_quant", "_fused_moving_avg_obs_fq_helper")
-DYNAMIC_SCALES = ("choose_qparams", "choose_qparams_symmetric", "choose_qparams_per_token", "choose_qparams_affine")
+OBSERVING = "fused_moving_avg_obs_fake_quant"
 
 
 def holds_quantisers(module: nn.Module) -> bool:
     """Whether a module is a program with such operations."""
-    names = (*PER_CHANNEL, *PER_TENSOR, *FAKE, *FAKE_KERNELS, *FUSED)
+    names = (*PER_CHANNEL, *PER_TENSOR, *FAKE, OBSERVING)
     return isinstance(module, fx.GraphModule) and any(_name(node) in names for node in module.graph.nodes)
 
 
@@ -63,7 +61,7 @@ def _replace(program: fx.GraphModule, node: fx.Node, constants: dict[fx.Node, Te
     if all(source in constants for source in node.all_input_nodes) and node.all_input_nodes:
         with torch.no_grad():
             result = node.target(*arguments[0], **arguments[1])  # type: ignore[operator]
-        grid = _grid(node, arguments[0], constants)
+        grid = _grid(node, arguments[0])
         if isinstance(result, Tensor):
             constants[node] = result
         if grid is not None and result.is_floating_point():
@@ -83,36 +81,32 @@ def _replace(program: fx.GraphModule, node: fx.Node, constants: dict[fx.Node, Te
     with program.graph.inserting_after(node):
         new = program.graph.call_module(path, (node.args[0],))
     new.meta.update(node.meta)
-    users = list(node.users) if name in FAKE_KERNELS + FUSED[1:] else []
-    for user in users:  # (values, mask)
-        user.replace_all_uses_with(new)
-        program.graph.erase_node(user)
     node.replace_all_uses_with(new, delete_user_cb=lambda user: user is not new)
     program.graph.erase_node(node)
 
 
 def _quantiser(name: str, a: Any) -> FixedQuantiser | None:
     """The module of a quantiser of activations, None for other operations."""
-    if name in PER_TENSOR or name in FAKE[:1] + FAKE_KERNELS[:1]:
+    if name in PER_TENSOR or name == FAKE[0]:
         if any(isinstance(value, fx.Node) for value in a[1:3]):
             return refused("computes its scale from each image", DYNAMIC)
         scale, zero = (value.flatten().tolist() if isinstance(value, Tensor) else [value] for value in a[1:3])
         low, high = map(int, a[3:5] if name in PER_TENSOR else a[-2:])
         single = torch.tensor(scale, dtype=torch.float32).tolist()
         return affine(single, zero, low, high, _bits(low, high), "even_inverse")
-    if name in PER_CHANNEL or name in FAKE[1:] + FAKE_KERNELS[1:]:
+    if name in PER_CHANNEL or name == FAKE[1]:
         return refused("has an activation scale for each channel", ONE_SCALE)
-    if name in FUSED:
+    if name == OBSERVING:
         return refused("observes the values that it rounds", "Export with observers off, in evaluation mode")
     return None
 
 
-def _grid(node: fx.Node, a: Any, constants: dict[fx.Node, Tensor]) -> WeightGrid | None:
+def _grid(node: fx.Node, a: Any) -> WeightGrid | None:
     """What a quantiser of weights puts them on, None for other operations."""
     name = _name(node)
-    if name in PER_TENSOR or name in FAKE[:1]:
+    if name in PER_TENSOR or name == FAKE[0]:
         return WeightGrid(torch.as_tensor(a[1], dtype=torch.float32), _bits(*(a[3:5])))
-    if name in PER_CHANNEL or name in FAKE[1:]:
+    if name in PER_CHANNEL or name == FAKE[1]:
         axis, bounds = int(a[3]), a[4:6]
         shape = [-1 if i == axis % a[0].dim() else 1 for i in range(a[0].dim())]
         return WeightGrid(a[1].float().view(shape), _bits(*bounds))
