@@ -78,30 +78,6 @@ def write_onnx(path: Path, **options: Any) -> None:
     torch.onnx.export(network(), (torch.rand(1, *SHAPE),), path, dynamo=False, **options)
 
 
-def write_qonnx(path: Path) -> None:
-    """As QONNX has it: weights and activations go through Quant nodes."""
-    generator = np.random.default_rng(0)
-    held = {
-        "conv.weight": generator.normal(0, 0.3, (4, 1, 3, 3)), "fc.weight": generator.normal(0, 0.2, (256, 10)),
-        "w_scale": np.float32(0.1), "a_scale": np.float32(0.05), "zero": np.float32(0), "four": np.float32(4),
-        "eight": np.float32(8), "i_scale": np.float32(1 / 16),
-    }  # fmt: skip
-    initializers = [numpy_helper.from_array(np.asarray(v, dtype=np.float32), k) for k, v in held.items()]
-    unsigned, signed = ({"domain": "qonnx.custom_op.general", "signed": s, "narrow": n, "rounding_mode": "ROUND"}
-                        for s, n in ((0, 0), (1, 1)))  # fmt: skip
-    nodes = [
-        helper.make_node("Quant", ["image", "i_scale", "zero", "eight"], ["x"], **unsigned),
-        helper.make_node("Quant", ["conv.weight", "w_scale", "zero", "four"], ["w1"], **signed),
-        helper.make_node("Conv", ["x", "w1"], ["c"], kernel_shape=[3, 3], pads=[1, 1, 1, 1]),
-        helper.make_node("Relu", ["c"], ["r"]),
-        helper.make_node("Quant", ["r", "a_scale", "zero", "four"], ["q"], **unsigned),
-        helper.make_node("Flatten", ["q"], ["f"]),
-        helper.make_node("Quant", ["fc.weight", "w_scale", "zero", "eight"], ["w2"], **signed),
-        helper.make_node("MatMul", ["f", "w2"], ["y"]),
-    ]
-    write_graph(path, nodes, initializers, ["n", *SHAPE], [helper.make_opsetid("qonnx.custom_op.general", 1)])
-
-
 def write_graph(
     path: Path, nodes: list[Any], held: list[Any], shape: list[Any], opsets: list[Any] | None = None
 ) -> None:
@@ -151,7 +127,6 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
         warnings.simplefilter("ignore")  # what writes them is deprecated, and users still have what it wrote
         for name, (write, _) in FILES.items():
             write(folder / name)
-        write_qonnx(folder / "quantised.onnx")
         write_pruned(folder / "pruned.pth")
         torch.save(network(), folder / "whole.pth")
     return folder
@@ -177,9 +152,7 @@ def test_what_is_read_is_the_network(name: str, files: Path):
     assert "fc" in paths
 
 
-@pytest.mark.parametrize(
-    "name", ["program.pt2", "scripted.pt", "static.onnx", "quantised.onnx", "parallel.pth", "tensors.safetensors"]
-)
+@pytest.mark.parametrize("name", ["program.pt2", "scripted.pt", "static.onnx", "parallel.pth", "tensors.safetensors"])
 def test_from_the_shell_to_exact(name: str, files: Path, run: Callable[..., Result], tmp_path: Path):
     net, own = tmp_path / "m.net", ["--model", f"{__file__}:Net"] if FILES.get(name, (None, False))[1] else []
     written = run(

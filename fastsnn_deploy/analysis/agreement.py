@@ -158,6 +158,8 @@ def _cause(graph: SpikingGraph, name: str) -> str:
     lost: list[str] = [what for module, what in losses.items() if module in modules]
     if lost:
         return lost[0]
+    if isinstance(node, Population) and int(node.threshold.max()) == 1:  # a sum of whole numbers rounds nothing
+        return "exact ties, which the model's floating point decides either way"
     if isinstance(node, Population):
         return f"a threshold of {int(node.threshold.min())} stands for its step"
     return "its sum has too few bits for the scales that meet in it"

@@ -125,6 +125,7 @@ def check(
     from torch import nn
 
     from fastsnn_deploy.quantisation import Checkpoint, prepare
+    from fastsnn_deploy.quantisation.fixed.modules import quantised_elsewhere
     from fastsnn_deploy.quantisation.sources import Request, read_source
 
     if targets is not None and not isinstance(targets, (list, tuple)):
@@ -143,13 +144,15 @@ def check(
     if not _is_quantised(model):
         if images is not None and input_shape is None:
             input_shape = _shape_of(images)
+        fixed = quantised_elsewhere(model)
+        options |= {} if fixed else {"bits": bits, "weight_bits": weight_bits}
         try:
-            prepared = prepare(model, bits, weight_bits, input_shape=input_shape, **options)
+            prepared = prepare(model, input_shape=input_shape, **options)
         except InputError as error:
             if not error.problems or error.message.startswith("these "):  # the options, not the network
                 raise
             return Check(name, tuple(input_shape or ()), _refused(model, error), dict.fromkeys(names), error.problems)
-        found = _converted(name, prepared, images, names, calibrated=False)
+        found = _converted(name, prepared, images, names, calibrated=fixed)
     else:
         found = _converted(name, model, images, names, calibrated=True)
     if targets is None and any(totals is not None for totals in found.targets.values()):

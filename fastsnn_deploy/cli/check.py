@@ -53,6 +53,7 @@ def check(
     estimates.
     """
     from fastsnn_deploy.analysis.check import check as examine
+    from fastsnn_deploy.quantisation.fixed.quantiser import is_fixed
 
     size = numbers("--input-shape", input_shape, int)
     loaded = opened(model, network, key, trust_pickle, size)
@@ -64,9 +65,10 @@ def check(
         images = load_images(str(data), "train", data_root)
     if not is_quantised(loaded.model):
         options |= {"bits": bits, "weight_bits": weight_bits} | changes(output, replace_activations)
-        options |= {} if images is None else {"input_step": images.step, "input_levels": (0, images.highest)}
+        pixels = None if is_fixed(loaded.model) else images  # another program's network has its own grid of images
+        options |= {} if pixels is None else {"input_step": pixels.step, "input_levels": (0, pixels.highest)}
         for name, text in (("mean", mean), ("std", std)):
-            if text is not None or images is not None:
+            if text is not None or pixels is not None:
                 options[name] = numbers(f"--{name}", text) or getattr(images, name)
     found = replace(examine(loaded.model, images, **options), network=model.name)
     if as_json:

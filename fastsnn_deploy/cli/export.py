@@ -62,8 +62,9 @@ TARGET_HELP = "; ".join(f"{name}: {each.summary.rstrip('.')}" for name, each in 
 def export(
     model: Annotated[
         Path,
-        typer.Argument(help="Checkpoint of a quantised network (model.pt); or a float network, as .pt2, TorchScript, "
-                       "ONNX or weights, with --bits and --data."),
+        typer.Argument(help="Checkpoint of a quantised network (model.pt); a network that another program has "
+                       "quantised (QONNX, ONNX with QDQ, .pt2 of PT2E); or a float one, as .pt2, TorchScript, ONNX or "
+                       "weights, with --bits and --data."),
     ],
     out: Annotated[
         Path | None, typer.Option("--out", "-o", callback=output, help="File to write; default: model.net or .nir.")
@@ -118,7 +119,8 @@ def export(
         Path | None,
         typer.Option(
             "--checkpoint", callback=output,
-            help="Of a float network: quantised model to write, which verify takes. Default: model-4bit.pt.",
+            help="Of a network in another form: quantised model to write, which verify takes. Default: model-4bit.pt, "
+            "or model-quantised.pt if it is quantised already.",
         ),
     ] = None,
     data: Data = None,
@@ -140,8 +142,9 @@ def export(
     chosen, suffix = target_named(target), format_named(file_format).suffix
     path = out or planned(model.with_suffix(suffix))
     loaded = opened(model, network, key, trust_pickle, numbers("--input-shape", input_shape, int))
-    if not is_quantised(loaded.model) and bits is not None and checkpoint_file is None:
-        checkpoint_file = planned(path.with_name(f"{path.stem}-{bits}bit.pt"))
+    if not is_quantised(loaded.model) and checkpoint_file is None:
+        made = f"{bits}bit" if bits is not None else "quantised"
+        checkpoint_file = planned(path.with_name(f"{path.stem}-{made}.pt"))
     options = changes(chosen_output, replace_activations)
     checkpoint, notes = quantised(loaded, model, bits, weight_bits, mean, std, data, data_root, **options)
     graph = convert(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -92,6 +92,7 @@ def quantised(
     options: of `prepare`, as `changes` gives them.
     Raises InputError if it is quantised already and bits are given, or float and they are not.
     """
+    from fastsnn_deploy.quantisation.fixed.quantiser import is_fixed
     from fastsnn_deploy.quantisation.given import as_checkpoint
     from fastsnn_deploy.training.calibrated import calibrated_checkpoint
     from fastsnn_deploy.training.data import load_images
@@ -103,6 +104,8 @@ def quantised(
         if given:
             raise InputError(f"{path}: is quantised already. Leave out {', '.join(given)}")
         return as_checkpoint(loaded.model), loaded.notes
+    if is_fixed(loaded.model):
+        return _as_it_is(loaded, path, bits, weight_bits, mean, std, options)
     if bits is None or data is None:
         missing = " and ".join(n for n, v in (("--bits", bits), ("--data", data)) if v is None)
         raise InputError(
@@ -121,3 +124,26 @@ def quantised(
         f"training: steps from {made.metadata['calibrated']['images']} training images of {data}"
     )
     return made, (*loaded.notes, note)
+
+
+def _as_it_is(
+    loaded: Loaded, path: Path, bits: int | None, weight_bits: int | None, mean: str | None, std: str | None,
+    options: Mapping[str, Any],
+) -> tuple[Checkpoint, tuple[str, ...]]:  # fmt: skip
+    """The quantised model of a network that another program has quantised, with its own integers and steps."""
+    from fastsnn_deploy.quantisation import prepare
+    from fastsnn_deploy.quantisation.given import as_checkpoint
+    from fastsnn_deploy.quantisation.images import input_of
+
+    given = [name for name, value in (("--bits", bits), ("--weight-bits", weight_bits)) if value is not None]
+    if given:
+        raise InputError(f"{path}: is quantised already ({loaded.kind}). Leave out {', '.join(given)}")
+    model = prepare(
+        loaded.model, mean=numbers("--mean", mean) or (0.0,), std=numbers("--std", std) or (1.0,), **options
+    )
+    grid = input_of(model)
+    note = (
+        f"quantised by another program ({loaded.kind}): its own integers and steps; raw images are whole multiples of "
+        f"{grid.step:.6g} from {grid.low * grid.step:.6g} to {grid.high * grid.step:.6g}"
+    )
+    return as_checkpoint(model, model.meta.get("captured_shape")), (*loaded.notes, note)

@@ -9,10 +9,18 @@ from fractions import Fraction
 import numpy as np
 
 from fastsnn_deploy.conversion.expression import Arm, CannotLowerError, Expression, Parts, Signal, Value
-from fastsnn_deploy.conversion.fit import Fitted, fit_population, fit_readout, reference_arm, unit_of_sum
+from fastsnn_deploy.conversion.fit import (
+    Fitted,
+    FittedPopulation,
+    fit_population,
+    fit_readout,
+    reference_arm,
+    unit_of_sum,
+)
 from fastsnn_deploy.conversion.partial_sums import in_parts, reach, units_of_parts
 from fastsnn_deploy.conversion.quant_graph import QuantNode
 from fastsnn_deploy.conversion.through import with_zero_channels
+from fastsnn_deploy.conversion.ties import frequent_ties, halves
 from fastsnn_deploy.graph import Concat, Flatten, Identity, Input, Node, Population, Readout, Synapse
 from fastsnn_deploy.graph.neurons import relay_bounds, spike_bounds
 from fastsnn_deploy.graph.ranges import STATE_BITS, STATE_MAX, Range, extend_ranges
@@ -136,23 +144,53 @@ class Context:
         cat = Concat(name=node.name, inputs=inputs, shape=shape, module=node.module, delays=(0,) * len(inputs))
         return Signal(self.add(cat), shape, signals[0].scale)
 
-    def population(self, value: Expression, node: QuantNode, step: float, low: int, high: int) -> Signal:
-        """Neurons that round `value` to multiples of `step`."""
+    def population(
+        self, value: Expression, node: QuantNode, step: float, low: int, high: int, even: bool = False
+    ) -> Signal:
+        """Neurons that round `value` to multiples of `step`; even: ties to even integers, where they are frequent."""
         most = self.image_max if self._reads_image(value) else self.state_max
+        if even:
+            fitted = fit_population(value, self.ranges, step, low - 2, high + 2, most)
+            if not fitted.lost.any() and frequent_ties(fitted, value, step):
+                return self._half_to_even(fitted, value, node, step, low, high)
         fitted = fit_population(value, self.ranges, step, low, high, most)
         if fitted.lost.any() or fitted.coarse:
             parts = self._in_parts(value, node, fitted, step, max(high, -low))
             fitted = fit_population(parts, self.ranges, step, low, high, most)
             self._check_loss(fitted, node)
+        signal = Signal(self._neurons(fitted, value, node, step, low, high), value.shape, step)
+        return self._flattened(signal, value.flat, node)
+
+    def _neurons(
+        self, fitted: FittedPopulation, value: Expression, node: QuantNode, step: float, low: int, high: int
+    ) -> str:
         population = Population(
             name=node.name, inputs=self._synapses(fitted, node), shape=value.shape, module=node.module,
             threshold=fitted.threshold, bias=fitted.bias, initial=fitted.threshold // 2, input_scale=fitted.unit,
             scale=step,
             **self._limits(low, high, spike_bounds if any(arm.trained for arm in value.arms) else relay_bounds),
         )  # fmt: skip
-        signal = Signal(self.add(population), value.shape, step)
         self.window = max(self.window, high - low)
-        return self._flattened(signal, value.flat, node)
+        return self.add(population)
+
+    def _half_to_even(
+        self, fitted: FittedPopulation, value: Expression, node: QuantNode, step: float, low: int, high: int
+    ) -> Signal:
+        """Two populations that share the steps between them, and a third that adds their counts."""
+        channels = value.shape[0]
+        arms: list[Arm] = []
+        for name, (half, least, most) in zip(("odd", "even"), halves(fitted, low, high), strict=True):
+            part = dataclasses.replace(node, name=f"{node.name}.{name}")
+            source = Signal(self._neurons(half, value, part, step, least, most), value.shape, step)
+            arms += self.expression(source, part).arms
+        synapses = tuple(self.add(arm.synapse) for arm in arms)
+        ones = np.ones(channels, dtype=np.int64)
+        total = Population(
+            name=node.name, inputs=synapses, shape=value.shape, module=node.module, threshold=ones, bias=ones * 0,
+            initial=ones * 0, input_scale=np.full(channels, step), scale=step, **self._limits(low, high, relay_bounds),
+        )  # fmt: skip
+        self.window = max(self.window, high - low)
+        return self._flattened(Signal(self.add(total), value.shape, step), value.flat, node)
 
     def readout(self, value: Expression, node: QuantNode) -> str:
         """An accumulator for `value`; returns its name."""

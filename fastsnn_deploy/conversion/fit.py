@@ -253,7 +253,8 @@ def _integer_arms(
         wanted = arm.synapse.weight * _column(factor, arm.synapse)
         coarse, left = _rounded(arm.synapse, wanted, np.minimum(needed, MAX_EXPONENT))
         synapses.append(coarse)
-        if i != main and (fine := _fine(arm.synapse, left)) is not None:
+        beyond = bool((arm.synapse.weight == -128).any())  # one more than a mantissa that may change its sign
+        if (i != main or beyond) and (fine := _fine(arm.synapse, left)) is not None:
             synapses.append(fine)
     return tuple(synapses), unfit
 

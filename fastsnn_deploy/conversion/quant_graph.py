@@ -76,11 +76,16 @@ class Normalisation(QuantNode):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Activation(QuantNode):
-    """Quantiser with a positive step and integers low .. high."""
+    """Quantiser with a positive step and integers low .. high: floor(x / step + 1/2 + shift).
+
+    even: an exact tie goes to the even integer.
+    """
 
     step: float
     low: int
     high: int
+    shift: float = 0.0
+    even: bool = False
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

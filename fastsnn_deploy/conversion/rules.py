@@ -228,12 +228,18 @@ def _concatenation(context: Context, node: q.Concatenation, inputs: list[Value])
 def _activation(context: Context, node: q.Activation, inputs: list[Value]) -> Value:
     value = inputs[0]
     if not isinstance(value, Parts):
-        return context.population(context.expression(value, node), node, node.step, node.low, node.high)
-    populations = []
-    for i, part in enumerate(value.parts):
-        piece = dataclasses.replace(node, name=f"{node.name}.part{i}")
-        populations.append(context.population(context.expression(part, piece), piece, node.step, node.low, node.high))
+        return _rounded(context, value, node)
+    pieces = [dataclasses.replace(node, name=f"{node.name}.part{i}") for i in range(len(value.parts))]
+    populations = [_rounded(context, part, piece) for part, piece in zip(value.parts, pieces, strict=True)]
     return context.concatenate(populations, node)
+
+
+def _rounded(context: Context, value: Signal | Expression, node: q.Activation) -> Signal:
+    expression = context.expression(value, node)
+    if node.shift:
+        channels = expression.shape[0]
+        expression = expression.affine(np.ones(channels), np.full(channels, node.shift * node.step))
+    return context.population(expression, node, node.step, node.low, node.high, node.even)
 
 
 @lowers(q.MaxPooling)

@@ -206,7 +206,8 @@ def _image(layer: QuantInput, common: dict[str, Any], source: tuple[int, ...]) -
 
 @traces(QuantActivation)
 def _activation(layer: QuantActivation, common: dict[str, Any], source: tuple[int, ...]) -> q.QuantNode:
-    return q.Activation(**common, step=float(layer.step_in_use().double()), low=layer.low, high=layer.high)
+    step, rule = float(layer.step_in_use().double()), layer.rule
+    return q.Activation(**common, step=step, low=layer.low, high=layer.high, shift=rule.shift, even=rule.even)
 
 
 def _weights(layer: QuantConv2d | QuantConvTranspose2d | QuantLinear) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import operator
 from typing import Any
 
@@ -9,6 +10,8 @@ import torch
 from torch import Tensor, fx, nn
 
 from fastsnn_deploy.quantisation.exported import Constant, Translator, aten
+from fastsnn_deploy.quantisation.fixed.layers import fixed_activation
+from fastsnn_deploy.quantisation.fixed.quantiser import ROUNDINGS, put_grid
 from fastsnn_deploy.quantisation.graph_edit import UnsupportedError
 from fastsnn_deploy.quantisation.moved import BATCH, Moved, unmoved
 from fastsnn_deploy.quantisation.moves import Affine, PadSpace, Scale
@@ -101,8 +104,7 @@ def _addmm(translator: Translator, a: Arguments) -> Any:
     if a["beta"] != 1 or a["alpha"] != 1:
         raise UnsupportedError("addmm with factors", "Use nn.Linear")
     weight = _parameter(translator, a["mat2"], "weight")
-    turned = Constant(weight.tensor.t(), weight.trains)
-    return _linear(translator, {"input": a["mat1"], "weight": turned, "bias": a["self"]})
+    return _linear(translator, {"input": a["mat1"], "weight": weight.t(), "bias": a["self"]})
 
 
 @aten("matmul", "mm")
@@ -111,7 +113,7 @@ def _matmul(translator: Translator, a: Arguments) -> Any:
     other = a["other"] if "other" in a else a["mat2"]
     if not isinstance(other, Constant) or other.tensor.dim() != 2:
         raise UnsupportedError("calls matmul() of two activations", "Attention has no exact integrate-and-fire form")
-    return _linear(translator, {"input": a["self"], "weight": Constant(other.tensor.t(), other.trains), "bias": None})
+    return _linear(translator, {"input": a["self"], "weight": other.t(), "bias": None})
 
 
 def _weighted(
@@ -131,6 +133,9 @@ def _weighted(
     if bias is not None:
         bias = _parameter(translator, bias, "bias")
         layer.bias = nn.Parameter(_owned(bias.tensor), requires_grad=bias.trains)
+    if weight.grid is not None:
+        steps = weight.grid.steps.expand(weight.tensor.shape).reshape(layer.weight.shape)
+        put_grid(layer, dataclasses.replace(weight.grid, steps=steps))
     translator.keep.append((weight, bias))
     return translator.call(layer, source, key)
 
@@ -340,6 +345,13 @@ def _clip(translator: Translator, value: Any, low: Any, high: Any) -> Any:
     if low != 0 or (high is not None and high <= 0):
         raise UnsupportedError(f"clips to {low} .. {high}", "Use ReLU, or clip from 0 to a positive number")
     return _each(translator, value, nn.ReLU() if high is None else nn.Hardtanh(0.0, float(high)))
+
+
+@aten("quantise")
+def _quantise(translator: Translator, a: Arguments) -> Any:
+    """A quantised activation with the step of the program that the network comes from."""
+    layer = fixed_activation(a["step"], a["low"], a["high"], a["bits"], ROUNDINGS[a["rounding"]])
+    return _each(translator, a["x"], layer)
 
 
 @aten("dropout", "feature_dropout")

@@ -21,6 +21,10 @@ from fastsnn_deploy.errors import InputError, LoweringError, Problem
 from fastsnn_deploy.graph.images import image_shape
 from fastsnn_deploy.quantisation import aten_maps, aten_rules  # noqa: F401  they register
 from fastsnn_deploy.quantisation.exported import Translator
+from fastsnn_deploy.quantisation.fixed import brevitas, torch_ao  # noqa: F401  they register
+from fastsnn_deploy.quantisation.fixed.modules import with_fixed_quantisers
+from fastsnn_deploy.quantisation.fixed.programs import holds_quantisers, with_modules
+from fastsnn_deploy.quantisation.fixed.quantiser import refusals
 from fastsnn_deploy.quantisation.known_modules import KNOWN, kind_of
 from fastsnn_deploy.quantisation.layers import QuantInput
 from fastsnn_deploy.quantisation.moved import BATCH
@@ -82,6 +86,8 @@ def capture(
     everything that has no form here.
     """
     original = evaluating_copy(model)
+    if isinstance(original, fx.GraphModule) and holds_quantisers(original):
+        original = with_modules(original)
     if input_shape is None and isinstance(original, fx.GraphModule):
         input_shape = original.meta.get("input_shape")  # a program from a file knows it
     _require_one_argument(original)
@@ -89,6 +95,7 @@ def capture(
     if kind_of(original) is not None or not list(original.children()):
         original, modes = nn.Sequential(original).eval(), {"": modes[""], "0": modes[""]}
     shapes = _fitting(original, input_shape)
+    original = with_fixed_quantisers(original, shapes[0] if shapes else None)
     several = choose(original, _result(original, shapes[0]), output) if shapes else []
     failure: Exception | None = None
     for shape in shapes:
@@ -106,7 +113,7 @@ def capture(
         found = failure.problems if isinstance(failure, LoweringError) else ()
         raise LoweringError("the network cannot be captured as it is", [*several, *found])
     if isinstance(failure, LoweringError) and failure.problems:
-        raise failure
+        raise LoweringError(failure.message, [*failure.problems, *refusals(original)]) from failure
     shape = shapes[0] if shapes else ()
     return Captured(_by_symbols(original, modes), original, shape, shape)
 

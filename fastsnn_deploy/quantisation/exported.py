@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind
 
 from fastsnn_deploy.errors import LoweringError, Problem
+from fastsnn_deploy.quantisation.fixed.quantiser import WeightGrid, grids_of
 from fastsnn_deploy.quantisation.graph_edit import (
     ADVICE,
     UnsupportedError,
@@ -28,10 +29,17 @@ from fastsnn_deploy.quantisation.replaced import replaceable
 
 @dataclass(frozen=True, eq=False)
 class Constant:
-    """A parameter, a buffer, or what is computed from these alone. trains: some of it is trained."""
+    """A parameter, a buffer, or what is computed from these alone. trains: some of it is trained. grid: what the values
+    lie on, where another program has quantised them."""
 
     tensor: Tensor
     trains: bool = False
+    grid: WeightGrid | None = None
+
+    def t(self) -> Constant:
+        """Transposed, [I, O] for [O, I]."""
+        grid = self.grid and replace(self.grid, steps=self.grid.steps.expand(self.tensor.shape).t())
+        return Constant(self.tensor.t(), self.trains, grid)
 
 
 Rule = Callable[["Translator", dict[str, Any]], Any]
@@ -214,11 +222,18 @@ class Translator:
                 self.values[node] = image if self.taken == given else unmoved(image, self.taken, given)
             else:
                 tensor = state[str(spec.target)]
-                self.values[node] = Constant(tensor, tensor.requires_grad)
+                path, _, name = str(spec.target).rpartition(".")
+                self.values[node] = Constant(tensor, tensor.requires_grad, self._grid(path, name))
         if images != 1:
             self.problems.append(
                 Problem("forward", f"takes {images} tensors", "Only networks with one input are supported")
             )
+
+    def _grid(self, path: str, name: str) -> WeightGrid | None:
+        try:
+            return grids_of(self.original.get_submodule(path)).get(name)
+        except AttributeError:  # a tensor that forward makes
+            return None
 
     def _visit(self, node: fx.Node) -> None:
         try:
@@ -283,8 +298,14 @@ class Translator:
         ]
         if writes(node):
             plain[0] = (plain[0][0].clone(), *plain[0][1:])
+        moved = arguments.get("self") if name_of(node) in _MOVES else None
+        grid = moved.grid if isinstance(moved, Constant) else None
         with torch.no_grad():
             result = node.target(*plain[0], **plain[1])  # type: ignore[operator]
+            if grid is not None and isinstance(moved, Constant):
+                steps = grid.steps.expand(moved.tensor.shape)
+                grid = replace(grid, steps=node.target(steps, *plain[0][1:], **plain[1]))  # type: ignore[operator]
+                return Constant(result, trains, grid)
         return _mapped(
             list(result) if isinstance(result, (tuple, list)) else result,
             lambda leaf: Constant(leaf, trains) if isinstance(leaf, Tensor) else leaf,
@@ -340,6 +361,21 @@ def _image_shape(node: fx.Node, given: tuple[int, ...]) -> tuple[int, ...]:
         return shape
     return (given[0], 1, given[1]) if len(given) == 2 else given
 
+
+_MOVES = (
+    "t",
+    "transpose",
+    "permute",
+    "view",
+    "reshape",
+    "unsqueeze",
+    "squeeze",
+    "detach",
+    "alias",
+    "contiguous",
+    "clone",
+)
+"""Operations that leave values on their grid."""
 
 _RESHAPES = ("view", "_unsafe_view", "reshape", "unsqueeze", "unflatten")
 

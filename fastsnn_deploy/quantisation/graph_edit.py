@@ -105,3 +105,10 @@ def insert_after(module: fx.GraphModule, node: fx.Node, new: nn.Module, name: st
     inserted.meta.update(module=node.meta.get("module", ""), line=node.meta.get("line", ""))
     node.replace_all_uses_with(inserted, delete_user_cb=lambda user: user is not inserted)
     return inserted
+
+
+def compiled(quantised: fx.GraphModule) -> None:
+    """Make a graph that was changed a module again."""
+    quantised.graph.lint()
+    quantised.recompile()
+    quantised.delete_all_unused_submodules()

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fastsnn_deploy.graph.synapses.conv_transpose2d import channels_swapped
+from fastsnn_deploy.quantisation.fixed.quantiser import FixedQuantiser
 from fastsnn_deploy.quantisation.functional import weight_limit as weight_limit
 from fastsnn_deploy.quantisation.moves import PadChannels as PadChannels
 from fastsnn_deploy.quantisation.moves import Subsample as Subsample
@@ -76,11 +77,12 @@ class QuantActivation(nn.Module):
     levels: greatest integer, 1 to 2**bits - 1 (the default). signed: as many levels with zero in their middle, from
     -2**(bits - 1) to 2**(bits - 1) - 1, for sums that no ReLU follows. quantiser: a key of `ACTIVATION_QUANTISERS`.
     limit: greatest value that the float activation has (6 for ReLU6), None without one: levels * step never exceeds it.
+    low: of a signed one, its smallest integer, 0 or less, where zero does not lie in the middle.
     """
 
     def __init__(
         self, bits: int, signed: bool = False, quantiser: str = "lsq", levels: int | None = None,
-        limit: float | None = None,
+        limit: float | None = None, low: int | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
         if limit is not None and not (0 < limit < math.inf and not signed):
@@ -93,53 +95,59 @@ class QuantActivation(nn.Module):
             raise ValueError(f"activation quantiser '{quantiser}' is not one of {sorted(ACTIVATION_QUANTISERS)}")
         self.quantiser = quantiser
         self.signed = signed
-        self.set_levels(bits, levels)
-        self.register_parameter(self._rule.parameter, nn.Parameter(torch.ones(())))
+        self.set_levels(bits, levels, low)
+        self.register_parameter(self.rule.parameter, nn.Parameter(torch.ones(())))
         self.register_buffer("initialised", torch.zeros((), dtype=torch.bool))
         self.initialised: Tensor
 
-    def set_levels(self, bits: int, levels: int | None = None) -> None:
+    def set_levels(self, bits: int, levels: int | None = None, low: int | None = None) -> None:
         """Use another grid; the learned number stays. Raises ValueError if there is no such grid."""
-        if type(bits) is not int or not 1 <= bits <= 8 or (self.signed and bits < 2):
+        if type(bits) is not int or not 1 <= bits <= 8 or (self.signed and bits < 2 and low is None):
             raise ValueError(f"activations have 1 to 8 bits (signed: 2 to 8), got {bits}")
         count = 2**bits - 1 if levels is None else levels
-        if type(count) is not int or not (3 if self.signed else 1) <= count <= 2**bits - 1:
+        if type(count) is not int or not (3 if self.signed and low is None else 1) <= count <= 2**bits - 1:
             raise ValueError(f"{bits} bits hold 1 to {2**bits - 1} levels (signed: from 3), got {levels}")
+        middle = -((count + 1) // 2) if self.signed else 0
+        if low is not None and (type(low) is not int or not -count <= low <= 0 or not (self.signed or low == 0)):
+            raise ValueError(f"{count} levels start from {-count if self.signed else 0} to 0, got {low}")
         self.bits, self.levels = bits, count
-        self.low, self.high = (-((count + 1) // 2), count // 2) if self.signed else (0, count)
+        self.low = middle if low is None else low
+        self.high = self.low + count
+        self._moved = self.low != middle or (self.signed and count < 3)
 
     @property
-    def _rule(self) -> ActivationQuantiser:
+    def rule(self) -> ActivationQuantiser:
+        """How it rounds and learns."""
         return ACTIVATION_QUANTISERS[self.quantiser]
 
     @property
     def learned(self) -> nn.Parameter:
         """What training learns: the step, or what the quantiser derives it from."""
-        return self.get_parameter(self._rule.parameter)
+        return self.get_parameter(self.rule.parameter)
 
     def share(self, other: QuantActivation) -> None:
         """Use the learned number of `other`. Raises ValueError if that has another quantiser."""
         if other.quantiser != self.quantiser or other.limit != self.limit:
             raise ValueError(f"'{self.quantiser}' cannot share its step with '{other.quantiser}', or limits differ")
         if self not in other.sharers:
-            setattr(self, self._rule.parameter, other.learned)
+            setattr(self, self.rule.parameter, other.learned)
             other.sharers.append(self)
             self.sharers = other.sharers
 
     def keep_range(self, high_before: int) -> None:
         """After a change of levels: adapt the learned number so that high * step is as before."""
         with torch.no_grad():
-            self.learned.copy_(self._rule.with_range_kept(self.learned, high_before, self.high))
+            self.learned.copy_(self.rule.with_range_kept(self.learned, high_before, self.high))
 
     def step_in_use(self) -> Tensor:
         """Real value of one count: positive float32 scalar without gradient."""
-        return self._rule.step(self._limited().detach(), self.levels)
+        return self.rule.step(self._limited().detach(), self.levels)
 
     def _limited(self) -> Tensor:
         """The learned number, so small that the range ends at the limit; its gradient passes the limit."""
         if self.limit is None:
             return self.learned
-        top = self._rule.learned(self.learned.new_tensor(self.limit / self.high), self.levels)
+        top = self.rule.learned(self.learned.new_tensor(self.limit / self.high), self.levels)
         return with_gradient_of(torch.minimum(self.learned.abs(), top).detach(), self.learned)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -148,16 +156,16 @@ class QuantActivation(nn.Module):
         if not torch.compiler.is_compiling() and not self.initialised:  # compiled networks have been calibrated
             self.initialise(x.detach().float(), self.first_step)
         elements = x[0].numel() if len(x) else 1
-        return self._rule.quantise(x, self._limited(), self.low, self.high, self.levels, elements)
+        return self.rule.quantise(x, self._limited(), self.low, self.high, self.levels, elements)
 
     def first_step(self, x: Tensor, high: int) -> Tensor:
         """The step that training starts from."""
-        return self._rule.first_step(x, high)
+        return self.rule.first_step(x, high)
 
     def initialise(self, x: Tensor, first_step: Callable[[Tensor, int], Tensor]) -> None:
         """Set the step from values; activations that share it take the largest that one of them needs."""
         kept = x if self.signed else x.clamp(0, self.limit)  # what survives the clip
-        learned = self._rule.learned(first_step(kept, self.high), self.levels)
+        learned = self.rule.learned(first_step(kept, self.high), self.levels)
         if any(other.initialised for other in self.sharers):
             learned = torch.maximum(learned, self.learned.detach())
         self.learned.data.copy_(learned)  # .data: a branch that shares the step may have used it in this very pass
@@ -166,7 +174,10 @@ class QuantActivation(nn.Module):
     def config(self) -> dict[str, Any]:
         """Constructor arguments as plain data."""
         limit = {} if self.limit is None else {"limit": self.limit}
-        return {"bits": self.bits, "signed": self.signed, "quantiser": self.quantiser, "levels": self.levels, **limit}
+        low = {"low": self.low} if self._moved else {}
+        return {
+            "bits": self.bits, "signed": self.signed, "quantiser": self.quantiser, "levels": self.levels, **limit, **low
+        }  # fmt: skip
 
 
 class _QuantWeight(nn.Module):
@@ -323,7 +334,7 @@ def _padding(conv: nn.Conv2d | nn.ConvTranspose2d) -> list[int] | str:
 def switch_quantisers(quantised: nn.Module, on: bool) -> None:
     """Off: the network computes with its float weights, activations only rectify, and images are not rounded."""
     for module in quantised.modules():
-        if isinstance(module, (QuantInput, QuantActivation, _QuantWeight)):
+        if isinstance(module, (QuantInput, QuantActivation, _QuantWeight, FixedQuantiser)):
             module.enabled = on
 
 

@@ -31,7 +31,8 @@ def pack_weights(quantised: nn.Module) -> tuple[dict[str, Tensor], dict[str, int
             again.weight.copy_(_values(layer, integers))
         found, its_scale = again.integer_weight()
         whole = layer.quantised_weight().detach()
-        if torch.equal(found, integers) and torch.equal(its_scale, scale) and torch.equal(again.weight, whole):
+        fits = bool((integers >= -weight_limit(layer.weight_bits)).all())
+        if fits and torch.equal(found, integers) and torch.equal(its_scale, scale) and torch.equal(again.weight, whole):
             bits[name] = layer.weight_bits
             values = layer._by_output(integers).cpu().numpy()
             state[f"{name}.weight"] = torch.from_numpy(packed(values, layer.weight_bits))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
@@ -13,17 +12,17 @@ from torch import Tensor, fx, nn
 from fastsnn_deploy.errors import InputError, LoweringError, Problem, known_name
 from fastsnn_deploy.quantisation.bit_plan import BitPlan
 from fastsnn_deploy.quantisation.capture import Captured, capture, unwrapped
-from fastsnn_deploy.quantisation.graph_edit import add_module, insert_after, problem_at
+from fastsnn_deploy.quantisation.drop_in import quantised_layer
+from fastsnn_deploy.quantisation.fixed.image import PIXELS
+from fastsnn_deploy.quantisation.fixed.prepare import prepared_fixed
+from fastsnn_deploy.quantisation.fixed.quantiser import is_fixed
+from fastsnn_deploy.quantisation.graph_edit import add_module, compiled, insert_after, problem_at
 from fastsnn_deploy.quantisation.image_grid import ImageGrid, checked_grid, fold_affine
 from fastsnn_deploy.quantisation.layers import (
     QUANT_WEIGHTED,
     QuantActivation,
-    QuantConv2d,
-    QuantConvTranspose2d,
     QuantInput,
-    QuantLinear,
 )
-from fastsnn_deploy.quantisation.moves import Scale
 from fastsnn_deploy.quantisation.proof import holds_for_others, require_same
 from fastsnn_deploy.quantisation.quantisers import WEIGHT_QUANTISERS
 from fastsnn_deploy.quantisation.replaced import ReluInstead, told
@@ -38,17 +37,22 @@ from fastsnn_deploy.quantisation.structure import (
     averages_image,
     behind,
     first_layers,
+    folds_into_linear,
     grid_owners,
     last_layers,
     module_at,
     modules,
+    rescaled,
 )
+
+DEFAULT_BITS = (2, 4)
+"""Of activations and weights."""
 
 
 def prepare(
     model: nn.Module,
-    bits: int = 2,
-    weight_bits: int = 4,
+    bits: int = DEFAULT_BITS[0],
+    weight_bits: int = DEFAULT_BITS[1],
     *,
     first_bits: int = 8,
     last_bits: int = 8,
@@ -120,7 +124,10 @@ def prepare_planned(
     torch.set_default_dtype(torch.float32)
     try:
         captured = capture(model, input_shape, output, replace_activations is not None)
-        quantised = _prepared(captured, plan, grid)
+        if is_fixed(captured.original):
+            quantised = prepared_fixed(_ready(captured), _grid_of_fixed(plan, grid))
+        else:
+            quantised = _prepared(_ready(captured), plan, grid)
     finally:
         torch.set_default_dtype(before)
     if input_shape is not None:
@@ -132,12 +139,25 @@ def prepare_planned(
     return quantised.to(parameter.device if parameter is not None else "cpu", torch.float32)
 
 
-def _prepared(captured: Captured, plan: BitPlan, grid: ImageGrid) -> fx.GraphModule:
-    quantised = captured.graph
+def _ready(captured: Captured) -> Captured:
+    """The captured network, if its signature and its layers have a form here."""
     if not captured.shape:
         raise InputError("none of the usual image shapes passes through the network. Give input_shape=(C, H, W)")
-    _require_one_input(quantised)
-    _require_known_forms(quantised)
+    _require_one_input(captured.graph)
+    _require_known_forms(captured.graph)
+    return captured
+
+
+def _grid_of_fixed(plan: BitPlan, grid: ImageGrid) -> ImageGrid | None:
+    """The grid of raw images of a network that is quantised, None if it is nobody's wish; such a network has its own
+    bits. Raises InputError if others are asked for."""
+    if plan != BitPlan(*DEFAULT_BITS):
+        raise InputError("the network is quantised already, and keeps its own bits and quantisers. Leave out yours")
+    return None if grid == PIXELS else grid
+
+
+def _prepared(captured: Captured, plan: BitPlan, grid: ImageGrid) -> fx.GraphModule:
+    quantised = captured.graph
     _pull_relu_before_max_pool(quantised)
     user_grid = grid
     grid = fold_affine(quantised, grid)
@@ -147,7 +167,7 @@ def _prepared(captured: Captured, plan: BitPlan, grid: ImageGrid) -> fx.GraphMod
     _insert_missing_activations(quantised, plan)
     _require_matches(quantised, plan)
     _tie_concatenated_steps(quantised)
-    _compile(quantised)
+    compiled(quantised)
     shape, within = captured.shape, ReluInstead if captured.replaced else nullcontext
 
     def raw(images: Tensor) -> Tensor:
@@ -160,14 +180,8 @@ def _prepared(captured: Captured, plan: BitPlan, grid: ImageGrid) -> fx.GraphMod
         quantised.meta["only_shape"] = captured.taken
     if plan.output_bits is not None:  # after the proof: an unsigned output holds no negative answers
         _insert_output(quantised, plan)
-        _compile(quantised)
+        compiled(quantised)
     return quantised
-
-
-def _compile(quantised: fx.GraphModule) -> None:
-    quantised.graph.lint()
-    quantised.recompile()
-    quantised.delete_all_unused_submodules()
 
 
 def _quantise_layers(quantised: fx.GraphModule, plan: BitPlan, first: set[fx.Node], last: set[fx.Node]) -> None:
@@ -185,7 +199,7 @@ def _quantise_layers(quantised: fx.GraphModule, plan: BitPlan, first: set[fx.Nod
         bits = plan.bits_of_weight(nodes[0].meta["module"], default)
         quantiser = WEIGHT_QUANTISERS[plan.weight].ends if True in ends[0] | ends[1] else plan.weight
         layer = quantised.get_submodule(target)
-        _replace(quantised, nodes[0], _quantise_weighted(layer, bits, quantiser, per_channel=True not in ends[0]))
+        _replace(quantised, nodes[0], quantised_layer(layer, bits, quantiser, per_channel=True not in ends[0]))
 
 
 def _replace(quantised: fx.GraphModule, node: fx.Node, new: nn.Module) -> None:
@@ -211,35 +225,6 @@ def _require_known_forms(quantised: fx.GraphModule) -> None:
             problems.append(problem_at(node, "is called with an output_size", "Give the layer an output_padding"))
     if problems:
         raise LoweringError("layers are used in a way that has no spiking form", list(dict.fromkeys(problems)))
-
-
-def _quantise_weighted(module: nn.Module, bits: int, quantiser: str, per_channel: bool) -> nn.Module:
-    new: QuantConv2d | QuantConvTranspose2d | QuantLinear
-    options: dict[str, Any] = {"bias": module.bias is not None, "weight_bits": bits, "per_channel": per_channel}
-    options["quantiser"] = quantiser
-    options["device"] = "meta"  # weights are copied, so none are drawn
-    if isinstance(module, nn.Conv2d):
-        new = QuantConv2d(
-            module.in_channels, module.out_channels, module.kernel_size, module.stride, module.padding,
-            module.dilation, module.groups, **options,
-        )  # fmt: skip
-    elif isinstance(module, nn.ConvTranspose2d):
-        new = QuantConvTranspose2d(
-            module.in_channels, module.out_channels, module.kernel_size, module.stride, module.padding,
-            module.output_padding, module.groups, dilation=module.dilation, **options,
-        )  # fmt: skip
-    else:
-        assert isinstance(module, nn.Linear)
-        new = QuantLinear(module.in_features, module.out_features, **options)
-    new.to_empty(device="cpu")
-    with torch.no_grad():
-        new.weight.copy_(module.weight)
-        if module.bias is not None and new.bias is not None:
-            new.bias.copy_(module.bias)
-            new.bias.requires_grad_(module.bias.requires_grad)
-    new.weight.requires_grad_(module.weight.requires_grad)
-    new.reset_weight_step()
-    return new
 
 
 def _require_one_input(quantised: fx.GraphModule) -> None:
@@ -312,7 +297,7 @@ def _insert_missing_activations(quantised: fx.GraphModule, plan: BitPlan) -> Non
         needs = isinstance(module, (*QUANT_WEIGHTED, *BETWEEN, *MOVES))
         for source in list(node.all_input_nodes):
             value = behind(quantised, source)  # rounded before it is flattened: there its channels are told apart
-            if needs and nonnegative[value] is None and not _folds_into_linear(quantised, source, module):
+            if needs and nonnegative[value] is None and not folds_into_linear(quantised, source, module):
                 unsigned = (
                     isinstance(module_at(quantised, value), BETWEEN) and nonnegative[value.all_input_nodes[0]] is True
                 )
@@ -331,11 +316,6 @@ def _insert_missing_activations(quantised: fx.GraphModule, plan: BitPlan) -> Non
             nonnegative[node] = None
 
 
-def _folds_into_linear(quantised: fx.GraphModule, source: fx.Node, reader: nn.Module | None) -> bool:
-    """True for average pool -> flatten -> linear, with dropout anywhere between."""
-    return isinstance(reader, QuantLinear) and isinstance(module_at(quantised, behind(quantised, source)), AVERAGE)
-
-
 def _tie_concatenated_steps(quantised: fx.GraphModule) -> None:
     """Activations that meet in a concat share one step, so that counts mean the same on every channel.
 
@@ -347,19 +327,10 @@ def _tie_concatenated_steps(quantised: fx.GraphModule) -> None:
             continue
         owners = [owner for source in node.all_input_nodes for owner in grid_owners(quantised, source)]
         activations = [m for m in owners if isinstance(m, QuantActivation)]
-        if len(activations) < len(owners) or _rescaled(quantised, node):
+        if len(activations) < len(owners) or rescaled(quantised, node):
             continue
         for activation in activations[1:]:
             sharers = [*activation.sharers]
             if len({other.limit for other in (*sharers, *activations[0].sharers)}) == 1:
                 for other in sharers:
                     other.share(activations[0])
-
-
-def _rescaled(quantised: fx.GraphModule, node: fx.Node) -> bool:
-    """True if a factor lies between the node and the activations that it reads."""
-    module = module_at(quantised, node)
-    if isinstance(module, Scale):
-        return True
-    passes = isinstance(module, KEEPS_GRID) or node.target is torch.cat
-    return passes and any(_rescaled(quantised, source) for source in node.all_input_nodes)

@@ -46,7 +46,7 @@ def require_same(
     """
     ours, theirs = copy.deepcopy(quantised).eval().double(), copy.deepcopy(original).double()
     for images in islice(probes(shape), most):
-        with torch.no_grad(), quantisers_off(ours):
+        with torch.no_grad(), quantisers_off(ours), quantisers_off(theirs):
             record = _Record(theirs)
             try:
                 with within():

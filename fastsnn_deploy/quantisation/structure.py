@@ -9,7 +9,7 @@ import torch
 from torch import fx, nn
 
 from fastsnn_deploy.quantisation.filters import Filter
-from fastsnn_deploy.quantisation.layers import QuantActivation, QuantInput
+from fastsnn_deploy.quantisation.layers import QuantActivation, QuantInput, QuantLinear
 from fastsnn_deploy.quantisation.moves import PadChannels, PadSpace, Scale, SelectChannels, Subsample
 
 RELU = (nn.ReLU, nn.Hardtanh)
@@ -95,3 +95,17 @@ def grid_owners(quantised: fx.GraphModule, node: fx.Node) -> list[nn.Module]:
     if isinstance(module, KEEPS_GRID) or node.target is torch.cat:
         return [owner for source in node.all_input_nodes for owner in grid_owners(quantised, source)]
     return []
+
+
+def folds_into_linear(quantised: fx.GraphModule, source: fx.Node, reader: nn.Module | None) -> bool:
+    """True for average pool -> flatten -> linear, with dropout anywhere between."""
+    return isinstance(reader, QuantLinear) and isinstance(module_at(quantised, behind(quantised, source)), AVERAGE)
+
+
+def rescaled(quantised: fx.GraphModule, node: fx.Node) -> bool:
+    """True if a factor lies between the node and the activations that it reads."""
+    module = module_at(quantised, node)
+    if isinstance(module, Scale):
+        return True
+    passes = isinstance(module, KEEPS_GRID) or node.target is torch.cat
+    return passes and any(rescaled(quantised, source) for source in node.all_input_nodes)

@@ -17,14 +17,17 @@ from fastsnn_deploy.quantisation.functional import or_one
 
 
 class ActivationQuantiser(ABC):
-    """float -> step * clip(floor(x / step + 1/2), low, high).
+    """float -> step * clip(floor(x / step + 1/2 + shift), low, high).
 
+    shift: what the rounding adds to half up, in steps. even: exact ties go to the even integer instead.
     parameter: name of the layer's learned number, a scalar float32. levels: how many steps the whole range low .. high
     has if it is unsigned, 2**bits - 1 or L; activations that share their learned number share levels and step.
     """
 
     name: ClassVar[str]
     parameter: ClassVar[str]
+    shift: ClassVar[float] = 0.0
+    even: ClassVar[bool] = False
 
     @abstractmethod
     def step(self, learned: Tensor, levels: int) -> Tensor:

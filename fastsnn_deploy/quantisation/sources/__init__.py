@@ -7,6 +7,7 @@ from fastsnn_deploy.quantisation.sources import (  # noqa: F401  each registers 
     exported,
     onnx,
     onnx_maps,
+    onnx_quantisers,
     onnx_rules,
     ours,
     torchscript,

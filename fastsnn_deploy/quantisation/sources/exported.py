@@ -12,6 +12,8 @@ import re
 import warnings
 import zipfile
 from collections.abc import Iterator
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +22,9 @@ from torch import fx
 from torch.export import ExportedProgram
 
 from fastsnn_deploy.errors import InputError, Problem
+from fastsnn_deploy.quantisation.fixed.programs import holds_quantisers, with_modules
+from fastsnn_deploy.quantisation.programs import free_batch, plain_module, require_equal, rooted, without_guards
 from fastsnn_deploy.quantisation.sources.base import Content, Loaded, Request, source
-from fastsnn_deploy.quantisation.sources.programs import free_batch, plain_module, require_equal, rooted
 
 ENTRIES = re.compile(
     r"models/[\w.]+\.json|data/(weights|constants)/(\w+_config\.json|(weight|tensor)_\d+)|data/sample_inputs/[\w.]+\.pt"
@@ -29,7 +32,9 @@ ENTRIES = re.compile(
 )
 """What a program without pickles and libraries consists of."""
 
-TARGETS = re.compile(r"torch\.ops\.(aten|prims)\.\w+\.\w+|_operator\.\w+|math\.\w+|torch\.sym_\w+|torch\._assert\w*")
+TARGETS = re.compile(
+    r"torch\.ops\.(aten|prims|quantized_decomposed)\.\w+\.\w+|_operator\.\w+|math\.\w+|torch\.sym_\w+|torch\._assert\w*"
+)
 NAMES = re.compile(r"[\w.]*")
 EXPRESSIONS = re.compile(
     r"('?\b[suz]+\d+\b'?|\b(Symbol|Integer|Rational|Add|Mul|Pow|Max|Min|FloorDiv|Mod|PythonMod|CleanDiv|CeilDiv|int_oo|oo"
@@ -40,6 +45,9 @@ CHECKED = {"target": TARGETS, "name": NAMES, "expr_str": EXPRESSIONS} | dict.fro
     ("parameter_name", "buffer_name", "tensor_constant_name", "custom_obj_name"), PATHS
 )
 """Texts of a program that end up in Python's source, and what they may be."""
+
+QUANTISERS = "torch.ao.quantization.fx._decomposed"
+"""What registers the operations of PT2E."""
 
 IMPORTS = "default_factory"
 """What makes the reader of torch's trees import a module that the file names."""
@@ -64,13 +72,15 @@ def _read(request: Request) -> Loaded:
     if freed and image is not None:
         generator = torch.Generator().manual_seed(0)
         require_equal(module, program.module(check_guards=False), torch.randn(shape, generator=generator), path)
-    return Loaded(module)
+    return Loaded(with_modules(module) if holds_quantisers(module) else module)
 
 
 def _program(path: Path) -> ExportedProgram:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            if registers := find_spec(QUANTISERS):  # quantize and dequantize, which programs of PT2E call
+                import_module(registers.name)
             program = torch.export.load(io.BytesIO(path.read_bytes()))
     except Exception as error:  # whatever damaged content may set off in the reader
         reason = (str(error) or type(error).__name__).split("\n")[0]
@@ -96,9 +106,7 @@ def _flat(program: ExportedProgram) -> fx.GraphModule:
     module = program.module(check_guards=False)
     graph = module.graph
     graph.set_codegen(fx.graph.CodeGen())
-    for node in list(graph.nodes):
-        if node.op == "call_module" and not node.users:  # guards
-            graph.erase_node(node)
+    without_guards(graph)
     output = next(node for node in graph.nodes if node.op == "output")
     if program.call_spec.out_spec is not None and program.call_spec.out_spec.is_leaf():
         output.args = (output.args[0][0],)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from fastsnn_deploy.errors import InputError, LoweringError, Problem
+from fastsnn_deploy.quantisation.fixed.quantiser import WeightGrid, is_fixed
 from fastsnn_deploy.quantisation.graph_edit import UnsupportedError
 from fastsnn_deploy.quantisation.sources.base import Content, Loaded, Request, source
 
@@ -34,8 +36,18 @@ RULES: dict[str, Rule] = {}
 """Rule of each operator by its name: rule(translator, inputs, attributes) -> value, or list of values. A rule takes
 each attribute that it knows out of the dict; what is left is refused."""
 
-OWN = ("DequantizeLinear",)
-"""Operators whose rule is taken for constants too: ONNX's reference of them knows the newest versions only."""
+OWN = ("QuantizeLinear", "DequantizeLinear")
+"""Operators whose rule is taken for constants too: they say what grid weights lie on."""
+
+_LINEAR = ("Conv", "MatMul", "Add", "Concat", "AveragePool", "GlobalAveragePool")
+OF_INTEGERS = {
+    "Clip": "Clip of integers",
+    **{name: name for name in ("DequantizeLinear", "QGemm", *(f"QLinear{name}" for name in _LINEAR))},
+}
+"""Operators that compute with the integers of a quantiser, and the names of their rules then."""
+
+MOVES = ("Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Slice", "Gather", "Split")
+"""Operators that leave values on their grid, and integers what they are."""
 
 BATCH = 3
 """Images that pass through where the file leaves the batch open."""
@@ -64,10 +76,10 @@ def _is_onnx(content: Content) -> bool:
 @source("ONNX or QONNX", _is_onnx)
 def _read(request: Request) -> Loaded:
     model = _parsed(request.path)
-    translator = Translator(model, request)
-    module = translator.run()
-    kind = "QONNX" if translator.notes else "ONNX"
-    return Loaded(module, kind, tuple(translator.notes))
+    module = Translator(model, request).run()
+    kinds = {node.op_type for node in model.graph.node}
+    name = "QONNX" if kinds & {"Quant", "IntQuant", "Trunc", "BipolarQuant"} else "ONNX"
+    return Loaded(module, f"quantised {name}" if is_fixed(module) and name == "ONNX" else name)
 
 
 def _parsed(path: Path) -> Any:
@@ -98,9 +110,13 @@ class Translator:
         self.values: dict[str, Value] = {"": None}
         self.examples: dict[fx.Node, Any] = {}
         self.problems: list[Problem] = []
-        self.notes: list[str] = []
         self.here: Any = None
         self.batch = BATCH
+        self.codes: dict[str, tuple[Array, Array, int, int]] = {}
+        """Names of values that are integers in the file: scale, zero point, least and greatest. Here they are real."""
+        self.grids: dict[int, tuple[Array, WeightGrid]] = {}
+        """Constants that lie on a grid, by id."""
+        self.image_type = np.dtype(np.float32)
 
     def run(self) -> fx.GraphModule:
         """The module. Raises LoweringError listing every operator that has no form here."""
@@ -130,6 +146,8 @@ class Translator:
 
     def _image(self) -> tuple[int, ...]:
         """Make the input, and return the shape of one image."""
+        from onnx import helper
+
         inputs = [each for each in self.model.graph.input if each.name not in self.values]
         if len(inputs) != 1:
             names = ", ".join(each.name for each in inputs)
@@ -144,6 +162,7 @@ class Translator:
                 "(input_shape=...)"
             )
         shape = tuple(sizes[1:] if given is None else given)
+        self.image_type = helper.tensor_dtype_to_np_dtype(inputs[0].type.tensor_type.elem_type)
         image = self.graph.placeholder("image")
         self.values[inputs[0].name] = image
         self.examples[image] = torch.rand(self.batch, *shape, generator=torch.Generator().manual_seed(0))
@@ -163,13 +182,15 @@ class Translator:
             self.problems.append(Problem(f"{node.op_type} '{node.name or node.output[0]}'", str(error), error.fix))
             found = [self._unknown(inputs) for _ in node.output]
         found = found if isinstance(found, list) else [found]
+        self._keep_codes(node)
         self.values.update(zip(node.output, found, strict=False))
 
     def _translated(self, node: Any, inputs: list[Value], attributes: dict[str, Any]) -> Any:
         folds = not any(isinstance(value, fx.Node) for value in inputs)
         if folds and node.domain in ("", "ai.onnx") and node.op_type not in OWN:
             return self._folded(node, inputs)
-        rule = RULES.get(node.op_type)
+        coded = bool(node.input) and node.input[0] in self.codes
+        rule = RULES.get(OF_INTEGERS.get(node.op_type, node.op_type) if coded else node.op_type)
         if rule is None:
             raise UnsupportedError("is not supported", "Export the network without it")
         try:
@@ -184,8 +205,43 @@ class Translator:
             raise UnsupportedError(f"has {what}, which is not supported")
         return result
 
+    def _keep_codes(self, node: Any) -> None:
+        """Integers stay integers where they are only moved. Notes a problem where something else computes with them."""
+        coded = next((self.codes[name] for name in node.input if name in self.codes), None)
+        if coded is None or node.op_type not in RULES or node.op_type in OF_INTEGERS:
+            return
+        if node.op_type not in (*MOVES, "MaxPool"):
+            what = "computes with integers that were not made real again"
+            self.problems.append(
+                Problem(f"{node.op_type} '{node.name or node.output[0]}'", what, "Use DequantizeLinear")
+            )
+        self.codes.update(dict.fromkeys(node.output, coded))
+
+    def on_grid(self, values: Array, steps: Array, bits: int, refusals: tuple[tuple[str, str], ...] = ()) -> Array:
+        """A constant, known to lie on a grid: its steps broadcast to it."""
+        grid = WeightGrid(torch.from_numpy(np.array(steps, dtype=np.float32)), bits, refusals)
+        self.grids[id(values)] = (values, grid)
+        return values
+
+    def grid_of(self, values: Array) -> WeightGrid | None:
+        """The grid of a constant, None if it has none; steps of its shape."""
+        _, grid = self.grids.get(id(values), (None, None))
+        return grid and replace(grid, steps=grid.steps.expand(values.shape))
+
     def _folded(self, node: Any, inputs: list[Value]) -> list[Value]:
         """What an operator makes of constants alone."""
+        grid = self.grid_of(inputs[0]) if node.op_type in MOVES and inputs else None
+        found = self._computed(node, inputs)
+        if node.op_type == "Clip" and found[0].dtype.kind in "iu":  # weights of fewer bits than their type
+            ends = [int(each) for each in inputs[1:]]
+            self.on_grid(found[0], np.ones(1), 1 + max(max(-end - 1, end).bit_length() for end in ends))
+        if grid is not None:
+            steps = self._computed(node, [grid.steps.numpy(), *inputs[1:]])
+            for values, step in zip(found, steps, strict=True):
+                self.on_grid(values, step, grid.bits, grid.refusals)
+        return found
+
+    def _computed(self, node: Any, inputs: list[Value]) -> list[Value]:
         from onnx import helper, numpy_helper
         from onnx.reference import ReferenceEvaluator
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator as python
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from torch import fx, nn
 from torch.nn import functional as F
 
+from fastsnn_deploy.quantisation.fixed.quantiser import WeightGrid, put_grid
 from fastsnn_deploy.quantisation.graph_edit import UnsupportedError
 from fastsnn_deploy.quantisation.sources.onnx import Array, Translator, Value, operator
 
@@ -34,7 +36,7 @@ def _convolution(t: Translator, inputs: Inputs, a: Attributes) -> fx.Node:
         weight.shape[1] * groups, weight.shape[0], kernel, tuple(stride), padding, tuple(dilation), groups,
         bias is not None,
     )  # fmt: skip
-    return t.layer(_with(layer, weight, bias), source, t.here.input[1])
+    return t.layer(_with(layer, weight, bias, t.grid_of(inputs[1])), source, _name(t))
 
 
 @operator("ConvTranspose")
@@ -50,7 +52,7 @@ def _transposed(t: Translator, inputs: Inputs, a: Attributes) -> fx.Node:
         weight.shape[0], weight.shape[1] * groups, weight.shape[2:], tuple(a.pop("strides", [1, 1])), tuple(pads[:2]),
         tuple(a.pop("output_padding", [0, 0])), groups, bias is not None, tuple(a.pop("dilations", [1, 1])),
     )  # fmt: skip
-    return t.layer(_with(layer, weight, bias), inputs[0], t.here.input[1])
+    return t.layer(_with(layer, weight, bias, t.grid_of(inputs[1])), inputs[0], _name(t))
 
 
 @operator("Gemm")
@@ -60,19 +62,25 @@ def _gemm(t: Translator, inputs: Inputs, a: Attributes) -> fx.Node:
     turned = a.pop("transB", 0)
     if a.pop("transA", 0):
         raise UnsupportedError("transposes its input", "Give it [N, features]")
+    grid = t.grid_of(inputs[1])
+    if grid is not None:
+        grid = replace(grid, steps=alpha * (grid.steps if turned else grid.steps.T))
     weight = alpha * (weight if turned else weight.T)
     if bias is not None:
         bias = np.broadcast_to(beta * bias.reshape(-1), weight.shape[:1])
     layer = nn.Linear(weight.shape[1], weight.shape[0], bias is not None)
-    return t.layer(_with(layer, weight, bias), inputs[0], t.here.input[1])
+    return t.layer(_with(layer, weight, bias, grid), inputs[0], _name(t))
 
 
 @operator("MatMul")
 def _matmul(t: Translator, inputs: Inputs, a: Attributes) -> fx.Node:
     if not isinstance(inputs[1], np.ndarray) or inputs[1].ndim != 2:
         return t.call(torch.matmul, inputs[0], inputs[1])
-    weight = inputs[1].T
-    return t.layer(_with(nn.Linear(weight.shape[1], weight.shape[0], False), weight, None), inputs[0], t.here.input[1])
+    weight, grid = inputs[1].T, t.grid_of(inputs[1])
+    if grid is not None:
+        grid = replace(grid, steps=grid.steps.T)
+    layer = nn.Linear(weight.shape[1], weight.shape[0], False)
+    return t.layer(_with(layer, weight, None, grid), inputs[0], _name(t))
 
 
 @operator("BatchNormalization")
@@ -90,7 +98,18 @@ def _batch_norm(t: Translator, inputs: Inputs, a: Attributes) -> fx.Node:
     return t.layer(_with(layer, gain, shift), inputs[0], t.here.input[1])
 
 
-def _with(layer: Any, weight: Array, bias: Array | None) -> nn.Module:
+def _name(t: Translator) -> str:
+    """The name of a layer's weights in the file, before their quantiser."""
+    name = t.here.input[3 if t.here.op_type.startswith("QLinear") else 1]
+    made = {output: node for node in t.model.graph.node for output in node.output}
+    while name in made and made[name].input:
+        name = made[name].input[0]
+    return str(name)
+
+
+def _with(layer: Any, weight: Array, bias: Array | None, grid: WeightGrid | None = None) -> nn.Module:
+    if grid is not None:
+        put_grid(layer, grid)
     with torch.no_grad():
         layer.weight.copy_(torch.from_numpy(np.array(weight, dtype=np.float32)))
         if bias is not None:
@@ -129,11 +148,15 @@ def _prelu(t: Translator, inputs: Inputs, a: Attributes) -> fx.Node:
     return t.call(F.prelu, inputs[0], constant(inputs[1], "its slope").reshape(-1))
 
 
+def clip_bounds(inputs: Inputs) -> list[tuple[str, Any]]:
+    """The bounds of Clip, by the names of the attributes that older versions have in their place."""
+    return [(name, optional(inputs, i)) for i, name in ((1, "min"), (2, "max"))]
+
+
 @operator("Clip")
 def _clip(t: Translator, inputs: Inputs, a: Attributes) -> fx.Node:
-    low, high = (optional(inputs, i) for i in (1, 2))
-    bounds = [a.pop(n, None) if v is None else float(v) for n, v in (("min", low), ("max", high))]
-    return t.call(torch.clamp, inputs[0], *(_bound(bound) for bound in bounds))
+    bounds = [_bound(a.pop(n, None) if v is None else float(v)) for n, v in clip_bounds(inputs)]
+    return t.call(torch.clamp, inputs[0], *bounds)
 
 
 def _bound(value: Any) -> float | None:
@@ -162,67 +185,6 @@ def _same(t: Translator, inputs: Inputs, a: Attributes) -> list[Value]:
     for name in ("ratio", "seed", "to", "saturate"):
         a.pop(name, None)
     return [inputs[0], None]
-
-
-# quantisers of QONNX and QDQ
-
-
-@operator("Quant", "IntQuant")
-def _quant(t: Translator, inputs: Inputs, a: Attributes) -> Value:
-    scale, zero, bits = (constant(value, "its scale, zero or bits") for value in inputs[1:4])
-    signed, narrow = bool(a.pop("signed", 1)), bool(a.pop("narrow", 0))
-    rounding = a.pop("rounding_mode", "ROUND")
-    width = int(bits.reshape(-1)[0])
-    low = -(2 ** (width - 1)) + narrow if signed else 0
-    high = 2 ** (width - 1) - 1 if signed else 2**width - 1 - narrow
-    if isinstance(inputs[0], np.ndarray):
-        if rounding.upper() not in ("ROUND", "HALF_EVEN"):
-            raise UnsupportedError(f"rounds weights by {rounding}", "Use ROUND")
-        levels = np.clip(np.round(inputs[0] / scale + zero), low, high)
-        return np.asarray((levels - zero) * scale, dtype=np.float32)
-    return _ranged(t, inputs[0], scale, zero, low, high)
-
-
-@operator("BipolarQuant")
-def _bipolar(t: Translator, inputs: Inputs, a: Attributes) -> Value:
-    if not isinstance(inputs[0], np.ndarray):
-        raise UnsupportedError("makes activations -1 and 1", "Use unsigned activations")
-    return np.asarray(np.where(inputs[0] >= 0, 1, -1) * inputs[1], dtype=np.float32)
-
-
-@operator("QuantizeLinear")
-def _quantise(t: Translator, inputs: Inputs, a: Attributes) -> Value:
-    for name in ("axis", "saturate", "output_dtype", "block_size", "precision"):
-        a.pop(name, None)
-    scale, zero = constant(inputs[1], "its scale"), optional(inputs, 2)
-    kind = np.iinfo(np.uint8 if zero is None else zero.dtype)
-    return _ranged(t, inputs[0], scale, np.zeros(1) if zero is None else zero, kind.min, kind.max)
-
-
-@operator("DequantizeLinear")
-def _dequantise(t: Translator, inputs: Inputs, a: Attributes) -> Value:
-    value, axis = inputs[0], a.pop("axis", 1)
-    if a.pop("block_size", 0):
-        raise UnsupportedError("has a scale for each block", "Use one for each channel")
-    if not isinstance(value, np.ndarray):
-        return value  # its `QuantizeLinear` has the range
-    scale, zero = constant(inputs[1], "its scale"), optional(inputs, 2)
-    sizes = [-1 if i == axis % value.ndim else 1 for i in range(value.ndim)] if scale.ndim else []
-    levels = value.astype(np.float32) - (0 if zero is None else zero.reshape(sizes).astype(np.float32))
-    return np.asarray(levels * scale.reshape(sizes), dtype=np.float32)
-
-
-def _ranged(t: Translator, value: fx.Node, scale: Array, zero: Array, low: int, high: int) -> Value:
-    """An activation within the range of a quantiser; its grid is found again by calibration, and that is said."""
-    note = "activation quantisers of the file keep their ranges; their steps are calibrated, and weights rounded, anew"
-    if note not in t.notes:
-        t.notes.append(note)
-    if scale.size != 1 or zero.size != 1:
-        raise UnsupportedError("has an activation scale for each channel", "Use one scale")
-    least, most = (float((level - float(zero.reshape(()))) * float(scale.reshape(()))) for level in (low, high))
-    if value.op == "placeholder" or least < 0:  # the image has its own grid; sums get a signed one
-        return value
-    return t.call(F.hardtanh, value, 0.0, most)
 
 
 # what rules read

@@ -14,8 +14,8 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from fastsnn_deploy.errors import InputError, Problem
 from fastsnn_deploy.quantisation.capture import SIZES
 from fastsnn_deploy.quantisation.moved import BATCH
+from fastsnn_deploy.quantisation.programs import free_batch, plain_module, put, require_equal, rooted
 from fastsnn_deploy.quantisation.sources.base import Content, Loaded, Request, source
-from fastsnn_deploy.quantisation.sources.programs import free_batch, plain_module, put, require_equal, rooted
 
 FORBIDDEN = ("aten::save", "aten::load", "aten::from_file", "prim::PythonOp", "aten::warn_file")
 """What reads or writes files, or is Python."""

@@ -30,6 +30,13 @@ def plain_module(root: nn.Module, graph: fx.Graph, shape: tuple[int, ...] | None
     return module
 
 
+def without_guards(graph: fx.Graph) -> None:
+    """Leave out what checks the inputs of an exported program."""
+    for node in list(graph.nodes):
+        if node.op == "call_module" and not node.users:
+            graph.erase_node(node)
+
+
 def free_batch(graph: fx.Graph, batch: int) -> bool:
     """Let sizes that are this batch be any; True if there were some. Nodes have their values in meta["val"]."""
     changed = False
@@ -37,14 +44,14 @@ def free_batch(graph: fx.Graph, batch: int) -> bool:
         name = getattr(getattr(node.target, "_schema", None), "name", "").removeprefix("aten::")
         if node.op != "call_function" or name not in SHAPED:
             continue
-        before, after = _shape(node.args[0]), _shape(node)
+        before, after = shape_of(node.args[0]), shape_of(node)
         if before and after and before[0] == after[0] == batch:
             node.args = (node.args[0], [-1, *after[1:]])
             changed = True
     return changed
 
 
-def _shape(node: object) -> tuple[int, ...]:
+def shape_of(node: object) -> tuple[int, ...]:
     """The shape of a value, () if it is none or not made of numbers."""
     value = node.meta.get("val") if isinstance(node, fx.Node) else None
     shape = tuple(value.shape) if isinstance(value, Tensor) else ()

@@ -1,0 +1,1 @@
+"""Networks that others have quantised: their integers, their steps, as they are."""
