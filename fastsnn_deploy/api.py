@@ -219,7 +219,7 @@ def evaluate(
     from fastsnn_deploy.formats import as_network
 
     found = as_network(network)
-    levels, known = _images(found, images)
+    levels, known = images_and_labels(found, images)
     return run(found, levels, known if labels is None else labels, engine=engine, steps=steps, progress=progress)
 
 
@@ -255,7 +255,7 @@ def verify(
     truth = model if isinstance(model, SpikingGraph) else convert(model, input_shape)
     found = truth if net is None else as_network(net)
     file = net if isinstance(net, (str, Path)) else None
-    return verify_network(found, truth, _images(truth, images)[0], net=file, backend=backend, **options)
+    return verify_network(found, truth, images_and_labels(truth, images)[0], net=file, backend=backend, **options)
 
 
 def profile(
@@ -282,7 +282,7 @@ def profile(
     from fastsnn_deploy.formats import as_network
 
     found = as_network(network)
-    return run(found, _images(found, images)[0], hardware, engine=engine, steps=steps, progress=progress)
+    return run(found, images_and_labels(found, images)[0], hardware, engine=engine, steps=steps, progress=progress)
 
 
 def save(
@@ -360,7 +360,7 @@ def export(
 
     with one_command():  # the file of the network is not what is written
         graph = network if isinstance(network, SpikingGraph) else convert(network)
-        calibration = None if images is None else graph.encode(_images(graph, images)[0])
+        calibration = None if images is None else graph.encode(images_and_labels(graph, images)[0])
         return write(graph, path, target, format, calibration)
 
 
@@ -379,10 +379,3 @@ def read(path: str | Path) -> Network:
     from fastsnn_deploy.formats import read_network
 
     return read_network(path)
-
-
-def _images(network: Any, images: Any) -> tuple[Any, Any]:
-    """(what the network's `encode` takes, labels or None) of images, or of a data set's images."""
-    if hasattr(images, "for_input"):
-        return images.for_input(network.input), images.labels.numpy()
-    return images, None

@@ -47,6 +47,13 @@ def kind_of(network: Network) -> Kind:
     return KINDS[type(network)]
 
 
+def images_and_labels(network: Network, images: Any) -> tuple[Any, Any]:
+    """(what the network's `encode` takes, labels or None) of images, or of a data set's images."""
+    if hasattr(images, "for_input"):
+        return images.for_input(network.input), images.labels.numpy()
+    return images, None
+
+
 def _stock_run(network: StockNetwork, emitted: Int64, steps: int) -> Run:
     length = network.steps_for(steps)
     result = run_stock(network, np.broadcast_to(emitted, (length, *emitted.shape)), length)

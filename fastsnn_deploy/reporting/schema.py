@@ -1,0 +1,414 @@
+"""report.json: every value that a report shows. Its JSON Schema is docs/schemas/report.json.
+
+`python -m fastsnn_deploy.reporting.schema docs/schemas/report.json` writes the schema anew; a test checks that it is
+current.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+FORMAT = "fastsnn-deploy report"
+VERSION = 1
+
+Number = Annotated[float, Field(allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=0)]
+
+
+class Part(BaseModel):
+    """A table of the file: no key is missing, none is more."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
+
+
+class Span(Part):
+    """A value and its band: every constant at the low and at the high end of its own."""
+
+    low: Number
+    value: Number
+    high: Number
+
+
+class Source(Part):
+    """A file that the report was made from, or that belongs to it."""
+
+    what: str
+    name: str
+    """Its name, without the folder."""
+    sha256: str
+
+
+class Made(Part):
+    """How the report was made."""
+
+    date: str
+    """UTC, ISO 8601."""
+    command: str
+    """The command line, or the call."""
+    versions: dict[str, str]
+    """Of this program and what it computes with."""
+    estimators: dict[str, int]
+    """Versions of the estimators: they change whenever a network may get other numbers."""
+    sources: tuple[Source, ...]
+    """What was read."""
+    files: tuple[Source, ...]
+    """What was written beside this file, but the page, which holds the hash of this file."""
+
+
+class NetworkPart(Part):
+    """The network as it is in the file."""
+
+    name: str
+    kind: str
+    input_shape: tuple[int, ...]
+    classes: int | None
+    """Values of the answer."""
+    layers: Count
+    neurons: Count
+    synapses: Count
+    parameters: Count
+    depth: Count
+    """Steps until the first spike of an image can reach the output."""
+    trained_on: str
+    """Data set, where the file says it."""
+
+
+class HardwarePart(Part):
+    """The hardware profile."""
+
+    name: str
+    title: str
+    process: str
+    operating_point: str
+    scope: str
+    compiler: str | None
+    """Whose rules of partitioning; null where the profile has no limits."""
+    usable_cores: int | None
+    caveats: tuple[str, ...]
+
+
+class Fullest(Part):
+    """The core that holds most of one of its limits."""
+
+    layer: str
+    core: Count
+    resource: str
+    share: Number
+    """Of the limit, 1 is full."""
+
+
+class Busiest(Part):
+    """The core that receives most synaptic operations."""
+
+    layer: str
+    core: Count
+    synaptic_operations: Number
+    """For one image."""
+
+
+class ViolationPart(Part):
+    """One thing that the chip cannot hold or do."""
+
+    layer: str
+    module: str
+    what: str
+    resource: str
+    number: int
+    limit: int
+    unit: str
+    fixes: tuple[str, ...]
+    """What would make it fit, each tried by mapping it."""
+
+
+class Fit(Part):
+    """Whether the network fits, and on what."""
+
+    fits: bool
+    cores: Count
+    chips: Count
+    board: str
+    """The smallest board with so many chips; empty if there is none."""
+    objective: str
+    fullest: Fullest | None
+    busiest: Busiest | None
+    """Null where no image was run."""
+    violations: tuple[ViolationPart, ...]
+    fixes: tuple[str, ...]
+    """What would make the whole network fit."""
+    mesh: tuple[int, int, int]
+    """Columns and rows of routers of a chip, and cores at each."""
+
+
+class Latency(Part):
+    """Time from an image to its answer, at least."""
+
+    name: str
+    steps: Number
+    ns: Span
+
+
+class Wait(Part):
+    """One thing that an image waits for; the longest binds."""
+
+    name: str
+    where: str
+    number: Number
+    ns: Span
+
+
+class Time(Part):
+    """How long an image takes at the least."""
+
+    binding: str
+    steps: Number
+    """Mean of an image."""
+    step_ns: Span
+    latencies: tuple[Latency, ...]
+    waits: tuple[Wait, ...]
+    images_per_second: Number
+    """At most."""
+    streams: bool
+    """A new image enters in every step."""
+
+
+class BoundaryPart(Part):
+    """Energy of an image with everything inside one boundary; null where it is not known, and `reason` says why."""
+
+    name: str
+    holds: str
+    power_mw: Span | None
+    """Static power inside."""
+    energy_pj: Span | None
+    edp_js: Span | None
+    """Energy times latency."""
+    reason: str
+
+
+class SwingPart(Part):
+    """The total with one constant at its low and at its high end."""
+
+    key: str
+    low_pj: Number
+    high_pj: Number
+
+
+class BreakEvenPart(Part):
+    """A rate of images at which two energies are equal."""
+
+    what: str
+    boundary: str
+    rate: Span | None
+    """Images a second."""
+    reachable: bool | None
+    text: str
+
+
+class Baseline(Part):
+    """The same network without spikes."""
+
+    name: str
+    hardware: str
+    bits: str
+    arithmetic_pj: Span
+    zero_skipping_pj: Span | None
+    memory_pj: Span | None
+    total_pj: Span
+
+
+class EnergyPart(Part):
+    """What an image costs."""
+
+    boundaries: tuple[BoundaryPart, ...]
+    terms_pj: dict[str, Span]
+    """Dynamic energy by term."""
+    tornado_of: str
+    """Boundary whose total the constants move."""
+    tornado: tuple[SwingPart, ...]
+    break_even: tuple[BreakEvenPart, ...]
+    aggregate_pj: Span | None
+    """Synaptic operations times the aggregate constant, which holds everything."""
+    baselines: tuple[Baseline, ...]
+
+
+class StatisticsRow(Part):
+    """A quantity of one image over all images."""
+
+    name: str
+    mean: Number
+    std: Number
+    min: Number
+    p50: Number
+    p99: Number
+    max: Number
+
+
+class Accuracy(Part):
+    """What the network answered on the images."""
+
+    images: Count
+    data: str
+    fixed_steps: int | None
+    """Steps that every image ran; null where each ran until it settled."""
+    top: dict[str, Number] | None
+    """Share of right answers by k; null without labels."""
+    correct: dict[str, Count] | None
+    integer: Number | None
+    """Of the integer network, where it is known on these images."""
+    settled_mean: Number
+    settled_p99: Count
+    settled_max: Count
+    settled: tuple[Count, ...]
+    """Images by the number of steps after which nothing changed any more."""
+
+
+class Proof(Part):
+    """What was compared, integer by integer."""
+
+    exact: bool
+    compared: Count
+    differing: Count
+    images: Count
+    line: str
+    against: str
+    """What was compared with what."""
+    notes: tuple[str, ...]
+
+
+class LayerRow(Part):
+    """One layer. Counts are for one image; null where no image was run or the layer takes no core."""
+
+    layer: str
+    module: str
+    type: str
+    shape: tuple[int, ...]
+    neurons: Count
+    synapses: Count | None
+    parameters: Count | None
+    tile: tuple[int, ...] | None
+    cores: Count | None
+    first_core: Count | None
+    limiting: str | None
+    """What its fullest core holds most of, against the limit."""
+    limiting_share: Number | None
+    destination_cores: Number | None
+    hops: Number | None
+    positive_spikes: Number | None
+    negative_spikes: Number | None
+    never_fire: Number | None
+    """Share of neurons that sent no spike on any image."""
+    synaptic_operations: Number | None
+    neuron_updates: Number | None
+    macs: Number | None
+    """Of the same layer without spikes."""
+    energy_pj: Span | None
+    """Dynamic."""
+
+
+class CoreRow(Part):
+    """One core that is used. spikes and synaptic_operations are for one image."""
+
+    core: Count
+    """Counted over all chips."""
+    chip: Count
+    column: Count
+    """Of its router on the chip."""
+    row: Count
+    layer: str
+    neurons: Count
+    limiting: str
+    share: Number
+    """Of its limit of that resource."""
+    words: dict[str, Count]
+    """Each resource, in the units of its limit."""
+    spikes: Number | None
+    synaptic_operations: Number | None
+
+
+class StepRow(Part):
+    """After one step, all images together."""
+
+    steps: Count
+    settled: Count
+    spikes: Count
+    correct: dict[str, Count]
+    """Right answers by k."""
+
+
+class Histogram(Part):
+    """Neurons of a layer by spikes for one image, mean over the images."""
+
+    layer: str
+    edges: tuple[Number, ...]
+    """Of the bins, from the first to the last; the first bin begins above 0."""
+    never: Count
+    """Neurons that never fired."""
+    neurons: tuple[Count, ...]
+
+
+class ConstantRow(Part):
+    """One constant or limit of the profile."""
+
+    key: str
+    value: Number
+    low: Number
+    high: Number
+    unit: str
+    status: str
+    source: str
+    note: str
+    used: bool
+    """It entered a number of this report."""
+
+
+class MeasuredRow(Part):
+    """A measured value beside its estimate, under the name that Intel's profiler gives it."""
+
+    name: str
+    unit: str
+    measured: Number | None
+    estimate: Span | None
+    ratio: Number | None
+    """Estimate over measured."""
+    note: str
+
+
+class ReportFile(Part):
+    """The whole file. A part that is null could not be known; `notes` says why."""
+
+    format: Literal["fastsnn-deploy report"]
+    version: Literal[1]
+    made: Made
+    network: NetworkPart
+    hardware: HardwarePart
+    fit: Fit | None
+    time: Time | None
+    energy: EnergyPart | None
+    accuracy: Accuracy | None
+    statistics: tuple[StatisticsRow, ...]
+    proof: Proof | None
+    layers: tuple[LayerRow, ...]
+    cores: tuple[CoreRow, ...]
+    steps: tuple[StepRow, ...]
+    histograms: tuple[Histogram, ...]
+    constants: tuple[ConstantRow, ...]
+    measured: tuple[MeasuredRow, ...]
+    notes: tuple[str, ...]
+    """What is unknown and why, and what to know before quoting."""
+    results: dict[str, Any]
+    """What `map`, `evaluate`, `profile` and `verify` print with --json."""
+
+
+def schema_text() -> str:
+    """The JSON Schema of report.json."""
+    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema"} | ReportFile.model_json_schema()
+    return json.dumps(schema, indent=2) + "\n"
+
+
+if __name__ == "__main__":
+    from fastsnn_deploy.files import write_file
+
+    write_file(sys.argv[1], schema_text())
