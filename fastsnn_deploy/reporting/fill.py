@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import platform
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
@@ -9,16 +10,18 @@ from importlib.metadata import PackageNotFoundError, version
 import numpy as np
 
 from fastsnn_deploy import __version__
-from fastsnn_deploy.analysis import plain
+from fastsnn_deploy.analysis import result as profiler
 from fastsnn_deploy.analysis.curve import telling
-from fastsnn_deploy.analysis.energy import Band
+from fastsnn_deploy.analysis.energies import Band
 from fastsnn_deploy.analysis.mapping import result as mapper
+from fastsnn_deploy.analysis.mapping.time import Part
 from fastsnn_deploy.analysis.mapping.usage import RESOURCES
 from fastsnn_deploy.analysis.structure import layers_of
 from fastsnn_deploy.graph import SpikingGraph
 from fastsnn_deploy.reporting import rows
 from fastsnn_deploy.reporting import schema as s
 from fastsnn_deploy.reporting.findings import Findings
+from fastsnn_deploy.reporting.measured import measured_rows
 
 LIBRARIES = ("torch", "numpy", "numba")
 
@@ -38,16 +41,16 @@ def filled(found: Findings) -> s.ReportFile:
         hardware=_hardware(found),
         fit=_fit(found, cores),
         time=_time(found),
-        energy=None,
-        statistics=(),
+        energy=_energy(found),
         accuracy=_accuracy(found),
+        statistics=_statistics(found),
         proof=_proof(found),
         layers=rows.layer_rows(found),
         cores=cores,
         steps=rows.step_rows(found),
         histograms=rows.histograms(found),
         constants=rows.constant_rows(found),
-        measured=(),
+        measured=measured_rows(found),
         notes=_notes(found),
         results={name: each.to_dict() for name, each in results.items() if each is not None},
     )
@@ -58,13 +61,17 @@ def span(band: Band) -> s.Span:
     return s.Span(low=band.low, value=band.value, high=band.high)
 
 
+def _maybe(band: Band | None) -> s.Span | None:
+    return None if band is None else span(band)
+
+
 def _made(found: Findings) -> s.Made:
     versions = {"fastsnn-deploy": __version__, "python": platform.python_version()}
     return s.Made(
         date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         command=found.command,
         versions=versions | {name: known for name in LIBRARIES if (known := _installed(name))},
-        estimators={"mapping and time": mapper.VERSION, "counts and energy": plain.VERSION},
+        estimators={"mapping and time": mapper.VERSION, "counts and energy": profiler.VERSION},
         sources=found.sources,
         files=(),
     )
@@ -139,16 +146,63 @@ def _time(found: Findings) -> s.Time | None:
     latencies = (
         s.Latency(name=name, steps=timing.settled[name], ns=span(ns)) for name, ns in timing.latencies.items()
     )
-    waits = (s.Wait(name=p.name, where=p.where, number=p.number, ns=span(p.time)) for p in timing.parts)
+    first = (
+        s.Latency(name=name, steps=timing.first_right[name], ns=span(ns))
+        for name, ns in timing.first_right_latencies.items()
+    )
+    waits = (_wait(part) for part in timing.parts)
     return s.Time(
         binding=timing.binding,
         steps=timing.steps,
         step_ns=span(timing.step),
         latencies=tuple(latencies),
+        first_right=tuple(first),
+        never_right=timing.never_right,
         waits=tuple(waits),
+        io=timing.io and _wait(timing.io),
         images_per_second=timing.images_per_second,
         streams=timing.streams,
     )
+
+
+def _wait(part: Part) -> s.Wait:
+    return s.Wait(name=part.name, where=part.where, number=part.number, ns=span(part.time))
+
+
+def _energy(found: Findings) -> s.EnergyPart | None:
+    if found.profile is None:
+        return None
+    energy = found.profile.energy
+    boundaries = (
+        s.BoundaryPart(
+            name=each.name, holds=each.holds, power_mw=_maybe(each.power), energy_pj=_maybe(each.energy),
+            edp_js=_maybe(each.edp), reason=each.reason,
+        )
+        for each in energy.boundaries
+    )  # fmt: skip
+    baselines = (
+        s.Baseline(
+            name=each.name, hardware=each.hardware, bits=each.bits, arithmetic_pj=span(each.dense),
+            zero_skipping_pj=_maybe(each.zero_skipping), memory_pj=_maybe(each.memory), total_pj=span(each.total),
+        )
+        for each in found.profile.ann_energy
+    )  # fmt: skip
+    keys = s.BreakEvenPart.model_fields
+    return s.EnergyPart(
+        boundaries=tuple(boundaries),
+        terms_pj={name: span(each) for name, each in energy.terms.items()},
+        tornado_of=energy.tornado_of,
+        tornado=tuple(s.SwingPart(key=each.key, low_pj=each.low, high_pj=each.high) for each in energy.tornado),
+        break_even=tuple(s.BreakEvenPart(**{key: getattr(each, key) for key in keys}) for each in energy.break_even),
+        aggregate_pj=_maybe(energy.aggregate),
+        baselines=tuple(baselines),
+        verdicts=found.profile.verdicts,
+    )
+
+
+def _statistics(found: Findings) -> tuple[s.StatisticsRow, ...]:
+    statistics = found.profile.statistics if found.profile is not None else {}
+    return tuple(s.StatisticsRow(name=name, **dataclasses.asdict(each)) for name, each in statistics.items())
 
 
 def _accuracy(found: Findings) -> s.Accuracy | None:

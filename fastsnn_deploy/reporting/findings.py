@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ import numpy as np
 from fastsnn_deploy.analysis.evaluation import Evaluation
 from fastsnn_deploy.analysis.hardware import Hardware
 from fastsnn_deploy.analysis.mapping.result import Mapping
-from fastsnn_deploy.analysis.mapping.time import Timing
+from fastsnn_deploy.analysis.mapping.time import Load, Timing, load_of
 from fastsnn_deploy.analysis.result import Profile
 from fastsnn_deploy.analysis.verify import Verification
 from fastsnn_deploy.files import readable_file
@@ -43,6 +44,16 @@ class Findings:
     command: str
     sources: tuple[Source, ...]
     notes: tuple[str, ...]
+
+    @cached_property
+    def load(self) -> Load | None:
+        """What the images put on each core; of a network that does not fit, on the cores that it would take."""
+        if self.timing is not None:
+            return self.timing.load
+        if self.mapping is None or self.evaluation is None:
+            return None
+        sent = {name: activity.spikes.reshape(-1) for name, activity in self.evaluation.activity.items()}
+        return load_of(self.mapping, self.evaluation, sent)
 
 
 def file_source(what: str, path: str | Path) -> Source:

@@ -1,23 +1,22 @@
-"""What a chip measured beside what was estimated, under the names of Intel's profiler."""
+"""A measured run of a chip, and its values beside the estimates, under the names of Intel's profiler."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from fastsnn_deploy.analysis.energy import Band
+from fastsnn_deploy.analysis.energies import ENDS, Band
 from fastsnn_deploy.errors import InputError, Problem
 from fastsnn_deploy.files import existing_file
 from fastsnn_deploy.reporting.schema import MeasuredRow, Span
 
 if TYPE_CHECKING:
-    from fastsnn_deploy.analysis.mapping.result import Mapping
-    from fastsnn_deploy.analysis.mapping.time import Timing
-    from fastsnn_deploy.analysis.result import Profile
+    from fastsnn_deploy.reporting.findings import Findings
 
 Value = Annotated[float, Field(allow_inf_nan=False)]
 
@@ -70,3 +69,88 @@ def read_measured(path: str | Path) -> Measured:
     except ValidationError as error:
         problems = [Problem(".".join(map(str, each["loc"])) or "the file", each["msg"]) for each in error.errors()]
         raise InputError(f"{path}: is not a measured run", problems) from error
+
+
+APART = "the estimate does not tell the supplies apart"
+
+Row = tuple[str, str, float | None, Band | None, str]
+"""Name, unit, measured, estimate, and what to know."""
+
+
+def measured_rows(found: Findings) -> tuple[MeasuredRow, ...]:
+    """Each measured value beside what was estimated; counts and energies for one step."""
+    return () if found.measured is None else tuple(map(_row, _rows(found, found.measured)))
+
+
+def _row(row: Row) -> MeasuredRow:
+    name, unit, measured, estimate, note = row
+    ratio = estimate.value / measured if estimate is not None and measured else None
+    span = None if estimate is None else Span(low=estimate.low, value=estimate.value, high=estimate.high)
+    return MeasuredRow(name=name, unit=unit, measured=measured, estimate=span, ratio=ratio, note=note)
+
+
+def _rows(found: Findings, run: Measured) -> Iterator[Row]:
+    timing, profile = found.timing, found.profile
+    chips = profile.energy["used chips"] if profile is not None else None
+    dynamic = profile.energy.dynamic if profile is not None else None
+    steps = timing.steps if timing is not None else 0.0
+
+    def each_step(value: float | None) -> float | None:
+        return None if value is None else value / run.steps
+
+    def watts(pj: Band | None) -> Band | None:
+        """Energy of an image over its time, pJ / ns = mW."""
+        if pj is None or timing is None:
+            return None
+        ends = [getattr(pj, end) / getattr(timing.image, end) / 1000 for end in ENDS]
+        return Band(min(ends), ends[1], max(ends))
+
+    def joules(pj: Band | None) -> Band | None:
+        return None if pj is None or not steps else pj.times(1e-12 / steps)
+
+    yield "avg_time_per_step", "µs", run.avg_time_per_step, timing and timing.step.times(1e-3), "at least"
+    for name, note in (
+        ("syn_ops", "for one step"),
+        ("dendrite_updates", "for one step; neurons of used cores"),
+        ("axon_out", "for one step; a spike to two cores counts twice"),
+        ("spikes_in", "for one step; what is sent arrives"),
+    ):
+        number = _count(found, name)
+        yield name, "", each_step(getattr(run, name)), None if number is None else Band(number, number, number), note
+    memory, share = run.cores.memory.get("total_mpds"), _memory(found)
+    mean = float(np.mean(memory)) if memory else None
+    yield "total_mpds", "", mean, share and Band(share, share, share), "used share of a core's memory, mean of the cores"
+    at_rest = chips.power.times(1e-3) if chips is not None and chips.power is not None else None
+    yield "static_total_power", "W", run.static_total_power, at_rest, "estimate: used chips; measured: all of the board"
+    yield "total_power", "W", run.total_power, watts(chips and chips.energy), "estimate: at the least time of a step"
+    yield "dynamic_energy", "J", each_step(run.dynamic_energy), joules(dynamic), "for one step"
+    yield "total_energy", "J", each_step(run.total_energy), joules(chips and chips.energy), "for one step; used chips"
+    for name in ("vdd_power", "vddm_power", "vddio_power"):
+        for whole in (name, f"static_{name}"):
+            yield whole, "W", getattr(run, whole), None, APART
+
+
+def _count(found: Findings, name: str) -> float | None:
+    """Events of one step, mean."""
+    timing, profile = found.timing, found.profile
+    if timing is None:
+        return None
+    loads = timing.load.layers.values()
+    if name == "syn_ops":
+        return sum(int(load.operations.sum()) for load in loads) / timing.load.steps
+    if name == "dendrite_updates":
+        return sum(int(load.updates.sum()) for load in loads) / timing.load.steps
+    if profile is None:
+        return None
+    sent = [layer.amounts["messages"] for layer in profile.energy.layers if "messages" in layer.amounts]
+    return sum(sum(keys.values()) for keys in sent) / timing.steps if sent else None
+
+
+def _memory(found: Findings) -> float | None:
+    """Mean share of the words of a core that is used."""
+    mapping = found.mapping
+    limit = mapping.hardware.limits.core.total_words if mapping is not None else None
+    if mapping is None or limit is None:
+        return None
+    used = [layer.used["total_words"] for layer in mapping.layers]
+    return float(np.mean(np.concatenate(used)) / limit.value) if used else None

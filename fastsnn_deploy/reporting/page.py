@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from fastsnn_deploy.analysis.mapping.usage import RESOURCES
 from fastsnn_deploy.reporting import charts
-from fastsnn_deploy.reporting.schema import LayerRow, ReportFile, Source, Span, SwingPart
+from fastsnn_deploy.reporting.schema import LayerRow, Latency, ReportFile, Source, Span, SwingPart
 from fastsnn_deploy.tables import percent, shape, shown
 
 PREFIXES = ((1.0, ""), (1e-3, "m"), (1e-6, "µ"), (1e-9, "n"), (1e-12, "p"))
@@ -49,6 +49,7 @@ def page(file: ReportFile, sha256: str) -> str:
         script=Markup(script),
         script_hash=f"sha256-{digest}",
         bars=_bars(file),
+        latencies=_latencies(file),
         hashes=(*file.made.sources, *file.made.files, Source(what="data", name="report.json", sha256=sha256)),
         **_swings(file),
     )
@@ -87,6 +88,14 @@ def band(value: Span | None, show: Any = significant) -> str:
     if value is None or value.low == value.value == value.high:
         return ""
     return f"{show(value.low)} to {show(value.high)}"
+
+
+def _latencies(file: ReportFile) -> list[tuple[str, Latency]]:
+    """What is waited for, and how long."""
+    if file.time is None:
+        return []
+    groups = (("has settled", file.time.latencies), ("is right for the first time", file.time.first_right))
+    return [(until, each) for until, group in groups for each in group]
 
 
 def _bars(file: ReportFile) -> list[tuple[LayerRow, float, float]]:

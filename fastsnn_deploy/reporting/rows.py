@@ -10,7 +10,6 @@ import numpy as np
 from fastsnn_deploy.analysis.curve import curve_rows, telling
 from fastsnn_deploy.analysis.mapping.place import routers
 from fastsnn_deploy.analysis.mapping.result import LayerMapping
-from fastsnn_deploy.analysis.mapping.time import by_core, operations_at, spikes_of
 from fastsnn_deploy.analysis.mapping.usage import limits_of, worst
 from fastsnn_deploy.analysis.plain import beside
 from fastsnn_deploy.analysis.structure import layers_of
@@ -114,14 +113,10 @@ def _cores(found: Findings, layer: LayerMapping) -> Iterator[CoreRow]:
 
 def _work(found: Findings, layer: LayerMapping) -> dict[str, Any]:
     """Spikes and synaptic operations of each core for one image; None without images."""
-    evaluation, mapping = found.evaluation, found.mapping
-    if evaluation is None or mapping is None:
+    if found.load is None:
         return {"spikes": None, "synaptic_operations": None}
-    sent = {name: activity.spikes.reshape(-1) for name, activity in evaluation.activity.items()}
-    site = next(site for site in mapping.sites if site.name == layer.name)
-    operations = by_core(layer, operations_at(evaluation.network, site, sent))
-    images = max(evaluation.images, 1)
-    return {"spikes": spikes_of(layer, sent) / images, "synaptic_operations": operations / images}
+    load, images = found.load.layers[layer.name], found.load.images
+    return {"spikes": load.spikes / images, "synaptic_operations": load.operations / images}
 
 
 def step_rows(found: Findings) -> tuple[StepRow, ...]:

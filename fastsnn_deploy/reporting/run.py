@@ -13,7 +13,8 @@ from fastsnn_deploy.analysis.kinds import images_and_labels, kind_of
 from fastsnn_deploy.analysis.mapping.result import Mapping
 from fastsnn_deploy.analysis.mapping.run import map_cores
 from fastsnn_deploy.analysis.mapping.time import Timing
-from fastsnn_deploy.analysis.result import Profile, profile
+from fastsnn_deploy.analysis.profile import profile
+from fastsnn_deploy.analysis.result import Profile
 from fastsnn_deploy.analysis.verify import Verification
 from fastsnn_deploy.analysis.verify_stock import verify_network
 from fastsnn_deploy.errors import GraphError, InputError, require_progress, whole_number, wrong_type
@@ -157,32 +158,31 @@ class _Run:
         self.proved_against = ""
 
     def on(self, emitted: Encoded, labels: Any, model: Any, proof: int, file: Any) -> None:
-        """Evaluate, price, time and prove."""
+        """Count, time, price and prove."""
         proof = min(proof, len(emitted))
         total = len(emitted) + proof
-        self.evaluation = evaluate(
-            self.network, emitted, labels, engine=self.engine, steps=self.steps, progress=self._part(0, total)
-        )
-        self._price(emitted)
+        self._count(emitted, labels, self._part(0, total))
         self._prove(emitted[:proof], model, file, self._part(len(emitted), total))
 
     def _part(self, before: int, total: int) -> Progress | None:
         progress = self.progress
         return None if progress is None else lambda done, _: progress(before + done, total)
 
-    def _price(self, emitted: Encoded) -> None:
-        if self.mapping is not None and self.evaluation is not None:
+    def _count(self, emitted: Encoded, labels: Any, progress: Progress | None) -> None:
+        options: dict[str, Any] = {"engine": self.engine, "steps": self.steps, "progress": progress}
+        if self.hardware.energies is not None:
+            found = profile(self.network, emitted, self.hardware, labels=labels, mapping=self.mapping, **options)
+            self.profile, self.evaluation, self.timing = found, found.evaluation, found.timing
+            if found.unplaced:
+                self.notes.append(f"time, static energy and energy of hops are not known: {found.unplaced}")
+            return
+        self.notes.append(f"energy is not known: none is published for '{self.hardware.name}'")
+        self.evaluation = evaluate(self.network, emitted, labels, **options)
+        if self.mapping is not None:
             try:
                 self.timing = self.mapping.timing(self.evaluation)
             except InputError as error:
                 self.notes.append(f"time is not known: {error}")
-        if self.hardware.energies is None:
-            self.notes.append(f"energy is not known: none is published for '{self.hardware.name}'")
-            return
-        traffic = self.mapping.traffic if self.mapping is not None else None
-        self.profile = profile(
-            self.network, emitted, self.hardware, engine=self.engine, steps=self.steps, traffic=traffic
-        )
 
     def _prove(self, emitted: Encoded, model: Any, file: Any, progress: Progress | None) -> None:
         if not len(emitted):

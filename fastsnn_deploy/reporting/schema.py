@@ -168,7 +168,14 @@ class Time(Part):
     """Mean of an image."""
     step_ns: Span
     latencies: tuple[Latency, ...]
+    """Until the answer has settled."""
+    first_right: tuple[Latency, ...]
+    """Until the answer is the label for the first time, over the images that get there."""
+    never_right: Count
+    """Images that do not."""
     waits: tuple[Wait, ...]
+    io: Wait | None
+    """The way of an image in and out, which is in none of them."""
     images_per_second: Number
     """At most."""
     streams: bool
@@ -201,8 +208,10 @@ class BreakEvenPart(Part):
 
     what: str
     boundary: str
-    rate: Span | None
-    """Images a second."""
+    low: Number | None
+    value: Number | None
+    """Images a second; null where no rate does it."""
+    high: Number | None
     reachable: bool | None
     text: str
 
@@ -232,6 +241,8 @@ class EnergyPart(Part):
     aggregate_pj: Span | None
     """Synaptic operations times the aggregate constant, which holds everything."""
     baselines: tuple[Baseline, ...]
+    verdicts: tuple[str, ...]
+    """Whether the spiking network takes less than the one without spikes."""
 
 
 class StatisticsRow(Part):
