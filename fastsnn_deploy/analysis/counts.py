@@ -124,9 +124,9 @@ class LayerCounts:
         return self.type not in ("Readout", "Accumulator")
 
     @property
-    def negative_share(self) -> float:
-        """Negative spikes among all; 0 without any."""
-        return share(self.negative_spikes, self.spikes)
+    def negative_share(self) -> float | None:
+        """Negative spikes among all; 0 of none. None where there can be none."""
+        return share(self.negative_spikes, self.spikes) if self.sends else None
 
     @property
     def silent_share(self) -> float | None:

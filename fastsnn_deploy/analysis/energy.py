@@ -11,7 +11,6 @@ numbers.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fastsnn_deploy.analysis.breakeven import break_even
 from fastsnn_deploy.analysis.counts import ConnectionCounts, Counts, LayerCounts
 from fastsnn_deploy.analysis.energies import (
     BOUNDARIES,
@@ -27,7 +27,6 @@ from fastsnn_deploy.analysis.energies import (
     AnnEnergy,
     Band,
     Boundary,
-    BreakEven,
     Energy,
     LayerEnergy,
     Swing,
@@ -49,7 +48,7 @@ TORNADO = "used chips"
 class Traffic:
     """Where the messages of each layer went, by its name, int64 [N] for N images. messages: spikes times the cores that
     each goes to. hops: links between routers that they crossed. A layer that is absent sends from outside the chip: its
-    spikes are one message each."""
+    spikes are one message each, and its neurons take nothing there."""
 
     messages: Mapping[str, npt.NDArray[np.int64]] = field(default_factory=dict)
     hops: Mapping[str, npt.NDArray[np.int64]] = field(default_factory=dict)
@@ -89,7 +88,7 @@ def estimate(
     boundaries = tuple(case.boundary(name) for name in BOUNDARIES)
     known = [each.name for each in boundaries if each.energy is not None]
     of = TORNADO if TORNADO in known else "dynamic"
-    used = case.used(known[-1])
+    used, least = case.used(known[-1]), case.image_ns(case.numbers["value"])
     aggregate = None
     if (constant := hardware.prices.aggregate_synaptic_operation) is not None:
         number = counts.total("synaptic_operations") / counts.images
@@ -100,7 +99,7 @@ def estimate(
         boundaries=boundaries,
         tornado=tuple(sorted(case.swings(of), key=lambda swing: -swing.width)),
         tornado_of=of,
-        break_even=tuple(case.break_even(boundaries, rival)),
+        break_even=tuple(break_even(boundaries, rival, 1e9 / least if least else None)),
         by_image=case.by_image(),
         aggregate=aggregate,
         used=used,
@@ -118,11 +117,14 @@ class _Case:
         self.unplaced, self.step_time_us = unplaced, step_time_us
         self.numbers = {end: hardware.numbers(end) for end in ENDS}
         self.constants = dict(hardware.constants())
-        traffic, images = placed.traffic if placed else Traffic(), counts.images
+        self.traffic, images = placed.traffic if placed else Traffic(), counts.images
+        self.neurons = {layer.name: layer.neurons for layer in counts.layers}
+        if placed:  # those of the chip: two for each neuron of some, and none outside
+            self.neurons = {layer.name: int(layer.used["neurons"].sum()) for layer in placed.mapping.layers}
         self.amounts = {
-            layer.name: _amounts(
-                layer, hardware, lambda each: each.synaptic_operations / images, layer.spikes / images,
-                counts.steps / images, _mean(traffic.messages, layer, images), _mean(traffic.hops, layer, images),
+            layer.name: self._amounts(
+                layer, lambda each: each.synaptic_operations / images, layer.spikes / images, counts.steps / images,
+                _mean(self.traffic.messages, layer, images), _mean(self.traffic.hops, layer, images),
             )
             for layer in counts.layers
         }  # fmt: skip
@@ -140,19 +142,43 @@ class _Case:
 
     def by_image(self) -> PerImage | None:
         """Dynamic energy of each image."""
-        counts, traffic = self.counts, self.placed.traffic if self.placed else Traffic()
+        counts, traffic = self.counts, self.traffic
         total = np.zeros(counts.images)
         for layer in counts.layers:
-            known = [each.by_image for each in layer.connections]
-            if counts.by_image is None or layer.by_image is None or None in known:
+            parts = [each.by_image for each in layer.connections] + ([layer.by_image] if layer.sends else [])
+            if counts.by_image is None or None in parts:
                 return None
-            amounts = _amounts(
-                layer, self.hardware, lambda each: each.by_image.values if each.by_image else 0.0,
-                layer.by_image.values, counts.by_image.values, traffic.messages.get(layer.name),
-                traffic.hops.get(layer.name),
+            amounts = self._amounts(
+                layer, lambda each: each.by_image.values if each.by_image else 0.0,
+                layer.by_image.values if layer.by_image else 0, counts.by_image.values,
+                traffic.messages.get(layer.name), traffic.hops.get(layer.name),
             )  # fmt: skip
             total = total + sum(_priced(keys, self.numbers["value"]) for keys in amounts.values())
         return PerImage(total)
+
+    def _amounts(
+        self, layer: LayerCounts, operations: Callable[[ConnectionCounts], Any], spikes: Any, steps: Any, messages: Any,
+        hops: Any,
+    ) -> Amounts:  # fmt: skip
+        """Numbers of one layer by term and constant; of one image, or arrays of one for each. messages, hops: None
+        where the layer has no place on the chip."""
+        prices, arithmetic = self.hardware.prices, self.hardware.kind == "arithmetic"
+        found: Amounts = {"synaptic_operations": {}}
+        for connection in layer.connections:
+            key, _ = prices.of_synapse(connection.type)
+            if arithmetic and prices.multiply_accumulate and connection.weighted and not connection.ternary:
+                key = "multiply_accumulate"
+            keys = found["synaptic_operations"]
+            keys[f"energies.{key}"] = keys.get(f"energies.{key}", 0) + operations(connection)
+        if prices.neuron_update_inactive is not None and layer.name in self.neurons:
+            inactive = self.neurons[layer.name] * steps - spikes
+            found["neuron_updates_inactive"] = {"energies.neuron_update_inactive": inactive}
+            found["neuron_updates_active"] = {"energies.neuron_update_active": spikes}
+        if prices.message is not None:
+            found["messages"] = {"energies.message": spikes if messages is None else messages}
+        if prices.hop is not None and hops is not None:
+            found["hops"] = {"energies.hop": hops}
+        return {term: found[term] for term in TERMS if term in found}
 
     # --- time and static power ---------------------------------------------------------------------------------------
 
@@ -228,92 +254,6 @@ class _Case:
             low, high = (self.total(boundary, {**middle, key: getattr(constant, end)}) for end in ("low", "high"))
             yield Swing(key, constant, low, high)
 
-    def break_even(self, boundaries: tuple[Boundary, ...], rival: AnnEnergy | None) -> Iterator[BreakEven]:
-        dynamic = boundaries[0].energy
-        assert dynamic is not None
-        time = self.image_ns(self.numbers["value"])
-        most = 1e9 / time if time else None
-        for boundary in boundaries[1:]:
-            if boundary.power is None or not dynamic.value:
-                continue
-            rates = _rates(boundary.power, dynamic)
-            yield _break_even(
-                "static equals dynamic", boundary.name, rates, most,
-                f"static power of {boundary.name} takes as much as everything dynamic", "fewer take more of static energy",
-            )  # fmt: skip
-            if rival is None:
-                continue
-            less = Band(*(theirs - ours for theirs, ours in zip(
-                dataclasses.astuple(rival.total), (dynamic.high, dynamic.value, dynamic.low), strict=True)))  # fmt: skip
-            rates = _rates(boundary.power, less)
-            if rates[1] is None:
-                text = (
-                    f"8-bit MACs win at every rate: dynamic energy alone is {dynamic.value / rival.total.value:,.1f} "
-                    f"times theirs ({boundary.name})"
-                )
-                yield BreakEven("chip beats int8", boundary.name, *rates, None, text)
-                continue
-            yield _break_even(
-                "chip beats int8", boundary.name, rates, most,
-                f"the chip with {boundary.name} takes as much as 8-bit MACs and their memory", "more favour the chip",
-            )  # fmt: skip
-
-
-def _rates(power: Band, energy: Band) -> tuple[float | None, float | None, float | None]:
-    """Images a second at which milliwatts take so many picojoules an image; None where no rate does."""
-    pairs = ((power.low, energy.high), (power.value, energy.value), (power.high, energy.low))
-    low, value, high = (1e9 * mw / pj if pj > 0 else None for mw, pj in pairs)
-    return low, value, high
-
-
-def _break_even(
-    what: str, boundary: str, rates: tuple[float | None, float | None, float | None], most: float | None, equal: str,
-    beyond: str,
-) -> BreakEven:  # fmt: skip
-    low, value, high = rates
-    assert value is not None
-    reachable = None if most is None else value <= most
-    ends = f"{low or 0:,.3g} to {'no rate' if high is None else f'{high:,.3g}'}"
-    limit = "" if most is None else f"; the chip takes at most {most:,.3g}"
-    return BreakEven(
-        what,
-        boundary,
-        low,
-        value,
-        high,
-        reachable,
-        f"{equal} at {value:,.3g} images a second ({ends}): {beyond}{limit}",
-    )
-
-
-def _amounts(
-    layer: LayerCounts, hardware: Hardware, operations: Callable[[ConnectionCounts], Any], spikes: Any, steps: Any,
-    messages: Any, hops: Any,
-) -> Amounts:  # fmt: skip
-    """Numbers of one layer by term and constant; of one image, or arrays of one for each. messages, hops: None where
-    the layer has no place on the chip."""
-    prices = hardware.prices
-    found: Amounts = {"synaptic_operations": {}}
-    for connection in layer.connections:
-        key, _ = prices.of_synapse(connection.type)
-        if (
-            hardware.kind == "arithmetic"
-            and prices.multiply_accumulate
-            and connection.weighted
-            and not connection.ternary
-        ):
-            key = "multiply_accumulate"
-        keys = found["synaptic_operations"]
-        keys[f"energies.{key}"] = keys.get(f"energies.{key}", 0) + operations(connection)
-    if prices.neuron_update_inactive is not None:
-        found["neuron_updates_inactive"] = {"energies.neuron_update_inactive": layer.neurons * steps - spikes}
-        found["neuron_updates_active"] = {"energies.neuron_update_active": spikes}
-    if prices.message is not None:
-        found["messages"] = {"energies.message": spikes if messages is None else messages}
-    if prices.hop is not None and hops is not None:
-        found["hops"] = {"energies.hop": hops}
-    return {term: found[term] for term in TERMS if term in found}
-
 
 def _priced(amounts: Mapping[str, Any], numbers: Numbers) -> Any:
     return sum(amount * numbers[key] for key, amount in amounts.items())
@@ -360,7 +300,7 @@ def _warnings(
     elif placed is None:
         yield "messages are priced at one destination core each, a lower bound: no placement on cores is known"
     elif any(layer.sends and layer.name not in placed.traffic.messages for layer in counts.layers):
-        yield "spikes that enter from outside the chip are one message each, without hops: a lower bound"
+        yield "what enters from outside the chip is one message a spike, without hops and neurons: a lower bound"
     if energies.hop is not None and placed is None:
         yield "hops between tiles are excluded: no placement on cores is known"
     for boundary in boundaries:

@@ -14,7 +14,7 @@ from fastsnn_deploy.analysis.energy import cannot_send
 from fastsnn_deploy.analysis.hardware import Constant, load_hardware
 from fastsnn_deploy.analysis.plain import SHARES, beside
 from fastsnn_deploy.analysis.units import energy as in_unit
-from fastsnn_deploy.analysis.units import unit_of
+from fastsnn_deploy.analysis.units import number, unit_of
 from fastsnn_deploy.plots import NEGATIVE, POSITIVE, axes
 from fastsnn_deploy.tables import Column, Table, percent, shown, words
 
@@ -60,7 +60,7 @@ def report(profile: Profile) -> tuple[Table | str, ...]:
         *_placed(profile),
         _energy_table(energy),
         _boundary_table(energy),
-        *(each.text for each in energy.break_even),
+        *dict.fromkeys(each.text for each in energy.break_even),
         _comparison_table(profile),
         _ratio_line(counts, profile.ann) if profile.ann else WITHOUT_ANN,
         *_bench_lines(profile),
@@ -215,7 +215,7 @@ def _boundary_table(energy: Energy) -> Table:
             rows.append((each.name, each.reason, "", "not known", "", ""))
             continue
         scale, unit = unit_of(each.energy.high)
-        power = "" if each.power is None else f"{each.power.value:,.3g}"
+        power = "" if each.power is None else number(each.power.value)
         edp = "" if each.edp is None else f"{each.edp.value:.3g}"
         span = f"{_scaled(each.energy.low / scale)} to {_scaled(each.energy.high / scale)} {unit}"
         rows.append((each.name, each.holds, power, in_unit(each.energy.value), span, edp))
@@ -296,7 +296,7 @@ def limits_table(chip: Chip) -> Table:
 def _source_lines(used: Mapping[str, Constant]) -> list[str]:
     keys: dict[str, list[str]] = {}
     for key, constant in used.items():
-        keys.setdefault(f"{constant.source} ({constant.operating_point})", []).append(key.split(".", 1)[1])
+        keys.setdefault(f"{constant.source} ({constant.operating_point})", []).append(key)
     return [f"source of {', '.join(names)}: {source}" for source, names in keys.items()]
 
 
@@ -306,8 +306,8 @@ def _tornado(energy: Energy) -> Iterator[Table]:
     assert total is not None
     scale, unit = unit_of(total.high)
     columns = (
-        words("constant"), Column("at its low", _scaled), Column("at its high", _scaled), Column("moves it by", percent),
-        words("status", drop=1),
+        words("constant"), Column("at its low", _scaled), Column("at its high", _scaled),
+        Column("moves it by", percent), words("status", drop=1),
     )  # fmt: skip
     rows = [
         (each.key, each.low / scale, each.high / scale, each.width / total.value if total.value else 0.0,

@@ -31,7 +31,7 @@ EVIDENCE = 16
 @dataclass(frozen=True)
 class Work:
     """One synapse: reads of `source` by fan-out, int64 of its shape. bits, weight_bits: of what it reads, and of a
-    weight. pool: the windows of an average pool that was folded into a linear layer, on a map of the shape `fan` has."""
+    weight. pool: the windows of an average pool folded into a linear layer, on a map of the shape `fan` has."""
 
     name: str
     module: str

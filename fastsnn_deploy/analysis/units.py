@@ -1,4 +1,4 @@
-"""Energies in a unit that people read."""
+"""Numbers as people read them."""
 
 from __future__ import annotations
 
@@ -13,4 +13,9 @@ def unit_of(pj: float) -> tuple[float, str]:
 def energy(pj: float) -> str:
     """1,234,567 pJ as "1.23 µJ"."""
     scale, unit = unit_of(pj)
-    return f"{pj / scale:,.3g} {unit}"
+    return f"{number(pj / scale)} {unit}"
+
+
+def number(value: float) -> str:
+    """Three digits: 17,412 and 0.00123, no powers of ten but for the very small."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"

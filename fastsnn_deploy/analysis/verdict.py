@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from fastsnn_deploy.analysis.energies import AnnEnergy, Boundary
 from fastsnn_deploy.analysis.units import energy as shown
+from fastsnn_deploy.analysis.units import number
 
 if TYPE_CHECKING:
     from fastsnn_deploy.analysis.result import Profile
@@ -12,19 +14,25 @@ if TYPE_CHECKING:
 
 def verdicts(profile: Profile) -> tuple[str, ...]:
     """One for each rival: dynamic energy on the chip, then everything inside the used chips, against its MACs."""
-    chip = profile.energy
     lines = []
     for rival in profile.ann_energy:
-        held = "MACs and memory" if rival.memory else "MACs alone"
-        theirs = f"{shown(rival.total.value)} of {held} ({rival.name}: {rival.bits})"
-        for boundary in (chip["dynamic"], chip["used chips"]):
-            if boundary.energy is None or not rival.total.value:
-                continue
-            ours, ratio = boundary.energy, boundary.energy.value / rival.total.value
-            sure = "" if ours.low > rival.total.high or ours.high < rival.total.low else "; their bands overlap"
-            name = "dynamic energy" if boundary.name == "dynamic" else "energy with the used chips"
-            result = (
-                f"loses, {ratio:,.3g} times" if ratio > 1 else f"wins, {1 / max(ratio, 1e-300):,.3g} times less than"
-            )
-            lines.append(f"the spiking network {result} {theirs}: {name} {shown(ours.value)}{sure}")
+        if not rival.total.value:
+            continue
+        known = (profile.energy[name] for name in ("dynamic", "used chips"))
+        compared = [_compared(each, rival) for each in known if each.energy is not None]
+        ratio = profile.energy.dynamic.value / rival.total.value
+        result = "loses to" if ratio > 1 else "takes less than"
+        held = "MACs and memory" if rival.memory else "MACs, without their memory"
+        lines.append(
+            f"the spiking network {result} the one without spikes at {rival.bits}{' (fp32)' * (rival.name == 'fp32')}, "
+            f"{shown(rival.total.value)} of {held}: {', '.join(compared)}"
+        )
     return tuple(lines)
+
+
+def _compared(boundary: Boundary, rival: AnnEnergy) -> str:
+    ours, theirs = boundary.energy, rival.total
+    assert ours is not None
+    apart = ours.low > theirs.high or ours.high < theirs.low
+    name = "dynamic" if boundary.name == "dynamic" else f"with {boundary.name}"
+    return f"{shown(ours.value)} {name}, {number(ours.value / theirs.value)} times{'' if apart else ' (bands overlap)'}"

@@ -8,7 +8,6 @@ import numpy as np
 import numpy.typing as npt
 
 from fastsnn_deploy.graph import Readout
-from fastsnn_deploy.graph.run import Run
 from fastsnn_deploy.simulators.engine import BatchRun, Engine, Recording, Tallies, activity_of, engine
 from fastsnn_deploy.simulators.reference import Simulation, finished
 

@@ -174,8 +174,8 @@ class Timing(Result):
             f"latency in µs, at least: {_list(self.latencies)}",
             *self._first_right(),
             f"at most {self.images_per_second:,.0f} images a second{stream}",
-            f"input and output stand apart: {self.entering:,.1f} spikes enter for one image and {self.leaving:,} values "
-            "leave; on boards they can take longer than all of this",
+            f"input and output stand apart: {self.entering:,.1f} spikes enter for one image, {self.leaving:,} values leave; "
+            "on boards they can take longer than all of this",
         )
 
     def _first_right(self) -> Iterator[str]:
