@@ -34,8 +34,11 @@ def planned_folder(path: str | Path, kind: FolderKind) -> Path:
     """
     path = path_of(path, f"folder of the {kind.what}")
     _require_replaceable(path, kind)
-    for name in kind.names:
-        planned(path / name)
+    try:
+        for name in kind.names:
+            planned(path / name)
+    except OSError as error:
+        raise _not_written(path, error) from error
     return path
 
 
@@ -76,16 +79,16 @@ def write_folder(path: str | Path, contents: Mapping[str, bytes | str], kind: Fo
 
 def _require_replaceable(path: Path, kind: FolderKind) -> None:
     """Raise InputError if there is something that is neither a folder of that kind nor empty."""
+    name, start = kind.sign
     try:
         if not os.path.lexists(path):
             return
-        if not path.is_dir():
-            raise InputError(f"{path}: is not a folder. Name a folder to write")
-        found = {each.name for each in path.iterdir()}
-        name, start = kind.sign
-        ours = name in found and start in (path / name).read_bytes()[:START]
-    except OSError as error:
+        found = {each.name for each in path.iterdir()} if path.is_dir() else None
+        ours = bool(found) and name in found and start in (path / name).read_bytes()[:START]
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         raise _not_written(path, error) from error
+    if found is None:
+        raise InputError(f"{path}: is not a folder. Name a folder to write")
     others = sorted(found - set(kind.names) if ours else found)
     if others:
         no = f"is no part of a {kind.what}" if ours else f"and is no {kind.what}"

@@ -407,7 +407,7 @@ def test_every_type_of_connection_has_a_kind():
 
 
 def test_a_profile_prices_messages_with_the_destinations_of_a_mapping():
-    from fastsnn_deploy.analysis.result import profile
+    from fastsnn_deploy.analysis.profile import profile
 
     graph = fd.read("netx_exports/digits-2bit-unary.net")
     images = np.random.default_rng(0).random((2, *graph.input.shape))

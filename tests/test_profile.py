@@ -21,7 +21,7 @@ from fastsnn_deploy.analysis.documentation import with_constants
 from fastsnn_deploy.analysis.energy import Traffic, estimate, estimate_ann
 from fastsnn_deploy.analysis.hardware import Hardware, available, load_hardware
 from fastsnn_deploy.analysis.plain import VERSION
-from fastsnn_deploy.analysis.result import profile
+from fastsnn_deploy.analysis.profile import profile
 from fastsnn_deploy.errors import InputError
 from fastsnn_deploy.graph import (
     Concat,

@@ -57,7 +57,7 @@ def report(
     network = read_network(net)
     chosen = load_hardware(hardware)
     found = None
-    if chosen.chip is not None or mapping is not None:
+    if chosen.chip is not None or mapping is not None or cores is not None or host_input:
         found = map_cores(
             network, chosen, objective=objective.value, cores=cores, host_input=host_input, mapping=mapping
         )  # fmt: skip

@@ -7,8 +7,6 @@ import platform
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 
-import numpy as np
-
 from fastsnn_deploy import __version__
 from fastsnn_deploy.analysis import result as profiler
 from fastsnn_deploy.analysis.curve import telling
@@ -116,7 +114,6 @@ def _fit(found: Findings, cores: tuple[s.CoreRow, ...]) -> s.Fit | None:
     if mapping is None:
         return None
     fullest = max(cores, key=lambda row: row.share, default=None)
-    busiest = max(cores, key=lambda row: row.synaptic_operations or 0.0, default=None)
     mesh = mapping.hardware.limits.mesh
     return s.Fit(
         fits=mapping.fits,
@@ -127,9 +124,7 @@ def _fit(found: Findings, cores: tuple[s.CoreRow, ...]) -> s.Fit | None:
         fullest=fullest and s.Fullest(
             layer=fullest.layer, core=fullest.core, resource=RESOURCES.get(fullest.limiting, ""), share=fullest.share
         ),
-        busiest=busiest and busiest.synaptic_operations is not None and s.Busiest(
-            layer=busiest.layer, core=busiest.core, synaptic_operations=busiest.synaptic_operations
-        ) or None,
+        busiest=_busiest(cores),
         violations=tuple(
             s.ViolationPart(**{key: getattr(each, key) for key in s.ViolationPart.model_fields})
             for each in mapping.violations
@@ -139,13 +134,18 @@ def _fit(found: Findings, cores: tuple[s.CoreRow, ...]) -> s.Fit | None:
     )  # fmt: skip
 
 
+def _busiest(cores: tuple[s.CoreRow, ...]) -> s.Busiest | None:
+    row = max(cores, key=lambda row: row.synaptic_operations or 0.0, default=None)
+    if row is None or row.synaptic_operations is None:
+        return None
+    return s.Busiest(layer=row.layer, core=row.core, synaptic_operations=row.synaptic_operations)
+
+
 def _time(found: Findings) -> s.Time | None:
     timing = found.timing
     if timing is None:
         return None
-    latencies = (
-        s.Latency(name=name, steps=timing.settled[name], ns=span(ns)) for name, ns in timing.latencies.items()
-    )
+    latencies = (s.Latency(name=name, steps=timing.settled[name], ns=span(ns)) for name, ns in timing.latencies.items())
     first = (
         s.Latency(name=name, steps=timing.first_right[name], ns=span(ns))
         for name, ns in timing.first_right_latencies.items()

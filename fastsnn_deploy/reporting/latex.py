@@ -12,7 +12,7 @@ from fastsnn_deploy.tables import percent, shape, shown
 SPECIAL = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_",
     "^": r"\textasciicircum{}", "~": r"\textasciitilde{}", "<": r"\textless{}", ">": r"\textgreater{}",
-    "|": r"\textbar{}", '"': r"\textquotedbl{}", "µ": r"\textmu{}", "−": "-", "✓": "", "✗": "",
+    "|": r"\textbar{}", '"': r"\textquotedbl{}", "µ": r"\textmu{}",
 }  # fmt: skip
 
 

@@ -119,7 +119,13 @@ def _rows(found: Findings, run: Measured) -> Iterator[Row]:
         yield name, "", each_step(getattr(run, name)), None if number is None else Band(number, number, number), note
     memory, share = run.cores.memory.get("total_mpds"), _memory(found)
     mean = float(np.mean(memory)) if memory else None
-    yield "total_mpds", "", mean, share and Band(share, share, share), "used share of a core's memory, mean of the cores"
+    yield (
+        "total_mpds",
+        "",
+        mean,
+        share and Band(share, share, share),
+        "used share of a core, mean of the cores",
+    )
     at_rest = chips.power.times(1e-3) if chips is not None and chips.power is not None else None
     yield "static_total_power", "W", run.static_total_power, at_rest, "estimate: used chips; measured: all of the board"
     yield "total_power", "W", run.total_power, watts(chips and chips.energy), "estimate: at the least time of a step"

@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from fastsnn_deploy.analysis.mapping.usage import RESOURCES
 from fastsnn_deploy.reporting import charts
-from fastsnn_deploy.reporting.schema import LayerRow, Latency, ReportFile, Source, Span, SwingPart
+from fastsnn_deploy.reporting.schema import Latency, LayerRow, ReportFile, Source, Span, SwingPart
 from fastsnn_deploy.tables import percent, shape, shown
 
 PREFIXES = ((1.0, ""), (1e-3, "m"), (1e-6, "µ"), (1e-9, "n"), (1e-12, "p"))
@@ -63,9 +63,8 @@ def significant(value: float | None, digits: int = 3) -> str:
     """A number with so many significant digits and thousands separated: 1234.5 -> '1,234', 0.012340 -> '0.0123'."""
     if value is None:
         return ""
-    if value == 0 or abs(value) >= min(10 ** (digits - 1), 1000):
-        return f"{value:,.0f}"
-    return f"{value:.{digits}g}"
+    text = f"{value:.{digits}g}"
+    return f"{value:,.0f}" if "e+" in text or abs(value) >= 1000 else text
 
 
 def joules(picojoules: float | None) -> str:
@@ -115,7 +114,9 @@ def _swings(file: ReportFile) -> dict[str, Any]:
         return {"swings": [], "centre": 0.0}
     ends = [end for each in energy.tornado for end in (each.low_pj, each.high_pj)]
     low, room = min(ends), (max(ends) - min(ends)) or 1.0
-    value = next(each.energy_pj.value for each in energy.boundaries if each.name == energy.tornado_of and each.energy_pj)
+    totals = {each.name: each.energy_pj for each in energy.boundaries}
+    total = totals[energy.tornado_of]
+    value = total.value if total is not None else low
 
     def bar(each: SwingPart) -> tuple[SwingPart, float, float]:
         return each, 100 * (each.low_pj - low) / room, 100 * (each.high_pj - each.low_pj) / room

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from fastsnn_deploy.analysis.evaluate import evaluate
 from fastsnn_deploy.analysis.evaluation import Evaluation
 from fastsnn_deploy.analysis.hardware import Hardware, load_hardware
-from fastsnn_deploy.analysis.kinds import images_and_labels, kind_of
+from fastsnn_deploy.analysis.kinds import kind_of
 from fastsnn_deploy.analysis.mapping.result import Mapping
 from fastsnn_deploy.analysis.mapping.run import map_cores
 from fastsnn_deploy.analysis.mapping.time import Timing
@@ -19,6 +19,7 @@ from fastsnn_deploy.analysis.verify import Verification
 from fastsnn_deploy.analysis.verify_stock import verify_network
 from fastsnn_deploy.errors import GraphError, InputError, require_progress, whole_number, wrong_type
 from fastsnn_deploy.graph import Encoded, SpikingGraph
+from fastsnn_deploy.graph.images import images_and_labels
 from fastsnn_deploy.reporting.findings import Findings, file_source, image_source
 from fastsnn_deploy.reporting.measured import read_measured
 from fastsnn_deploy.reporting.result import Report

@@ -17,7 +17,7 @@ from fastsnn_deploy.processes import available_cores
 from fastsnn_deploy.simulators.batched import ReferenceEngine
 from fastsnn_deploy.simulators.cpu.tile import Sums, Tile
 from fastsnn_deploy.simulators.cpu.trial import tried
-from fastsnn_deploy.simulators.engine import Activity, BatchRun, Engine, Recording, engine
+from fastsnn_deploy.simulators.engine import Activity, BatchRun, Engine, Recording, Tallies, engine
 
 TILE_BYTES = 64 * 2**20
 """Memory that the spikes of one tile may take."""
@@ -48,18 +48,24 @@ class CpuEngine(Engine):
     def batch_size(self) -> int:
         return self.tile * self.workers * 2
 
-    def run(self, emitted: npt.NDArray[np.integer], steps: int | None = None, record: Collection[str] = ()) -> BatchRun:
+    def run(
+        self, emitted: npt.NDArray[np.integer], steps: int | None = None, record: Collection[str] = (),
+        tallies: Tallies | None = None,
+    ) -> BatchRun:  # fmt: skip
         emitted = np.asarray(emitted)
         self.check(emitted, steps, record)
         if not len(emitted):
-            return ReferenceEngine(self.graph).run(emitted, steps, record)
+            return ReferenceEngine(self.graph).run(emitted, steps, record, tallies)
         count = -(-len(emitted) // self.tile)
         if count < self.workers or count % self.workers:  # no worker waits for the others' last tile
             count = min(len(emitted), -(-count // self.workers) * self.workers)
         parts = np.array_split(emitted, count)
+        if tallies is not None:  # neurons in memory order
+            orders = {name: self.plan.order[name] for name in tallies}
+            tallies = {name: x if (order := orders[name]) is None else x[:, order] for name, x in tallies.items()}
 
         def one(part: npt.NDArray[np.integer]) -> Tile:
-            tile = Tile(self.plan, part, steps, record, self.density, self.cache_bytes)
+            tile = Tile(self.plan, part, steps, record, self.density, self.cache_bytes, tallies)
             tile.run()
             tile.series.clear()
             return tile
@@ -97,6 +103,8 @@ class CpuEngine(Engine):
             channels, height, width = node.shape
             return values.reshape(height, width, channels).transpose(2, 0, 1)  # a view: copies take longer than adding
 
+        tallies = [each.tallies for each in sums if each.tallies is not None]
+        nonzero = [each.nonzero for each in sums if each.nonzero is not None]
         return Activity(
             spikes=canonical(reduce(np.add, [each.spikes for each in sums])),
             payload=canonical(reduce(np.add, [each.payload for each in sums])),
@@ -105,6 +113,9 @@ class CpuEngine(Engine):
             per_step=per_step,
             most_in_step=max(int(each.per_image.max(initial=0)) for each in sums),
             largest=max(each.largest for each in sums),
+            by_image=np.concatenate([each.per_image.sum(0) for each in sums]),
+            tallies=np.concatenate(tallies) if tallies else None,
+            nonzero=canonical(reduce(np.add, nonzero)) if nonzero else None,
         )
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fastsnn_deploy.simulators.engine import Activity, Int64
 from fastsnn_deploy.simulators.gpu.kernels import Counted, Kernels
-from fastsnn_deploy.simulators.gpu.series import Series, to_outer
+from fastsnn_deploy.simulators.gpu.series import Series, to_inner, to_outer
 
 PART = 1 << 26
 """Elements counted at once, so that what counting needs beside the series stays small."""
@@ -23,7 +23,7 @@ class Sent:
 
     start: global step of the first row. per_image: int64 [T, B], events of each image in each row. On the device:
     spikes, payload, int64 [*inner], one and the same if every spike is 1 or -1, None where they are in another's
-    sums; positive, int64; largest, int32.
+    sums; positive, int64; largest, int32. tallies, nonzero: as in `engine.Activity`, [B, k] and [*inner] on the device.
     """
 
     start: int
@@ -32,6 +32,8 @@ class Sent:
     payload: Tensor | None
     positive: Tensor
     largest: Tensor
+    tallies: Int64 | None = None
+    nonzero: Tensor | None = None
 
 
 def fold(total: Sent, more: Sent) -> Sent:
@@ -41,7 +43,9 @@ def fold(total: Sent, more: Sent) -> Sent:
         assert mine is not None
         assert its is not None
         mine.add_(its)
-    return replace(more, spikes=None, payload=None)
+    if total.nonzero is not None and more.nonzero is not None:
+        total.nonzero.add_(more.nonzero)
+    return replace(more, spikes=None, payload=None, nonzero=None)
 
 
 def activity(parts: Sequence[Sent], steps: int) -> Activity:
@@ -65,6 +69,9 @@ def activity(parts: Sequence[Sent], steps: int) -> Activity:
         per_step=per_step,
         most_in_step=max(int(part.per_image.max(initial=0)) for part in parts),
         largest=int(events > 0) if ternary else max(int(part.largest) for part in parts),
+        by_image=np.concatenate([part.per_image.sum(0) for part in parts]),
+        tallies=np.concatenate(tallies) if (tallies := [x.tallies for x in parts if x.tallies is not None]) else None,
+        nonzero=None if parts[0].nonzero is None else _on_host(parts[0].nonzero),
     )
 
 
@@ -72,14 +79,32 @@ def _on_host(sums: Tensor) -> Int64:
     return to_outer(sums, 0).astype(np.int64, copy=False)
 
 
-def count_sent(series: Series, ternary: bool, kernels: Kernels | None = None) -> Sent:
-    """Statistics of a series. ternary: every spike is 1 or -1, so that payload equals spikes."""
+def count_sent(series: Series, ternary: bool, kernels: Kernels | None = None, weights: Int64 | None = None) -> Sent:
+    """Statistics of a series. ternary: every spike is 1 or -1, so that payload equals spikes. weights: int64
+    [k, neurons], channels first, for the tallies."""
     rows = series.rows
     count = _count if kernels is None or not rows.numel() else kernels.count_sent
     per_image, spikes, payload, positive, largest = count(rows, ternary)
+    tallies, nonzero = (None, None) if weights is None else _tally(rows, weights)
     return Sent(
-        series.start, per_image.cpu().numpy(), spikes, spikes if ternary else payload, positive.sum(), largest.sum()
-    )
+        series.start, per_image.cpu().numpy(), spikes, spikes if ternary else payload, positive.sum(), largest.sum(),
+        tallies, nonzero,
+    )  # fmt: skip
+
+
+def _tally(rows: Tensor, weights: Int64) -> tuple[Int64, Tensor]:
+    """Products in float64, exact below 2**53."""
+    inner = rows.shape[2:]
+    placed = torch.from_numpy(weights.reshape(len(weights), inner[-1], *inner[:-1]).astype(np.float64))
+    factors = to_inner(placed).flatten(1).T.to(rows.device)
+    nonzero = torch.zeros(inner, dtype=torch.int64, device=rows.device)
+    tallies: list[Tensor] = []
+    for part in torch.split(rows, max(1, PART // max(1, rows[:, :1].numel())), dim=1):
+        sent = (part != 0).sum(0).flatten(1).to(torch.float64)
+        tallies.append(sent @ factors)
+        nonzero += (part.sum(0, dtype=torch.int64) != 0).sum(0)
+    none = torch.zeros((rows.shape[1], len(weights)), dtype=torch.float64)
+    return (torch.cat(tallies) if tallies else none).round().to(torch.int64).cpu().numpy(), nonzero
 
 
 def _count(rows: Tensor, ternary: bool) -> Counted:
