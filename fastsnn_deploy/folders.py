@@ -37,7 +37,9 @@ def planned_folder(path: str | Path, kind: FolderKind) -> Path:
     try:
         for name in kind.names:
             planned(path / name)
-    except OSError as error:
+    except InputError:
+        raise
+    except (OSError, ValueError) as error:
         raise _not_written(path, error) from error
     return path
 

@@ -101,7 +101,7 @@ class Page(HTMLParser):
         assert self.open.pop() == tag, f"{tag} closes another"
 
     def handle_data(self, data: str) -> None:
-        self.text += data
+        self.text += f"{data} "
 
 
 def reread(text: str) -> list[dict[str, str]]:

@@ -64,7 +64,7 @@ def significant(value: float | None, digits: int = 3) -> str:
     if value is None:
         return ""
     text = f"{value:.{digits}g}"
-    return f"{value:,.0f}" if "e+" in text or abs(value) >= 1000 else text
+    return f"{value:,.0f}" if abs(float(text)) >= 1000 else text
 
 
 def joules(picojoules: float | None) -> str:

@@ -25,7 +25,8 @@ def bibliography(file: ReportFile) -> dict[str, str]:
             found.setdefault(key, entry)
             serves.setdefault(key, []).append(row.key)
     for key in ("timcheck2026",) if file.time is not None else ():
-        found[key], serves[key] = works[key][1], ["the bound of the time"]
+        found.setdefault(key, works[key][1])
+        serves.setdefault(key, []).append("the bound of the time")
     return {key: f"% {', '.join(dict.fromkeys(serves[key]))}\n{entry}\n" for key, entry in found.items()}
 
 
