@@ -86,7 +86,7 @@ def _require_replaceable(path: Path, kind: FolderKind) -> None:
         if not os.path.lexists(path):
             return
         found = {each.name for each in path.iterdir()} if path.is_dir() else None
-        ours = bool(found) and name in found and start in (path / name).read_bytes()[:START]
+        ours = found is not None and name in found and start in (path / name).read_bytes()[:START]
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         raise _not_written(path, error) from error
     if found is None:

@@ -8,7 +8,8 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-from fastsnn_deploy.reporting.schema import CoreRow, Histogram, ReportFile
+from fastsnn_deploy.reporting.schema import ReportFile
+from fastsnn_deploy.reporting.schema_rows import CoreRow, Histogram
 from fastsnn_deploy.tables import percent, shown
 
 LEVELS = 9

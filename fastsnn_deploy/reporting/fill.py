@@ -20,6 +20,7 @@ from fastsnn_deploy.reporting import rows
 from fastsnn_deploy.reporting import schema as s
 from fastsnn_deploy.reporting.findings import Findings
 from fastsnn_deploy.reporting.measured import measured_rows
+from fastsnn_deploy.reporting.schema_rows import CoreRow, Span
 
 LIBRARIES = ("torch", "numpy", "numba")
 
@@ -54,12 +55,12 @@ def filled(found: Findings) -> s.ReportFile:
     )
 
 
-def span(band: Band) -> s.Span:
+def span(band: Band) -> Span:
     """A band as a table of the file."""
-    return s.Span(low=band.low, value=band.value, high=band.high)
+    return Span(low=band.low, value=band.value, high=band.high)
 
 
-def _maybe(band: Band | None) -> s.Span | None:
+def _maybe(band: Band | None) -> Span | None:
     return None if band is None else span(band)
 
 
@@ -102,18 +103,18 @@ def _network(found: Findings) -> s.NetworkPart:
 
 def _hardware(found: Findings) -> s.HardwarePart:
     hardware = found.hardware
+    chip = hardware.chip
     return s.HardwarePart(
         **{key: getattr(hardware, key) for key in ("name", "title", "process", "operating_point", "scope", "caveats")},
-        compiler=hardware.chip and hardware.chip.compiler,
-        usable_cores=hardware.chip and hardware.chip.usable_cores.value,
+        compiler=None if chip is None else chip.compiler,
+        usable_cores=None if chip is None else chip.usable_cores.value,
     )
 
 
-def _fit(found: Findings, cores: tuple[s.CoreRow, ...]) -> s.Fit | None:
+def _fit(found: Findings, cores: tuple[CoreRow, ...]) -> s.Fit | None:
     mapping = found.mapping
     if mapping is None:
         return None
-    fullest = max(cores, key=lambda row: row.share, default=None)
     mesh = mapping.hardware.limits.mesh
     return s.Fit(
         fits=mapping.fits,
@@ -121,9 +122,7 @@ def _fit(found: Findings, cores: tuple[s.CoreRow, ...]) -> s.Fit | None:
         chips=mapping.chips,
         board=mapping.board,
         objective=mapping.objective,
-        fullest=fullest and s.Fullest(
-            layer=fullest.layer, core=fullest.core, resource=RESOURCES.get(fullest.limiting, ""), share=fullest.share
-        ),
+        fullest=_fullest(cores),
         busiest=_busiest(cores),
         violations=tuple(
             s.ViolationPart(**{key: getattr(each, key) for key in s.ViolationPart.model_fields})
@@ -131,10 +130,17 @@ def _fit(found: Findings, cores: tuple[s.CoreRow, ...]) -> s.Fit | None:
         ),
         fixes=mapping.fixes,
         mesh=(mesh.columns, mesh.rows, mesh.cores),
-    )  # fmt: skip
+    )
 
 
-def _busiest(cores: tuple[s.CoreRow, ...]) -> s.Busiest | None:
+def _fullest(cores: tuple[CoreRow, ...]) -> s.Fullest | None:
+    row = max(cores, key=lambda row: row.share, default=None)
+    if row is None:
+        return None
+    return s.Fullest(layer=row.layer, core=row.core, resource=RESOURCES[row.limiting], share=row.share)
+
+
+def _busiest(cores: tuple[CoreRow, ...]) -> s.Busiest | None:
     row = max(cores, key=lambda row: row.synaptic_operations or 0.0, default=None)
     if row is None or row.synaptic_operations is None:
         return None
@@ -159,7 +165,7 @@ def _time(found: Findings) -> s.Time | None:
         first_right=tuple(first),
         never_right=timing.never_right,
         waits=tuple(waits),
-        io=timing.io and _wait(timing.io),
+        io=None if timing.io is None else _wait(timing.io),
         images_per_second=timing.images_per_second,
         streams=timing.streams,
     )

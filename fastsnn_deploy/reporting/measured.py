@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from fastsnn_deploy.analysis.energies import ENDS, Band
 from fastsnn_deploy.errors import InputError, Problem
 from fastsnn_deploy.files import existing_file
-from fastsnn_deploy.reporting.schema import MeasuredRow, Span
+from fastsnn_deploy.reporting.schema_rows import MeasuredRow, Span
 
 if TYPE_CHECKING:
     from fastsnn_deploy.reporting.findings import Findings
@@ -92,8 +92,9 @@ def _row(row: Row) -> MeasuredRow:
 def _rows(found: Findings, run: Measured) -> Iterator[Row]:
     timing, profile = found.timing, found.profile
     chips = profile.energy["used chips"] if profile is not None else None
+    power, energy = (chips.power, chips.energy) if chips is not None else (None, None)
     dynamic = profile.energy.dynamic if profile is not None else None
-    steps = timing.steps if timing is not None else 0.0
+    steps, time = (timing.steps, timing.step.times(1e-3)) if timing is not None else (0.0, None)
 
     def each_step(value: float | None) -> float | None:
         return None if value is None else value / run.steps
@@ -108,32 +109,29 @@ def _rows(found: Findings, run: Measured) -> Iterator[Row]:
     def joules(pj: Band | None) -> Band | None:
         return None if pj is None or not steps else pj.times(1e-12 / steps)
 
-    yield "avg_time_per_step", "µs", run.avg_time_per_step, timing and timing.step.times(1e-3), "at least"
+    yield "avg_time_per_step", "µs", run.avg_time_per_step, time, "at least"
     for name, note in (
         ("syn_ops", "for one step"),
         ("dendrite_updates", "for one step; neurons of used cores"),
         ("axon_out", "for one step; a spike to two cores counts twice"),
         ("spikes_in", "for one step; what is sent arrives"),
     ):
-        number = _count(found, name)
-        yield name, "", each_step(getattr(run, name)), None if number is None else Band(number, number, number), note
+        yield name, "", each_step(getattr(run, name)), _certain(_count(found, name)), note
     memory, share = run.cores.memory.get("total_mpds"), _memory(found)
     mean = float(np.mean(memory)) if memory else None
-    yield (
-        "total_mpds",
-        "",
-        mean,
-        share and Band(share, share, share),
-        "used share of a core, mean of the cores",
-    )
-    at_rest = chips.power.times(1e-3) if chips is not None and chips.power is not None else None
+    yield "total_mpds", "", mean, _certain(share), "used share of a core, mean of the cores"
+    at_rest = None if power is None else power.times(1e-3)
     yield "static_total_power", "W", run.static_total_power, at_rest, "estimate: used chips; measured: all of the board"
-    yield "total_power", "W", run.total_power, watts(chips and chips.energy), "estimate: at the least time of a step"
+    yield "total_power", "W", run.total_power, watts(energy), "estimate: at the least time of a step"
     yield "dynamic_energy", "J", each_step(run.dynamic_energy), joules(dynamic), "for one step"
-    yield "total_energy", "J", each_step(run.total_energy), joules(chips and chips.energy), "for one step; used chips"
+    yield "total_energy", "J", each_step(run.total_energy), joules(energy), "for one step; used chips"
     for name in ("vdd_power", "vddm_power", "vddio_power"):
         for whole in (name, f"static_{name}"):
             yield whole, "W", getattr(run, whole), None, APART
+
+
+def _certain(number: float | None) -> Band | None:
+    return None if number is None else Band(number, number, number)
 
 
 def _count(found: Findings, name: str) -> float | None:

@@ -13,7 +13,8 @@ from markupsafe import Markup
 
 from fastsnn_deploy.analysis.mapping.usage import RESOURCES
 from fastsnn_deploy.reporting import charts
-from fastsnn_deploy.reporting.schema import Latency, LayerRow, ReportFile, Source, Span, SwingPart
+from fastsnn_deploy.reporting.schema import Latency, ReportFile, Source, SwingPart
+from fastsnn_deploy.reporting.schema_rows import LayerRow, Span
 from fastsnn_deploy.tables import percent, shape, shown
 
 PREFIXES = ((1.0, ""), (1e-3, "m"), (1e-6, "µ"), (1e-9, "n"), (1e-12, "p"))

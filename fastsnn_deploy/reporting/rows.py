@@ -14,7 +14,7 @@ from fastsnn_deploy.analysis.mapping.usage import limits_of, worst
 from fastsnn_deploy.analysis.plain import beside
 from fastsnn_deploy.analysis.structure import layers_of
 from fastsnn_deploy.reporting.findings import Findings
-from fastsnn_deploy.reporting.schema import ConstantRow, CoreRow, Histogram, LayerRow, Span, StepRow
+from fastsnn_deploy.reporting.schema_rows import ConstantRow, CoreRow, Histogram, LayerRow, Span, StepRow
 
 BINS = 12
 """Of a histogram of spikes."""

@@ -163,7 +163,7 @@ class _Run:
         proof = min(proof, len(emitted))
         total = len(emitted) + proof
         self._count(emitted, labels, self._part(0, total))
-        self._prove(emitted[:proof], model, file, self._part(len(emitted), total))
+        self._prove(Encoded(emitted[:proof]), model, file, self._part(len(emitted), total))
 
     def _part(self, before: int, total: int) -> Progress | None:
         progress = self.progress

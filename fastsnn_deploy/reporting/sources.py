@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from importlib.resources import files
 
 from fastsnn_deploy.reporting.latex import escaped
-from fastsnn_deploy.reporting.schema import ConstantRow, ReportFile
+from fastsnn_deploy.reporting.schema import ReportFile
+from fastsnn_deploy.reporting.schema_rows import ConstantRow
 
 ENTRY = re.compile(r"^% named: (?P<names>[^\n]*)\n(?P<entry>@\w+\{(?P<key>[^,]+),\n.*?^\})", re.MULTILINE | re.DOTALL)
 
