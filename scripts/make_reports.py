@@ -28,11 +28,11 @@ RECORD = ROOT / "docs" / "records" / "reports.json"
 PICTURE = ROOT / "docs" / "images" / "report.png"
 
 MADE = {
-    "lenet": ("netx_exports/mnist-lenet-2bit-unary.net", ("--samples", "10000", "--proof-samples", "100")),
+    "lenet": ("netx_exports/mnist-lenet-2bit-unary.net", ("--samples", "10000", "--proof-samples", "20")),
     "resnet20": ("netx_exports/resnet20-2bit-unary.net", ("--samples", "1000", "--proof-samples", "10")),
-    "not-fitting": (
-        "netx_exports/resnet20-2bit-unary.net",
-        ("--hardware", "loihi1-sanafe", "--samples", "100", "--proof-samples", "1"),
+    "lenet-truenorth": (
+        "netx_exports/mnist-lenet-2bit-unary.net",
+        ("--hardware", "truenorth", "--samples", "100", "--proof-samples", "2"),
     ),
 }
 """Network and options of each report."""

@@ -19,6 +19,9 @@ CELL = 21
 MOST_LABELLED = 512
 """Cores that still get a number and a text of their own; a map of more says them by its table alone."""
 
+MOST_ROUTERS = 256
+"""Routers that are drawn one by one, used or not."""
+
 LEFT, RIGHT, TOP, BOTTOM = 44, 12, 16, 34
 """Margins of a plot."""
 
@@ -95,11 +98,12 @@ def core_map(file: ReportFile, chip: int, work: bool) -> Markup:
     numbers = {layer.layer: index for index, layer in enumerate(file.layers)}
     most = max((row.synaptic_operations or 0 for row in file.cores), default=0) or 1
     labelled = len(file.cores) <= MOST_LABELLED
-    parts = [
-        _element("rect", "", x=c * pitch_x, y=r * pitch_y, width=pitch_x - 4, height=pitch_y - 4, **{"class": "router"})
-        for r in range(rows)
-        for c in range(columns)
-    ]
+    if columns * rows > MOST_ROUTERS:  # unused rows at the end would be most of the picture
+        rows = max(row.row for row in here) + 1
+    boxes = [(c * pitch_x, r * pitch_y, pitch_x - 4, pitch_y - 4) for r in range(rows) for c in range(columns)]
+    if columns * rows > MOST_ROUTERS:
+        boxes = [(0, 0, columns * pitch_x - 4, rows * pitch_y - 4)]
+    parts = [_element("rect", "", x=x, y=y, width=w, height=h, **{"class": "router"}) for x, y, w, h in boxes]
     for row in here:
         inside = (row.core - chip * (file.hardware.usable_cores or 0)) % cores
         at = row.column * pitch_x + inside % across * CELL, row.row * pitch_y + inside // across * CELL

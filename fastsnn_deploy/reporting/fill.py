@@ -49,6 +49,7 @@ def filled(found: Findings) -> s.ReportFile:
         steps=rows.step_rows(found),
         histograms=rows.histograms(found),
         constants=rows.constant_rows(found),
+        fixtures=rows.fixture_rows(found),
         measured=measured_rows(found),
         notes=_notes(found),
         results={name: each.to_dict() for name, each in results.items() if each is not None},

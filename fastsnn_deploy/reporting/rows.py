@@ -8,13 +8,15 @@ from typing import Any
 import numpy as np
 
 from fastsnn_deploy.analysis.curve import curve_rows, telling
+from fastsnn_deploy.analysis.energies import Band
+from fastsnn_deploy.analysis.fixtures import checked
 from fastsnn_deploy.analysis.mapping.place import routers
 from fastsnn_deploy.analysis.mapping.result import LayerMapping
 from fastsnn_deploy.analysis.mapping.usage import limits_of, worst
 from fastsnn_deploy.analysis.plain import beside
 from fastsnn_deploy.analysis.structure import layers_of
 from fastsnn_deploy.reporting.findings import Findings
-from fastsnn_deploy.reporting.schema_rows import ConstantRow, CoreRow, Histogram, LayerRow, Span, StepRow
+from fastsnn_deploy.reporting.schema_rows import ConstantRow, CoreRow, FixtureRow, Histogram, LayerRow, Span, StepRow
 
 BINS = 12
 """Of a histogram of spikes."""
@@ -70,7 +72,7 @@ def _counted(found: Findings, index: int) -> dict[str, Any]:
         **{key: getattr(counts, key) / images for key in sums},
         "never_fire": _silent(found, counts.name),
         "macs": None if without is None else without.macs / images,
-        "energy_pj": Span(low=energy.low, value=energy.value, high=energy.high),
+        "energy_pj": _span(energy),
     }
 
 
@@ -174,3 +176,20 @@ def constant_rows(found: Findings) -> tuple[ConstantRow, ...]:
         for key, each in (hardware.chip.limits() if hardware.chip is not None else ())
     ]  # fmt: skip
     return (*constants, *limits)
+
+
+def fixture_rows(found: Findings) -> tuple[FixtureRow, ...]:
+    """Every measurement that the profile knows, beside what its constants give."""
+    units = {"dynamic energy": "pJ", "time of a step": "ns"}
+    return tuple(
+        FixtureRow(
+            name=each.fixture.name, quantity=each.fixture.quantity, unit=units[each.fixture.quantity],
+            measured=each.fixture.measured, estimate=_span(each.estimate), ratio=each.ratio, keys=each.keys,
+            source=each.fixture.source, note=each.fixture.note,
+        )
+        for each in checked(found.hardware)
+    )  # fmt: skip
+
+
+def _span(band: Band) -> Span:
+    return Span(low=band.low, value=band.value, high=band.high)

@@ -14,6 +14,7 @@ from fastsnn_deploy.reporting.schema_rows import (
     ConstantRow,
     CoreRow,
     Count,
+    FixtureRow,
     Histogram,
     LayerRow,
     MeasuredRow,
@@ -302,6 +303,8 @@ class ReportFile(Part):
     steps: tuple[StepRow, ...]
     histograms: tuple[Histogram, ...]
     constants: tuple[ConstantRow, ...]
+    fixtures: tuple[FixtureRow, ...]
+    """How far off the constants have been."""
     measured: tuple[MeasuredRow, ...]
     notes: tuple[str, ...]
     """What is unknown and why, and what to know before quoting."""

@@ -110,6 +110,22 @@ class ConstantRow(Part):
     """It entered a number of this report."""
 
 
+class FixtureRow(Part):
+    """A published measurement beside what the constants of the profile give for it."""
+
+    name: str
+    quantity: str
+    unit: str
+    measured: Number
+    estimate: Span
+    ratio: Number
+    """Estimate over measured."""
+    keys: tuple[str, ...]
+    """Constants that enter."""
+    source: str
+    note: str
+
+
 class MeasuredRow(Part):
     """A measured value beside its estimate, under the name that Intel's profiler gives it."""
 

@@ -9,7 +9,6 @@ from importlib.resources import files
 
 from fastsnn_deploy.reporting.latex import escaped
 from fastsnn_deploy.reporting.schema import ReportFile
-from fastsnn_deploy.reporting.schema_rows import ConstantRow
 
 ENTRY = re.compile(r"^% named: (?P<names>[^\n]*)\n(?P<entry>@\w+\{(?P<key>[^,]+),\n.*?^\})", re.MULTILINE | re.DOTALL)
 
@@ -22,9 +21,13 @@ def bibliography(file: ReportFile) -> dict[str, str]:
     """BibTeX entries by key, each below a line that says what it is the source of."""
     works, found, serves = _works(), {"fastsnndeploy": _works()["fastsnndeploy"][1]}, {"fastsnndeploy": ["this report"]}
     for row in file.constants:
-        for key, entry in _entries(row, works):
+        for key, entry in _entries(f"{row.source} {row.note}", row.source, works):
             found.setdefault(key, entry)
             serves.setdefault(key, []).append(row.key)
+    for fixture in file.fixtures:
+        for key, entry in _entries(f"{fixture.source} {fixture.note}", fixture.source, works):
+            found.setdefault(key, entry)
+            serves.setdefault(key, []).append(fixture.name)
     for key in ("timcheck2026",) if file.time is not None else ():
         found.setdefault(key, works[key][1])
         serves.setdefault(key, []).append("the bound of the time")
@@ -37,10 +40,9 @@ def _works() -> dict[str, tuple[tuple[str, ...], str]]:
     return {found["key"]: (tuple(found["names"].split(" | ")), found["entry"]) for found in ENTRY.finditer(text)}
 
 
-def _entries(row: ConstantRow, works: dict[str, tuple[tuple[str, ...], str]]) -> Iterator[tuple[str, str]]:
-    text = f"{row.source} {row.note}"
+def _entries(text: str, source: str, works: dict[str, tuple[tuple[str, ...], str]]) -> Iterator[tuple[str, str]]:
     known = [(key, entry) for key, (names, entry) in works.items() if any(name in text for name in names)]
-    yield from known or [_as_written(row.source)]
+    yield from known or [_as_written(source)]
 
 
 def _as_written(source: str) -> tuple[str, str]:
