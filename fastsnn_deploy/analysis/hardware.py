@@ -153,30 +153,13 @@ class Spikes(Strict):
     graded: bool
 
 
-class Fixture(Strict):
-    """A published measurement whose operations are known, to see how far off the constants are: `analysis.fixtures`.
-
-    quantity: "dynamic energy" of all of them in picojoules, or "time of a step" on the busiest core in nanoseconds.
-    spikes: neuron updates that fire, and messages to one core each; of graded spikes there may be more than updates.
-    """
-
-    name: Text
-    quantity: Literal["dynamic energy", "time of a step"]
-    measured: Annotated[float, Field(gt=0, allow_inf_nan=False)]
-    synaptic_operations: Quantity
-    neuron_updates: Quantity
-    spikes: Quantity
-    source: Text
-    note: str = ""
-
-
 class Hardware(Strict):
     """A hardware profile.
 
     based_on: the shipped profile whose values hold wherever this one states none.
     kind: "neuromorphic" (a chip) or "arithmetic" (adders and multipliers alone, no memory, no control).
     scope: what its energies include. spikes: what the chip can send, where that is known. chip: what it can hold.
-    fixtures: measurements of such a chip. caveats: sentences that every report on this profile repeats.
+    caveats: sentences that every report on this profile repeats.
     """
 
     name: Text
@@ -191,7 +174,6 @@ class Hardware(Strict):
     power: Power = Power()
     spikes: Spikes | None = None
     chip: Chip | None = None
-    fixtures: Annotated[tuple[Fixture, ...], Field(strict=False)] = ()
     caveats: Annotated[tuple[Text, ...], Field(strict=False)] = ()
 
     def require_prices(self) -> None:
