@@ -118,13 +118,17 @@ class _Case:
         self.numbers = {end: hardware.numbers(end) for end in ENDS}
         self.constants = dict(hardware.constants())
         self.traffic, images = placed.traffic if placed else Traffic(), counts.images
-        self.neurons = {layer.name: layer.neurons for layer in counts.layers}
-        if placed:  # those of the chip: two for each neuron of some, and none outside
-            self.neurons = {layer.name: int(layer.used["neurons"].sum()) for layer in placed.mapping.layers}
+        self.each = {layer.name: 1.0 for layer in counts.layers}  # neurons of the chip for each
+        if placed:  # two on some chips, and none outside
+            taken = {layer.name: int(layer.used["neurons"].sum()) for layer in placed.mapping.layers}
+            self.each = {
+                layer.name: taken[layer.name] / layer.neurons for layer in counts.layers if layer.name in taken
+            }
         self.amounts = {
             layer.name: self._amounts(
-                layer, lambda each: each.synaptic_operations / images, layer.spikes / images, counts.steps / images,
-                _mean(self.traffic.messages, layer, images), _mean(self.traffic.hops, layer, images),
+                layer, lambda each: each.synaptic_operations / images, layer.spikes / images,
+                layer.neuron_updates / images, _mean(self.traffic.messages, layer, images),
+                _mean(self.traffic.hops, layer, images),
             )
             for layer in counts.layers
         }  # fmt: skip
@@ -150,15 +154,15 @@ class _Case:
                 return None
             amounts = self._amounts(
                 layer, lambda each: each.by_image.values if each.by_image else 0.0,
-                layer.by_image.values if layer.by_image else 0, counts.by_image.values,
+                layer.by_image.values if layer.by_image else 0, layer.neurons * counts.by_image.values,
                 traffic.messages.get(layer.name), traffic.hops.get(layer.name),
             )  # fmt: skip
             total = total + sum(_priced(keys, self.numbers["value"]) for keys in amounts.values())
         return PerImage(total)
 
     def _amounts(
-        self, layer: LayerCounts, operations: Callable[[ConnectionCounts], Any], spikes: Any, steps: Any, messages: Any,
-        hops: Any,
+        self, layer: LayerCounts, operations: Callable[[ConnectionCounts], Any], spikes: Any, updates: Any,
+        messages: Any, hops: Any,
     ) -> Amounts:  # fmt: skip
         """Numbers of one layer by term and constant; of one image, or arrays of one for each. messages, hops: None
         where the layer has no place on the chip."""
@@ -170,8 +174,8 @@ class _Case:
                 key = "multiply_accumulate"
             keys = found["synaptic_operations"]
             keys[f"energies.{key}"] = keys.get(f"energies.{key}", 0) + operations(connection)
-        if prices.neuron_update_inactive is not None and layer.name in self.neurons:
-            inactive = self.neurons[layer.name] * steps - spikes
+        if prices.neuron_update_inactive is not None and layer.name in self.each:
+            inactive = self.each[layer.name] * updates - spikes
             found["neuron_updates_inactive"] = {"energies.neuron_update_inactive": inactive}
             found["neuron_updates_active"] = {"energies.neuron_update_active": spikes}
         if prices.message is not None:

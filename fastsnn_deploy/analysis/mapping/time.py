@@ -174,12 +174,14 @@ class Timing(Result):
             f"latency in µs, at least: {_list(self.latencies)}",
             *self._first_right(),
             f"at most {self.images_per_second:,.0f} images a second{stream}",
-            f"input and output stand apart: {self.entering:,.1f} spikes enter for one image, {self.leaving:,} values leave; "
-            "on boards they can take longer than all of this",
+            f"input and output stand apart: {self.entering:,.1f} spikes enter for one image, {self.leaving:,} values "
+            "leave; on boards they can take longer than all of this",
         )
 
     def _first_right(self) -> Iterator[str]:
-        if self.first_right:
+        if self.never_right == self.images:
+            yield "the answer of no image is ever right"
+        elif self.first_right:
             never = f" ({self.never_right:,} of {self.images:,} images never are)" if self.never_right else ""
             yield f"until the answer is right for the first time, at least: {_list(self.first_right_latencies)}{never}"
 
@@ -233,7 +235,7 @@ def timing_of(mapping: CoreMapping, evaluation: Evaluation, load: Load | None = 
         steps=max(evaluation.counted_steps / evaluation.images, 1.0),
         settled=_settled(evaluation),
         first_right=first,
-        never_right=0 if not first else evaluation.never_right,
+        never_right=0 if streams else evaluation.never_right,
         streams=streams,
         entering=entering,
         leaving=leaving,
