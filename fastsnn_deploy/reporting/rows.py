@@ -9,7 +9,7 @@ import numpy as np
 
 from fastsnn_deploy.analysis.curve import curve_rows, telling
 from fastsnn_deploy.analysis.energies import Band
-from fastsnn_deploy.analysis.fixtures import checked
+from fastsnn_deploy.analysis.fixtures import fixtures
 from fastsnn_deploy.analysis.mapping.place import routers
 from fastsnn_deploy.analysis.mapping.result import LayerMapping
 from fastsnn_deploy.analysis.mapping.usage import limits_of, worst
@@ -161,6 +161,9 @@ def constant_rows(found: Findings) -> tuple[ConstantRow, ...]:
     """Every constant and limit of the profile."""
     hardware = found.hardware
     used = set(found.profile.energy.used) if found.profile is not None else set()
+    if found.timing is not None:
+        used |= found.timing.load.keys(hardware.numbers("value"))
+        used |= {"times.input_value"} if found.timing.io is not None else set()
     constants = [
         ConstantRow(
             key=key, value=each.value, low=each.low, high=each.high, unit=each.unit, status=each.status,
@@ -179,16 +182,14 @@ def constant_rows(found: Findings) -> tuple[ConstantRow, ...]:
 
 
 def fixture_rows(found: Findings) -> tuple[FixtureRow, ...]:
-    """Every measurement that the profile knows, beside what its constants give."""
-    units = {"dynamic energy": "pJ", "time of a step": "ns"}
+    """Every published measurement of such a chip, beside what the constants give."""
+    profiles = (found.hardware.name, found.hardware.based_on)
+    keys = ("name", "kind", "quantity", "measured", "ratio", "source", "note")
     return tuple(
-        FixtureRow(
-            name=each.fixture.name, quantity=each.fixture.quantity, unit=units[each.fixture.quantity],
-            measured=each.fixture.measured, estimate=_span(each.estimate), ratio=each.ratio, keys=each.keys,
-            source=each.fixture.source, note=each.fixture.note,
-        )
-        for each in checked(found.hardware)
-    )  # fmt: skip
+        FixtureRow(estimate=_span(each.estimate), **{key: getattr(each, key) for key in keys})
+        for each in fixtures()
+        if each.hardware in profiles
+    )
 
 
 def _span(band: Band) -> Span:

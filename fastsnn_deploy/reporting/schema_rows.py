@@ -114,16 +114,17 @@ class FixtureRow(Part):
     """A published measurement beside what the constants of the profile give for it."""
 
     name: str
+    kind: str
+    """"energy" or "time", which is a least time, or "static": power times the measured time."""
     quantity: str
-    unit: str
+    """What, with its unit."""
     measured: Number
     estimate: Span
     ratio: Number
     """Estimate over measured."""
-    keys: tuple[str, ...]
-    """Constants that enter."""
     source: str
     note: str
+    """What the estimate is made from."""
 
 
 class MeasuredRow(Part):
