@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -135,14 +136,14 @@ class _Case:
 
     def layer(self, layer: LayerCounts) -> LayerEnergy:
         amounts = self.amounts[layer.name]
-        terms = {term: self.band(lambda numbers, keys=keys: _priced(keys, numbers)) for term, keys in amounts.items()}
+        terms = {term: self.band(partial(_priced, keys)) for term, keys in amounts.items()}
         return LayerEnergy(layer.name, terms, amounts)
 
     def band(self, function: Callable[[Numbers], float]) -> Band:
         return Band(*(function(self.numbers[end]) for end in ENDS))
 
     def dynamic(self, numbers: Numbers) -> float:
-        return sum(_priced(keys, numbers) for terms in self.amounts.values() for keys in terms.values())
+        return float(sum(_priced(keys, numbers) for terms in self.amounts.values() for keys in terms.values()))
 
     def by_image(self) -> PerImage | None:
         """Dynamic energy of each image."""

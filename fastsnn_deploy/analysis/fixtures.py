@@ -65,8 +65,8 @@ def fixtures() -> tuple[Fixture, ...]:
     encoder = "3.0e5 synaptic operations, 1.0e4 updates, 2.0e4 messages"
     autoencoder = [
         Fixture(
-            "autoencoder, 16 chips", "arXiv 2608.18341, " + SECOND, name, "energy", "dynamic energy of an image, µJ", 40.6,
-            _energy(name, 300_000, 0, 10_000, 20_000), encoder,
+            "autoencoder, 16 chips", "arXiv 2608.18341, " + SECOND, name, "energy", "dynamic energy of an image, µJ",
+            40.6, _energy(name, 300_000, 0, 10_000, 20_000), encoder,
         )
         for name in ("loihi2", "loihi1-davies2018", "loihi1-sanafe")
     ]  # fmt: skip
@@ -117,15 +117,17 @@ def fixtures() -> tuple[Fixture, ...]:
 
 
 def _energy(name: str, operations: int, silent: int, active: int, messages: int) -> Band:
-    """Microjoules. messages: as many spikes are sent."""
+    """Microjoules."""
+    hardware = load_hardware(name)
     connection = ConnectionCounts("", "Linear", (), True, 0, 0, synaptic_operations=operations)
-    updates = {"neuron_updates_active": active, "neuron_updates_inactive": silent}
-    neurons = LayerCounts("neurons", "Population", "", 1, 0, 1, (connection,), positive_spikes=active, **updates)
-    links = LayerCounts("messages", "Input", "", 0, 0, 0, (), positive_spikes=messages - active if messages else 0)
-    found = estimate(Counts((neurons, links), 1, 1, 1), load_hardware(name))
-    terms = [band for layer, kept in zip(found.layers, (None, ("messages",)), strict=True)
-             for term, band in layer.terms.items() if kept is None or term in kept]  # fmt: skip
-    return sum(terms, Band()).times(1e-6)
+    layer = LayerCounts(
+        "", "Population", "", 1, 0, 1, (connection,), positive_spikes=active, neuron_updates_active=active,
+        neuron_updates_inactive=silent,
+    )  # fmt: skip
+    more, price = messages - active, hardware.prices.message
+    assert price is not None
+    beyond = Band(*(more * getattr(price, end) for end in ENDS))
+    return (estimate(Counts((layer,), 1, 1, 1), hardware).dynamic + beyond).times(1e-6)
 
 
 def _time(name: str, steps: int, neurons: int) -> Band:

@@ -70,7 +70,7 @@ def profile(
     size = batch or session.engine.batch_size
     for start in range(0, len(emitted), size):
         part = slice(start, start + size)
-        session.add(emitted[part], None if known is None else known[part])
+        session.add(Encoded(emitted[part]), None if known is None else known[part])
         if progress is not None:
             progress(min(start + size, len(emitted)), len(emitted))
     return session.profile(hardware, placed, unplaced, step_time_us, emitted)

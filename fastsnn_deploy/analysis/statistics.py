@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +27,7 @@ class Statistics:
 class PerImage:
     """One number for each image in order, int64 or float64 [N]."""
 
-    values: npt.NDArray[np.generic]
+    values: npt.NDArray[Any]
 
     @property
     def statistics(self) -> Statistics:

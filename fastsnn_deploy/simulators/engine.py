@@ -60,7 +60,7 @@ class Activity:
             most_in_step=max(self.most_in_step, other.most_in_step),
             largest=max(self.largest, other.largest),
             by_image=np.concatenate([self.by_image, other.by_image]),
-            tallies=np.concatenate([self.tallies, other.tallies]) if tallied else None,  # type: ignore[list-item]
+            tallies=np.concatenate([self.tallies, other.tallies]) if tallied else None,
             nonzero=self.nonzero + other.nonzero if counted else None,  # type: ignore[operator]
         )
 
