@@ -37,7 +37,7 @@ MADE = {
 }
 """Network and options of each report."""
 
-PICTURED, SIZE = "resnet20", (1280, 1180)
+PICTURED, SIZE = "resnet20", (1340, 900)
 """Which report is in the picture, and pixels of the window."""
 
 
@@ -70,7 +70,7 @@ def picture() -> None:
         shot, page = Path(folder) / "shot.png", REPORTS / PICTURED / "report.html"
         options = ["--headless", "--no-sandbox", "--hide-scrollbars", f"--window-size={SIZE[0]},{SIZE[1]}"]
         subprocess.run([browser, *options, f"--screenshot={shot}", page.as_uri()], check=True, capture_output=True)
-        Image.open(shot).convert("RGB").quantize(64).save(PICTURE, optimize=True)
+        Image.open(shot).convert("RGB").quantize(200, dither=Image.Dither.NONE).save(PICTURE, optimize=True)
 
 
 def main() -> None:
