@@ -51,9 +51,12 @@ def report(
     from fastsnn_deploy.analysis.mapping.run import map_cores
     from fastsnn_deploy.folders import planned_folder
     from fastsnn_deploy.formats import read_network
+    from fastsnn_deploy.reporting.measured import read_measured
     from fastsnn_deploy.reporting.result import FOLDER
     from fastsnn_deploy.reporting.run import report as make
 
+    if measured is not None:
+        read_measured(measured)  # a mistake is said before the work
     network = read_network(net)
     chosen = load_hardware(hardware)
     found = None

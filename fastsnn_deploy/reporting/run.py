@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from fastsnn_deploy.formats.base import Network
 
 PROOF_IMAGES = 10
-"""Images of the proof where no number is given: it keeps every step of every neuron."""
+"""Images of the proof where no number is given, and at a time: it keeps every step of every neuron."""
 
 Progress = Callable[[int, int], None]
 
@@ -115,7 +115,7 @@ def report(
         levels, known = images_and_labels(found, images)
         emitted = kind_of(found).encode(found, levels)
         sources.append(image_source(data, emitted))
-        run.on(emitted, known if labels is None else labels, model, proof, network)
+        run.on(emitted, known if labels is None else labels, model, proof)
     return Report(
         Findings(
             name=_name(network, found),
@@ -158,12 +158,12 @@ class _Run:
         self.verification: Verification | None = None
         self.proved_against = ""
 
-    def on(self, emitted: Encoded, labels: Any, model: Any, proof: int, file: Any) -> None:
+    def on(self, emitted: Encoded, labels: Any, model: Any, proof: int) -> None:
         """Count, time, price and prove."""
         proof = min(proof, len(emitted))
         total = len(emitted) + proof
         self._count(emitted, labels, self._part(0, total))
-        self._prove(Encoded(emitted[:proof]), model, file, self._part(len(emitted), total))
+        self._prove(Encoded(emitted[:proof]), model, self._part(len(emitted), total))
 
     def _part(self, before: int, total: int) -> Progress | None:
         progress = self.progress
@@ -178,6 +178,10 @@ class _Run:
                 self.notes.append(f"time, static energy and energy of hops are not known: {found.unplaced}")
             return
         self.notes.append(f"energy is not known: none is published for '{self.hardware.name}'")
+        shapes = list(kind_of(self.network).outputs(self.network).values())
+        if [len(shape) for shape in shapes] != [1]:
+            self.notes.append("spikes and time are not known: without energies only classifiers are run")
+            return
         self.evaluation = evaluate(self.network, emitted, labels, **options)
         if self.mapping is not None:
             try:
@@ -185,7 +189,7 @@ class _Run:
             except InputError as error:
                 self.notes.append(f"time is not known: {error}")
 
-    def _prove(self, emitted: Encoded, model: Any, file: Any, progress: Progress | None) -> None:
+    def _prove(self, emitted: Encoded, model: Any, progress: Progress | None) -> None:
         if not len(emitted):
             self.notes.append("nothing was proved: no image was given to the proof")
             return
@@ -195,9 +199,8 @@ class _Run:
             )
             return
         truth = self._truth(model)
-        net = file if isinstance(file, (str, Path)) else None
         try:
-            self.verification = verify_network(self.network, truth, emitted, net=net, progress=progress)
+            self.verification = verify_network(self.network, truth, emitted, batch=PROOF_IMAGES, progress=progress)
         except GraphError as error:
             self.notes.append(f"nothing was proved: {error}")
             return
