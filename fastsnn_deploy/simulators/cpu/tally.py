@@ -8,13 +8,13 @@ import numpy.typing as npt
 from numba import njit
 
 from fastsnn_deploy.simulators.cpu.kernels import BLOCK, OPTIONS
-from fastsnn_deploy.simulators.cpu.series import Series
+from fastsnn_deploy.simulators.cpu.series import Int32, Series
 
 Int64 = npt.NDArray[np.int64]
 
 
-def tally(series: Series, weights: Int64) -> tuple[Int64, Int64]:
-    """Tallies int64 [B, k] of each image, and nonzero int64 [neurons], as in `engine.Activity`.
+def tally(series: Series, weights: Int64) -> tuple[Int64, Int32]:
+    """Tallies int64 [B, k] of each image, and what its spikes add up to, int32 [B, neurons].
 
     weights: int64 [k, neurons] in memory order.
     """
@@ -23,7 +23,7 @@ def tally(series: Series, weights: Int64) -> tuple[Int64, Int64]:
     _of_rows(series.rows, series.rows.dtype.type(series.zero), weights, net, total)
     for events in series.tail:
         _of_events(events.image, events.neuron, events.value, weights, net, total)
-    return total, np.count_nonzero(net, axis=0).astype(np.int64)
+    return total, net
 
 
 @njit(**OPTIONS)

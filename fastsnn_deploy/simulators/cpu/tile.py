@@ -31,7 +31,7 @@ Int64 = npt.NDArray[np.int64]
 @dataclass
 class Sums:
     """Spikes and payload of each neuron in memory order, int64 [neurons]; signs, per step and image; tallies int64
-    [B, k] and nonzero int64 [neurons] as in `engine.Activity`."""
+    [B, k], nonzero int64 [neurons] and net int32 [B, neurons] as in `engine.Activity`."""
 
     spikes: Int64
     payload: Int64
@@ -41,6 +41,7 @@ class Sums:
     largest: int = 0
     tallies: Int64 | None = None
     nonzero: Int64 | None = None
+    net: Int32 | None = None
 
 
 class Tile:
@@ -123,7 +124,9 @@ class Tile:
             sums.largest = int(np.abs(values).max(initial=0))
         sums.per_image = series.per_image(series.end)
         if self.tallies is not None:
-            sums.tallies, sums.nonzero = tally(series, self.tallies[node.name])
+            sums.tallies, net = tally(series, self.tallies.weights[node.name])
+            sums.nonzero = np.count_nonzero(net, axis=0).astype(np.int64)
+            sums.net = net if node.name in self.tallies.net else None
         for step in range(series.end):
             self.last_change[sums.per_image[step] > 0] = np.maximum(self.last_change[sums.per_image[step] > 0], step)
         if node.name in self.record or node.name in self.graph.outputs:
