@@ -21,7 +21,7 @@ from fastsnn_deploy.simulators.cpu.plan import BYTE, Plan
 from fastsnn_deploy.simulators.cpu.pool_kernels import pool_events, pool_rows
 from fastsnn_deploy.simulators.cpu.series import Events, Series, fill, no_events
 from fastsnn_deploy.simulators.cpu.synaptic_input import Arrivals, add_synaptic_input
-from fastsnn_deploy.simulators.cpu.tally import tally
+from fastsnn_deploy.simulators.cpu.tally import nonzero, tally
 from fastsnn_deploy.simulators.engine import Recording, Tallies
 
 Int32 = npt.NDArray[np.int32]
@@ -125,7 +125,7 @@ class Tile:
         sums.per_image = series.per_image(series.end)
         if self.tallies is not None:
             sums.tallies, net = tally(series, self.tallies.weights[node.name])
-            sums.nonzero = np.count_nonzero(net, axis=0).astype(np.int64)
+            sums.nonzero = nonzero(net)
             sums.net = net if node.name in self.tallies.net else None
         for step in range(series.end):
             self.last_change[sums.per_image[step] > 0] = np.maximum(self.last_change[sums.per_image[step] > 0], step)
