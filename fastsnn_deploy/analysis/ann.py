@@ -102,30 +102,31 @@ def ann_counts(graph: SpikingGraph, images: Any) -> AnnCounts:
 
 
 class GraphCounter:
-    """The conventional network of a graph, counted batch by batch. record: what a run must record for `add`."""
+    """The conventional network of a graph, counted batch by batch. net: sources whose spikes a run must add up for
+    `add`."""
 
     def __init__(self, graph: SpikingGraph) -> None:
         self.graph, self.said = graph, _said_by_module(graph.metadata)
         macs = {module: entry["macs"] for module, entry in self.said.items()}
         self.works = {node.name: works_of(graph, node, macs) for node in layer_nodes(graph)}
         self.folded = [work for works in self.works.values() for work in works if work.pool is not None]
-        self.record = tuple({name for work in self.folded for name, _ in taps(graph, work.source)} - {graph.input.name})
+        self.net = tuple({name for work in self.folded for name, _ in taps(graph, work.source)})
         self.images = 0
         self.nonzero = {node.name: np.zeros(node.shape, dtype=np.int64) for node in layer_nodes(graph)}
         self.windows = dict.fromkeys((work.name for work in self.folded), 0)
 
     def add(self, emitted: Int64, run: BatchRun | None) -> None:
-        """One batch. run: that of the same images, with `record`, until they settled, when every layer had sent the
+        """One batch. run: that of the same images, with `net`, until they settled, when every layer had sent the
         values of the integer network; None where no run did, and they are computed."""
         if run is None:
             values = integer_values(self.graph, Encoded(emitted))
             nonzero: Mapping[str, Int64 | None] = {name: (values[name] != 0).sum(0) for name in self.nonzero}
         else:
-            values = {self.graph.input.name: emitted}
-            for name in self.record:
-                counts = run.recorded[name].counts
-                assert counts is not None
-                values[name] = counts[-1:].sum(0, dtype=np.int64)  # zeros where no step was needed
+            values = {}
+            for name in self.net:
+                net = run.activity[name].net
+                assert net is not None
+                values[name] = net.astype(np.int64)
             nonzero = {name: (series[-1:] != 0).sum((0, 1)) for name, series in run.outputs.items()}
             nonzero |= {name: sent.nonzero for name, sent in run.activity.items()}
         for name, number in nonzero.items():
@@ -194,7 +195,7 @@ def _routed(graph: SpikingGraph, name: str, values: Mapping[str, Int64]) -> Int6
 class StockCounter:
     """The network that one for stock neurons was made from, as its metadata say."""
 
-    record = ()
+    net = ()
 
     def __init__(self, network: StockNetwork) -> None:
         self.said, self.images = said_layers(network.metadata), 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import cache
 
 import numpy as np
@@ -26,10 +26,13 @@ class Ledger:
     """What to ask a run for, so that its images can be told apart, and where to find it.
 
     Each source has a tally for each time that a connection reads it, and for each of `extra`, int64 [neurons] by key
-    and source.
+    and source. net: as in `Tallies`.
     """
 
-    def __init__(self, layers: tuple[Layer, ...], extra: Mapping[str, Mapping[str, Int64]] | None = None) -> None:
+    def __init__(
+        self, layers: tuple[Layer, ...], extra: Mapping[str, Mapping[str, Int64]] | None = None,
+        net: Collection[str] = (),
+    ) -> None:  # fmt: skip
         self.rows: dict[str, dict[tuple[str, int], Int64]] = {layer.name: {} for layer in layers if layer.sends}
         for connection in (each for layer in layers for each in layer.incoming):
             end = 0
@@ -41,10 +44,11 @@ class Ledger:
             for source in by_source.keys() & self.rows.keys():
                 self.rows[source][key, 0] = by_source[source]
         sizes = {layer.name: layer.neurons for layer in layers}
-        self.tallies: Tallies = {
+        weights = {
             name: np.array(list(rows.values()), dtype=np.int64).reshape(len(rows), sizes[name])
             for name, rows in self.rows.items()
         }
+        self.tallies = Tallies(weights, net)
 
     def of(self, source: str, activity: Activity, key: str, tap: int = 0) -> Int64 | None:
         """One tally of each image, int64 [N]; None where the run was not asked for it."""
@@ -69,7 +73,7 @@ def count(network: Network, run: Run, *, every_step: bool = False) -> Counts:
 
     @cache
     def sent(name: str, before: int) -> Activity:
-        return activity_of(run.spikes[name][: max(run.steps - before, 0)], ledger.tallies[name])
+        return activity_of(run.spikes[name][: max(run.steps - before, 0)], name, ledger.tallies)
 
     return counted(layers, steps, sent, ledger)
 

@@ -8,7 +8,7 @@ import numpy.typing as npt
 from fastsnn_deploy.graph import SpikingGraph
 from fastsnn_deploy.simulators import Engine, StockEngine
 
-MOST_IMAGES = 2
+MOST_IMAGES = 1
 
 MOST_VALUES = 2**26
 """Neurons x steps x images whose series are held at a time."""

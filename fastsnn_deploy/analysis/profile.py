@@ -86,14 +86,14 @@ class _Session:
         self.evaluations: list[Evaluation] = []
         self.steps: list[Int64] = []
         layers = layers_of(network)
-        self.ledger = Ledger(layers, _far(mapping) if mapping else {})
+        self.ledger = Ledger(layers, _far(mapping) if mapping else {}, self.without.net)
         lags = {lag for layer in layers for each in layer.incoming for _, lag in each.sources}
         self.late: dict[int, list[Mapping[str, Activity]]] = {lag: [] for lag in (lags if steps is not None else ())}
 
     def add(self, emitted: Encoded, labels: Int64 | None) -> None:
         """Run a batch. What had been sent some steps before the end of a run of fixed length, a shorter one says."""
         values, tallies = np.asarray(emitted), self.ledger.tallies
-        run = self.engine.run(values, self.fixed, () if self.fixed else self.without.record, tallies)
+        run = self.engine.run(values, self.fixed, (), tallies)
         topk = () if labels is None else (1, 5)
         evaluation = evaluation_of(self.network, run, labels, topk, None if self.fixed is None else run.steps)
         self.evaluations.append(evaluation)
@@ -107,7 +107,7 @@ class _Session:
             return self.engine.run(values, steps, (), self.ledger.tallies).activity
         sources = [layer for layer in layers_of(self.network) if layer.sends]
         silent = {layer.name: np.zeros((0, len(values), *layer.shape), dtype=np.int32) for layer in sources}
-        return {name: activity_of(series, self.ledger.tallies[name]) for name, series in silent.items()}
+        return {name: activity_of(series, name, self.ledger.tallies) for name, series in silent.items()}
 
     def profile(
         self, hardware: Hardware, found: CoreMapping | None, unplaced: str, step_time_us: float | None,

@@ -40,10 +40,7 @@ class ReferenceEngine(Engine):
             steps=end,
             settle_steps=run.settle_steps,
             outputs=outputs,
-            activity={
-                name: activity_of(series[:end], None if tallies is None else tallies[name])
-                for name, series in run.spikes.items()
-            },
+            activity={name: activity_of(series[:end], name, tallies) for name, series in run.spikes.items()},
             recorded={
                 name: Recording(cut(run.spikes, name), cut(run.counts, name), cut(run.potentials, name))
                 for name in record

@@ -30,7 +30,8 @@ class Activity:
     spikes, payload: int64 [*shape], events and sum of |payload| of each neuron over all steps. positive, negative:
     events by sign. per_step: int64 [T], events in each step. most_in_step: most events of one image in one step.
     largest: greatest |payload|. by_image: int64 [N], events of each image. Where a run was asked for tallies: tallies:
-    int64 [N, k]; nonzero: int64 [*shape], images whose spikes of a neuron do not add up to 0.
+    int64 [N, k]; nonzero: int64 [*shape], images whose spikes of a neuron do not add up to 0; and of the sources named
+    in `Tallies.net`, net: int32 [N, *shape], what they add up to, which sums of activities are without.
     """
 
     spikes: Int64
@@ -43,6 +44,7 @@ class Activity:
     by_image: Int64
     tallies: Int64 | None = None
     nonzero: Int64 | None = None
+    net: Int32 | None = None
 
     def __add__(self, other: Activity) -> Activity:
         steps = max(len(self.per_step), len(other.per_step))
@@ -65,16 +67,22 @@ class Activity:
         )
 
 
-Tallies = Mapping[str, Int64]
-"""By source, int64 [k, neurons]: what a spike of each neuron, whatever its sign and payload, adds to k tallies."""
+@dataclass(frozen=True)
+class Tallies:
+    """What a run is asked to sum for each image. weights: by source, int64 [k, neurons], what a spike of each neuron,
+    whatever its sign and payload, adds to k tallies. net: names of sources whose spikes are also to be added up."""
+
+    weights: Mapping[str, Int64]
+    net: Collection[str] = ()
 
 
-def activity_of(spikes: npt.NDArray[np.integer], tallied: Int64 | None = None) -> Activity:
-    """Of the whole series of a source, int [T, B, *shape]. tallied: int64 [k, neurons]."""
+def activity_of(spikes: npt.NDArray[np.integer], name: str = "", tallies: Tallies | None = None) -> Activity:
+    """Of the whole series of the source `name`, int [T, B, *shape]."""
     shape, flat = spikes.shape[2:], spikes.reshape(*spikes.shape[:2], math.prod(spikes.shape[2:]))
     sent = flat != 0
     per_image = sent.sum(2, dtype=np.int64)
     magnitude = np.abs(flat.astype(np.int64))
+    net = None if tallies is None else flat.sum(0, dtype=np.int32).reshape(-1, *shape)
     return Activity(
         spikes=sent.sum((0, 1), dtype=np.int64).reshape(shape),
         payload=magnitude.sum((0, 1)).reshape(shape),
@@ -84,8 +92,9 @@ def activity_of(spikes: npt.NDArray[np.integer], tallied: Int64 | None = None) -
         most_in_step=int(per_image.max(initial=0)),
         largest=int(magnitude.max(initial=0)),
         by_image=per_image.sum(0),
-        tallies=None if tallied is None else sent.sum(0, dtype=np.int64) @ tallied.T,
-        nonzero=None if tallied is None else (flat.sum(0, dtype=np.int64) != 0).sum(0, dtype=np.int64).reshape(shape),
+        tallies=None if tallies is None else sent.sum(0, dtype=np.int64) @ tallies.weights[name].T,
+        nonzero=None if net is None else (net != 0).sum(0, dtype=np.int64),
+        net=net if tallies is not None and name in tallies.net else None,
     )
 
 

@@ -71,7 +71,7 @@ class StockEngine:
         for index, (name, series) in enumerate(zip(network.names, self._series(emitted, length), strict=True)):
             last = series
             if index in senders:
-                activity[name] = activity_of(series.messages, None if tallies is None else tallies[name])
+                activity[name] = activity_of(series.messages, name, tallies)
             if not network.forgets:
                 changed |= _changes(series, index in senders)
         assert last.state is not None

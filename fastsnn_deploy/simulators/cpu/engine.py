@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import reduce
 from threading import Lock
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -61,8 +63,9 @@ class CpuEngine(Engine):
             count = min(len(emitted), -(-count // self.workers) * self.workers)
         parts = np.array_split(emitted, count)
         if tallies is not None:  # neurons in memory order
-            orders = {name: self.plan.order[name] for name in tallies}
-            tallies = {name: x if (order := orders[name]) is None else x[:, order] for name, x in tallies.items()}
+            orders = {name: self.plan.order[name] for name in tallies.weights}
+            placed = {name: x if orders[name] is None else x[:, orders[name]] for name, x in tallies.weights.items()}
+            tallies = replace(tallies, weights=placed)
 
         def one(part: npt.NDArray[np.integer]) -> Tile:
             tile = Tile(self.plan, part, steps, record, self.density, self.cache_bytes, tallies)
@@ -97,14 +100,16 @@ class CpuEngine(Engine):
             sent = each.per_image[:steps].sum(1)  # what lies beyond is silent
             per_step[: len(sent)] += sent
 
-        def canonical(values: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        def canonical(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+            """[neurons, ...] -> [*shape, ...]."""
             if len(node.shape) < 3:
-                return values.reshape(node.shape)
-            channels, height, width = node.shape
-            return values.reshape(height, width, channels).transpose(2, 0, 1)  # a view: copies take longer than adding
+                return values.reshape(*node.shape, *values.shape[1:])
+            channels, height, width = node.shape  # moving axes makes a view: copies take longer than adding
+            return np.moveaxis(values.reshape(height, width, channels, *values.shape[1:]), 2, 0)
 
         tallies = [each.tallies for each in sums if each.tallies is not None]
         nonzero = [each.nonzero for each in sums if each.nonzero is not None]
+        net = [np.moveaxis(canonical(each.net.T), -1, 0) for each in sums if each.net is not None]
         return Activity(
             spikes=canonical(reduce(np.add, [each.spikes for each in sums])),
             payload=canonical(reduce(np.add, [each.payload for each in sums])),
@@ -116,6 +121,7 @@ class CpuEngine(Engine):
             by_image=np.concatenate([each.per_image.sum(0) for each in sums]),
             tallies=np.concatenate(tallies) if tallies else None,
             nonzero=canonical(reduce(np.add, nonzero)) if nonzero else None,
+            net=np.concatenate(net) if net else None,
         )
 
 

@@ -21,7 +21,7 @@ from fastsnn_deploy.simulators.cpu.plan import BYTE, Plan
 from fastsnn_deploy.simulators.cpu.pool_kernels import pool_events, pool_rows
 from fastsnn_deploy.simulators.cpu.series import Events, Series, fill, no_events
 from fastsnn_deploy.simulators.cpu.synaptic_input import Arrivals, add_synaptic_input
-from fastsnn_deploy.simulators.cpu.tally import tally
+from fastsnn_deploy.simulators.cpu.tally import nonzero, tally
 from fastsnn_deploy.simulators.engine import Recording, Tallies
 
 Int32 = npt.NDArray[np.int32]
@@ -31,7 +31,7 @@ Int64 = npt.NDArray[np.int64]
 @dataclass
 class Sums:
     """Spikes and payload of each neuron in memory order, int64 [neurons]; signs, per step and image; tallies int64
-    [B, k] and nonzero int64 [neurons] as in `engine.Activity`."""
+    [B, k], nonzero int64 [neurons] and net int32 [B, neurons] as in `engine.Activity`."""
 
     spikes: Int64
     payload: Int64
@@ -41,6 +41,7 @@ class Sums:
     largest: int = 0
     tallies: Int64 | None = None
     nonzero: Int64 | None = None
+    net: Int32 | None = None
 
 
 class Tile:
@@ -123,7 +124,9 @@ class Tile:
             sums.largest = int(np.abs(values).max(initial=0))
         sums.per_image = series.per_image(series.end)
         if self.tallies is not None:
-            sums.tallies, sums.nonzero = tally(series, self.tallies[node.name])
+            sums.tallies, net = tally(series, self.tallies.weights[node.name])
+            sums.nonzero = nonzero(net)
+            sums.net = net if node.name in self.tallies.net else None
         for step in range(series.end):
             self.last_change[sums.per_image[step] > 0] = np.maximum(self.last_change[sums.per_image[step] > 0], step)
         if node.name in self.record or node.name in self.graph.outputs:

@@ -63,7 +63,7 @@ class Tile:
         self.batch = len(emitted)
         self.steps = steps
         self.record = frozenset(record)
-        self.tallies = tallies or {}
+        self.tallies = tallies
         self.series: dict[str, Series] = {}
         self.result = TileRun(np.full(self.batch, -1, dtype=np.int64))
 
@@ -251,7 +251,7 @@ class Tile:
     def _send(self, node: Node, series: Series) -> None:
         """Count, trim, record and keep what a node sent."""
         sent = self.result.sent[node.name] = count_sent(
-            series, self._payload(node) <= 1, self.plan.kernels, self.tallies.get(node.name)
+            series, self._payload(node) <= 1, self.plan.kernels, node.name, self.tallies
         )
         active = sent.per_image > 0
         self._note_change(series.start, active)
