@@ -44,7 +44,6 @@ if TYPE_CHECKING:
     from fastsnn_deploy.graph.run import Run as Run
     from fastsnn_deploy.quantisation import Checkpoint as Checkpoint
     from fastsnn_deploy.quantisation.post_training.quantize import quantize as quantize
-    from fastsnn_deploy.reporting.result import Report as Report
     from fastsnn_deploy.reporting.run import report as report
     from fastsnn_deploy.training.load_model import load_model as load_model
 
@@ -64,7 +63,6 @@ _HOMES = {
     "graph.run": ("Run",),
     "quantisation": ("Checkpoint",),
     "quantisation.post_training.quantize": ("quantize",),
-    "reporting.result": ("Report",),
     "reporting.run": ("report",),
     "training.load_model": ("load_model",),
 }  # fmt: skip
