@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from fastsnn_deploy.graph.run import Run as Run
     from fastsnn_deploy.quantisation import Checkpoint as Checkpoint
     from fastsnn_deploy.quantisation.post_training.quantize import quantize as quantize
+    from fastsnn_deploy.reporting.run import report as report
     from fastsnn_deploy.training.load_model import load_model as load_model
 
 _HOMES = {
@@ -62,6 +63,7 @@ _HOMES = {
     "graph.run": ("Run",),
     "quantisation": ("Checkpoint",),
     "quantisation.post_training.quantize": ("quantize",),
+    "reporting.run": ("report",),
     "training.load_model": ("load_model",),
 }  # fmt: skip
 """Where each name of the door lives; a module is imported when one of its names is first used."""

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from fastsnn_deploy.errors import InputError, known_name, wrong_type
 from fastsnn_deploy.graph import SpikingGraph
+from fastsnn_deploy.graph.images import images_and_labels
 
 if TYPE_CHECKING:
     from torch import fx, nn
 
     from fastsnn_deploy.analysis.evaluation import Evaluation
+    from fastsnn_deploy.analysis.mapping.result import Mapping as Mapped
     from fastsnn_deploy.analysis.result import Profile
     from fastsnn_deploy.analysis.verify import Verification
     from fastsnn_deploy.formats.base import Network
@@ -225,7 +227,7 @@ def evaluate(
     from fastsnn_deploy.formats import as_network
 
     found = as_network(network)
-    levels, known = _images(found, images)
+    levels, known = images_and_labels(found, images)
     return run(found, levels, known if labels is None else labels, engine=engine, steps=steps, progress=progress)
 
 
@@ -261,34 +263,57 @@ def verify(
     truth = model if isinstance(model, SpikingGraph) else convert(model, input_shape)
     found = truth if net is None else as_network(net)
     file = net if isinstance(net, (str, Path)) else None
-    return verify_network(found, truth, _images(truth, images)[0], net=file, backend=backend, **options)
+    return verify_network(found, truth, images_and_labels(truth, images)[0], net=file, backend=backend, **options)
 
 
 def profile(
     network: Network | str | Path,
     images: Any,
     hardware: str = "loihi2",
+    labels: Any = None,
     *,
+    mapping: Mapped | str | Path | None = None,
     engine: str = "cpu",
     steps: int | None = None,
+    step_time_us: float | None = None,
     progress: Progress | None = None,
 ) -> Profile:
-    """Count spikes, synaptic operations and neuron updates by layer, and price them with published constants.
+    """Count spikes, synaptic operations and neuron updates by layer, put the network on cores, and say what time and
+    energy an image takes, with published constants.
 
     Args:
         network: What `convert` or `read` gives, or an exported file of any target.
         images: As in `evaluate`.
         hardware: Name of a hardware profile, or the path of a .yaml file.
+        labels: As in `evaluate`: for accuracy, and the time to the first right answer.
+        mapping: What `map_cores` gives for the same hardware, or a file of it; default: as few cores as possible.
         engine, steps, progress: As in `evaluate`.
+        step_time_us: Microseconds that a time step takes, as measured; default: the least time that the counts allow.
+
+    Returns:
+        Counts, `statistics` over images, `mapping`, `timing`, `energy.boundaries`, and the network without spikes
+        beside them. Where the network does not fit on the chip, `unplaced` says why, and only dynamic energy is known.
 
     Raises:
-        InputError: an unknown profile, or images that do not fit.
+        InputError: an unknown profile, or images, labels or a mapping that do not fit.
+
+    Example:
+        >>> import numpy as np
+        >>> import fastsnn_deploy as fd
+        >>> network = fd.read("model.net")
+        >>> images = np.random.default_rng(0).random((2, *network.input.shape))
+        >>> [each.name for each in fd.profile(network, images).energy.boundaries]
+        ['dynamic', 'used cores', 'used chips', 'board']
     """
-    from fastsnn_deploy.analysis.result import profile as run
+    from fastsnn_deploy.analysis.profile import profile as run
     from fastsnn_deploy.formats import as_network
 
     found = as_network(network)
-    return run(found, _images(found, images)[0], hardware, engine=engine, steps=steps, progress=progress)
+    levels, known = images_and_labels(found, images)
+    return run(
+        found, levels, hardware, labels=known if labels is None else labels, mapping=mapping, engine=engine,
+        steps=steps, step_time_us=step_time_us, progress=progress,
+    )  # fmt: skip
 
 
 def save(
@@ -320,9 +345,6 @@ def save(
 
 def load(path: str | Path) -> fx.GraphModule:
     """Read a quantised model that `save` or `train` wrote; nothing in the file is executed.
-
-    Args:
-        path: The checkpoint.
 
     Returns:
         The module; `model.meta["input_shape"]` and `model.meta["metadata"]` are what the file says of it.
@@ -366,15 +388,12 @@ def export(
 
     with one_command():  # the file of the network is not what is written
         graph = network if isinstance(network, SpikingGraph) else convert(network)
-        calibration = None if images is None else graph.encode(_images(graph, images)[0])
+        calibration = None if images is None else graph.encode(images_and_labels(graph, images)[0])
         return write(graph, path, target, format, calibration)
 
 
 def read(path: str | Path) -> Network:
     """Read a network from any file that this program knows: NetX of ours or stock, NIR.
-
-    Args:
-        path: The file.
 
     Returns:
         A SpikingGraph, or a StockNetwork for files of stock neurons.
@@ -385,10 +404,3 @@ def read(path: str | Path) -> Network:
     from fastsnn_deploy.formats import read_network
 
     return read_network(path)
-
-
-def _images(network: Any, images: Any) -> tuple[Any, Any]:
-    """(what the network's `encode` takes, labels or None) of images, or of a data set's images."""
-    if hasattr(images, "for_input"):
-        return images.for_input(network.input), images.labels.numpy()
-    return images, None

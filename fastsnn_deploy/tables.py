@@ -19,6 +19,9 @@ NARROW = 16
 
 REPR_CHARACTERS = 120
 
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "'")
+"""What text of a CSV cell that would not be taken as text begins with; and the apostrophe itself, which is read off."""
+
 CELL = "padding: 0.1em 0.6em; vertical-align: top"
 NUMBER = "text-align: right; white-space: nowrap"
 CAPTION = "text-align: left; font-weight: bold"
@@ -153,11 +156,12 @@ class Table:
         return "\n".join(filter(None, [*parts, *(f"<p>{html.escape(note)}</p>" for note in self.notes)]))
 
     def csv(self) -> str:
-        """All columns with their values as they are: numbers in full, no separators."""
+        """All columns with their values as they are: numbers in full, no separators. Text that a spreadsheet would run
+        as a formula, since names come from files of strangers, has an apostrophe before it."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(column.heading for column in self.columns)
-        writer.writerows(self.rows)
+        writer.writerows(map(_no_formula, row) for row in self.rows)
         return text.getvalue()
 
     def _cells(self) -> list[list[str]]:
@@ -269,6 +273,10 @@ def _folded(cell: str, width: int) -> list[str]:
 
 def _bold(text: str, color: bool) -> str:
     return f"\x1b[1m{text}\x1b[0m" if color else text
+
+
+def _no_formula(value: Any) -> Any:
+    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
 
 
 def _broken(cell: str) -> str:

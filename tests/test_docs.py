@@ -47,7 +47,7 @@ SMALLER = {"docs/finetune.md": {'"cifar10"': '"digits"', "10_000": "60", "5_000"
 """What is put in place of what a page's code says, because it would take hours or data."""
 
 OTHER_PROGRAMS = {"cd", "git", "pip", "scripts/conformance_py310.sh", "source", "uv"}
-CHEAP = {"doctor", "evaluate", "export", "map", "profile", "run", "verify"}
+CHEAP = {"doctor", "evaluate", "export", "map", "profile", "report", "run", "verify"}
 """Commands that are run, on small networks, where they need no data but the digits and neither Lava nor a chip."""
 
 

@@ -114,12 +114,38 @@ def test_the_longest_part_binds(digits: tuple[SpikingGraph, Evaluation]):
     assert timing.binding == max(timing.parts, key=lambda part: part.time.value).name
     assert timing.latencies["max"].value == pytest.approx(timing.step.value * run.max_settle_steps)
     assert timing.images_per_second == pytest.approx(1e9 / timing.image.value)
-    assert "input and output are not modelled" in timing.summary()
+    assert "input and output stand apart" in timing.summary()
+    assert timing.io is not None
+    assert timing.io.number == pytest.approx(int(_sent(run)[network.input.name].sum()) / 3 + 10)
+    assert timing.io.time.value == pytest.approx(timing.io.number * times.input_value.value)
+    assert timing.io.name not in {part.name for part in timing.parts}
     assert json.loads(json.dumps(timing.to_dict()))["binding"] == timing.binding
 
 
 def _sent(run: Evaluation) -> dict[str, np.ndarray]:
     return {name: activity.spikes.reshape(-1) for name, activity in run.activity.items()}
+
+
+def test_the_first_right_answer(digits: tuple[SpikingGraph, Evaluation]):
+    """Step by step: the first in which the logits differ and the label is the first of the greatest."""
+    network, run = digits
+    images = network.encode(np.random.default_rng(0).random((3, *network.input.shape)))
+    recorded = fd.simulate(network, images, engine="reference")
+    series = recorded.potentials[network.outputs[0]] * recorded.scales[network.outputs[0]]
+    labels = [int(series[-1, 0].argmax()), int(series[-1, 1].argmax()), int(series[-1, 2].argmin())]
+    evaluation = evaluate(network, images, np.array(labels), engine="reference")
+    expected = []
+    for image, label in enumerate(labels):
+        right = [t + 1 for t, x in enumerate(series[:, image]) if np.ptp(x) > 0 and x.argmax() == label]
+        expected += right[:1]
+    assert len(expected) >= 2
+    assert evaluation.first_right["mean"] == pytest.approx(np.mean(expected))
+    assert evaluation.first_right["max"] == max(expected)
+    assert evaluation.never_right == 3 - len(expected)
+    timing = fd.map_cores(network, "loihi2").timing(evaluation)
+    assert timing.first_right_latencies["max"].value == pytest.approx(timing.step.value * max(expected))
+    assert timing.first_right_latencies["max"].value <= timing.latencies["max"].value
+    assert fd.map_cores(network, "loihi2").timing(run).first_right == {}
 
 
 def test_more_cores_take_no_longer(digits: tuple[SpikingGraph, Evaluation]):

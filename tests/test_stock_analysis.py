@@ -12,7 +12,7 @@ import pytest
 from fastsnn_deploy.analysis.count import count, counts_of
 from fastsnn_deploy.analysis.evaluate import evaluate
 from fastsnn_deploy.analysis.kinds import KINDS
-from fastsnn_deploy.analysis.result import profile
+from fastsnn_deploy.analysis.profile import profile
 from fastsnn_deploy.analysis.structure import layers_of
 from fastsnn_deploy.errors import InputError
 from fastsnn_deploy.formats import formats, read_network

@@ -12,8 +12,9 @@ import fastsnn_deploy
 PACKAGE = Path(fastsnn_deploy.__file__).parent
 
 STAGES = [
-    "errors", "files", "tables", "plots", "processes", "graph", "lava_dl", "passes", "quantisation", "conversion",
-    "simulators", "targets", "formats", "backends", "analysis", "training", "tasks", "api", "cli", "__main__",
+    "errors", "files", "folders", "tables", "plots", "processes", "graph", "lava_dl", "passes", "quantisation",
+    "conversion", "simulators", "targets", "formats", "backends", "analysis", "reporting", "training", "tasks", "api",
+    "cli", "__main__",
 ]  # fmt: skip
 """Left to right; a stage may import from itself and from those before it."""
 
@@ -21,6 +22,7 @@ FOREIGN = {
     "lava": {"backends"},
     "h5py": {"formats"},
     "nir": {"formats", "cli"},
+    "jinja2": {"reporting"},
     "matplotlib": {"plots", "graph", "analysis", "training"},
     "numba": {"simulators"},
     "onnx": {"quantisation"},

@@ -17,7 +17,8 @@ import pytest
 
 from fastsnn_deploy.analysis.evaluate import evaluate
 from fastsnn_deploy.analysis.evaluation import Evaluation
-from fastsnn_deploy.analysis.result import Profile, profile
+from fastsnn_deploy.analysis.profile import profile
+from fastsnn_deploy.analysis.result import Profile
 from fastsnn_deploy.analysis.verify import verify
 from fastsnn_deploy.errors import InputError, unknown
 from fastsnn_deploy.files import existing_file, kind_of_file

@@ -2,22 +2,63 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
 
 from fastsnn_deploy.analysis.counts import ConnectionCounts, Counts, LayerCounts
 from fastsnn_deploy.analysis.evaluation import Evaluation
+from fastsnn_deploy.analysis.statistics import PerImage
 from fastsnn_deploy.analysis.structure import Incoming, Layer, Network, layers_of
 from fastsnn_deploy.errors import InputError
 from fastsnn_deploy.graph.run import Run
+from fastsnn_deploy.simulators.engine import Activity, Tallies, activity_of
 
 Int64 = npt.NDArray[np.int64]
 
+Sent = Callable[[str, int], Activity]
+"""What a source, by name, had sent so many steps before the end of the run."""
+
+
+class Ledger:
+    """What to ask a run for, so that its images can be told apart, and where to find it.
+
+    Each source has a tally for each time that a connection reads it, and for each of `extra`, int64 [neurons] by key
+    and source. net: as in `Tallies`.
+    """
+
+    def __init__(
+        self, layers: tuple[Layer, ...], extra: Mapping[str, Mapping[str, Int64]] | None = None,
+        net: Collection[str] = (),
+    ) -> None:  # fmt: skip
+        self.rows: dict[str, dict[tuple[str, int], Int64]] = {layer.name: {} for layer in layers if layer.sends}
+        for connection in (each for layer in layers for each in layer.incoming):
+            end = 0
+            for tap, (source, _) in enumerate(connection.sources):
+                size = next(layer.neurons for layer in layers if layer.name == source)
+                self.rows[source][connection.name, tap] = connection.fan[end : end + size]
+                end += size
+        for key, by_source in (extra or {}).items():
+            for source in by_source.keys() & self.rows.keys():
+                self.rows[source][key, 0] = by_source[source]
+        sizes = {layer.name: layer.neurons for layer in layers}
+        weights = {
+            name: np.array(list(rows.values()), dtype=np.int64).reshape(len(rows), sizes[name])
+            for name, rows in self.rows.items()
+        }
+        self.tallies = Tallies(weights, net)
+
+    def of(self, source: str, activity: Activity, key: str, tap: int = 0) -> Int64 | None:
+        """One tally of each image, int64 [N]; None where the run was not asked for it."""
+        if activity.tallies is None:
+            return None
+        return np.asarray(activity.tallies[:, list(self.rows[source]).index((key, tap))])
+
 
 def count(network: Network, run: Run, *, every_step: bool = False) -> Counts:
-    """Counts of one run; add those of several batches with `+`.
+    """Counts of one run.
 
     Each image is counted the steps until it settled (`run.settle_steps`), so that counts do not depend on the batch
     it shared. every_step: count all `run.steps` instead, right for a run of fixed length.
@@ -27,52 +68,41 @@ def count(network: Network, run: Run, *, every_step: bool = False) -> Counts:
     """
     layers = layers_of(network)
     _check(layers, run)
-    images = len(run.settle_steps)
-    counted = np.full(images, run.steps, dtype=np.int64) if every_step else run.settle_steps
-    steps = int(counted.sum())
-    counter = _Counter(run, {layer.name: layer for layer in layers}, steps)
-    return Counts(tuple(map(counter.layer, layers)), images, steps, int(counted.max(initial=0)))
+    ledger = Ledger(layers)
+    steps = np.full(len(run.settle_steps), run.steps, dtype=np.int64) if every_step else run.settle_steps
+
+    @cache
+    def sent(name: str, before: int) -> Activity:
+        return activity_of(run.spikes[name][: max(run.steps - before, 0)], name, ledger.tallies)
+
+    return counted(layers, steps, sent, ledger)
 
 
 def counts_of(evaluation: Evaluation) -> Counts:
-    """What `count` gives for the same images, in every number.
+    """What `count` gives for the same images, in every number but those of single images.
 
     Raises InputError unless every image ran until it had settled: of a run of fixed length an evaluation does not
     know which spikes were still in flight.
     """
     if evaluation.steps is not None:
         raise InputError("only runs until everything has settled can be counted. Evaluate without a number of steps")
-    steps, activity, layers = evaluation.counted_steps, evaluation.activity, []
-    for layer in evaluation.layers:
-        own, sums = activity.get(layer.name), _Sums()
-        if own is not None:
-            sums = _Sums(own.positive, own.negative, int(own.payload.sum()), own.most_in_step)
-        connections = []
-        for connection in layer.incoming:
-            sources = [activity[name] for name, _ in connection.sources]
-            number, payload = (
-                np.concatenate([getattr(source, key).reshape(-1) for source in sources])
-                for key in ("spikes", "payload")
-            )
-            ternary = all(source.largest <= 1 for source in sources)
-            connections.append(_connection(connection, steps, number, payload, ternary))
-        layers.append(_layer(layer, steps, sums, tuple(connections)))
-    return Counts(tuple(layers), evaluation.images, steps, evaluation.max_settle_steps)
+    steps = np.repeat(np.arange(len(evaluation.settled)), evaluation.settled)
+    return counted(evaluation.layers, steps, lambda name, _: evaluation.activity[name])
 
 
-@dataclass(frozen=True)
-class _Sums:
-    """Spikes of a layer by sign, sum of |payload|, most spikes of one image in one step."""
+def counted(layers: tuple[Layer, ...], steps: Int64, sent: Sent, ledger: Ledger | None = None) -> Counts:
+    """Counts of N images. steps: int64 [N], counted to each. ledger: what the run was asked for, if it was asked; then
+    images are told apart."""
+    total = int(steps.sum())
+    found = [_layer(layer, total, sent, ledger) for layer in layers]
+    by_image = None if ledger is None else PerImage(steps)
+    return Counts(tuple(found), len(steps), total, int(steps.max(initial=0)), by_image)
 
-    positive: int = 0
-    negative: int = 0
-    payload: int = 0
-    most: int = 0
 
-
-def _layer(layer: Layer, steps: int, sums: _Sums, connections: tuple[ConnectionCounts, ...]) -> LayerCounts:
+def _layer(layer: Layer, steps: int, sent: Sent, ledger: Ledger | None) -> LayerCounts:
     """steps: counted to all images together."""
-    sent = sums.positive + sums.negative
+    own = sent(layer.name, 0) if layer.sends else None
+    spikes = own.positive + own.negative if own else 0
     return LayerCounts(
         name=layer.name,
         type=layer.type,
@@ -80,20 +110,30 @@ def _layer(layer: Layer, steps: int, sums: _Sums, connections: tuple[ConnectionC
         neurons=layer.neurons,
         bias_values=layer.bias_values,
         threshold_values=layer.threshold_values,
-        connections=connections,
-        positive_spikes=sums.positive,
-        negative_spikes=sums.negative,
-        payload=sums.payload,
-        neuron_updates_active=sent,
-        neuron_updates_inactive=layer.neurons * steps - sent,
-        max_spikes_in_step=sums.most,
+        connections=tuple(_connection(each, steps, sent, ledger) for each in layer.incoming),
+        positive_spikes=own.positive if own else 0,
+        negative_spikes=own.negative if own else 0,
+        payload=int(own.payload.sum()) if own else 0,
+        neuron_updates_active=spikes,
+        neuron_updates_inactive=layer.neurons * steps - spikes,
+        max_spikes_in_step=own.most_in_step if own else 0,
+        silent_neurons=int(np.count_nonzero(own.spikes == 0)) if own else layer.neurons,
+        by_image=PerImage(own.by_image) if own and ledger else None,
     )
 
 
-def _connection(
-    connection: Incoming, steps: int, number: Int64, payload: Int64, ternary: bool, undelivered: int = 0
-) -> ConnectionCounts:
-    """number, payload: int64 [source neurons], spikes that arrive and the sum of their |payload|."""
+def _connection(connection: Incoming, steps: int, sent: Sent, ledger: Ledger | None) -> ConnectionCounts:
+    arrived = [sent(name, delay) for name, delay in connection.sources]
+    number, payload = (
+        np.concatenate([getattr(each, key).reshape(-1) for each in arrived]) for key in ("spikes", "payload")
+    )
+    emitted = np.concatenate([sent(name, 0).spikes.reshape(-1) for name, _ in connection.sources])
+    delivered = int(number @ connection.fan)
+    tallies = [
+        None if ledger is None else ledger.of(name, each, connection.name, tap)
+        for tap, ((name, _), each) in enumerate(zip(connection.sources, arrived, strict=True))
+    ]
+    known = [each for each in tallies if each is not None]
     return ConnectionCounts(
         name=connection.name,
         type=connection.type,
@@ -101,68 +141,16 @@ def _connection(
         weighted=connection.weighted,
         synapses=connection.synapses,
         parameters=connection.parameters,
-        synaptic_operations=int(number @ connection.fan),
+        weights=connection.weights,
+        zero_weights=connection.zero_weights,
+        synaptic_operations=delivered,
         payload_operations=int(payload @ connection.fan),
-        undelivered_operations=undelivered,
-        ternary=ternary,
+        undelivered_operations=int(emitted @ connection.fan) - delivered,
+        ternary=all(each.largest <= 1 for each in arrived),
         effective_operations=connection.effective(number),
         dense_operations=connection.dense * steps,
+        by_image=PerImage(np.sum(known, axis=0, dtype=np.int64)) if len(known) == len(tallies) else None,
     )
-
-
-@dataclass(frozen=True)
-class _Events:
-    """Spikes of each neuron of a source over steps and images: int64 [neurons] each."""
-
-    number: Int64
-    payload: Int64
-    ternary: bool
-
-
-class _Counter:
-    """Counts one run. `steps`: counted to all images together."""
-
-    def __init__(self, run: Run, layers: dict[str, Layer], steps: int) -> None:
-        self.run = run
-        self.layers = layers
-        self.steps = steps
-        self.events: dict[tuple[str, int], _Events] = {}
-
-    def layer(self, layer: Layer) -> LayerCounts:
-        positive = negative = payload = most = 0
-        # one step at a time: no temporary as large as the run
-        for spikes in self.run.spikes[layer.name] if layer.sends else ():
-            flat = spikes.reshape(len(spikes), layer.neurons)
-            positive += int(np.count_nonzero(flat > 0))
-            negative += int(np.count_nonzero(flat < 0))
-            payload += int(np.abs(flat).sum(dtype=np.int64))
-            most = max(most, int(np.count_nonzero(flat, axis=1).max(initial=0)))
-        sums = _Sums(positive, negative, payload, most)
-        return _layer(layer, self.steps, sums, tuple(map(self.connection, layer.incoming)))
-
-    def connection(self, connection: Incoming) -> ConnectionCounts:
-        arrived = [self.until(name, self.run.steps - delay) for name, delay in connection.sources]
-        number = np.concatenate([events.number for events in arrived])
-        emitted = np.concatenate([self.until(name, self.run.steps).number for name, _ in connection.sources])
-        payload = np.concatenate([events.payload for events in arrived])
-        undelivered = int(emitted @ connection.fan) - int(number @ connection.fan)
-        ternary = all(events.ternary for events in arrived)
-        return _connection(connection, self.steps, number, payload, ternary, undelivered)
-
-    def until(self, name: str, end: int) -> _Events:
-        """Spikes that `name` emitted before step `end`."""
-        end = max(end, 0)
-        if (name, end) not in self.events:
-            size = self.layers[name].neurons
-            number, payload = np.zeros(size, dtype=np.int64), np.zeros(size, dtype=np.int64)
-            ternary = True
-            for spikes in self.run.spikes[name][:end]:
-                magnitude = np.abs(spikes.reshape(len(spikes), size))
-                number += np.count_nonzero(magnitude, axis=0)
-                payload += magnitude.sum(axis=0, dtype=np.int64)
-                ternary = ternary and int(magnitude.max(initial=0)) <= 1
-            self.events[name, end] = _Events(number, payload, ternary)
-        return self.events[name, end]
 
 
 def _check(layers: tuple[Layer, ...], run: Run) -> None:

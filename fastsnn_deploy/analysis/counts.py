@@ -1,4 +1,4 @@
-"""What a run of a spiking network did, in exact integers. Every class adds up with `+` over batches.
+"""What a run of a spiking network did, in exact integers.
 
 Spikes belong to the source that emits them, synaptic operations to the synapse that delivers them, and a synapse
 to the layer (population, max pool, readout) that receives its synaptic input.
@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from dataclasses import dataclass, field
+from typing import Any
 
+import numpy as np
+
+from fastsnn_deploy.analysis.statistics import PerImage, sum_of
 from fastsnn_deploy.graph.ranges import STATE_BITS
 from fastsnn_deploy.tables import Column, Result, Table, one_line, words
-
-_T = TypeVar("_T")
 
 WEIGHT_BITS = 8
 """Mantissa of a stored weight."""
@@ -27,7 +28,9 @@ class ConnectionCounts:
     type: its node type. sources: the inputs, populations and max pools whose spikes it reads.
     weighted: it has a weight for each connection; one weight a channel folds into the threshold, a pool has none.
     synapses: connections that exist, zero weights included, positions in the padding not. parameters: weights stored.
-    synaptic_operations: one for each connection of each spike delivered, whatever its sign and payload.
+    weights, zero_weights: all of the layer, and those of them that are 0; stock neurons store no others.
+    synaptic_operations: one for each connection of each spike delivered, whatever its sign and payload; by_image: of
+    each image, None where the run did not tell images apart.
     payload_operations: the same with each spike counted |payload| times, what binary spikes would cost.
     undelivered_operations: of spikes still in flight when a run of fixed length ended, not counted above.
     ternary: every spike was -1 or 1.
@@ -41,34 +44,27 @@ class ConnectionCounts:
     weighted: bool
     synapses: int
     parameters: int
+    weights: int = 0
+    zero_weights: int = 0
     synaptic_operations: int = 0
     payload_operations: int = 0
     undelivered_operations: int = 0
     ternary: bool = True
     effective_operations: int = 0
     dense_operations: int = 0
-
-    def __add__(self, other: ConnectionCounts) -> ConnectionCounts:
-        same_structure(self, other, ("name", "type", "sources", "weighted", "synapses", "parameters"))
-        return dataclasses.replace(
-            self,
-            synaptic_operations=self.synaptic_operations + other.synaptic_operations,
-            payload_operations=self.payload_operations + other.payload_operations,
-            undelivered_operations=self.undelivered_operations + other.undelivered_operations,
-            ternary=self.ternary and other.ternary,
-            effective_operations=self.effective_operations + other.effective_operations,
-            dense_operations=self.dense_operations + other.dense_operations,
-        )
+    by_image: PerImage | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
 class LayerCounts:
     """One input, population, max pool or readout, with the connections it receives, over all images.
 
-    bias_values, threshold_values: stored, one a channel. positive_spikes, negative_spikes: by sign.
+    bias_values, threshold_values: stored, one a channel. positive_spikes, negative_spikes: by sign; by_image: both,
+    of each image.
     payload: sum of |payload|. neuron_updates_active: neuron-steps that emitted a spike, of any payload;
     neuron_updates_inactive: the others, so that both add up to neurons * steps * images.
-    max_spikes_in_step: most spikes that one image caused in one step.
+    max_spikes_in_step: most spikes that one image caused in one step. silent_neurons: neurons that never sent a spike,
+    on no image; all those of a readout.
     """
 
     name: str
@@ -84,6 +80,8 @@ class LayerCounts:
     neuron_updates_active: int = 0
     neuron_updates_inactive: int = 0
     max_spikes_in_step: int = 0
+    silent_neurons: int = 0
+    by_image: PerImage | None = field(default=None, compare=False)
 
     @property
     def spikes(self) -> int:
@@ -120,19 +118,37 @@ class LayerCounts:
         """Synaptic operations of spikes still in flight at the end."""
         return sum(connection.undelivered_operations for connection in self.connections)
 
-    def __add__(self, other: LayerCounts) -> LayerCounts:
-        same_structure(self, other, ("name", "type", "module", "neurons", "bias_values", "threshold_values"))
-        same_length(self.name, self.connections, other.connections)
-        return dataclasses.replace(
-            self,
-            connections=tuple(a + b for a, b in zip(self.connections, other.connections, strict=True)),
-            positive_spikes=self.positive_spikes + other.positive_spikes,
-            negative_spikes=self.negative_spikes + other.negative_spikes,
-            payload=self.payload + other.payload,
-            neuron_updates_active=self.neuron_updates_active + other.neuron_updates_active,
-            neuron_updates_inactive=self.neuron_updates_inactive + other.neuron_updates_inactive,
-            max_spikes_in_step=max(self.max_spikes_in_step, other.max_spikes_in_step),
-        )
+    @property
+    def sends(self) -> bool:
+        """It has spikes of its own; a readout has none."""
+        return self.type not in ("Readout", "Accumulator")
+
+    @property
+    def negative_share(self) -> float | None:
+        """Negative spikes among all; 0 of none. None where there can be none."""
+        return share(self.negative_spikes, self.spikes) if self.sends else None
+
+    @property
+    def silent_share(self) -> float | None:
+        """Neurons that never sent a spike among all; None where no neuron can."""
+        return share(self.silent_neurons, self.neurons) if self.sends else None
+
+    @property
+    def activation_sparsity(self) -> float | None:
+        """Neuron-steps without a message among all; None where no neuron can send one."""
+        return share(self.neuron_updates_inactive, self.neuron_updates) if self.sends else None
+
+    @property
+    def synapse_sparsity(self) -> float | None:
+        """Synapse-steps without an operation among all: 1 - operations / (synapses * steps); None without synapses.
+        A synapse of weight 0 that is read counts as an operation."""
+        steps = self.neuron_updates // self.neurons if self.neurons else 0
+        return share(self.synapses * steps - self.synaptic_operations, self.synapses * steps) if self.synapses else None
+
+
+def share(part: float, whole: float) -> float:
+    """A part of a whole, 0 of nothing."""
+    return part / whole if whole else 0.0
 
 
 SHOWN = ("neurons", "synapses", "positive_spikes", "negative_spikes", "synaptic_operations", "neuron_updates")
@@ -141,21 +157,14 @@ SHOWN = ("neurons", "synapses", "positive_spikes", "negative_spikes", "synaptic_
 
 @dataclass(frozen=True)
 class Counts(Result):
-    """A whole network over `images` images. steps: summed over images; max_steps: of the longest image."""
+    """A whole network over `images` images. steps: summed over images; max_steps: of the longest image; by_image: of
+    each."""
 
     layers: tuple[LayerCounts, ...]
     images: int
     steps: int
     max_steps: int
-
-    def __add__(self, other: Counts) -> Counts:
-        same_length("the network", self.layers, other.layers)
-        return Counts(
-            layers=tuple(a + b for a, b in zip(self.layers, other.layers, strict=True)),
-            images=self.images + other.images,
-            steps=self.steps + other.steps,
-            max_steps=max(self.max_steps, other.max_steps),
-        )
+    by_image: PerImage | None = field(default=None, compare=False)
 
     def __repr__(self) -> str:
         sums = ", ".join(f"{self.total(key):,} {key.replace('_', ' ')}" for key in ("spikes", "synaptic_operations"))
@@ -176,7 +185,7 @@ class Counts(Result):
 
     def to_dict(self) -> dict[str, Any]:
         """Every count of every layer and connection as plain values, summed over all images."""
-        layers = [dataclasses.asdict(layer) | {key: getattr(layer, key) for key in SHOWN} for layer in self.layers]
+        layers = [_plain(layer) | {key: getattr(layer, key) for key in SHOWN} for layer in self.layers]
         return {"images": self.images, "steps": self.steps, "max_steps": self.max_steps, "layers": layers}
 
     def __getitem__(self, layer: str) -> LayerCounts:
@@ -191,45 +200,64 @@ class Counts(Result):
         """Sum of an attribute of `LayerCounts`, such as "spikes", over all layers."""
         return sum(getattr(layer, quantity) for layer in self.layers)
 
+    @property
+    def each_image(self) -> Mapping[str, PerImage]:
+        """steps, spikes, synaptic_operations and neuron_updates of each image; what the run did not tell apart is
+        absent."""
+        neurons = self.total("neurons")
+        found = {
+            "steps": self.by_image,
+            "spikes": sum_of((layer.by_image for layer in self.layers if layer.sends), self.images),
+            "synaptic_operations": sum_of((each.by_image for each in self.connections), self.images),
+            "neuron_updates": None if self.by_image is None else PerImage(np.multiply(self.by_image.values, neurons)),
+        }
+        return {key: value for key, value in found.items() if value is not None}
+
+    @property
+    def activation_sparsity(self) -> float:
+        """As that of a layer, over all that send."""
+        sending = [layer for layer in self.layers if layer.sends]
+        return share(
+            sum(layer.neuron_updates_inactive for layer in sending), sum(layer.neuron_updates for layer in sending)
+        )
+
+    @property
+    def synapse_sparsity(self) -> float:
+        """As that of a layer, over all synapses."""
+        whole = self.total("synapses") * self.steps
+        return share(whole - self.total("synaptic_operations"), whole)
+
+    @property
+    def silent_share(self) -> float:
+        """Neurons that never sent a spike, on no image, among all that could."""
+        sending = [layer for layer in self.layers if layer.sends]
+        return share(sum(layer.silent_neurons for layer in sending), sum(layer.neurons for layer in sending))
+
+    @property
+    def negative_share(self) -> float:
+        """Negative spikes among all."""
+        return share(self.total("negative_spikes"), self.total("spikes"))
+
     def memory_bits(self) -> Mapping[str, int]:
         """Bits that the network takes: weights of 8, biases, thresholds and potentials of 24 each, as its ranges allow.
 
         Counts towards the ceiling, spikes on their way, and tables of addresses, which depend on the chip, are not in
         it.
         """
-        stateful = [layer for layer in self.layers if layer.type not in ("Input", "MaxPool2d")]
         return {
             "weights": WEIGHT_BITS * self.total("parameters"),
             "biases_and_thresholds": STATE_BITS * (self.total("bias_values") + self.total("threshold_values")),
-            "potentials": STATE_BITS * sum(layer.neurons for layer in stateful),
+            "potentials": STATE_BITS * self.potentials,
         }
 
-    def neurobench(self) -> Mapping[str, float]:
-        """NeuroBench's triple under its own names, per image, summed over steps.
-
-        A connection counts as MACs as soon as one value outside {-1, 0, 1} fed it anywhere in the run; NeuroBench
-        decides so for each call of a layer, which would depend on the batch size.
-        Source: NeuroBench, metrics/workload/synaptic_operations.py.
-        """
-        images = max(self.images, 1)
-        accumulates = sum(c.effective_operations for c in self.connections if c.ternary)
-        multiplies = sum(c.effective_operations for c in self.connections if not c.ternary)
-        dense = sum(c.dense_operations for c in self.connections)
-        return {
-            "Effective_ACs": accumulates / images,
-            "Effective_MACs": multiplies / images,
-            "Dense": dense / images,
-        }
+    @property
+    def potentials(self) -> int:
+        """Neurons that keep one."""
+        return sum(layer.neurons for layer in self.layers if layer.type not in ("Input", "MaxPool2d"))
 
 
-def same_structure(a: _T, b: _T, fields: tuple[str, ...]) -> None:
-    """Raise ValueError unless both have the same values in `fields`."""
-    for field in fields:
-        if getattr(a, field) != getattr(b, field):
-            raise ValueError(f"counts of different networks do not add up: {field} differs in {a} and {b}")
-
-
-def same_length(where: str, a: tuple[Any, ...], b: tuple[Any, ...]) -> None:
-    """Raise ValueError unless both have as many parts."""
-    if len(a) != len(b):
-        raise ValueError(f"counts of different networks do not add up: {where} has {len(a)} and {len(b)} parts")
+def _plain(counts: LayerCounts | ConnectionCounts) -> dict[str, Any]:
+    fields = {key.name: getattr(counts, key.name) for key in dataclasses.fields(counts) if key.name != "by_image"}
+    if isinstance(counts, LayerCounts):
+        fields["connections"] = [_plain(connection) for connection in counts.connections]
+    return fields

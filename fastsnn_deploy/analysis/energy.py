@@ -1,235 +1,271 @@
-"""Counts times constants: energy for one image, each term apart, with the band of every constant.
+"""Counts times constants: energy for one image, by term and by boundary, with the band of every constant.
 
-E = sum over layers [ synaptic operations * e_synaptic_operation(type of connection)
-                    + silent neuron-steps * e_inactive + firing neuron-steps * e_active
-                    + messages * destination cores * e_message + messages * hops * e_hop ]
-  + static power * step time * steps
+dynamic = sum over layers [ synaptic operations * e_synaptic_operation(type of connection)
+                          + silent neuron-steps * e_inactive + firing neuron-steps * e_active
+                          + messages to destination cores * e_message + links that they cross * e_hop ]
+static  = power inside the boundary * least time of an image
+
+Everything is a function of one number for each constant, so that bands and the tornado are the same function at other
+numbers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
-from fastsnn_deploy.analysis.ann import AnnCounts
-from fastsnn_deploy.analysis.counts import Counts, LayerCounts
-from fastsnn_deploy.analysis.hardware import Constant, EnergyConstant, Hardware
+import numpy as np
+import numpy.typing as npt
+
+from fastsnn_deploy.analysis.breakeven import break_even
+from fastsnn_deploy.analysis.counts import ConnectionCounts, Counts, LayerCounts
+from fastsnn_deploy.analysis.energies import (
+    BOUNDARIES,
+    ENDS,
+    TERMS,
+    AnnEnergy,
+    Band,
+    Boundary,
+    Energy,
+    LayerEnergy,
+    Swing,
+)
+from fastsnn_deploy.analysis.hardware import Constant, Hardware, Numbers
+from fastsnn_deploy.analysis.mapping.result import Mapping as CoreMapping
+from fastsnn_deploy.analysis.mapping.time import Load
+from fastsnn_deploy.analysis.statistics import PerImage
 from fastsnn_deploy.errors import InputError
 
-TERMS = ("synaptic_operations", "neuron_updates_inactive", "neuron_updates_active", "messages", "hops")
-"""Dynamic terms of the energy of a layer. Messages and hops belong to the layer that emits them."""
+Amounts = dict[str, dict[str, Any]]
+"""What is multiplied, by term and key of the constant: numbers, or arrays of one for each image."""
+
+TORNADO = "used chips"
+"""Boundary whose total the tornado is of, where it is known."""
 
 
-@dataclass(frozen=True)
-class Band:
-    """Picojoules: the central value, and the ends when every constant sits at the end of its own band."""
-
-    low: float = 0.0
-    value: float = 0.0
-    high: float = 0.0
-
-    def __add__(self, other: Band) -> Band:
-        return Band(self.low + other.low, self.value + other.value, self.high + other.high)
-
-    def __sub__(self, other: Band) -> Band:
-        return Band(self.low - other.low, self.value - other.value, self.high - other.high)
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Traffic:
-    """What a placement on cores knows, by name of the emitting layer; both are means for one message.
+    """Where the messages of each layer went, by its name, int64 [N] for N images. messages: spikes times the cores that
+    each goes to. hops: links between routers that they crossed. A layer that is absent sends from outside the chip: its
+    spikes are one message each, and its neurons take nothing there."""
 
-    destination_cores: cores that a message goes to (1 where not given, a lower bound). hops: links between tiles
-    that it crosses, over all its destinations (not counted where not given).
-    """
-
-    destination_cores: Mapping[str, float] = field(default_factory=dict)
-    hops: Mapping[str, float] = field(default_factory=dict)
+    messages: Mapping[str, npt.NDArray[np.int64]] = field(default_factory=dict)
+    hops: Mapping[str, npt.NDArray[np.int64]] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class LayerEnergy:
-    """Energy of one layer, picojoules an image, by term; one that is not priced is absent."""
+@dataclass(frozen=True, eq=False)
+class Placed:
+    """A network on a chip that holds it. load: what the images put on each core. latency_steps: steps from an image to
+    its answer, where that is not what the image occupies the chip for: of a network that takes one in every step."""
 
-    name: str
-    terms: Mapping[str, Band]
-
-    @property
-    def total(self) -> Band:
-        """Sum of all terms."""
-        return sum_bands(self.terms.values())
-
-
-@dataclass(frozen=True)
-class Energy:
-    """Energy of a spiking network on one hardware profile, picojoules an image.
-
-    dynamic: sum over layers of the terms that are priced. static: static power times time, None where the time is not
-    known; never inside `dynamic`. complete: everything that the profile has a constant for is priced. aggregate:
-    synaptic operations times the aggregate constant, an estimate of its own that already holds everything. used: key
-    and constant of every number that entered. warnings: what to know before quoting.
-    """
-
-    hardware: str
-    layers: tuple[LayerEnergy, ...]
-    static: Band | None
-    complete: bool
-    aggregate: Band | None
-    used: Mapping[str, Constant]
-    warnings: tuple[str, ...]
-
-    @property
-    def terms(self) -> Mapping[str, Band]:
-        """Dynamic terms summed over layers; one that is not priced is absent."""
-        priced = [term for term in TERMS if any(term in layer.terms for layer in self.layers)]
-        return {term: sum_bands(layer.terms.get(term, Band()) for layer in self.layers) for term in priced}
-
-    @property
-    def dynamic(self) -> Band:
-        """All dynamic terms of all layers."""
-        return sum_bands(layer.total for layer in self.layers)
-
-    @property
-    def known(self) -> Band:
-        """Everything that is priced."""
-        return self.dynamic + (self.static or Band())
-
-    @property
-    def total(self) -> Band | None:
-        """Dynamic and static energy; None where a part of either is not known."""
-        return self.known if self.static is not None and self.complete else None
-
-    @property
-    def sensitivity(self) -> Mapping[str, tuple[float, float]]:
-        """`known` when the constants of one term go from low to high and all others keep their value."""
-        terms = dict(self.terms) | ({"static": self.static} if self.static else {})
-        centre = self.known.value
-        return {
-            name: (centre - band.value + band.low, centre - band.value + band.high)
-            for name, band in terms.items()
-            if band.high > 0
-        }
-
-
-@dataclass(frozen=True)
-class AnnEnergy:
-    """Arithmetic energy of the conventional network, picojoules an image, on a profile with multiply-accumulates.
-
-    dense: all MACs and additions, border-exact. with_padding: those on padding too. zero_skipping: only those that
-    read an activation that is not zero; None where their number is not known.
-    """
-
-    hardware: str
-    dense: Band
-    with_padding: Band
-    zero_skipping: Band | None
+    mapping: CoreMapping
+    load: Load
+    traffic: Traffic
+    latency_steps: int | None = None
 
 
 def estimate(
-    counts: Counts, hardware: Hardware, *, step_time_us: float | None = None, traffic: Traffic | None = None
+    counts: Counts,
+    hardware: Hardware,
+    *,
+    placed: Placed | None = None,
+    unplaced: str = "no mapping to cores is known",
+    step_time_us: float | None = None,
+    rival: AnnEnergy | None = None,
 ) -> Energy:
     """Energy of a run, for one image of `counts`.
 
-    step_time_us: microseconds a time step takes, for the static energy; the default is the fixed step of the
-    profile, if it has one. Raises InputError if no image was counted or the step time is not positive.
+    placed: the network on its cores; without it, messages go to one core each, hops and static energy are not priced,
+    and `unplaced` says why. step_time_us: microseconds that a time step takes, as measured; default: the least time of
+    the run, or the fixed step of the profile. rival: what the break-even compares with. Raises InputError if no image
+    was counted or the step time is not positive.
     """
-    _need_images(counts.images)
+    need_images(counts.images)
     if step_time_us is not None and not 0 < step_time_us < float("inf"):
         raise InputError(f"the step time is {step_time_us} µs, must be positive and finite")
-    traffic = traffic or Traffic()
-    _check_layers(counts, traffic)
-    used: dict[str, Constant] = {}
-    layers = tuple(_layer(layer, counts.images, hardware, traffic, used) for layer in counts.layers)
-    static = _static(counts, hardware, step_time_us, used)
+    case = _Case(counts, hardware, placed, unplaced, step_time_us)
+    boundaries = tuple(case.boundary(name) for name in BOUNDARIES)
+    known = [each.name for each in boundaries if each.energy is not None]
+    of = TORNADO if TORNADO in known else "dynamic"
+    used, least = case.used(known[-1]), case.image_ns(case.numbers["value"])
     aggregate = None
-    constant = hardware.prices.aggregate_synaptic_operation
-    if constant is not None:
-        aggregate = _priced(counts.total("synaptic_operations") / counts.images, constant)
-    warnings = tuple(_warnings(counts, hardware, traffic, static, used))
-    complete = hardware.prices.hop is None or bool(traffic.hops)
-    return Energy(hardware.name, layers, static, complete, aggregate, used, warnings)
-
-
-def estimate_ann(counts: AnnCounts, hardware: Hardware) -> AnnEnergy:
-    """Arithmetic energy of the conventional network, for one image of `counts`.
-
-    Raises InputError if no image was counted or the profile has no `multiply_accumulate`.
-    """
-    _need_images(counts.images)
-    multiply, add = hardware.prices.multiply_accumulate, hardware.prices.synaptic_operation
-    if multiply is None:
-        raise InputError(f"hardware profile '{hardware.name}' has no multiply_accumulate. Use horowitz45-int8")
-
-    def priced(suffix: str) -> Band:
-        macs, additions = (counts.total(f"{kind}{suffix}") / counts.images for kind in ("macs", "additions"))
-        return _priced(macs, multiply) + _priced(additions, add)
-
-    known = all(counts.known(f"{kind}_nonzero") is not None for kind in ("macs", "additions"))
-    return AnnEnergy(hardware.name, priced(""), priced("_with_padding"), priced("_nonzero") if known else None)
-
-
-def sum_bands(bands: Iterable[Band]) -> Band:
-    """Sum of bands; low with low, high with high."""
-    return sum(bands, Band())
-
-
-def _priced(number: float, constant: Constant) -> Band:
-    return Band(number * constant.low, number * constant.value, number * constant.high)
-
-
-def _layer(
-    layer: LayerCounts, images: int, hardware: Hardware, traffic: Traffic, used: dict[str, Constant]
-) -> LayerEnergy:
-    energies = hardware.prices
-    operations = Band()
-    for connection in layer.connections:
-        key, constant = energies.of_synapse(connection.type)
-        multiply = energies.multiply_accumulate
-        if hardware.kind == "arithmetic" and multiply and connection.weighted and not connection.ternary:
-            key, constant = "multiply_accumulate", multiply
-        operations += _synaptic_input(connection.synaptic_operations / images, f"energies.{key}", constant, used)
-    messages = layer.spikes / images
-    amounts: tuple[tuple[str, str, EnergyConstant | None, float], ...] = (
-        (
-            "neuron_updates_inactive",
-            "neuron_update_inactive",
-            energies.neuron_update_inactive,
-            layer.neuron_updates_inactive / images,
-        ),
-        (
-            "neuron_updates_active",
-            "neuron_update_active",
-            energies.neuron_update_active,
-            layer.neuron_updates_active / images,
-        ),
-        ("messages", "message", energies.message, messages * traffic.destination_cores.get(layer.name, 1)),
-        ("hops", "hop", energies.hop if traffic.hops else None, messages * traffic.hops.get(layer.name, 0)),
+    if (constant := hardware.prices.aggregate_synaptic_operation) is not None:
+        number = counts.total("synaptic_operations") / counts.images
+        aggregate = Band(*(number * getattr(constant, end) for end in ENDS))
+    return Energy(
+        hardware=hardware.name,
+        layers=tuple(case.layer(layer) for layer in counts.layers),
+        boundaries=boundaries,
+        tornado=tuple(sorted(case.swings(of), key=lambda swing: -swing.width)),
+        tornado_of=of,
+        break_even=tuple(break_even(boundaries, rival, 1e9 / least if least else None)),
+        by_image=case.by_image(),
+        aggregate=aggregate,
+        used=used,
+        warnings=tuple(_warnings(counts, hardware, placed, boundaries, used)),
     )
-    terms = {"synaptic_operations": operations}
-    for term, key, price, amount in amounts:
-        if price is not None:
-            terms[term] = _synaptic_input(amount, f"energies.{key}", price, used)
-    return LayerEnergy(layer.name, terms)
 
 
-def _synaptic_input(amount: float, key: str, constant: Constant | None, used: dict[str, Constant]) -> Band:
-    if constant is None or amount == 0:
-        return Band()
-    used[key] = constant
-    return _priced(amount, constant)
+class _Case:
+    """One estimate. `numbers` stands for one number a constant everywhere."""
+
+    def __init__(
+        self, counts: Counts, hardware: Hardware, placed: Placed | None, unplaced: str, step_time_us: float | None
+    ) -> None:
+        self.counts, self.hardware, self.placed = counts, hardware, placed
+        self.unplaced, self.step_time_us = unplaced, step_time_us
+        self.numbers = {end: hardware.numbers(end) for end in ENDS}
+        self.constants = dict(hardware.constants())
+        self.traffic, images = placed.traffic if placed else Traffic(), counts.images
+        self.each = {layer.name: 1.0 for layer in counts.layers}  # neurons of the chip for each
+        if placed:  # two on some chips, and none outside
+            taken = {layer.name: int(layer.used["neurons"].sum()) for layer in placed.mapping.layers}
+            self.each = {
+                layer.name: taken[layer.name] / layer.neurons for layer in counts.layers if layer.name in taken
+            }
+        self.amounts = {
+            layer.name: self._amounts(
+                layer, lambda each: each.synaptic_operations / images, layer.spikes / images,
+                layer.neuron_updates / images, _mean(self.traffic.messages, layer, images),
+                _mean(self.traffic.hops, layer, images),
+            )
+            for layer in counts.layers
+        }  # fmt: skip
+
+    def layer(self, layer: LayerCounts) -> LayerEnergy:
+        amounts = self.amounts[layer.name]
+        terms = {term: self.band(partial(_priced, keys)) for term, keys in amounts.items()}
+        return LayerEnergy(layer.name, terms, amounts)
+
+    def band(self, function: Callable[[Numbers], float]) -> Band:
+        return Band(*(function(self.numbers[end]) for end in ENDS))
+
+    def dynamic(self, numbers: Numbers) -> float:
+        return float(sum(_priced(keys, numbers) for terms in self.amounts.values() for keys in terms.values()))
+
+    def by_image(self) -> PerImage | None:
+        """Dynamic energy of each image."""
+        counts, traffic = self.counts, self.traffic
+        total = np.zeros(counts.images)
+        for layer in counts.layers:
+            parts = [each.by_image for each in layer.connections] + ([layer.by_image] if layer.sends else [])
+            if counts.by_image is None or None in parts:
+                return None
+            amounts = self._amounts(
+                layer, lambda each: each.by_image.values if each.by_image else 0.0,
+                layer.by_image.values if layer.by_image else 0, layer.neurons * counts.by_image.values,
+                traffic.messages.get(layer.name), traffic.hops.get(layer.name),
+            )  # fmt: skip
+            total = total + sum(_priced(keys, self.numbers["value"]) for keys in amounts.values())
+        return PerImage(total)
+
+    def _amounts(
+        self, layer: LayerCounts, operations: Callable[[ConnectionCounts], Any], spikes: Any, updates: Any,
+        messages: Any, hops: Any,
+    ) -> Amounts:  # fmt: skip
+        """Numbers of one layer by term and constant; of one image, or arrays of one for each. messages, hops: None
+        where the layer has no place on the chip."""
+        prices, arithmetic = self.hardware.prices, self.hardware.kind == "arithmetic"
+        found: Amounts = {"synaptic_operations": {}}
+        for connection in layer.connections:
+            key, _ = prices.of_synapse(connection.type)
+            if arithmetic and prices.multiply_accumulate and connection.weighted and not connection.ternary:
+                key = "multiply_accumulate"
+            keys = found["synaptic_operations"]
+            keys[f"energies.{key}"] = keys.get(f"energies.{key}", 0) + operations(connection)
+        if prices.neuron_update_inactive is not None and layer.name in self.each:
+            inactive = self.each[layer.name] * updates - spikes
+            found["neuron_updates_inactive"] = {"energies.neuron_update_inactive": inactive}
+            found["neuron_updates_active"] = {"energies.neuron_update_active": spikes}
+        if prices.message is not None:
+            found["messages"] = {"energies.message": spikes if messages is None else messages}
+        if prices.hop is not None and hops is not None:
+            found["hops"] = {"energies.hop": hops}
+        return {term: found[term] for term in TERMS if term in found}
+
+    # --- time and static power ---------------------------------------------------------------------------------------
+
+    def image_ns(self, numbers: Numbers) -> float:
+        """What an image occupies the chip for, at least; 0 where that is not known."""
+        if self.step_time_us is not None:
+            return 1000 * self.step_time_us * self.counts.steps / self.counts.images
+        return self.placed.load.image_ns(numbers) if self.placed else 0.0
+
+    def latency_ns(self, numbers: Numbers) -> float:
+        steps = self.counts.steps / self.counts.images
+        later = self.placed.latency_steps if self.placed else None
+        return self.image_ns(numbers) * (1.0 if later is None else later / steps)
+
+    def power(self, name: str) -> tuple[str, float, str]:
+        """Key of the static power inside a boundary, how many times it is there, and in words."""
+        if name == "dynamic" or self.placed is None:
+            return "", 0.0, "what cores and mesh do"
+        mapping, chip = self.placed.mapping, self.hardware.limits
+        chips = f"{mapping.chips:,} chip{'s' if mapping.chips > 1 else ''}"
+        if name == "used cores":
+            return (
+                "power.static",
+                mapping.cores / chip.cores.value,
+                f"and static power of the {mapping.cores:,} used cores",
+            )
+        if name == "used chips":
+            return "power.static", mapping.chips, f"and static power of {chips}, used cores and others"
+        board = next((each for each in chip.boards if each.name == mapping.board), None)
+        if board is None:
+            return "power.board", mapping.chips, f"and {chips} with their share of a board: none has so many"
+        return "power.board", board.chips, f"and the board {board.name}, {board.chips} chips"
+
+    def boundary(self, name: str) -> Boundary:
+        key, times, holds = self.power(name)
+        if name != "dynamic" and (reason := self._unknown(key)):
+            return Boundary(name, holds if self.placed else f"and static power: {name}", None, None, None, reason)
+        power = None if name == "dynamic" else self.band(lambda numbers: times * numbers[key])
+        timed = self.placed is not None and self.image_ns(self.numbers["value"]) > 0
+        edp = self.band(lambda at: 1e-21 * self.total(name, at) * self.latency_ns(at)) if timed else None
+        reason = "" if timed else self.unplaced if self.placed is None else "the profile has no times"
+        return Boundary(name, holds, power, self.band(lambda at: self.total(name, at)), edp, reason)
+
+    def _unknown(self, key: str) -> str:
+        if self.placed is None:
+            return self.unplaced
+        if key not in self.constants:
+            return "the profile has no constant for it"
+        return "" if self.image_ns(self.numbers["value"]) > 0 else "the profile has no times"
+
+    def total(self, name: str, numbers: Numbers) -> float:
+        key, times, _ = self.power(name)
+        # 1 mW for 1 ns is 1 pJ
+        static = times * numbers[key] * self.image_ns(numbers) if key else 0.0
+        return self.dynamic(numbers) + static
+
+    # --- what moves it -----------------------------------------------------------------------------------------------
+
+    def used(self, boundary: str) -> dict[str, Constant]:
+        """Constants that enter the energy of any boundary up to this one."""
+        keys = {key for terms in self.amounts.values() for each in terms.values() for key, n in each.items() if n}
+        if boundary != "dynamic":
+            keys |= {self.power(name)[0] for name in BOUNDARIES[1 : BOUNDARIES.index(boundary) + 1]} & set(
+                self.constants
+            )
+            if self.step_time_us is None and self.placed:
+                keys |= self.placed.load.keys(self.numbers["value"])
+        return {key: constant for key, constant in self.constants.items() if key in keys}
+
+    def swings(self, boundary: str) -> Iterator[Swing]:
+        middle = self.numbers["value"]
+        for key, constant in self.used(boundary).items():
+            low, high = (self.total(boundary, {**middle, key: getattr(constant, end)}) for end in ("low", "high"))
+            yield Swing(key, constant, low, high)
 
 
-def _static(counts: Counts, hardware: Hardware, step_time_us: float | None, used: dict[str, Constant]) -> Band | None:
-    power, step = hardware.power.static, hardware.times.step
-    if power is None or (step is None and step_time_us is None):
-        return None
-    used["power.static"] = power
-    if step_time_us is None and step is not None:
-        used["times.step"] = step
-        step_time_us = step.value / 1000
-    assert step_time_us is not None
-    # 1 mW for 1 us is 1 nJ = 1000 pJ
-    return _priced(1000 * step_time_us * counts.steps / counts.images, power)
+def _priced(amounts: Mapping[str, Any], numbers: Numbers) -> Any:
+    return sum(amount * numbers[key] for key, amount in amounts.items())
+
+
+def _mean(traffic: Mapping[str, npt.NDArray[np.int64]], layer: LayerCounts, images: int) -> float | None:
+    return None if layer.name not in traffic else int(traffic[layer.name].sum()) / images
 
 
 def cannot_send(counts: Counts, hardware: Hardware) -> str | None:
@@ -252,8 +288,9 @@ def cannot_send(counts: Counts, hardware: Hardware) -> str | None:
 
 
 def _warnings(
-    counts: Counts, hardware: Hardware, traffic: Traffic, static: Band | None, used: Mapping[str, Constant]
-) -> Iterable[str]:
+    counts: Counts, hardware: Hardware, placed: Placed | None, boundaries: Iterable[Boundary],
+    used: Mapping[str, Constant],
+) -> Iterable[str]:  # fmt: skip
     energies = hardware.prices
     if lacking := cannot_send(counts, hardware):
         yield lacking
@@ -265,13 +302,15 @@ def _warnings(
         yield "neuron updates are not priced: the profile has no constant for them"
     if energies.message is None:
         yield "messages are not priced: the profile has no constant for them"
-    elif not traffic.destination_cores:
+    elif placed is None:
         yield "messages are priced at one destination core each, a lower bound: no placement on cores is known"
-    if energies.hop is not None and not traffic.hops:
+    elif any(layer.sends and layer.name not in placed.traffic.messages for layer in counts.layers):
+        yield "what enters from outside the chip is one message a spike, without hops and neurons: a lower bound"
+    if energies.hop is not None and placed is None:
         yield "hops between tiles are excluded: no placement on cores is known"
-    if static is None:
-        reason = "the profile has no constant for it" if hardware.power.static is None else "latency is not modelled"
-        yield f"static power is excluded: {reason}"
+    for boundary in boundaries:
+        if boundary.energy is None:
+            yield f"static power of {boundary.name} is excluded: {boundary.reason}"
     if hardware.kind == "neuromorphic" and not all(c.ternary for c in counts.connections):
         yield "a graded message is priced as one binary spike for each synapse: no constant for payloads is published"
     undelivered = counts.total("undelivered_operations")
@@ -280,13 +319,7 @@ def _warnings(
     yield from hardware.caveats
 
 
-def _check_layers(counts: Counts, traffic: Traffic) -> None:
-    known = {layer.name for layer in counts.layers}
-    unknown = sorted({*traffic.destination_cores, *traffic.hops} - known)
-    if unknown:
-        raise InputError(f"the placement names layers that do not exist: {', '.join(unknown)}")
-
-
-def _need_images(images: int) -> None:
+def need_images(images: int) -> None:
+    """Raise InputError for none."""
     if images < 1:
         raise InputError("no image was counted, so there is no energy for one. Profile at least one sample")

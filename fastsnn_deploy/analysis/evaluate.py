@@ -95,18 +95,25 @@ def evaluation_of(
 
 def _topk(network: Network, run: BatchRun, labels: npt.NDArray[np.integer], topk: tuple[int, ...]) -> tuple[TopK, ...]:
     (output,) = run.outputs.values()
-    # one step at a time: the logits of all steps would be as large as the run
     score = kind_of(network).logits
-    placed = [ranks(score(network, values), labels) for values in output]
+    placed, answered = np.zeros((2, *output.shape[:2]), dtype=np.int64)
+    for step, values in enumerate(output):  # the logits of all steps would be as large as the run
+        scores = score(network, values)
+        placed[step], answered[step] = ranks(scores, labels), np.ptp(scores, axis=1) > 0
     # a network that never changes answers with the zeros it started from
-    final = placed[-1] if placed else ranks(np.zeros(output.shape[1:]), labels)
-    return tuple(
-        TopK(
-            k=k,
-            correct=int(np.count_nonzero(final < k)),
-            curve=np.array([np.count_nonzero(rank < k) for rank in placed], dtype=np.int64),
-        )
-        for k in topk
+    final = placed[-1] if len(placed) else ranks(np.zeros(output.shape[1:]), labels)
+    return tuple(_top(k, final, placed < k, answered.astype(np.bool_)) for k in topk)
+
+
+def _top(k: int, final: Int64, right: npt.NDArray[np.bool_], answered: npt.NDArray[np.bool_]) -> TopK:
+    """final: rank of each label at the end. right, answered: bool [T, N]."""
+    first = right & answered
+    steps = first.argmax(0)[first.any(0)] + 1 if len(first) else np.zeros(0, dtype=np.int64)
+    return TopK(
+        k=k,
+        correct=int(np.count_nonzero(final < k)),
+        curve=right.sum(1, dtype=np.int64),
+        first=np.bincount(steps, minlength=1).astype(np.int64),
     )
 
 
@@ -121,6 +128,19 @@ def _classes(network: Network) -> int:
             "Use profile to count what other networks do"
         )
     return shapes[0][0]
+
+
+def known_labels(network: Network, labels: Any, images: int) -> Int64 | None:
+    """Labels of a classification network as int64 [N]; None without any, and for other networks.
+
+    Raises InputError for labels that do not fit.
+    """
+    shapes = list(kind_of(network).outputs(network).values())
+    if labels is None or len(shapes) != 1 or len(shapes[0]) != 1:
+        return None
+    found = labels_of(labels, images, "the network")
+    _check(found, shapes[0][0], None, None, ())
+    return found
 
 
 def _check(labels: Int64 | None, classes: int, batch: int | None, steps: int | None, topk: Sequence[int]) -> None:

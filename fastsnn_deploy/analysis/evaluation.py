@@ -13,7 +13,7 @@ import numpy.typing as npt
 from fastsnn_deploy.analysis.curve import draw_accuracy, draw_settling, facts, steps_table
 from fastsnn_deploy.analysis.structure import Layer, Network, layers_of
 from fastsnn_deploy.graph import SpikingGraph
-from fastsnn_deploy.simulators import Activity
+from fastsnn_deploy.simulators.engine import Activity, activity_of
 from fastsnn_deploy.tables import Result, Table, one_line, percent
 
 if TYPE_CHECKING:
@@ -28,11 +28,14 @@ class TopK:
 
     correct: with the answer at the end. curve: int64 [T], with the answer after each step; after the last one it stays
     at `correct`, because nothing changes in a settled network. Of classes with equal logits the lowest comes first.
+    first: int64 [F], images by the number of steps after which that was so for the first time; a network whose logits
+    are all equal has not answered yet.
     """
 
     k: int
     correct: int
     curve: Int64
+    first: Int64
 
     def extended(self, steps: int) -> Int64:
         """The curve over `steps` >= T steps: int64 [steps]."""
@@ -42,7 +45,8 @@ class TopK:
         if self.k != other.k:
             raise ValueError(f"top-{self.k} and top-{other.k} do not add up")
         steps = max(len(self.curve), len(other.curve))
-        return TopK(self.k, self.correct + other.correct, self.extended(steps) + other.extended(steps))
+        curve = self.extended(steps) + other.extended(steps)
+        return TopK(self.k, self.correct + other.correct, curve, added(self.first, other.first))
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,14 +80,11 @@ class Evaluation(Result):
         alike = self.steps == other.steps and [t.k for t in self.topk] == [t.k for t in other.topk]
         if not alike or self.network != other.network:
             raise ValueError("evaluations of different networks, steps or top-k do not add up")
-        settled = np.zeros(max(len(self.settled), len(other.settled)), dtype=np.int64)
-        for part in (self.settled, other.settled):
-            settled[: len(part)] += part
         return Evaluation(
             network=self.network,
             images=self.images + other.images,
             steps=self.steps,
-            settled=settled,
+            settled=added(self.settled, other.settled),
             topk=tuple(a + b for a, b in zip(self.topk, other.topk, strict=True)),
             activity={name: self.activity[name] + other.activity[name] for name in self.activity},
         )
@@ -130,7 +131,23 @@ class Evaluation(Result):
 
     def settle_percentile(self, percent: int) -> int:
         """Least number of steps after which at least `percent` of 100 images had settled."""
-        return int(np.argmax(np.cumsum(self.settled) * 100 >= self.images * percent))
+        return percentile(self.settled, percent)
+
+    @property
+    def first_right(self) -> Mapping[str, float]:
+        """Steps until the answer of an image is its label for the first time: mean, p99 and max of the images that get
+        there; empty without labels, or if none does."""
+        found = next((entry.first for entry in self.topk if entry.k == 1), np.zeros(0, dtype=np.int64))
+        right = int(found.sum())
+        if not right:
+            return {}
+        mean = int(found @ np.arange(len(found))) / right
+        return {"mean": mean, "p99": percentile(found, 99), "max": int(np.flatnonzero(found)[-1])}
+
+    @property
+    def never_right(self) -> int:
+        """Images whose answer never is their label; 0 without labels."""
+        return next((self.images - int(entry.first.sum()) for entry in self.topk if entry.k == 1), 0)
 
     def accuracy(self, k: int = 1) -> float:
         """Fraction of images whose label is among the first k classes at the end.
@@ -221,6 +238,7 @@ class Evaluation(Result):
                 "max": self.max_settle_steps,
                 "histogram": self.settled.tolist(),
             },
+            "first_right_steps": dict(self.first_right) | {"never": self.never_right} if self.first_right else None,
             "spikes": self.spikes,
             "spikes_per_step": self.spikes_per_step.tolist(),
             "synaptic_operations": self.synaptic_operations,
@@ -235,6 +253,19 @@ class Evaluation(Result):
         }
 
 
+def added(a: Int64, b: Int64) -> Int64:
+    """The sum of two histograms."""
+    total = np.zeros(max(len(a), len(b)), dtype=np.int64)
+    for part in (a, b):
+        total[: len(part)] += part
+    return total
+
+
+def percentile(histogram: Int64, percent: int) -> int:
+    """Least value that at least `percent` of 100 do not exceed."""
+    return int(np.argmax(np.cumsum(histogram) * 100 >= histogram.sum() * percent))
+
+
 def nothing(network: Network, topk: Sequence[int] = (), steps: int | None = None) -> Evaluation:
     """The evaluation of no image, which changes no other when added."""
     length = steps or 0
@@ -243,20 +274,12 @@ def nothing(network: Network, topk: Sequence[int] = (), steps: int | None = None
         images=0,
         steps=steps,
         settled=np.zeros(1, dtype=np.int64),
-        topk=tuple(TopK(k, 0, np.zeros(length, dtype=np.int64)) for k in topk),
-        activity={layer.name: _silence(layer, length) for layer in layers_of(network) if layer.sends},
-    )
-
-
-def _silence(layer: Layer, steps: int) -> Activity:
-    return Activity(
-        spikes=np.zeros(layer.shape, dtype=np.int64),
-        payload=np.zeros(layer.shape, dtype=np.int64),
-        positive=0,
-        negative=0,
-        per_step=np.zeros(steps, dtype=np.int64),
-        most_in_step=0,
-        largest=0,
+        topk=tuple(TopK(k, 0, *np.zeros((2, length), dtype=np.int64)) for k in topk),
+        activity={
+            layer.name: activity_of(np.zeros((length, 0, *layer.shape), dtype=np.int32))
+            for layer in layers_of(network)
+            if layer.sends
+        },
     )
 
 

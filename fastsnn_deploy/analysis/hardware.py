@@ -6,7 +6,7 @@ A profile is one YAML file. Shipped profiles are found by name, others by path; 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -19,6 +19,9 @@ from fastsnn_deploy.errors import InputError, Problem, unknown
 from fastsnn_deploy.files import existing_file
 from fastsnn_deploy.graph import MaxPool2d, Synapse
 from fastsnn_deploy.graph.node import NODE_TYPES
+
+Numbers = Mapping[str, float]
+"""One number for each constant of a profile, by key, such as "energies.message"."""
 
 Quantity = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
@@ -74,6 +77,7 @@ class Energies(Strict):
     step and for one that fires; never both for one neuron in one step.
     message: one message to one destination core. hop: one message over one link between tiles.
     multiply_accumulate: of a conventional network, and of a graded payload where `kind` is "arithmetic".
+    memory_word: one word of 64 bits to or from a memory of so many KiB, or "dram".
     """
 
     synaptic_operation: EnergyConstant
@@ -84,6 +88,15 @@ class Energies(Strict):
     hop: EnergyConstant | None = None
     multiply_accumulate: EnergyConstant | None = None
     aggregate_synaptic_operation: EnergyConstant | None = None
+    memory_word: dict[str, EnergyConstant] = Field(default_factory=dict)
+
+    @field_validator("memory_word")
+    @classmethod
+    def _sizes(cls, value: dict[str, EnergyConstant]) -> dict[str, EnergyConstant]:
+        for name in value:
+            if name != "dram" and not (name.isdecimal() and int(name) > 0):
+                raise ValueError(f"'{name}' is neither a number of KiB in quotes nor dram")
+        return value
 
     @field_validator("synaptic_operation_by_type")
     @classmethod
@@ -112,7 +125,8 @@ class Energies(Strict):
 
 
 class Times(Strict):
-    """Durations. Only `step`, a fixed length of the time step, enters the energy (static power times time)."""
+    """Durations. step: a fixed length of the time step; step_minimum: of a step in which little happens. input_value:
+    what one value takes from the host to the chip or back, apart from all others."""
 
     step: TimeConstant | None = None
     step_minimum: TimeConstant | None = None
@@ -121,6 +135,7 @@ class Times(Strict):
     neuron_update_active: TimeConstant | None = None
     spike_generation: TimeConstant | None = None
     hop: TimeConstant | None = None
+    input_value: TimeConstant | None = None
 
 
 class Power(Strict):
@@ -179,6 +194,10 @@ class Hardware(Strict):
             known = ", ".join(name for name in available() if load_hardware(name).chip is not None)
             raise InputError(f"hardware profile '{self.name}' has no limits of a chip. With limits: {known}")
         return self.chip
+
+    def numbers(self, end: str) -> Numbers:
+        """Every constant at one end of its band: "low", "value" or "high"."""
+        return {key: getattr(constant, end) for key, constant in self.constants()}
 
     def constants(self) -> Iterator[tuple[str, Constant]]:
         """Every constant with its key, such as "energies.message"."""

@@ -9,17 +9,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastsnn_deploy.analysis.ann import AnnCounts, ann_counts, stock_ann_counts
+from fastsnn_deploy.analysis.ann import GraphCounter, StockCounter
 from fastsnn_deploy.analysis.structure import Network
 from fastsnn_deploy.errors import wrong_type
 from fastsnn_deploy.graph import Encoded, SpikingGraph
 from fastsnn_deploy.graph.integer_network import logits
-from fastsnn_deploy.graph.run import Run
 from fastsnn_deploy.lava_dl import StockNetwork
-from fastsnn_deploy.lava_dl import run as run_stock
-from fastsnn_deploy.simulators.reference import simulate
 
-Int64 = npt.NDArray[np.int64]
 Values = npt.NDArray[np.integer]
 
 
@@ -29,15 +25,13 @@ class Kind:
 
     encode: raw images or Encoded ->
     what enters, int64 [N, *shape]. outputs: shape of each output by name. logits:
-    values of the first output, [N, *shape], as real numbers. simulate: every step of a run of fixed length.
-    conventional: counts of the same network without spikes, None where the network does not say which that is.
+    values of the first output, [N, *shape], as real numbers. conventional: what counts the same network without spikes.
     """
 
     encode: Callable[[Any, Any], Encoded]
     outputs: Callable[[Any], Mapping[str, tuple[int, ...]]]
     logits: Callable[[Any, Values], npt.NDArray[np.float64]]
-    simulate: Callable[[Any, Int64, int], Run]
-    conventional: Callable[[Any, Int64], AnnCounts | None]
+    conventional: Callable[[Any], GraphCounter | StockCounter]
 
 
 def kind_of(network: Network) -> Kind:
@@ -47,26 +41,17 @@ def kind_of(network: Network) -> Kind:
     return KINDS[type(network)]
 
 
-def _stock_run(network: StockNetwork, emitted: Int64, steps: int) -> Run:
-    length = network.steps_for(steps)
-    result = run_stock(network, np.broadcast_to(emitted, (length, *emitted.shape)), length)
-    spikes = {name: x for name, x in zip(network.names, result.spikes, strict=True) if x is not None}
-    return Run(length, spikes, {}, {}, np.full(len(emitted), length))
-
-
 KINDS: dict[type, Kind] = {
     SpikingGraph: Kind(
         encode=SpikingGraph.encode,
         outputs=lambda graph: {name: graph[name].shape for name in graph.outputs},
         logits=lambda graph, values: logits(graph, {graph.outputs[0]: values}),
-        simulate=simulate,
-        conventional=ann_counts,
+        conventional=GraphCounter,
     ),
     StockNetwork: Kind(
         encode=StockNetwork.encode,
         outputs=lambda network: {network.names[-1]: network.output_shape},
         logits=StockNetwork.logits,
-        simulate=_stock_run,
-        conventional=stock_ann_counts,
+        conventional=StockCounter,
     ),
 }

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastsnn_deploy.analysis.ann import AnnCounts, AnnLayerCounts
 from fastsnn_deploy.analysis.counts import ConnectionCounts, Counts, LayerCounts
-from fastsnn_deploy.analysis.energy import AnnEnergy, Band, Energy, LayerEnergy
+from fastsnn_deploy.analysis.energies import AnnEnergy, Energy, LayerEnergy
 from fastsnn_deploy.analysis.hardware import Hardware
 
-VERSION = 2
+if TYPE_CHECKING:
+    from fastsnn_deploy.analysis.result import Profile
 
 LAYER_SUMS = (
     "neurons",
@@ -26,8 +28,12 @@ LAYER_SUMS = (
     "undelivered_operations",
     "neuron_updates_active",
     "neuron_updates_inactive",
+    "silent_neurons",
 )
 """Counts of a layer that add up over layers; the first five are of the network, the others sums over images."""
+
+SHARES = ("negative_share", "silent_share", "activation_sparsity", "synapse_sparsity")
+"""Of a layer, and of the whole network."""
 
 ANN_SUMS = (
     "macs",
@@ -42,43 +48,45 @@ ANN_SUMS = (
 """Counts of the conventional network; null where it is not known."""
 
 
-def plain(
-    hardware: Hardware,
-    counts: Counts,
-    ann: AnnCounts | None,
-    energy: Energy,
-    arithmetic: Energy,
-    ann_energy: Sequence[AnnEnergy],
-) -> dict[str, Any]:
+def plain(profile: Profile, version: int) -> dict[str, Any]:
     """The whole profile as JSON values."""
+    counts, ann, energy, timing = profile.counts, profile.ann, profile.energy, profile.timing
     layers = zip(counts.layers, beside(counts, ann), energy.layers, strict=True)
     without = {f"ann_{key}": ann.known(key) for key in ANN_SUMS} if ann else {}
+    bench = profile.neurobench
     return {
         "format": "fastsnn-deploy profile",
-        "version": VERSION,
-        "hardware": hardware_values(hardware),
+        "version": version,
+        "hardware": hardware_values(profile.hardware),
         "images": counts.images,
+        "accuracy": {f"top{entry.k}": entry.correct / counts.images for entry in profile.evaluation.topk} or None,
         "steps_mean": counts.steps / counts.images,
         "steps_max": counts.max_steps,
+        "statistics": {key: dataclasses.asdict(each) for key, each in profile.statistics.items()},
         "layers": [_layer(*parts) for parts in layers],
-        "total": {key: counts.total(key) for key in LAYER_SUMS} | without,
+        "total": {key: counts.total(key) for key in LAYER_SUMS}
+        | {key: getattr(counts, key) for key in SHARES}
+        | without,
         "memory_bits": dict(counts.memory_bits()),
         "ann_layers": [{"module": x.module, "type": x.type} | _ann(x) for x in ann.layers] if ann else None,
-        "neurobench": dict(counts.neurobench()),
+        "neurobench": bench.to_dict() | {"membrane_images": bench.membrane_images},
+        "mapping": None if profile.mapping is None else profile.mapping.to_dict(),
+        "unplaced": profile.unplaced,
+        "timing": None if timing is None else timing.to_dict(),
         "energy_pj_per_image": energy_values(energy),
-        "arithmetic_energy_pj_per_image": energy_values(arithmetic),
-        "ann_energy_pj_per_image": [
-            {
-                "hardware": entry.hardware,
-                "dense": band(entry.dense),
-                "with_padding": band(entry.with_padding),
-                "zero_skipping": band(entry.zero_skipping) if entry.zero_skipping else None,
-            }
-            for entry in ann_energy
-        ],
+        "arithmetic_energy_pj_per_image": energy_values(profile.arithmetic),
+        "ann_energy_pj_per_image": list(map(_rival, profile.ann_energy)),
+        "verdicts": list(profile.verdicts),
         "constants_used": list(energy.used),
         "warnings": list(energy.warnings),
     }
+
+
+def _rival(rival: AnnEnergy) -> dict[str, Any]:
+    bands = ("dense", "with_padding", "zero_skipping", "memory", "total")
+    found = {key: getattr(rival, key) for key in bands}
+    values = {key: None if each is None else each.to_dict() for key, each in found.items()}
+    return {"name": rival.name, "hardware": rival.hardware, "bits": rival.bits} | values
 
 
 def beside(counts: Counts, ann: AnnCounts | None) -> Sequence[AnnLayerCounts | None]:
@@ -108,15 +116,26 @@ def hardware_values(hardware: Hardware) -> dict[str, Any]:
 
 
 def energy_values(energy: Energy) -> dict[str, Any]:
-    """Energy of a network by term, each with low, value and high; None where a term is not known."""
+    """Energy of a network by term and by boundary, each with low, value and high; None where it is not known."""
     return {
         "hardware": energy.hardware,
-        "terms": {term: band(value) for term, value in energy.terms.items()},
-        "dynamic": band(energy.dynamic),
-        "static": band(energy.static) if energy.static else None,
-        "total": band(energy.total) if energy.total else None,
-        "aggregate": band(energy.aggregate) if energy.aggregate else None,
-        "sensitivity": {term: {"low": low, "high": high} for term, (low, high) in energy.sensitivity.items()},
+        "terms": {term: value.to_dict() for term, value in energy.terms.items()},
+        "dynamic": energy.dynamic.to_dict(),
+        "boundaries": [
+            {"name": each.name, "holds": each.holds}
+            | {
+                key: None if (band := getattr(each, name)) is None else band.to_dict()
+                for key, name in (("power_mw", "power"), ("energy_pj", "energy"), ("edp_js", "edp"))
+            }
+            | {"reason": each.reason}
+            for each in energy.boundaries
+        ],
+        "break_even": [dataclasses.asdict(each) for each in energy.break_even],
+        "tornado": {
+            "boundary": energy.tornado_of,
+            "constants": [{"key": each.key, "low": each.low, "high": each.high} for each in energy.tornado],
+        },
+        "aggregate": energy.aggregate.to_dict() if energy.aggregate else None,
     }
 
 
@@ -124,17 +143,12 @@ def layer_row(layer: LayerCounts, ann: AnnLayerCounts | None, energy: LayerEnerg
     """One layer as flat values, for CSV."""
     row: dict[str, Any] = {"name": layer.name, "type": layer.type, "module": layer.module}
     row |= {key: getattr(layer, key) for key in LAYER_SUMS}
-    row["max_spikes_in_step"] = layer.max_spikes_in_step
+    row |= {key: getattr(layer, key) for key in (*SHARES, "max_spikes_in_step")}
     row |= {f"ann_{key}": value for key, value in _ann(ann).items()} if ann else {}
     row |= {f"{term}_energy_pj_per_image": value.value for term, value in energy.terms.items()}
     total = energy.total
     ends: Mapping[str, float] = {"_low": total.low, "": total.value, "_high": total.high}
     return row | {f"energy{end}_pj_per_image": value for end, value in ends.items()}
-
-
-def band(value: Band) -> dict[str, float]:
-    """A band as a table."""
-    return {"low": value.low, "value": value.value, "high": value.high}
 
 
 def _layer(layer: LayerCounts, ann: AnnLayerCounts | None, energy: LayerEnergy) -> dict[str, Any]:
@@ -143,12 +157,14 @@ def _layer(layer: LayerCounts, ann: AnnLayerCounts | None, energy: LayerEnergy) 
         "type": layer.type,
         "module": layer.module,
         **{key: getattr(layer, key) for key in LAYER_SUMS},
+        **{key: getattr(layer, key) for key in SHARES},
         "max_spikes_in_step": layer.max_spikes_in_step,
+        "spikes_statistics": None if layer.by_image is None else dataclasses.asdict(layer.by_image.statistics),
         "connections": [_connection(connection) for connection in layer.connections],
         "ann": _ann(ann) if ann else None,
         "energy_pj_per_image": {
-            "terms": {term: band(value) for term, value in energy.terms.items()},
-            "total": band(energy.total),
+            "terms": {term: value.to_dict() for term, value in energy.terms.items()},
+            "total": energy.total.to_dict(),
         },
     }
 
@@ -161,6 +177,8 @@ def _connection(connection: ConnectionCounts) -> dict[str, Any]:
         "weighted": connection.weighted,
         "synapses": connection.synapses,
         "parameters": connection.parameters,
+        "weights": connection.weights,
+        "zero_weights": connection.zero_weights,
         "synaptic_operations": connection.synaptic_operations,
         "payload_operations": connection.payload_operations,
         "undelivered_operations": connection.undelivered_operations,

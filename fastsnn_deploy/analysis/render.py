@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from fastsnn_deploy.analysis.ann import AnnCounts
 from fastsnn_deploy.analysis.chip import Chip
 from fastsnn_deploy.analysis.counts import Counts
-from fastsnn_deploy.analysis.energy import TERMS, Band, Energy, cannot_send
+from fastsnn_deploy.analysis.energies import TERMS, Band, Energy
+from fastsnn_deploy.analysis.energy import cannot_send
 from fastsnn_deploy.analysis.hardware import Constant, load_hardware
-from fastsnn_deploy.analysis.plain import beside
+from fastsnn_deploy.analysis.plain import SHARES, beside
+from fastsnn_deploy.analysis.units import energy as in_unit
+from fastsnn_deploy.analysis.units import number, unit_of
 from fastsnn_deploy.plots import NEGATIVE, POSITIVE, axes
-from fastsnn_deploy.tables import Column, Table, shown, words
+from fastsnn_deploy.tables import Column, Table, percent, shown, words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from fastsnn_deploy.analysis.result import Profile
-
-WITH_STATIC = "SNN, chip, with static"
-WITHOUT_HOPS = "SNN, chip, with static, without hops"
-
-UNITS = ((1e9, "mJ"), (1e6, "µJ"), (1e3, "nJ"), (1.0, "pJ"))
 
 COUNT_COLUMNS = (
     ("neurons", False, Column("neurons", drop=3)),
@@ -43,24 +42,31 @@ ENERGY_HEADINGS = ("synaptic operations", "updates inactive", "updates active", 
 
 
 def report(profile: Profile) -> tuple[Table | str, ...]:
-    """Counts, energies, comparison, constants, sensitivity and caveats; all numbers are for one image."""
+    """Counts, time, energies, comparison, constants, tornado and caveats; all numbers are for one image."""
     counts, energy, hardware = profile.counts, profile.energy, profile.hardware
-    bench = ", ".join(f"{key} {shown(value)}" for key, value in counts.neurobench().items())
+    lacking = cannot_send(counts, hardware)
     return (
         f"{hardware.title} ({hardware.name}), {hardware.process}",
-        f"{counts.images} images, {counts.steps / counts.images:.1f} steps on average, {counts.max_steps} at most; "
+        f"{counts.images:,} images, {counts.steps / counts.images:.1f} steps on average, {counts.max_steps} at most; "
         "counts and energies are for one image",
-        *([f"note: {lacking}"] if (lacking := cannot_send(counts, hardware)) else []),
+        *_accuracy(profile),
+        *([f"note: {lacking}"] if lacking else []),
+        *profile.verdicts,
+        _statistics_table(profile),
         _count_table(counts, profile.ann),
+        _shares_table(counts),
         *_ann_table(profile),
         _memory_line(counts),
+        *_placed(profile),
         _energy_table(energy),
+        _boundary_table(energy),
+        *dict.fromkeys(each.text for each in energy.break_even),
         _comparison_table(profile),
         _ratio_line(counts, profile.ann) if profile.ann else WITHOUT_ANN,
-        f"NeuroBench, per image: {bench}",
+        *_bench_lines(profile),
         constants_table(energy.used),
         *_source_lines(energy.used),
-        *_sensitivity_lines(energy),
+        *_tornado(energy),
         f"scope: {hardware.scope}",
         *(f"note: {warning}" for warning in energy.warnings if warning != lacking),
     )
@@ -68,13 +74,56 @@ def report(profile: Profile) -> tuple[Table | str, ...]:
 
 def headline(profile: Profile) -> str:
     """The profile in one line."""
-    counts, dynamic = profile.counts, profile.energy.dynamic
-    scale, unit = _unit(dynamic.value)
+    counts = profile.counts
     operations, spikes = (counts.total(key) / counts.images for key in ("synaptic_operations", "spikes"))
     return (
         f"Profile({counts.images} images, {operations:,.0f} synaptic operations and {spikes:,.0f} spikes per image, "
-        f"{dynamic.value / scale:,.1f} {unit} on {profile.hardware.name})"
+        f"{in_unit(profile.energy.dynamic.value)} on {profile.hardware.name})"
     )
+
+
+def _accuracy(profile: Profile) -> Iterator[str]:
+    for entry in profile.evaluation.topk[:1]:
+        right = percent(entry.correct / profile.counts.images)
+        yield f"accuracy {right} ({entry.correct:,} of {profile.counts.images:,})"
+
+
+def _statistics_table(profile: Profile) -> Table:
+    """One line a quantity."""
+    rows: list[tuple[Any, ...]] = []
+    for key, each in profile.statistics.items():
+        scale, name = 1.0, key.replace("_", " ")
+        if key.endswith("_pj"):
+            scale, unit = unit_of(each.max)
+            name = f"{name.removesuffix(' pj')}, {unit}"
+        rows.append((name, *(value / scale for value in dataclasses.astuple(each))))
+    headings = ("mean", "std", "min", "p50", "p99", "max")
+    columns = (words("of one image"), *(Column(key, _plainly, drop=key == "std") for key in headings))
+    return Table("Over images", columns, tuple(rows))
+
+
+def _plainly(value: Any) -> str:
+    return f"{value:,.0f}" if value >= 1000 or float(value).is_integer() else f"{value:,.2f}"
+
+
+def _shares_table(counts: Counts) -> Table:
+    headings = ("negative spikes", "neurons that never fire", "activation sparsity", "synapse sparsity")
+    columns = (words("layer"), *(Column(heading, percent) for heading in headings))
+    rows = [(layer.name, *(getattr(layer, key) for key in SHARES)) for layer in counts.layers]
+    total = ("network", *(getattr(counts, key) for key in SHARES))
+    return Table("Shares", columns, (*rows, total), totals=1)
+
+
+def _placed(profile: Profile) -> Iterator[Table | str]:
+    """Cores and time, or why there are none."""
+    mapping = profile.mapping
+    if profile.unplaced or mapping is None:
+        yield f"not on cores: {profile.unplaced}"
+        return
+    board = f" ({mapping.board})" if mapping.board else ""
+    yield f"fits: {mapping.cores:,} cores on {mapping.chips:,} chip{'s' if mapping.chips > 1 else ''}{board}"
+    if profile.timing is not None:
+        yield from profile.timing.report()
 
 
 def draw_layers(profile: Profile, ax: Axes | None) -> Axes:
@@ -136,11 +185,13 @@ def _means(layer: Any, images: int) -> list[float]:
 
 
 def _energy_table(energy: Energy) -> Table:
-    scale, unit = _unit(energy.known.value)
+    """Dynamic energy by layer and term."""
+    scale, unit = unit_of(energy.dynamic.value)
     priced = list(energy.terms)
 
     def cells(terms: Mapping[str, Band], total: Band) -> list[Any]:
-        return [*(terms[term].value / scale for term in priced), total.value / scale, _span(total, scale)]
+        return [*(terms[term].value / scale if term in terms else None for term in priced),
+                total.value / scale, _span(total, scale)]  # fmt: skip
 
     columns = [
         Column(heading, _scaled, drop=drop)
@@ -149,31 +200,50 @@ def _energy_table(energy: Energy) -> Table:
     ]
     rows: list[tuple[Any, ...]] = [(layer.name, *cells(layer.terms, layer.total)) for layer in energy.layers]
     rows.append(("dynamic", *cells(energy.terms, energy.dynamic)))
-    blank = [None] * len(priced)
-    for name, band in (("static", energy.static), ("total", energy.total)):
-        cell = ("not known", "") if band is None else (band.value / scale, _span(band, scale))
-        rows.append((name, *blank, *cell))
     headings = (words("layer"), *columns, Column("sum", _scaled), Column("low to high"))
-    return Table(f"Energy on {energy.hardware}, {unit}", headings, tuple(rows), totals=len(rows) - len(energy.layers))
+    return Table(f"Dynamic energy on {energy.hardware}, {unit}", headings, tuple(rows), totals=1)
+
+
+def _boundary_table(energy: Energy) -> Table:
+    columns = (
+        words("boundary"), words("holds", drop=1), Column("static power, mW", drop=2), Column("energy"),
+        Column("low to high"), Column("energy x latency, J s", drop=3),
+    )  # fmt: skip
+    rows: list[tuple[Any, ...]] = []
+    for each in energy.boundaries:
+        if each.energy is None:
+            rows.append((each.name, each.reason, "", "not known", "", ""))
+            continue
+        scale, unit = unit_of(each.energy.high)
+        power = "" if each.power is None else number(each.power.value)
+        edp = "" if each.edp is None else f"{each.edp.value:.3g}"
+        span = f"{_scaled(each.energy.low / scale)} to {_scaled(each.energy.high / scale)} {unit}"
+        rows.append((each.name, each.holds, power, in_unit(each.energy.value), span, edp))
+    notes = ("static energy is power times the least time of an image, so at least this; the host is not modelled",)
+    return Table("Energy by boundary", columns, tuple(rows), notes=notes)
 
 
 def _comparison_table(profile: Profile) -> Table:
     energy, arithmetic = profile.energy, profile.arithmetic
-    rows: list[tuple[str, str, Band]] = [("SNN, chip, dynamic", energy.hardware, energy.dynamic)]
-    if energy.static is not None:
-        rows.append((WITH_STATIC if energy.complete else WITHOUT_HOPS, energy.hardware, energy.known))
+    rows: list[tuple[str, str, Band]] = [
+        (f"SNN, {each.name}", energy.hardware, each.energy) for each in energy.boundaries if each.energy is not None
+    ]
     if energy.aggregate is not None:
-        rows.append(("SNN, chip, aggregate constant instead", energy.hardware, energy.aggregate))
+        rows.append(("SNN, aggregate constant instead", energy.hardware, energy.aggregate))
     rows.append(("SNN, arithmetic of synaptic operations alone", arithmetic.hardware, arithmetic.dynamic))
     for entry in profile.ann_energy:
-        rows.append(("ANN, arithmetic alone, all MACs", entry.hardware, entry.dense))
+        name = f"ANN, {entry.bits}" if entry.name == "equal bits" else f"ANN, {entry.name}"
+        rows.append((f"{name}, arithmetic alone", entry.hardware, entry.dense))
         if entry.zero_skipping is not None:
-            rows.append(("ANN, arithmetic alone, zeros skipped", entry.hardware, entry.zero_skipping))
+            rows.append((f"{name}, arithmetic, zeros skipped", entry.hardware, entry.zero_skipping))
+        if entry.memory is not None:
+            rows.append((f"{name}, memory alone", entry.hardware, entry.memory))
+            rows.append((f"{name}, arithmetic and memory", entry.hardware, entry.total))
     cells = []
     for what, name, band in rows:
-        scale, unit = _unit(band.value)
+        scale, unit = unit_of(band.value)
         cells.append((what, name, f"{_scaled(band.value / scale)} {unit}", f"{_span(band, scale)} {unit}"))
-    columns = (words("what"), words("profile"), Column("energy"), Column("low to high"))
+    columns = (words("what"), words("profile", drop=1), Column("energy"), Column("low to high"))
     note = "compare like with like: arithmetic alone has no memory access, a chip's constants have"
     notes = (note, _updates_note(profile))
     return Table("Spiking network against the conventional one", columns, tuple(cells), notes=notes)
@@ -185,10 +255,9 @@ def _updates_note(profile: Profile) -> str:
     added = updates * load_hardware(profile.arithmetic.hardware).prices.synaptic_operation.value
     whole = profile.arithmetic.dynamic.value
     share = f" ({100 * added / whole:.0f} % more)" if whole else ""
-    scale, unit = _unit(added)
     return (
         f"arithmetic of synaptic operations leaves out {shown(updates)} neuron updates; at the price of one addition "
-        f"each they would add {_scaled(added / scale)} {unit}{share}"
+        f"each they would add {in_unit(added)}{share}"
     )
 
 
@@ -227,22 +296,39 @@ def limits_table(chip: Chip) -> Table:
 def _source_lines(used: Mapping[str, Constant]) -> list[str]:
     keys: dict[str, list[str]] = {}
     for key, constant in used.items():
-        keys.setdefault(f"{constant.source} ({constant.operating_point})", []).append(key.split(".", 1)[1])
+        keys.setdefault(f"{constant.source} ({constant.operating_point})", []).append(key)
     return [f"source of {', '.join(names)}: {source}" for source, names in keys.items()]
 
 
-def _sensitivity_lines(energy: Energy) -> list[str]:
-    scale, unit = _unit(energy.known.value)
-    lines = [f"sensitivity: all constants low to high: {_span(energy.known, scale)} {unit}"]
-    for term, (low, high) in energy.sensitivity.items():
-        if low != high:
-            span = _span(Band(low, 0.0, high), scale)
-            lines.append(f"sensitivity: constants of {term.replace('_', ' ')} alone: {span} {unit}")
-    return lines
+def _tornado(energy: Energy) -> Iterator[Table]:
+    """Constants by how far they move the total."""
+    total = energy[energy.tornado_of].energy
+    assert total is not None
+    scale, unit = unit_of(total.high)
+    columns = (
+        words("constant"), Column("at its low", _scaled), Column("at its high", _scaled),
+        Column("moves it by", percent), words("status", drop=1),
+    )  # fmt: skip
+    rows = [
+        (each.key, each.low / scale, each.high / scale, each.width / total.value if total.value else 0.0,
+         each.constant.status)
+        for each in energy.tornado
+    ]  # fmt: skip
+    if rows:
+        what = "dynamic" if energy.tornado_of == "dynamic" else f"with {energy.tornado_of}"
+        yield Table(f"One constant at a time: energy {what}, {unit}", columns, tuple(rows))
 
 
-def _unit(pj: float) -> tuple[float, str]:
-    return next(((scale, unit) for scale, unit in UNITS if abs(pj) >= scale), UNITS[-1])
+def _bench_lines(profile: Profile) -> Iterator[str]:
+    bench = profile.neurobench.to_dict()
+    operations = bench.pop("SynapticOperations") | {"MembraneUpdates": bench.pop("MembraneUpdates")}
+    operations |= bench.pop("NeuronOperations")
+    bench.pop("ActivationSparsityByLayer")
+    told = ", ".join(f"{key} {shown(value)}" for key, value in operations.items() if value is not None)
+    yield f"NeuroBench, per image: {told}"
+    few = profile.neurobench.membrane_images
+    note = f"; MembraneUpdates of the first {few} images" if few < profile.counts.images and few else ""
+    yield "NeuroBench: " + ", ".join(f"{key} {value:,.6g}" for key, value in bench.items()) + note
 
 
 def _scaled(value: float | str | None) -> str:

@@ -1,61 +1,79 @@
-"""The profile of a network: counts, energies, and their plain forms (JSON, CSV, table)."""
+"""The profile of a network: counts, time and energy on a chip, and the network without spikes beside it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import reduce
-from operator import add
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from fastsnn_deploy.analysis.ann import AnnCounts
-from fastsnn_deploy.analysis.count import count, counts_of
 from fastsnn_deploy.analysis.counts import Counts
-from fastsnn_deploy.analysis.energy import AnnEnergy, Energy, Traffic, estimate, estimate_ann
-from fastsnn_deploy.analysis.evaluate import evaluation_of
-from fastsnn_deploy.analysis.hardware import Hardware, load_hardware
-from fastsnn_deploy.analysis.kinds import kind_of
+from fastsnn_deploy.analysis.energies import AnnEnergy, Energy
+from fastsnn_deploy.analysis.evaluation import Evaluation
+from fastsnn_deploy.analysis.hardware import Hardware
+from fastsnn_deploy.analysis.mapping.result import Mapping as CoreMapping
+from fastsnn_deploy.analysis.mapping.time import Timing
+from fastsnn_deploy.analysis.neurobench import NeuroBench
 from fastsnn_deploy.analysis.plain import beside, layer_row, plain
 from fastsnn_deploy.analysis.render import draw_layers, headline, report
-from fastsnn_deploy.analysis.structure import Network, layers_of
-from fastsnn_deploy.errors import InputError, known_name, require_progress, whole_number
-from fastsnn_deploy.graph import Encoded
-from fastsnn_deploy.simulators import ABOUT, ENGINES, open_engine
+from fastsnn_deploy.analysis.statistics import Statistics
+from fastsnn_deploy.analysis.verdict import verdicts
 from fastsnn_deploy.tables import Column, Result, Table, one_line
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-BATCH_NEURONS = 2**18
-"""Neurons that one automatic batch may hold: a run keeps three series of each over all its steps."""
+VERSION = 3
+"""Of the estimator and of the JSON of a profile: it changes whenever a network may get other numbers."""
 
 
 @dataclass(frozen=True)
 class Profile(Result):
-    """Counts of a spiking network and of the same network without spikes, and what both cost.
+    """What a spiking network does on `counts.images` images, and what it takes on a chip.
 
-    ann: None for a stock network whose file does not say which network without spikes it stands for.
-    arithmetic: the spiking network on horowitz45-int8, what its additions cost without a chip around them.
-    ann_energy: the conventional network on each profile that prices MACs, the 8-bit one first.
+    counts: spikes, operations and updates, exact, by layer and connection. ann: the same network without spikes; None
+    for a stock network whose file does not say which that is. evaluation: the run itself; accuracy where there were
+    labels. mapping: the network on the cores of the chip; None where the profile has no limits of a chip. unplaced: why
+    energy and time are not those of the mapping; empty where they are. timing: the least time of an image; None where
+    it is not known. energy: on the chip. arithmetic: on horowitz45-int8, what its additions take without a chip around
+    them. ann_energy: the network without spikes at its own widths (where they are known), with 8 bits, and with
+    floating point. neurobench: its metrics.
     """
 
     hardware: Hardware
     counts: Counts
     ann: AnnCounts | None
-    energy: Energy
-    arithmetic: Energy
+    evaluation: Evaluation = field(compare=False)
+    mapping: CoreMapping | None = field(compare=False)
+    unplaced: str
+    timing: Timing | None = field(compare=False)
+    energy: Energy = field(compare=False)
+    arithmetic: Energy = field(compare=False)
     ann_energy: tuple[AnnEnergy, ...]
+    neurobench: NeuroBench
 
     def __repr__(self) -> str:
         return one_line(headline(self))
 
+    @property
+    def statistics(self) -> Mapping[str, Statistics]:
+        """Over images: steps, spikes, synaptic_operations, neuron_updates, and dynamic_energy_pj on the chip."""
+        each = dict(self.counts.each_image)
+        each |= {"dynamic_energy_pj": self.energy.by_image} if self.energy.by_image else {}
+        return {key: values.statistics for key, values in each.items()}
+
+    @property
+    def verdicts(self) -> tuple[str, ...]:
+        """Whether the spiking network takes less than the one without spikes, in plain sentences."""
+        return verdicts(self)
+
     def report(self) -> tuple[Table | str, ...]:
-        """Counts, energies, the conventional network beside them, and every constant with its source."""
+        """Counts, time, energies, the conventional network beside them, and every constant with its source."""
         return report(self)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for `json.dumps`. Keys are listed in docs/energy.md; counts are exact sums over all images."""
-        return plain(self.hardware, self.counts, self.ann, self.energy, self.arithmetic, self.ann_energy)
+        return plain(self, VERSION)
 
     def layers(self) -> Table:
         """One row a layer, and "total": the counts and energies of `to_dict`, with flat column names, for CSV."""
@@ -73,90 +91,11 @@ class Profile(Result):
         return draw_layers(self, ax)
 
 
-def profile(
-    network: Network,
-    images: Any,
-    hardware: Hardware | str,
-    *,
-    steps: int | None = None,
-    engine: str = "cpu",
-    batch: int | None = None,
-    step_time_us: float | None = None,
-    traffic: Traffic | None = None,
-    progress: Callable[[int, int], None] | None = None,
-) -> Profile:
-    """Run a network on images and count and price what happens.
-
-    network: a spiking graph or a stock network. images: raw, or Encoded by the network's `encode`, at least one.
-    hardware: a profile, its name, or a path. steps: run every image for exactly this many steps and count them all;
-    default: until each image has settled, which a stock network with leaky neurons never does. engine: what runs a
-    graph until it has settled; a fixed number of steps is for the reference simulator, which knows what is still in
-    flight. batch: images simulated together; default: as many as keep memory moderate. It never changes a result.
-    step_time_us, traffic: see `estimate`. progress: called with (images done, images in all) after each batch.
-    Raises InputError for no image, a wrong shape, numbers below 1, and where the network needs a number of steps.
-    """
-    hardware = hardware if isinstance(hardware, Hardware) else load_hardware(hardware)
-    hardware.require_prices()
-    kind = kind_of(network)
-    emitted = kind.encode(network, images)
-    _check(emitted, batch, steps)
-    require_progress(progress)
-    known_name("engine", engine, ABOUT.keys() | ENGINES.keys())
-    opened = open_engine(network, engine) if steps is None else None
-    batch = batch or (opened.batch_size if opened else _moderate(network))
-    counts: list[Counts] = []
-    dense: list[AnnCounts] = []
-    for start in range(0, len(emitted), batch):
-        part = emitted[start : start + batch]
-        if opened is not None:
-            counts.append(counts_of(evaluation_of(network, opened.run(part))))
-        elif steps is not None:
-            counts.append(count(network, kind.simulate(network, part, steps), every_step=True))
-        without = kind.conventional(network, part)
-        dense += [without] if without is not None else []
-        if progress is not None:
-            progress(start + len(part), len(emitted))
-    ann = reduce(add, dense) if dense else None
-    return priced(reduce(add, counts), ann, hardware, step_time_us=step_time_us, traffic=traffic)
-
-
-def priced(
-    counts: Counts,
-    ann: AnnCounts | None,
-    hardware: Hardware,
-    *,
-    step_time_us: float | None = None,
-    traffic: Traffic | None = None,
-) -> Profile:
-    """The profile of what has been counted. step_time_us, traffic: see `estimate`."""
-    integer, floating = load_hardware("horowitz45-int8"), load_hardware("horowitz45-fp32")
-    return Profile(
-        hardware=hardware,
-        counts=counts,
-        ann=ann,
-        energy=estimate(counts, hardware, step_time_us=step_time_us, traffic=traffic),
-        arithmetic=estimate(counts, integer),
-        ann_energy=(estimate_ann(ann, integer), estimate_ann(ann, floating)) if ann else (),
-    )
-
-
-def _check(emitted: Encoded, batch: int | None, steps: int | None) -> None:
-    if len(emitted) < 1:
-        raise InputError("there is no image; a profile needs at least one")
-    for name, value in (("batch", batch), ("steps", steps)):
-        if value is not None:
-            whole_number(name, value, 1)
-
-
-def _moderate(network: Network) -> int:
-    """Images whose every step may be held."""
-    return min(64, max(1, BATCH_NEURONS // sum(layer.neurons for layer in layers_of(network))))
-
-
 def _total(key: str, rows: list[Mapping[str, Any]]) -> Any:
     if key == "name":
         return "total"
-    if key == "max_spikes_in_step":  # layers peak in different steps: neither a sum nor a maximum is true
-        return ""
     values = [row[key] for row in rows]
-    return "" if any(value is None or isinstance(value, str) for value in values) else sum(values)
+    # layers peak in different steps, and shares are no sums: neither a sum nor a maximum is true
+    if key == "max_spikes_in_step" or key.endswith(("_share", "_sparsity")):
+        return ""
+    return sum(values) if all(isinstance(value, (int, float)) for value in values) else ""

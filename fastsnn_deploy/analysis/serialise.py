@@ -20,12 +20,14 @@ def pack(evaluation: Evaluation) -> bytes:
     arrays = {"head": np.array([evaluation.images, steps], dtype=np.int64), "settled": evaluation.settled}
     for index, entry in enumerate(evaluation.topk):
         arrays[f"topk.{index}"] = np.array([entry.k, entry.correct, *entry.curve], dtype=np.int64)
+        arrays[f"first.{index}"] = entry.first
     for index, activity in enumerate(evaluation.activity.values()):
         numbers = [activity.positive, activity.negative, activity.most_in_step, activity.largest]
         arrays[f"numbers.{index}"] = np.array(numbers, dtype=np.int64)
         arrays[f"spikes.{index}"] = activity.spikes
         arrays[f"payload.{index}"] = activity.payload
         arrays[f"per_step.{index}"] = activity.per_step
+        arrays[f"by_image.{index}"] = activity.by_image
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)  # type: ignore[arg-type]
     return buffer.getvalue()
@@ -48,12 +50,15 @@ def unpack(network: Network, packed: bytes) -> Evaluation:
             per_step=arrays[f"per_step.{index}"],
             most_in_step=most,
             largest=largest,
+            by_image=arrays[f"by_image.{index}"],
         )
     return Evaluation(
         network=network,
         images=images,
         steps=None if steps == UNTIL_SETTLED else steps,
         settled=arrays["settled"],
-        topk=tuple(TopK(int(values[0]), int(values[1]), values[2:]) for values in topk),
+        topk=tuple(
+            TopK(int(values[0]), int(values[1]), values[2:], arrays[f"first.{at}"]) for at, values in enumerate(topk)
+        ),
         activity=activity,
     )

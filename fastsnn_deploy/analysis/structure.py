@@ -27,7 +27,8 @@ class Incoming:
     """What delivers spikes to a layer: a synapse, or the windows of a max pool.
 
     sources: layers whose spikes it reads, with the whole delay in steps. fan: int64 [source neurons], connections that
-    a spike of each reaches. weighted, parameters: as `ConnectionCounts`. dense: connections, zero weights included.
+    a spike of each reaches. weighted, parameters, weights, zero_weights: as `ConnectionCounts`. dense: connections,
+    zero weights included.
     effective: operations with non-zero weights for int64 [source neurons] spikes.
     """
 
@@ -37,6 +38,8 @@ class Incoming:
     fan: Int64
     weighted: bool
     parameters: int
+    weights: int
+    zero_weights: int
     dense: int
     effective: Callable[[Int64], int]
 
@@ -97,6 +100,8 @@ def _incoming(graph: SpikingGraph, node: counting.Connection) -> Incoming:
         fan=fan,
         weighted=weighted,
         parameters=node.parameters if isinstance(node, Synapse) else 0,
+        weights=node.weight.size if isinstance(node, Synapse) else 0,
+        zero_weights=int(np.count_nonzero(node.weight == 0)) if isinstance(node, Synapse) else 0,
         dense=int(fan.sum()) if weighted else 0,
         effective=lambda number: counting.effective_operations(graph, node, number),
     )
@@ -148,14 +153,17 @@ def _stock_incoming(network: StockNetwork, index: int, name: str, source: str) -
 def _one_delay(
     layer: StockConv | StockDense, before: StockLayer, name: str, source: tuple[str, int], dense: Int64
 ) -> Incoming:
-    fan = fan_out(layer, before.shape).reshape(-1)
+    fan, nonzero = fan_out(layer, before.shape).reshape(-1), int(np.count_nonzero(layer.weight))
+    weights = layer.weight.size if isinstance(layer, StockConv) else int(dense.sum())
     return Incoming(
         name=name,
         type="Conv2d" if isinstance(layer, StockConv) else "Linear",
         sources=(source,),
         fan=fan,
         weighted=True,
-        parameters=int(np.count_nonzero(layer.weight)),
+        parameters=nonzero,
+        weights=weights,
+        zero_weights=weights - nonzero,
         dense=int(dense.sum()),
         effective=lambda number: int(number @ fan),
     )

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from fastsnn_deploy.analysis.counting import connections_of, fan_out, has_multipliers
-from fastsnn_deploy.graph import Conv2d, Flatten, Linear, Node, SpikingGraph, Synapse
+from fastsnn_deploy.analysis.mapping.kinds.base import weight_bits
+from fastsnn_deploy.graph import Conv2d, Flatten, Input, Linear, Node, Population, Readout, SpikingGraph, Synapse
+from fastsnn_deploy.graph.ranges import STATE_BITS
 
 Int64 = npt.NDArray[np.int64]
 Pair = tuple[int, int]
@@ -28,37 +30,49 @@ EVIDENCE = 16
 
 @dataclass(frozen=True)
 class Work:
-    """One synapse: reads of `source` by fan-out, int64 of its shape. pool: the windows of an average pool that was
-    folded into a linear layer, on a map of the shape `fan` has."""
+    """One synapse: reads of `source` by fan-out, int64 of its shape. bits, weight_bits: of what it reads, and of a
+    weight. pool: the windows of an average pool folded into a linear layer, on a map of the shape `fan` has."""
 
+    name: str
     module: str
     source: str
     multiplies: bool
     fan: Int64
     padded: int
     parameters: int
+    bits: int
+    weight_bits: int
     pool: Pair | None = None
 
-    def amounts(self, images: int, values: Mapping[str, Int64]) -> dict[str, int]:
-        """Counts by key of `AnnLayerCounts`, over all images. values: int64 [N, ...] by node name."""
-        read = values[self.source].reshape(images, *self.fan.shape) != 0
+    def amounts(self, images: int, nonzero: Int64, windows: int) -> dict[str, int]:
+        """Counts by key of `AnnLayerCounts`, over all images.
+
+        nonzero: int64 of the source's shape, images in which each value is not 0. windows: of the pool that hold one,
+        on all images.
+        """
         if self.pool is None:
-            kind = "macs" if self.multiplies else "additions"
-            nonzero = int((read.sum(0) * self.fan).sum())
-            return {
-                kind: images * int(self.fan.sum()),
+            kind, number = "macs" if self.multiplies else "additions", images * int(self.fan.sum())
+            found = {
+                kind: number,
                 f"{kind}_with_padding": images * self.padded,
-                f"{kind}_nonzero": nonzero,
+                f"{kind}_nonzero": int(nonzero.reshape(-1) @ self.fan.reshape(-1)),
             }
+        else:
+            outputs, added = int(self.fan.flat[0]), images * self.fan.size
+            number = outputs * added // (self.pool[0] * self.pool[1])
+            found = {
+                "macs": number, "macs_with_padding": number, "macs_nonzero": outputs * windows,
+                "additions": added, "additions_with_padding": added, "additions_nonzero": int(nonzero.sum()),
+            }  # fmt: skip
+        return found | {"mac_bits": self.bits * self.weight_bits * found.get("macs", 0)}
+
+    def windows(self, values: Int64) -> int:
+        """Windows of the pool that hold a value other than 0. values: int64 [N, *shape of the source]."""
+        assert self.pool is not None
         channels, height, width = self.fan.shape
-        outputs = int(self.fan.flat[0])
-        windows = read.reshape(images, channels, height // self.pool[0], self.pool[0], width // self.pool[1], -1)
-        pooled = windows.any((3, 5))
-        macs, added = outputs * pooled.size, images * self.fan.size
-        return {
-            "macs": macs, "macs_with_padding": macs, "macs_nonzero": outputs * int(pooled.sum()),
-            "additions": added, "additions_with_padding": added, "additions_nonzero": int(read.sum()),
-        }  # fmt: skip
+        rows, columns = self.pool
+        maps = values.reshape(len(values), channels, height // rows, rows, width // columns, columns) != 0
+        return int(maps.any((3, 5)).sum())
 
 
 def works_of(graph: SpikingGraph, node: Node, macs: Mapping[str, int]) -> tuple[Work, ...]:
@@ -83,13 +97,28 @@ def _is_part(synapse: Synapse, beside: list[Synapse]) -> bool:
 def _work(graph: SpikingGraph, synapse: Synapse, macs: int | None) -> Work:
     source = synapse.inputs[0]
     fan, padded = fan_out(graph, synapse), synapse.padded_fan_in(graph[source].shape)
+    work = Work(
+        synapse.name, synapse.module, source, has_multipliers(synapse), fan, padded, synapse.parameters,
+        bits_of(graph, graph[source]), weight_bits(synapse.weight),
+    )  # fmt: skip
     if isinstance(synapse, Linear) and (found := _folded(graph, synapse, macs)) is not None:
         shape, pool = found
         parameters = synapse.parameters // (pool[0] * pool[1])
-        return Work(synapse.module, source, True, fan.reshape(shape), padded, parameters, pool)
+        return replace(work, multiplies=True, fan=fan.reshape(shape), parameters=parameters, pool=pool)
     if isinstance(synapse, Conv2d) and _moves(synapse):
-        return Work(synapse.module, source, False, np.zeros_like(fan), 0, 0)
-    return Work(synapse.module, source, has_multipliers(synapse), fan, padded, synapse.parameters)
+        return replace(work, multiplies=False, fan=np.zeros_like(fan), padded=0, parameters=0)
+    return work
+
+
+def bits_of(graph: SpikingGraph, node: Node) -> int:
+    """Bits of a value that a node hands on."""
+    if isinstance(node, Input):
+        return int(np.max(node.high - node.low)).bit_length()
+    if isinstance(node, Population):
+        return int(node.ceiling - node.floor).bit_length()
+    if isinstance(node, Readout):
+        return STATE_BITS
+    return max(bits_of(graph, graph[name]) for name in node.inputs)
 
 
 def _folded(graph: SpikingGraph, synapse: Linear, macs: int | None) -> tuple[tuple[int, int, int], Pair] | None:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from fastsnn_deploy.analysis.result import Profile, profile
+from fastsnn_deploy.analysis.profile import profile
+from fastsnn_deploy.analysis.result import Profile
 from fastsnn_deploy.analysis.verify import Backend, Verification, verify
 from fastsnn_deploy.backends.lava.compatibility import require_lava
 from fastsnn_deploy.conversion.convert import convert

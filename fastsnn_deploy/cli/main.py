@@ -29,6 +29,7 @@ from fastsnn_deploy.cli.listing import listing
 from fastsnn_deploy.cli.map import map_network
 from fastsnn_deploy.cli.profile import profile
 from fastsnn_deploy.cli.quantize import quantize
+from fastsnn_deploy.cli.report import report
 from fastsnn_deploy.cli.run import run
 from fastsnn_deploy.cli.train import train
 from fastsnn_deploy.cli.verify import verify
@@ -60,7 +61,7 @@ CHOICE = re.compile(
     r"Invalid value for '(?P<option>[^']+)'[^:]*: (?:Value error, )?'(?P<value>.*)' is not one of (?P<names>'.*')"
 )
 
-for command in (demo, check, train, quantize, finetune, export, verify, run, profile, evaluate, info, doctor):
+for command in (demo, check, train, quantize, finetune, export, verify, run, profile, report, evaluate, info, doctor):
     app.command()(command)
 app.command("map")(map_network)
 app.command("list")(listing)

@@ -74,9 +74,9 @@ def map_network(
     if samples is not None:
         from fastsnn_deploy.analysis.evaluate import evaluate
 
-        images, _, _ = sample_images(network, data, data_root, samples, download)
+        images, labels, _ = sample_images(network, data, data_root, samples, download)
         with progress_bar("evaluating", unit="images") as update:
-            timing = found.timing(evaluate(network, images, None, engine=engine, progress=update))
+            timing = found.timing(evaluate(network, images, labels, engine=engine, progress=update))
     if out is not None:
         found.save(out)
     if csv is not None:

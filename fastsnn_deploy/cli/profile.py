@@ -30,25 +30,35 @@ def profile(
     download: Download = False,
     steps: Annotated[int | None, typer.Option(min=1, help="Steps for each image. Default: until settled.")] = None,
     engine: Annotated[str, typer.Option(help="Simulator: cpu, reference, or gpu.")] = "cpu",
+    mapping: Annotated[
+        Path | None, typer.Option(help="Tiles and places from this mapping.json of `map`. Default: fewest cores.")
+    ] = None,
+    step_time: Annotated[
+        float | None, typer.Option(help="Microseconds that a step takes, as measured. Default: the least it can.")
+    ] = None,
     csv: Annotated[
         Path | None, typer.Option(callback=output, help="Also write the table of layers to this CSV file.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Count spikes, synaptic operations and neuron updates per layer, and estimate energy from published constants.
+    """What an image takes on a chip: spikes, operations and updates by layer, least time, and energy by boundary.
 
-    Every constant is shown with its status and source; the same network without spikes is counted beside it.
+    Every constant is shown with its status and source; the same network without spikes is priced beside it. Where the
+    network does not fit on the chip only dynamic energy is known, and the reason is said.
     """
     from fastsnn_deploy.analysis.hardware import load_hardware
-    from fastsnn_deploy.analysis.result import profile as run_profile
+    from fastsnn_deploy.analysis.profile import profile as run_profile
     from fastsnn_deploy.files import write_file
     from fastsnn_deploy.formats import read_network
 
     chosen = load_hardware(hardware)
     network = read_network(net)
-    images, _, _ = sample_images(network, data, data_root, samples, download)
+    images, labels, _ = sample_images(network, data, data_root, samples, download)
     with progress_bar("profiling", unit="images") as update:
-        result = run_profile(network, images, chosen, steps=steps, engine=engine, progress=update)
+        result = run_profile(
+            network, images, chosen, labels=labels, mapping=mapping, steps=steps, engine=engine,
+            step_time_us=step_time, progress=update,
+        )  # fmt: skip
     if csv is not None:
         write_file(csv, result.layers().csv())
     if as_json:

@@ -149,3 +149,10 @@ def _rounded(array: npt.NDArray[Any], step: float, low: int, high: int, name: st
             f"images for {name} span [{least:.4g}, {most:.4g}], outside [{low * step:g}, {high * step:g}]. {fix}"
         )
     return levels.astype(np.int64)
+
+
+def images_and_labels(network: Any, images: Any) -> tuple[Any, Any]:
+    """(what the network's `encode` takes, labels or None) of images, or of a data set's images."""
+    if hasattr(images, "for_input"):
+        return images.for_input(network.input), images.labels.numpy()
+    return images, None

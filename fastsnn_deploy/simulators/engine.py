@@ -5,6 +5,7 @@ An engine is one class decorated with `@engine(name)`; `open_engine` makes it fo
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
@@ -28,7 +29,9 @@ class Activity:
 
     spikes, payload: int64 [*shape], events and sum of |payload| of each neuron over all steps. positive, negative:
     events by sign. per_step: int64 [T], events in each step. most_in_step: most events of one image in one step.
-    largest: greatest |payload|.
+    largest: greatest |payload|. by_image: int64 [N], events of each image. Where a run was asked for tallies: tallies:
+    int64 [N, k]; nonzero: int64 [*shape], images whose spikes of a neuron do not add up to 0; and of the sources named
+    in `Tallies.net`, net: int32 [N, *shape], what they add up to, which sums of activities are without.
     """
 
     spikes: Int64
@@ -38,12 +41,18 @@ class Activity:
     per_step: Int64
     most_in_step: int
     largest: int
+    by_image: Int64
+    tallies: Int64 | None = None
+    nonzero: Int64 | None = None
+    net: Int32 | None = None
 
     def __add__(self, other: Activity) -> Activity:
         steps = max(len(self.per_step), len(other.per_step))
         per_step = np.zeros(steps, dtype=np.int64)
         for part in (self.per_step, other.per_step):
             per_step[: len(part)] += part
+        tallied = self.tallies is not None and other.tallies is not None
+        counted = self.nonzero is not None and other.nonzero is not None
         return Activity(
             spikes=self.spikes + other.spikes,
             payload=self.payload + other.payload,
@@ -52,7 +61,41 @@ class Activity:
             per_step=per_step,
             most_in_step=max(self.most_in_step, other.most_in_step),
             largest=max(self.largest, other.largest),
+            by_image=np.concatenate([self.by_image, other.by_image]),
+            tallies=np.concatenate([self.tallies, other.tallies]) if tallied else None,
+            nonzero=self.nonzero + other.nonzero if counted else None,  # type: ignore[operator]
         )
+
+
+@dataclass(frozen=True)
+class Tallies:
+    """What a run is asked to sum for each image. weights: by source, int64 [k, neurons], what a spike of each neuron,
+    whatever its sign and payload, adds to k tallies. net: names of sources whose spikes are also to be added up."""
+
+    weights: Mapping[str, Int64]
+    net: Collection[str] = ()
+
+
+def activity_of(spikes: npt.NDArray[np.integer], name: str = "", tallies: Tallies | None = None) -> Activity:
+    """Of the whole series of the source `name`, int [T, B, *shape]."""
+    shape, flat = spikes.shape[2:], spikes.reshape(*spikes.shape[:2], math.prod(spikes.shape[2:]))
+    sent = flat != 0
+    per_image = sent.sum(2, dtype=np.int64)
+    magnitude = np.abs(flat.astype(np.int64))
+    net = None if tallies is None else flat.sum(0, dtype=np.int32).reshape(-1, *shape)
+    return Activity(
+        spikes=sent.sum((0, 1), dtype=np.int64).reshape(shape),
+        payload=magnitude.sum((0, 1)).reshape(shape),
+        positive=int((flat > 0).sum()),
+        negative=int((flat < 0).sum()),
+        per_step=per_image.sum(1),
+        most_in_step=int(per_image.max(initial=0)),
+        largest=int(magnitude.max(initial=0)),
+        by_image=per_image.sum(0),
+        tallies=None if tallies is None else sent.sum(0, dtype=np.int64) @ tallies.weights[name].T,
+        nonzero=None if net is None else (net != 0).sum(0, dtype=np.int64),
+        net=net if tallies is not None and name in tallies.net else None,
+    )
 
 
 @dataclass(frozen=True)
@@ -103,12 +146,15 @@ class Engine(ABC):
         """Images of one `run` that keep the engine busy; more only need more memory."""
 
     @abstractmethod
-    def run(self, emitted: npt.NDArray[np.integer], steps: int | None = None, record: Collection[str] = ()) -> BatchRun:
+    def run(
+        self, emitted: npt.NDArray[np.integer], steps: int | None = None, record: Collection[str] = (),
+        tallies: Tallies | None = None,
+    ) -> BatchRun:  # fmt: skip
         """Simulate until every image has settled, or for exactly `steps` steps.
 
         emitted: int [B, *input shape], the integers of `graph.input.encode(images)`; B may be 0. record: names of
-        inputs, populations, max pools and readouts whose every step is kept. Raises InputError for a wrong shape and
-        for unknown names.
+        inputs, populations, max pools and readouts whose every step is kept. tallies: of every source, to be summed
+        over the spikes of each image. Raises InputError for a wrong shape and for unknown names.
         """
 
     def check(self, emitted: npt.NDArray[np.integer], steps: int | None, record: Collection[str]) -> None:

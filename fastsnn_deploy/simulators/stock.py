@@ -13,7 +13,7 @@ import numpy.typing as npt
 from fastsnn_deploy.errors import InputError
 from fastsnn_deploy.lava_dl import StockNetwork, inferences, layer_series
 from fastsnn_deploy.lava_dl.neurons import Series
-from fastsnn_deploy.simulators.engine import Activity, BatchRun
+from fastsnn_deploy.simulators.engine import Activity, BatchRun, Tallies, activity_of
 
 Int64 = npt.NDArray[np.int64]
 
@@ -41,7 +41,10 @@ class StockEngine:
         """Images of one `run`, which are simulated a few at a time where they are large or long."""
         return BATCH_IMAGES
 
-    def run(self, emitted: npt.NDArray[np.integer], steps: int | None = None, record: Collection[str] = ()) -> BatchRun:
+    def run(
+        self, emitted: npt.NDArray[np.integer], steps: int | None = None, record: Collection[str] = (),
+        tallies: Tallies | None = None,
+    ) -> BatchRun:  # fmt: skip
         """As `Engine.run`. emitted: int [B, *input shape], the integers of `StockNetwork.encode(images)`.
 
         The value of the output is what `StockNetwork.logits` takes. Raises InputError for a wrong shape, for names
@@ -52,7 +55,7 @@ class StockEngine:
         length = self.graph.steps_for(steps)
         largest = max(math.prod(layer.shape) for layer in self.graph.layers)
         size = max(1, HELD_VALUES // (largest * max(length, 1)))
-        parts = [self._part(emitted[at : at + size], length) for at in range(0, max(len(emitted), 1), size)]
+        parts = [self._part(emitted[at : at + size], length, tallies) for at in range(0, max(len(emitted), 1), size)]
         return BatchRun(
             steps=length,
             settle_steps=np.concatenate([part.settle_steps for part in parts]),
@@ -60,7 +63,7 @@ class StockEngine:
             activity={name: reduce(add, (part.activity[name] for part in parts)) for name in parts[0].activity},
         )
 
-    def _part(self, emitted: npt.NDArray[np.integer], length: int) -> BatchRun:
+    def _part(self, emitted: npt.NDArray[np.integer], length: int, tallies: Tallies | None) -> BatchRun:
         """Images that are simulated together, one layer in memory at a time."""
         network, senders = self.graph, self.graph.senders
         activity: dict[str, Activity] = {}
@@ -68,7 +71,7 @@ class StockEngine:
         for index, (name, series) in enumerate(zip(network.names, self._series(emitted, length), strict=True)):
             last = series
             if index in senders:
-                activity[name] = _activity(series.messages)
+                activity[name] = activity_of(series.messages, name, tallies)
             if not network.forgets:
                 changed |= _changes(series, index in senders)
         assert last.state is not None
@@ -90,17 +93,3 @@ def _changes(series: Series, sends: bool) -> npt.NDArray[np.bool_]:
         moved.append(np.diff(series.state, axis=0, prepend=np.zeros_like(series.state[:1])))
     flat = [part.reshape(*part.shape[:2], -1).any(2) for part in moved]
     return np.asarray(np.any(flat, axis=0)) if flat else np.zeros(series.messages.shape[:2], dtype=np.bool_)
-
-
-def _activity(messages: npt.NDArray[np.int32]) -> Activity:
-    magnitude = np.abs(messages.astype(np.int64))
-    per_image = np.count_nonzero(messages.reshape(*messages.shape[:2], math.prod(messages.shape[2:])), axis=2)
-    return Activity(
-        spikes=np.count_nonzero(messages, axis=(0, 1)).astype(np.int64).reshape(messages.shape[2:]),
-        payload=magnitude.sum((0, 1)),
-        positive=int(np.count_nonzero(messages > 0)),
-        negative=int(np.count_nonzero(messages < 0)),
-        per_step=per_image.sum(1).astype(np.int64),
-        most_in_step=int(per_image.max(initial=0)),
-        largest=int(magnitude.max(initial=0)),
-    )

@@ -49,8 +49,8 @@ class MappingFile(Strict):
     layers: Annotated[tuple[LayerFile, ...], Field(strict=False)]
 
 
-def write(mapping: Mapping, path: str | Path) -> None:
-    """Write tiles and places of a mapping."""
+def text_of(mapping: Mapping) -> str:
+    """Tiles and places of a mapping as the text of its file."""
     layers = [
         {"layer": each.name, "shape": list(each.shape), "tile": list(each.tile), "first": each.first}
         for each in mapping.layers
@@ -58,7 +58,12 @@ def write(mapping: Mapping, path: str | Path) -> None:
     head = {"format": FORMAT, "version": VERSION, "hardware": mapping.hardware.name, "objective": mapping.objective}
     lines = ",\n".join(f"    {json.dumps(layer)}" for layer in layers)
     opened = json.dumps(head, indent=2).removesuffix("\n}")
-    write_file(path, f'{opened},\n  "layers": [\n{lines}\n  ]\n}}\n')
+    return f'{opened},\n  "layers": [\n{lines}\n  ]\n}}\n'
+
+
+def write(mapping: Mapping, path: str | Path) -> None:
+    """Write tiles and places of a mapping."""
+    write_file(path, text_of(mapping))
 
 
 def read(path: str | Path) -> MappingFile:

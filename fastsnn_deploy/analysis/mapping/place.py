@@ -16,14 +16,36 @@ from fastsnn_deploy.analysis.mapping.sites import Reader, Site
 from fastsnn_deploy.analysis.mapping.usage import Usage
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Travel:
-    """Means over the neurons of a layer, for one message. destination_cores: cores that it goes to. hops: links
-    between routers that it crosses, over all of them. chip_links: those between chips."""
+    """How far a message of each core of a layer goes, int64 [cores] each. destinations: cores that it goes to. crossed:
+    links between routers, over all of them. between_chips: those between chips. neurons: of each core.
 
-    destination_cores: float = 0.0
-    hops: float = 0.0
-    chip_links: float = 0.0
+    The properties are the same for one message, means over the neurons of the layer.
+    """
+
+    neurons: Int64
+    destinations: Int64
+    crossed: Int64
+    between_chips: Int64
+
+    @property
+    def destination_cores(self) -> float:
+        """Cores that a message goes to."""
+        return self._mean(self.destinations)
+
+    @property
+    def hops(self) -> float:
+        """Links between routers that it crosses, over all its destinations."""
+        return self._mean(self.crossed)
+
+    @property
+    def chip_links(self) -> float:
+        """Links between chips."""
+        return self._mean(self.between_chips)
+
+    def _mean(self, each: Int64) -> float:
+        return int(self.neurons @ each) / int(self.neurons.sum())
 
 
 def placed_in_order(sites: tuple[Site, ...], grids: Mapping[str, Grid]) -> dict[str, int]:
@@ -88,12 +110,11 @@ def travel(
 ) -> Travel:
     """How far messages of a layer go. first: the first core of each layer."""
     grid = grids[site.name]
-    totals = np.zeros(3)
+    totals = np.zeros((3, grid.cores), dtype=np.int64)
     for reader, connection, part in readers:
         source, target = connection.pairs(part, grid, grids[reader.name])
         ends = [routers(cores, chip) for cores in (source + first[site.name], target + first[reader.name])]
         columns, rows, chips = (np.abs(a - b) for a, b in zip(*ends, strict=True))
-        sent = grid.neurons[source]
-        totals += [sent.sum(), (sent * (columns + rows)).sum(), (sent * chips).sum()]
-    cores, hops, links = (float(total) / site.neurons for total in totals)
-    return Travel(cores, hops, links)
+        for total, each in zip(totals, (np.ones_like(source), columns + rows, chips), strict=True):
+            np.add.at(total, source, each)
+    return Travel(grid.neurons, *totals)

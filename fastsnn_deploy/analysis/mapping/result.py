@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastsnn_deploy.analysis.energy import Traffic
 from fastsnn_deploy.analysis.hardware import Hardware
 from fastsnn_deploy.analysis.mapping.grid import Grid, volume
 from fastsnn_deploy.analysis.mapping.place import Travel
@@ -118,14 +117,6 @@ class Mapping(Result):
         """The smallest board with so many chips; empty if there is none."""
         boards = sorted(self.hardware.limits.boards, key=lambda board: board.chips)
         return next((board.name for board in boards if board.chips >= self.chips), "")
-
-    @property
-    def traffic(self) -> Traffic:
-        """What the energy of messages needs: destination cores and hops of each layer."""
-        return Traffic(
-            {layer.name: layer.travel.destination_cores for layer in self.layers},
-            {layer.name: layer.travel.hops for layer in self.layers},
-        )
 
     def __getitem__(self, name: str) -> LayerMapping:
         return next(layer for layer in self.layers if layer.name == name)

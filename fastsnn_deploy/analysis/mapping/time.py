@@ -1,7 +1,7 @@
 """How long an image takes on a chip at least: the busiest core decides, or the links between chips, or the barrier.
 
 A run takes as long as its slowest part in each step, and so at least as long as any one part over all steps: the bound
-of Timcheck, Pierro and Shrestha (arXiv 2601.10035), summed over an image. Input and output are not in it.
+of Timcheck, Pierro and Shrestha (arXiv 2601.10035), summed over an image. Input and output stand beside it.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from fastsnn_deploy.analysis.energy import Band
+from fastsnn_deploy.analysis.energies import ENDS, Band
 from fastsnn_deploy.analysis.evaluation import Evaluation
-from fastsnn_deploy.analysis.hardware import TimeConstant
+from fastsnn_deploy.analysis.hardware import Hardware, Numbers
 from fastsnn_deploy.analysis.mapping.grid import Int64, volume
 from fastsnn_deploy.analysis.mapping.place import routers
 from fastsnn_deploy.analysis.mapping.result import VERSION, LayerMapping
@@ -40,24 +40,86 @@ class Part:
     time: Band
 
 
+@dataclass(frozen=True, eq=False)
+class CoreLoad:
+    """What the cores of one layer did on all images, int64 [cores] each, in the order of `LayerMapping`: synaptic
+    operations that arrived, neuron updates, and spikes sent, which are the active updates."""
+
+    operations: Int64
+    updates: Int64
+    spikes: Int64
+
+
+@dataclass(frozen=True, eq=False)
+class Load:
+    """What `images` images together put on a chip. layers: by name. steps: of all images. links: messages over each
+    link between neighbouring chips, int64 [chips - 1], which carry `link_spikes` a second; None where the profile does
+    not say how many."""
+
+    hardware: Hardware
+    images: int
+    steps: int
+    layers: Mapping[str, CoreLoad]
+    links: Int64 | None
+
+    def parts(self, numbers: Numbers) -> Iterator[tuple[str, str, float, float]]:
+        """Name, where, how many and nanoseconds for one image of everything that it may wait for.
+
+        numbers: a number for each constant of the profile, by key; a part without one is absent.
+        """
+        if (each := numbers.get("times.synaptic_operation")) is not None:
+            name, core, most = _busiest({name: load.operations for name, load in self.layers.items()})
+            yield "synaptic operations", f"{name}, core {core}", most / self.images, most / self.images * each
+        silent, active = (numbers.get(f"times.neuron_update_{kind}") for kind in ("inactive", "active"))
+        if silent is not None and active is not None:
+            cost = {name: x.updates * silent + x.spikes * (active - silent) for name, x in self.layers.items()}
+            name, core, most = _busiest(cost)
+            number = float(self.layers[name].updates[core]) / self.images
+            yield "neuron updates", f"{name}, core {core}", number, most / self.images
+        if self.links is not None and len(self.links):
+            at, number = int(self.links.argmax()), float(self.links.max()) / self.images
+            link = self.hardware.limits.link_spikes
+            assert link is not None
+            yield "links between chips", f"chips {at} and {at + 1}", number, number / link.value * 1e9
+        barrier = numbers.get("times.step", numbers.get("times.step_minimum"))
+        if barrier is not None:
+            yield "barriers", "all cores", self.steps / self.images, self.steps / self.images * barrier
+
+    def keys(self, numbers: Numbers) -> set[str]:
+        """Keys of the constants that `parts` takes."""
+        named = ("times.synaptic_operation", "times.neuron_update_inactive", "times.neuron_update_active")
+        barrier = "times.step" if "times.step" in numbers else "times.step_minimum"
+        return {key for key in (*named, barrier) if key in numbers}
+
+    def image_ns(self, numbers: Numbers) -> float:
+        """Nanoseconds for all steps of one image: the part that takes longest; 0 without any."""
+        return max((time for *_, time in self.parts(numbers)), default=0.0)
+
+
 @dataclass(frozen=True)
 class Timing(Result):
     """The least time of an image, mean over `images`.
 
-    parts: what it may wait for; the longest binds. steps: what an image occupies the chip for, mean.
-    settled: steps until the answer of an image is there: mean, 99th percentile and slowest. streams: a new image enters
-    in every step. entering, leaving: spikes of the input and values of the answer for one image, whose way in and out
-    is not modelled.
+    parts: what it may wait for; the longest binds. io: its way in and out, which is in none of them: boards differ by
+    orders of magnitude; None where the profile has no constant. steps: what an image occupies the chip for, mean.
+    settled: steps until the answer of an image has settled: mean, 99th percentile and slowest. first_right: steps until
+    the answer is the label for the first time, over the images that get there; empty without labels. never_right:
+    images that do not. streams: a new image enters in every step. entering, leaving: spikes of the input and values of
+    the answer for one image. load: what was counted, core by core.
     """
 
     hardware: str
     images: int
     parts: tuple[Part, ...]
+    io: Part | None
     steps: float
     settled: Mapping[str, float]
+    first_right: Mapping[str, float]
+    never_right: int
     streams: bool
     entering: float
     leaving: int
+    load: Load
 
     def __repr__(self) -> str:
         return one_line(f"Timing({self.hardware}, at least {self.step.value / 1000:,.2f} µs a step, {self.binding})")
@@ -66,12 +128,12 @@ class Timing(Result):
     def image(self) -> Band:
         """Nanoseconds for all steps of one image, mean."""
         bands = [part.time for part in self.parts]
-        return Band(*(max(getattr(band, end) for band in bands) for end in ("low", "value", "high")))
+        return Band(*(max(getattr(band, end) for band in bands) for end in ENDS))
 
     @property
     def step(self) -> Band:
         """Nanoseconds of one step, mean."""
-        return _times(self.image, 1 / self.steps)
+        return self.image.times(1 / self.steps)
 
     @property
     def binding(self) -> str:
@@ -81,7 +143,12 @@ class Timing(Result):
     @property
     def latencies(self) -> Mapping[str, Band]:
         """Nanoseconds until the answer of an image has settled: mean, 99th percentile and slowest."""
-        return {name: _times(self.step, number) for name, number in self.settled.items()}
+        return {name: self.step.times(number) for name, number in self.settled.items()}
+
+    @property
+    def first_right_latencies(self) -> Mapping[str, Band]:
+        """Nanoseconds until the answer of an image is right for the first time."""
+        return {name: self.step.times(number) for name, number in self.first_right.items()}
 
     @property
     def images_per_second(self) -> float:
@@ -90,21 +157,33 @@ class Timing(Result):
 
     def report(self) -> tuple[Table | str, ...]:
         """What an image waits for, the time of a step, latencies and throughput."""
-        rows = [(p.name, p.where, p.number, _us(p.time.value), _us(p.time.low), _us(p.time.high)) for p in self.parts]
+        parts = (*self.parts, *((self.io,) if self.io else ()))
+        rows = [
+            (p.name, p.where, p.number, *(_us(getattr(p.time, end)) for end in ("value", "low", "high"))) for p in parts
+        ]
         columns = (
-            words("waits for"), words("where"), Column("for one image"), Column("µs"), Column("low"), Column("high"),
+            words("waits for"), words("where", drop=1), Column("for one image"), Column("µs"), Column("low"),
+            Column("high"),
         )  # fmt: skip
-        each = ", ".join(f"{name} {_us(band.value):,.1f}" for name, band in self.latencies.items())
-        stream = ", a new one in every step" if self.streams else ""
+        stream = ", pipelined: a new one in every step" if self.streams else ", one after the other"
         low, value, high = (_us(getattr(self.step, end)) for end in ENDS)
         title = f"Least time of an image ({self.hardware}, mean of {self.images:,}; mapper {VERSION})"
         return (
             Table(title, columns, tuple(rows)),
             f"a step takes {value:,.2f} µs or more ({low:,.2f} to {high:,.2f}); {self.binding} bind",
-            f"latency in µs, at least: {each}; at most {self.images_per_second:,.0f} images a second{stream}",
-            f"input and output are not modelled: {self.entering:,.1f} spikes enter for one image and {self.leaving:,} "
-            "values leave; on boards they can take longer than all of this",
+            f"latency in µs, at least: {_list(self.latencies)}",
+            *self._first_right(),
+            f"at most {self.images_per_second:,.0f} images a second{stream}",
+            f"input and output stand apart: {self.entering:,.1f} spikes enter for one image, {self.leaving:,} values "
+            "leave; on boards they can take longer than all of this",
         )
+
+    def _first_right(self) -> Iterator[str]:
+        if self.never_right == self.images:
+            yield "the answer of no image is ever right"
+        elif self.first_right:
+            never = f" ({self.never_right:,} of {self.images:,} images never are)" if self.never_right else ""
+            yield f"until the answer is right for the first time, at least: {_list(self.first_right_latencies)}{never}"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, times in nanoseconds."""
@@ -113,9 +192,13 @@ class Timing(Result):
             "hardware": self.hardware,
             "images": self.images,
             "binding": self.binding,
-            "parts": [{"name": p.name, "where": p.where, "number": p.number} | _plain(p.time) for p in self.parts],
-            "step_ns": _plain(self.step),
-            "latency_ns": {name: _plain(band) for name, band in self.latencies.items()},
+            "parts": [_plain(part) for part in self.parts],
+            "io": None if self.io is None else _plain(self.io),
+            "image_ns": self.image.to_dict(),
+            "step_ns": self.step.to_dict(),
+            "latency_ns": {name: band.to_dict() for name, band in self.latencies.items()},
+            "first_right_ns": {name: band.to_dict() for name, band in self.first_right_latencies.items()},
+            "never_right": self.never_right,
             "images_per_second": self.images_per_second,
             "streams": self.streams,
             "entering": self.entering,
@@ -123,8 +206,8 @@ class Timing(Result):
         }
 
 
-def timing_of(mapping: CoreMapping, evaluation: Evaluation) -> Timing:
-    """See `Mapping.timing`."""
+def timing_of(mapping: CoreMapping, evaluation: Evaluation, load: Load | None = None) -> Timing:
+    """See `Mapping.timing`. load: of this run, if it is known already."""
     if not isinstance(evaluation, Evaluation):
         raise wrong_type("the evaluation", evaluation, "what fd.evaluate gives for the mapped network")
     names = {layer.name: layer.shape for layer in evaluation.layers}
@@ -133,20 +216,54 @@ def timing_of(mapping: CoreMapping, evaluation: Evaluation) -> Timing:
     if evaluation.images < 1:
         raise InputError("no image was evaluated, so there is no time for one. Evaluate at least one")
     sent = {name: activity.spikes.reshape(-1) for name, activity in evaluation.activity.items()}
-    parts = tuple(_parts(mapping, evaluation, sent))
+    load, hardware = load or load_of(mapping, evaluation, sent), mapping.hardware
+    at_ends = [list(load.parts(hardware.numbers(end))) for end in ENDS]
+    parts = tuple(
+        Part(name, where, number, Band(*(end[index][3] for end in at_ends)))
+        for index, (name, where, number, _) in enumerate(at_ends[1])
+    )
     if not parts:
-        raise InputError(f"hardware profile '{mapping.hardware.name}' has no times. Use loihi2")
-    first, last = mapping.sites[0], mapping.sites[-1]
+        raise InputError(f"hardware profile '{hardware.name}' has no times. Use loihi2")
+    entering, leaving = float(sent[mapping.sites[0].name].sum()) / evaluation.images, mapping.sites[-1].neurons
+    streams = evaluation.latency is not None
+    first = {} if streams else evaluation.first_right
     return Timing(
-        hardware=mapping.hardware.name,
+        hardware=hardware.name,
         images=evaluation.images,
         parts=parts,
+        io=_io(hardware, entering + leaving),
         steps=max(evaluation.counted_steps / evaluation.images, 1.0),
         settled=_settled(evaluation),
-        streams=evaluation.latency is not None,
-        entering=float(sent[first.name].sum()) / evaluation.images,
-        leaving=last.neurons,
+        first_right=first,
+        never_right=0 if streams else evaluation.never_right,
+        streams=streams,
+        entering=entering,
+        leaving=leaving,
+        load=load,
     )
+
+
+def load_of(mapping: CoreMapping, evaluation: Evaluation, sent: Mapping[str, Int64]) -> Load:
+    """What a run put on each core. sent: int64 [neurons], spikes of each source on all images."""
+    layers, steps = {layer.name: layer for layer in mapping.layers}, evaluation.counted_steps
+    found = {
+        site.name: CoreLoad(
+            by_core(layers[site.name], operations_at(evaluation.network, site, sent)),
+            layers[site.name].used["neurons"] * steps,
+            spikes_of(layers[site.name], sent),
+        )
+        for site in mapping.sites
+        if site.name in layers
+    }
+    links = None if mapping.hardware.limits.link_spikes is None else link_messages(mapping, sent)
+    return Load(mapping.hardware, evaluation.images, steps, found, links)
+
+
+def _io(hardware: Hardware, number: float) -> Part | None:
+    ends = [hardware.numbers(end).get("times.input_value") for end in ENDS]
+    if any(each is None for each in ends):
+        return None
+    return Part("input and output", "host", number, Band(*(number * each for each in ends if each is not None)))
 
 
 def _settled(evaluation: Evaluation) -> Mapping[str, float]:
@@ -155,38 +272,6 @@ def _settled(evaluation: Evaluation) -> Mapping[str, float]:
         return {"each image": fixed}
     mean, most = evaluation.mean_settle_steps, evaluation.max_settle_steps
     return {"mean": mean, f"p{PERCENT}": evaluation.settle_percentile(PERCENT), "max": most}
-
-
-def _parts(mapping: CoreMapping, evaluation: Evaluation, sent: Mapping[str, Int64]) -> Iterator[Part]:
-    times, images, steps = mapping.hardware.times, evaluation.images, evaluation.counted_steps
-    layers = {layer.name: layer for layer in mapping.layers}
-    placed = [site for site in mapping.sites if site.name in layers]
-    if times.synaptic_operation is not None:
-        network = evaluation.network
-        operations = {each.name: by_core(layers[each.name], operations_at(network, each, sent)) for each in placed}
-        where, number = _busiest(operations)
-        yield _part("synaptic operations", where, number / images, times.synaptic_operation)
-    if times.neuron_update_inactive is not None and times.neuron_update_active is not None:
-        silent, active = times.neuron_update_inactive, times.neuron_update_active
-        updates = {name: layer.used["neurons"] * steps for name, layer in layers.items()}
-        firing = {name: spikes_of(layer, sent) for name, layer in layers.items()}
-        cost = {name: updates[name] * silent.value + firing[name] * (active.value - silent.value) for name in layers}
-        name, core, _ = _first_of(cost)
-        all_updates, fired = float(updates[name][core]) / images, float(firing[name][core]) / images
-        ends = (_of(silent, end) * (all_updates - fired) + _of(active, end) * fired for end in ENDS)
-        yield Part("neuron updates", f"{name}, core {core}", all_updates, Band(*ends))
-    if (link := mapping.hardware.limits.link_spikes) is not None and mapping.chips > 1:
-        crossing = link_messages(mapping, sent)
-        number = float(crossing.max()) / images
-        time = number / link.value * 1e9
-        at = int(crossing.argmax())
-        yield Part("links between chips", f"chips {at} and {at + 1}", number, Band(time, time, time))
-    barrier = times.step or times.step_minimum
-    if barrier is not None:
-        yield _part("barriers", "all cores", steps / images, barrier)
-
-
-ENDS = ("low", "value", "high")
 
 
 def operations_at(network: Network, site: Site, sent: Mapping[str, Int64]) -> Int64:
@@ -238,33 +323,20 @@ def link_messages(mapping: CoreMapping, sent: Mapping[str, Int64]) -> Int64:
     return np.cumsum(change)[: mapping.chips - 1]
 
 
-def _first_of(numbers: Mapping[str, Any]) -> tuple[str, int, float]:
+def _busiest(numbers: Mapping[str, Any]) -> tuple[str, int, float]:
     """Layer, core and number where it is greatest."""
     name = max(numbers, key=lambda each: numbers[each].max())
     core = int(numbers[name].argmax())
     return name, core, float(numbers[name][core])
 
 
-def _busiest(numbers: Mapping[str, Int64]) -> tuple[str, float]:
-    name, core, number = _first_of(numbers)
-    return f"{name}, core {core}", number
-
-
-def _part(name: str, where: str, number: float, constant: TimeConstant) -> Part:
-    return Part(name, where, number, Band(*(number * _of(constant, end) for end in ENDS)))
-
-
-def _of(constant: TimeConstant, end: str) -> float:
-    return float(getattr(constant, end))
-
-
-def _times(band: Band, factor: float) -> Band:
-    return Band(*(getattr(band, end) * factor for end in ENDS))
+def _list(bands: Mapping[str, Band]) -> str:
+    return ", ".join(f"{name} {_us(band.value):,.1f}" for name, band in bands.items())
 
 
 def _us(nanoseconds: float) -> float:
     return nanoseconds / 1000
 
 
-def _plain(band: Band) -> dict[str, float]:
-    return {end: getattr(band, end) for end in ENDS}
+def _plain(part: Part) -> dict[str, Any]:
+    return {"name": part.name, "where": part.where, "number": part.number} | part.time.to_dict()

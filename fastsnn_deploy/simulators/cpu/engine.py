@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import reduce
 from threading import Lock
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +19,7 @@ from fastsnn_deploy.processes import available_cores
 from fastsnn_deploy.simulators.batched import ReferenceEngine
 from fastsnn_deploy.simulators.cpu.tile import Sums, Tile
 from fastsnn_deploy.simulators.cpu.trial import tried
-from fastsnn_deploy.simulators.engine import Activity, BatchRun, Engine, Recording, engine
+from fastsnn_deploy.simulators.engine import Activity, BatchRun, Engine, Recording, Tallies, engine
 
 TILE_BYTES = 64 * 2**20
 """Memory that the spikes of one tile may take."""
@@ -48,18 +50,25 @@ class CpuEngine(Engine):
     def batch_size(self) -> int:
         return self.tile * self.workers * 2
 
-    def run(self, emitted: npt.NDArray[np.integer], steps: int | None = None, record: Collection[str] = ()) -> BatchRun:
+    def run(
+        self, emitted: npt.NDArray[np.integer], steps: int | None = None, record: Collection[str] = (),
+        tallies: Tallies | None = None,
+    ) -> BatchRun:  # fmt: skip
         emitted = np.asarray(emitted)
         self.check(emitted, steps, record)
         if not len(emitted):
-            return ReferenceEngine(self.graph).run(emitted, steps, record)
+            return ReferenceEngine(self.graph).run(emitted, steps, record, tallies)
         count = -(-len(emitted) // self.tile)
         if count < self.workers or count % self.workers:  # no worker waits for the others' last tile
             count = min(len(emitted), -(-count // self.workers) * self.workers)
         parts = np.array_split(emitted, count)
+        if tallies is not None:  # neurons in memory order
+            orders = {name: self.plan.order[name] for name in tallies.weights}
+            placed = {name: x if orders[name] is None else x[:, orders[name]] for name, x in tallies.weights.items()}
+            tallies = replace(tallies, weights=placed)
 
         def one(part: npt.NDArray[np.integer]) -> Tile:
-            tile = Tile(self.plan, part, steps, record, self.density, self.cache_bytes)
+            tile = Tile(self.plan, part, steps, record, self.density, self.cache_bytes, tallies)
             tile.run()
             tile.series.clear()
             return tile
@@ -91,12 +100,16 @@ class CpuEngine(Engine):
             sent = each.per_image[:steps].sum(1)  # what lies beyond is silent
             per_step[: len(sent)] += sent
 
-        def canonical(values: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        def canonical(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+            """[neurons, ...] -> [*shape, ...]."""
             if len(node.shape) < 3:
-                return values.reshape(node.shape)
-            channels, height, width = node.shape
-            return values.reshape(height, width, channels).transpose(2, 0, 1)  # a view: copies take longer than adding
+                return values.reshape(*node.shape, *values.shape[1:])
+            channels, height, width = node.shape  # moving axes makes a view: copies take longer than adding
+            return np.moveaxis(values.reshape(height, width, channels, *values.shape[1:]), 2, 0)
 
+        tallies = [each.tallies for each in sums if each.tallies is not None]
+        nonzero = [each.nonzero for each in sums if each.nonzero is not None]
+        net = [np.moveaxis(canonical(each.net.T), -1, 0) for each in sums if each.net is not None]
         return Activity(
             spikes=canonical(reduce(np.add, [each.spikes for each in sums])),
             payload=canonical(reduce(np.add, [each.payload for each in sums])),
@@ -105,6 +118,10 @@ class CpuEngine(Engine):
             per_step=per_step,
             most_in_step=max(int(each.per_image.max(initial=0)) for each in sums),
             largest=max(each.largest for each in sums),
+            by_image=np.concatenate([each.per_image.sum(0) for each in sums]),
+            tallies=np.concatenate(tallies) if tallies else None,
+            nonzero=canonical(reduce(np.add, nonzero)) if nonzero else None,
+            net=np.concatenate(net) if net else None,
         )
 
 

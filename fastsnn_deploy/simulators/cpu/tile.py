@@ -21,7 +21,8 @@ from fastsnn_deploy.simulators.cpu.plan import BYTE, Plan
 from fastsnn_deploy.simulators.cpu.pool_kernels import pool_events, pool_rows
 from fastsnn_deploy.simulators.cpu.series import Events, Series, fill, no_events
 from fastsnn_deploy.simulators.cpu.synaptic_input import Arrivals, add_synaptic_input
-from fastsnn_deploy.simulators.engine import Recording
+from fastsnn_deploy.simulators.cpu.tally import nonzero, tally
+from fastsnn_deploy.simulators.engine import Recording, Tallies
 
 Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
@@ -29,7 +30,8 @@ Int64 = npt.NDArray[np.int64]
 
 @dataclass
 class Sums:
-    """Spikes and payload of each neuron in memory order, int64 [neurons]; signs, per step and image."""
+    """Spikes and payload of each neuron in memory order, int64 [neurons]; signs, per step and image; tallies int64
+    [B, k], nonzero int64 [neurons] and net int32 [B, neurons] as in `engine.Activity`."""
 
     spikes: Int64
     payload: Int64
@@ -37,17 +39,21 @@ class Sums:
     negative: int = 0
     per_image: Int64 = field(default_factory=lambda: np.zeros((0, 0), dtype=np.int64))
     largest: int = 0
+    tallies: Int64 | None = None
+    nonzero: Int64 | None = None
+    net: Int32 | None = None
 
 
 class Tile:
     """Simulates B images: `run`, then read `potentials`, `sums`, `last_change`, `recorded`."""
 
     def __init__(self, plan: Plan, emitted: npt.NDArray[np.integer], steps: int | None, record: Collection[str],
-                 density: float, budget: int) -> None:  # fmt: skip
+                 density: float, budget: int, tallies: Tallies | None = None) -> None:  # fmt: skip
         self.plan, self.graph, self.emitted = plan, plan.graph, emitted
         self.steps = steps
         self.record = record
         self.density, self.budget = density, budget
+        self.tallies = tallies
         self.images = len(emitted)
         self.series: dict[str, Series] = {}
         self.sums: dict[str, Sums] = {}
@@ -117,6 +123,10 @@ class Tile:
             sums.positive, sums.negative = int((values > 0).sum()), int((values < 0).sum())
             sums.largest = int(np.abs(values).max(initial=0))
         sums.per_image = series.per_image(series.end)
+        if self.tallies is not None:
+            sums.tallies, net = tally(series, self.tallies.weights[node.name])
+            sums.nonzero = nonzero(net)
+            sums.net = net if node.name in self.tallies.net else None
         for step in range(series.end):
             self.last_change[sums.per_image[step] > 0] = np.maximum(self.last_change[sums.per_image[step] > 0], step)
         if node.name in self.record or node.name in self.graph.outputs:

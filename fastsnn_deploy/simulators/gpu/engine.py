@@ -11,7 +11,7 @@ import torch
 
 from fastsnn_deploy.errors import InputError
 from fastsnn_deploy.graph import SpikingGraph
-from fastsnn_deploy.simulators.engine import BatchRun, Engine, Int32, Recording, engine
+from fastsnn_deploy.simulators.engine import BatchRun, Engine, Int32, Recording, Tallies, engine
 from fastsnn_deploy.simulators.gpu.kernels import load_kernels
 from fastsnn_deploy.simulators.gpu.plan import Plan, make_plan
 from fastsnn_deploy.simulators.gpu.products import exact_on
@@ -77,28 +77,34 @@ class GpuEngine(Engine):
         cached = torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
         return int((torch.cuda.mem_get_info(self.device)[0] + cached) * SHARE)
 
-    def run(self, emitted: npt.NDArray[np.integer], steps: int | None = None, record: Collection[str] = ()) -> BatchRun:
+    def run(
+        self, emitted: npt.NDArray[np.integer], steps: int | None = None, record: Collection[str] = (),
+        tallies: Tallies | None = None,
+    ) -> BatchRun:  # fmt: skip
         self.check(emitted, steps, record)
         each = self.batch_size
         tiles: list[TileRun] = []
         with exact_on(self.device):
             for first in range(0, max(1, len(emitted)), each):
-                for tile in self._tiles(emitted[first : first + each], steps, record):
+                for tile in self._tiles(emitted[first : first + each], steps, record, tallies):
                     if tiles:
                         tile.sent = {name: fold(tiles[0].sent[name], sent) for name, sent in tile.sent.items()}
                     tiles.append(tile)
             return self._merge(tiles, steps, record)
 
-    def _tiles(self, emitted: npt.NDArray[np.integer], steps: int | None, record: Collection[str]) -> list[TileRun]:
+    def _tiles(
+        self, emitted: npt.NDArray[np.integer], steps: int | None, record: Collection[str], tallies: Tallies | None
+    ) -> list[TileRun]:
         """One tile, or the results of its halves if the device has not enough memory for it."""
         try:
-            return [Tile(self.plan, emitted, steps, record).run()]
+            return [Tile(self.plan, emitted, steps, record, tallies).run()]
         except torch.OutOfMemoryError:
             if len(emitted) < 2:
                 raise
         torch.cuda.empty_cache()
         half = len(emitted) // 2
-        return [*self._tiles(emitted[:half], steps, record), *self._tiles(emitted[half:], steps, record)]
+        halves = (emitted[:half], emitted[half:])
+        return [tile for part in halves for tile in self._tiles(part, steps, record, tallies)]
 
     def _merge(self, tiles: list[TileRun], steps: int | None, record: Collection[str]) -> BatchRun:
         settle = np.concatenate([tile.last_change for tile in tiles]) + 1

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from fastsnn_deploy.simulators.engine import Activity, Int64
+from fastsnn_deploy.simulators.engine import Activity, Int32, Int64, Tallies
 from fastsnn_deploy.simulators.gpu.kernels import Counted, Kernels
-from fastsnn_deploy.simulators.gpu.series import Series, to_outer
+from fastsnn_deploy.simulators.gpu.series import Series, to_inner, to_outer
 
 PART = 1 << 26
 """Elements counted at once, so that what counting needs beside the series stays small."""
@@ -23,7 +24,8 @@ class Sent:
 
     start: global step of the first row. per_image: int64 [T, B], events of each image in each row. On the device:
     spikes, payload, int64 [*inner], one and the same if every spike is 1 or -1, None where they are in another's
-    sums; positive, int64; largest, int32.
+    sums; positive, int64; largest, int32. tallies, nonzero, net: as in `engine.Activity`, nonzero [*inner] on the
+    device.
     """
 
     start: int
@@ -32,6 +34,9 @@ class Sent:
     payload: Tensor | None
     positive: Tensor
     largest: Tensor
+    tallies: Int64 | None = None
+    nonzero: Tensor | None = None
+    net: Int32 | None = None
 
 
 def fold(total: Sent, more: Sent) -> Sent:
@@ -41,7 +46,9 @@ def fold(total: Sent, more: Sent) -> Sent:
         assert mine is not None
         assert its is not None
         mine.add_(its)
-    return replace(more, spikes=None, payload=None)
+    if total.nonzero is not None and more.nonzero is not None:
+        total.nonzero.add_(more.nonzero)
+    return replace(more, spikes=None, payload=None, nonzero=None)
 
 
 def activity(parts: Sequence[Sent], steps: int) -> Activity:
@@ -65,6 +72,10 @@ def activity(parts: Sequence[Sent], steps: int) -> Activity:
         per_step=per_step,
         most_in_step=max(int(part.per_image.max(initial=0)) for part in parts),
         largest=int(events > 0) if ternary else max(int(part.largest) for part in parts),
+        by_image=np.concatenate([part.per_image.sum(0) for part in parts]),
+        tallies=np.concatenate(tallies) if (tallies := [x.tallies for x in parts if x.tallies is not None]) else None,
+        nonzero=None if parts[0].nonzero is None else _on_host(parts[0].nonzero),
+        net=np.concatenate(net) if (net := [x.net for x in parts if x.net is not None]) else None,
     )
 
 
@@ -72,14 +83,40 @@ def _on_host(sums: Tensor) -> Int64:
     return to_outer(sums, 0).astype(np.int64, copy=False)
 
 
-def count_sent(series: Series, ternary: bool, kernels: Kernels | None = None) -> Sent:
-    """Statistics of a series. ternary: every spike is 1 or -1, so that payload equals spikes."""
+def count_sent(
+    series: Series, ternary: bool, kernels: Kernels | None = None, name: str = "", tallies: Tallies | None = None
+) -> Sent:
+    """Statistics of a series, that of the source `name`. ternary: every spike is 1 or -1, so that payload equals
+    spikes."""
     rows = series.rows
     count = _count if kernels is None or not rows.numel() else kernels.count_sent
     per_image, spikes, payload, positive, largest = count(rows, ternary)
+    summed: tuple[Int64 | None, Tensor | None, Int32 | None] = (None, None, None)
+    if tallies is not None:
+        summed = _tally(rows, tallies.weights[name], name in tallies.net)
     return Sent(
-        series.start, per_image.cpu().numpy(), spikes, spikes if ternary else payload, positive.sum(), largest.sum()
-    )
+        series.start, per_image.cpu().numpy(), spikes, spikes if ternary else payload, positive.sum(), largest.sum(),
+        *summed,
+    )  # fmt: skip
+
+
+def _tally(rows: Tensor, weights: Int64, keep: bool) -> tuple[Int64, Tensor, Int32 | None]:
+    """Products in float64, exact below 2**53."""
+    inner = rows.shape[2:]
+    placed = torch.from_numpy(weights.reshape(len(weights), inner[-1], *inner[:-1]).astype(np.float64))
+    factors = to_inner(placed).flatten(1).T.to(rows.device)
+    nonzero = torch.zeros(inner, dtype=torch.int64, device=rows.device)
+    tallies: list[Tensor] = []
+    kept: list[npt.NDArray[np.generic]] = []
+    for part in torch.split(rows, max(1, PART // max(1, rows[:, :1].numel())), dim=1):
+        sent = (part != 0).sum(0).flatten(1).to(torch.float64)
+        tallies.append(sent @ factors)
+        net = part.sum(0, dtype=torch.int32)
+        nonzero += (net != 0).sum(0)
+        kept += [to_outer(net, 1)] if keep else []
+    none = torch.zeros((rows.shape[1], len(weights)), dtype=torch.float64)
+    total = (torch.cat(tallies) if tallies else none).round().to(torch.int64).cpu().numpy()
+    return total, nonzero, np.concatenate(kept).astype(np.int32) if kept else None
 
 
 def _count(rows: Tensor, ternary: bool) -> Counted:

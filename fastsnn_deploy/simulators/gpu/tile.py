@@ -13,7 +13,7 @@ from torch import Tensor
 
 from fastsnn_deploy.graph import Concat, Flatten, Identity, Input, MaxPool2d, Node, Population, Readout, Synapse
 from fastsnn_deploy.graph.arithmetic import per_channel
-from fastsnn_deploy.simulators.engine import Int64
+from fastsnn_deploy.simulators.engine import Int64, Tallies
 from fastsnn_deploy.simulators.gpu.kernels import Beside
 from fastsnn_deploy.simulators.gpu.neurons import Advance, Cell, Drive, State, settle, torch_advance
 from fastsnn_deploy.simulators.gpu.plan import Plan
@@ -53,13 +53,17 @@ class Fused:
 class Tile:
     """A simulation of B images. emitted: int [B, *input shape]. steps: global steps, None until all is settled."""
 
-    def __init__(self, plan: Plan, emitted: np.ndarray[Any, Any], steps: int | None, record: Collection[str]) -> None:
+    def __init__(
+        self, plan: Plan, emitted: np.ndarray[Any, Any], steps: int | None, record: Collection[str],
+        tallies: Tallies | None = None,
+    ) -> None:  # fmt: skip
         self.plan = plan
         self.graph = plan.graph
         self.emitted = emitted
         self.batch = len(emitted)
         self.steps = steps
         self.record = frozenset(record)
+        self.tallies = tallies
         self.series: dict[str, Series] = {}
         self.result = TileRun(np.full(self.batch, -1, dtype=np.int64))
 
@@ -246,7 +250,9 @@ class Tile:
 
     def _send(self, node: Node, series: Series) -> None:
         """Count, trim, record and keep what a node sent."""
-        sent = self.result.sent[node.name] = count_sent(series, self._payload(node) <= 1, self.plan.kernels)
+        sent = self.result.sent[node.name] = count_sent(
+            series, self._payload(node) <= 1, self.plan.kernels, node.name, self.tallies
+        )
         active = sent.per_image > 0
         self._note_change(series.start, active)
         self.series[node.name] = kept = series.trimmed(np.asarray(active.any(1)))
