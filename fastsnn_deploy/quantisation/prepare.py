@@ -111,8 +111,12 @@ def prepare_planned(
     input_shape: Sequence[int] | None = None,
     output: str | int | None = None,
     replace_activations: str | None = None,
+    round_averages: bool = True,
 ) -> fx.GraphModule:
-    """`prepare` with bits and quantisers in one value."""
+    """`prepare` with bits and quantisers in one value.
+
+    round_averages: average pools of counts round where they stand; else what reads them reads sums of counts.
+    """
     grid = checked_grid(mean, std, input_step, input_levels)
     if replace_activations is not None:
         known_name("replace_activations", replace_activations, ("relu",))
@@ -120,7 +124,7 @@ def prepare_planned(
     torch.set_default_dtype(torch.float32)
     try:
         captured = capture(model, input_shape, output, replace_activations is not None)
-        quantised = _prepared(captured, plan, grid)
+        quantised = _prepared(captured, plan, grid, round_averages)
     finally:
         torch.set_default_dtype(before)
     if input_shape is not None:
@@ -132,7 +136,7 @@ def prepare_planned(
     return quantised.to(parameter.device if parameter is not None else "cpu", torch.float32)
 
 
-def _prepared(captured: Captured, plan: BitPlan, grid: ImageGrid) -> fx.GraphModule:
+def _prepared(captured: Captured, plan: BitPlan, grid: ImageGrid, round_averages: bool) -> fx.GraphModule:
     quantised = captured.graph
     if not captured.shape:
         raise InputError("none of the usual image shapes passes through the network. Give input_shape=(C, H, W)")
@@ -144,7 +148,7 @@ def _prepared(captured: Captured, plan: BitPlan, grid: ImageGrid) -> fx.GraphMod
     first, last = first_layers(quantised), last_layers(quantised)
     _quantise_layers(quantised, plan, first, last)
     grid.insert(quantised, captured.taken)
-    _insert_missing_activations(quantised, plan)
+    _insert_missing_activations(quantised, plan, round_averages)
     _require_matches(quantised, plan)
     _tie_concatenated_steps(quantised)
     _compile(quantised)
@@ -295,7 +299,7 @@ def _require_matches(quantised: fx.GraphModule, plan: BitPlan) -> None:
     plan.require_matches(activations, weights)
 
 
-def _insert_missing_activations(quantised: fx.GraphModule, plan: BitPlan) -> None:
+def _insert_missing_activations(quantised: fx.GraphModule, plan: BitPlan, round_averages: bool) -> None:
     """Spikes can only leave a quantised activation: insert one wherever a layer reads something else.
 
     Sums without a ReLU get a signed one. Average pools round where they stand, unless only a flatten and a linear
@@ -323,8 +327,8 @@ def _insert_missing_activations(quantised: fx.GraphModule, plan: BitPlan) -> Non
             nonnegative[node] = isinstance(module, QuantActivation) and not module.signed
         elif isinstance(module, KEEPS_GRID):
             nonnegative[node] = sources[0]
-        elif isinstance(module, AVERAGE) and averages_image(quantised, node):
-            nonnegative[node] = False  # a sum of levels: whole numbers, not rounded again
+        elif isinstance(module, AVERAGE) and (averages_image(quantised, node) or not round_averages):
+            nonnegative[node] = sources[0]  # a sum of levels: whole numbers, not rounded again
         elif node.target is torch.cat:
             nonnegative[node] = None if None in sources else all(sources)
         else:
