@@ -117,7 +117,8 @@ def measured(network: nn.Module, levels: torch.Tensor, normalised: torch.Tensor)
         totals["ties"] += counts.ties
         answers = max(answers, float((ours - theirs).abs().max() / theirs.abs().max()))
         single, _ = official_counts(found.official, found.activations, normalised[begin : begin + BATCH], torch.float32)
-        totals["float32"] += sum(int((a != b).sum()) for path in official for a, b in zip(official[path], single[path]))
+        pairs = ((a, b) for path in official for a, b in zip(official[path], single[path], strict=True))
+        totals["float32"] += sum(int((a != b).sum()) for a, b in pairs)
         for path, calls in official.items():
             for call in calls:
                 used.setdefault(path, set()).update(call.unique().long().tolist())
@@ -160,6 +161,7 @@ def commit(folder: Path) -> str:
 
 
 def main() -> None:
+    """Compare every network, and write what was found after each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--fast-snn", type=Path, required=True)
     parser.add_argument("--qcfs", type=Path, required=True)

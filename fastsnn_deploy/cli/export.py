@@ -17,6 +17,7 @@ from fastsnn_deploy.cli.sources import (
     Mean,
     ModelName,
     Output,
+    RateSteps,
     ReplaceActivations,
     Std,
     TrustPickle,
@@ -108,6 +109,7 @@ def export(
     std: Std = None,
     chosen_output: Output = None,
     replace_activations: ReplaceActivations = None,
+    rate_steps: RateSteps = None,
     checkpoint_file: Annotated[
         Path | None,
         typer.Option(
@@ -134,10 +136,10 @@ def export(
     chosen, suffix = target_named(target), format_named(file_format).suffix
     path = out or planned(model.with_suffix(suffix))
     loaded = opened(model, network, key, trust_pickle, numbers("--input-shape", input_shape, int))
-    if not is_quantised(loaded.model) and bits is not None and checkpoint_file is None:
-        checkpoint_file = planned(path.with_name(f"{path.stem}-{bits}bit.pt"))
+    if not is_quantised(loaded.model) and checkpoint_file is None:
+        checkpoint_file = planned(path.with_name(f"{path.stem}-{'taken' if bits is None else f'{bits}bit'}.pt"))
     options = changes(chosen_output, replace_activations)
-    checkpoint, notes = quantised(loaded, model, bits, weight_bits, mean, std, data, data_root, **options)
+    checkpoint, notes = quantised(loaded, model, bits, weight_bits, mean, std, data, data_root, rate_steps, **options)
     graph = convert(
         checkpoint, neurons=neurons or "unary", schedule=schedule.value, steps=steps, input=input_schedule.value,
         bias=bias_schedule.value, allow_loss=allow_loss,

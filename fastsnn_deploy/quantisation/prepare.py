@@ -24,6 +24,7 @@ from fastsnn_deploy.quantisation.layers import (
     QuantLinear,
 )
 from fastsnn_deploy.quantisation.moves import Scale
+from fastsnn_deploy.quantisation.others import found_in
 from fastsnn_deploy.quantisation.proof import holds_for_others, require_same
 from fastsnn_deploy.quantisation.quantisers import WEIGHT_QUANTISERS
 from fastsnn_deploy.quantisation.replaced import ReluInstead, told
@@ -120,6 +121,9 @@ def prepare_planned(
     grid = checked_grid(mean, std, input_step, input_levels)
     if replace_activations is not None:
         known_name("replace_activations", replace_activations, ("relu",))
+    if isinstance(model, nn.Module) and (kinds := found_in(model)):
+        held = ", ".join(f"{count} {name}" for name, count in kinds.items())
+        raise InputError(f"the network is quantised already ({held}). fd.from_quantised takes it as it is")
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float32)
     try:

@@ -63,7 +63,8 @@ def taken_of(model: nn.Module, steps: int | None) -> tuple[dict[str, Taken], dic
                 problems.append(Problem(path, f"{name} of {kind.project} {error}", error.fix))
             except Exception as error:  # the module's own code runs here: anything can be raised
                 problems.append(Problem(path, f"{name} of {kind.project} fails ({type(error).__name__}: {error})"))
-        if type(module) in (nn.Conv2d, nn.Linear) or any(_of(WEIGHTS, module)):
+        plain = isinstance(module, (nn.Conv2d, nn.Linear)) and type(module).__name__ in ("Conv2d", "Linear")
+        if plain or any(_of(WEIGHTS, module)):
             layers[path] = handed_weights(module)
     if problems:
         raise LoweringError(f"{type(model).__name__} cannot be taken as it is quantised", grouped(problems))
@@ -74,7 +75,7 @@ def _of(kinds: list[Kind], module: nn.Module) -> Iterator[Kind]:
     return (kind for kind in kinds if kind.holds(module))
 
 
-class _Caught(Exception):
+class _CaughtError(Exception):
     def __init__(self, weight: torch.Tensor) -> None:
         super().__init__()
         self.weight = weight
@@ -85,7 +86,7 @@ class _Catch(TorchFunctionMode):
 
     def __torch_function__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
         if func in (F.conv2d, torch.conv2d, F.linear):
-            raise _Caught(args[1] if len(args) > 1 else kwargs["weight"])
+            raise _CaughtError(args[1] if len(args) > 1 else kwargs["weight"])
         return func(*args, **(kwargs or {}))
 
 
@@ -99,7 +100,7 @@ def handed_weights(module: nn.Module) -> Weights:
     try:
         with torch.no_grad(), _Catch():
             alone(image)
-    except _Caught as caught:
+    except _CaughtError as caught:
         values = caught.weight.detach().clone()
         step, largest = grid_of(values)
         return Weights(values, step, largest)
@@ -113,9 +114,9 @@ def grid_of(values: torch.Tensor) -> tuple[float | None, int]:
         >>> grid_of(torch.tensor([0.75, -0.5, 0.0, 0.25], dtype=torch.float64))
         (0.25, 3)
     """
-    if len(values.reshape(-1)[:SAMPLE].unique()) > 2 * GRID_MAX + 1:
+    if len(torch.unique(values.reshape(-1)[:SAMPLE])) > 2 * GRID_MAX + 1:
         return None, 0
-    marks = values.abs().unique()
+    marks = torch.unique(values.abs())
     top = float(marks[-1]) if marks.numel() else 0.0
     if top == 0:
         return 1.0, 1

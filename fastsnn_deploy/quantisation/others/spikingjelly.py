@@ -6,7 +6,7 @@ import copy
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from fastsnn_deploy.quantisation.moves import Scale
 from fastsnn_deploy.quantisation.others.base import (

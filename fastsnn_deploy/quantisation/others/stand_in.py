@@ -1,4 +1,4 @@
-"""The float network that a quantised one of another project stands on: its quantisers are ReLUs, its weights numbers."""
+"""The float network behind a quantised one of another project: its quantisers are ReLUs, its weights are numbers."""
 
 from __future__ import annotations
 
@@ -77,10 +77,10 @@ def _with_weights(layer: Any, values: Tensor, bias: bool) -> nn.Module:
     given = layer.bias if bias else None
     new: nn.Conv2d | nn.Linear
     if isinstance(layer, nn.Conv2d):
+        geometry: Any = layer.kernel_size, layer.stride, layer.padding, layer.dilation, layer.groups
         new = nn.Conv2d(
-            layer.in_channels, layer.out_channels, layer.kernel_size, layer.stride, layer.padding, layer.dilation,
-            layer.groups, given is not None, layer.padding_mode,
-        )  # fmt: skip
+            layer.in_channels, layer.out_channels, *geometry, given is not None, padding_mode=layer.padding_mode
+        )
     else:
         new = nn.Linear(layer.in_features, layer.out_features, given is not None)
     with torch.no_grad():

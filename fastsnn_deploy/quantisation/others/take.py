@@ -120,12 +120,12 @@ def at_rest(model: nn.Module) -> nn.Module:
     alone = copy.deepcopy(unwrapped(model)).to("cpu").eval()
     for module in alone.modules():
         if type(getattr(module, "T", None)) is int and hasattr(alone, "set_T"):
-            module.T = 0
+            setattr(module, "T", 0)  # noqa: B010  nn.Module declares its attributes as tensors
     return alone
 
 
 def _stds_apart(network: nn.Module, layers: Mapping[str, Weights], std: Sequence[float]) -> Sequence[float]:
-    """Standard deviations that differ, if the layer that reads the image has integer weights and cannot take them up."""
+    """Standard deviations that differ, if the layer that reads the image has integer weights, which stay."""
     first = next((path for path, module in network.named_modules() if isinstance(module, (nn.Conv2d, nn.Linear))), "")
     whole = any(first == path or first.startswith(f"{path}.parts.") for path, found in layers.items() if found.step)
     return std if whole and len(set(std)) > 1 else ()
@@ -214,7 +214,7 @@ def _proved(quantised: fx.GraphModule, found: Official) -> Counts:
     image = next(module for _, module in modules(quantised) if isinstance(module, QuantInput))
     generator = torch.Generator().manual_seed(0)
     levels = torch.randint(image.low, image.high + 1, (PROOF_IMAGES, *shape), generator=generator)
-    counts, answers, _ = compare_with_official(quantised, found, levels)
+    counts, _, _ = compare_with_official(quantised, found, levels)
     if counts.differing > counts.edges:
         fix = "It depends on more than the image, or its forward is not the one of its project"
         raise LoweringError("the network taken is not the one given", [Problem(counts.first, str(counts), fix)])
