@@ -398,7 +398,7 @@ def test_official_weights_are_exported_from_the_shell(run):
     assert result.returncode == 0, result.stderr
     assert "3 QCFS IF: 3 with 8 levels, taken as they are" in result.stdout
     assert "0 of " in result.stdout
-    result = run("verify", "weights-taken.pt", "--net", "weights.net", "--data", "images.npz", "--samples", "8")
+    result = run("verify", "weights-taken.pt", "weights.net", "--data", "images.npz", "--samples", "8")
     assert result.returncode == 0, result.stderr
     assert "exact" in result.stdout
     for more, message in (
