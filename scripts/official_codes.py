@@ -28,11 +28,16 @@ from torch import nn
 from fastsnn_deploy import __version__, load_data
 from fastsnn_deploy.analysis.agreement import agreement
 from fastsnn_deploy.conversion.convert import converted
+from fastsnn_deploy.files import write_file
 from fastsnn_deploy.quantisation import Checkpoint
+from fastsnn_deploy.quantisation.calibration import OFFICIAL
 from fastsnn_deploy.quantisation.others.proof import official_counts
-from fastsnn_deploy.quantisation.others.take import OFFICIAL, compare_with_official, from_quantised
+from fastsnn_deploy.quantisation.others.take import compare_with_official, from_quantised
 
 RECORD = Path(__file__).parents[1] / "docs" / "records" / "official_codes.json"
+PAGE = RECORD.parents[1] / "official_codes.md"
+MARK, END = "<!-- made by scripts/official_codes.py -->", "<!-- end -->"
+"""Between them lies the table of the page."""
 
 STD = (0.247, 0.243, 0.262)
 MEAN = (125 / 255, 123 / 255, 114 / 255)
@@ -149,7 +154,11 @@ def measured(network: nn.Module, levels: torch.Tensor, normalised: torch.Tensor)
             "same_class": alike / len(levels),
             "largest_difference_of_an_answer": widest,
         },
-        "integer_network_against_quantised_model": str(close),
+        "integer_network": {
+            "share_differing_in_the_worst_layer": max(close.layers.values(), default=0.0),
+            "share_differing_in_all": close.share,
+            "largest_difference_of_an_answer": close.answer,
+        },
         "seconds_to_take": round(seconds, 1),
     }
 
@@ -158,6 +167,20 @@ def commit(folder: Path) -> str:
     """The commit of a checkout, or what its folder says."""
     run = subprocess.run(["git", "-C", str(folder), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
     return run.stdout.strip() or "unknown"
+
+
+def table(record: dict[str, Any]) -> str:
+    """The page's table."""
+    rows = ["network", "layers", "counts", "differ", "official in float32", "8-bit weights", "fixed thresholds"]
+    lines = ["| " + " | ".join(rows) + " |", "|---" * len(rows) + "|"]
+    for name, found in record["networks"].items():
+        whole, fixed = found["with_integer_weights"], found["integer_network"]
+        cells = [name, found["layers"], f"{found['counts']:,}", f"{found['differing']:,}"]
+        cells.append(f"{found['official_float32_against_its_float64']:,}")
+        cells.append(f"{100 * whole['share_differing_layer_by_layer']:.2g} %")
+        cells.append(f"{100 * fixed['share_differing_in_the_worst_layer']:.2g} %")
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
+    return "\n\n" + "\n".join(lines) + "\n\n"
 
 
 def main() -> None:
@@ -194,7 +217,9 @@ def main() -> None:
         if options.only in name:
             print(name)
             record["networks"][name] = measured(made(), levels, normalised)
-            RECORD.write_text(json.dumps(record, indent=2) + "\n")
+            write_file(RECORD, json.dumps(record, indent=1) + "\n", again=True)
+    before, _, rest = PAGE.read_text(encoding="utf-8").partition(MARK)
+    write_file(PAGE, before + MARK + table(record) + rest[rest.index(END) :], again=True)
 
 
 if __name__ == "__main__":

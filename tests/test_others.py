@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import fastsnn_deploy as fd
+from fastsnn_deploy.quantisation.calibration import OFFICIAL
 from fastsnn_deploy.quantisation.layers import QUANT_WEIGHTED, QuantActivation
 from fastsnn_deploy.quantisation.others.find import grid_of
-from fastsnn_deploy.quantisation.others.take import NOTES, OFFICIAL, compare_with_official
+from fastsnn_deploy.quantisation.others.take import NOTES, compare_with_official
 from tests.commands import runner
 
 SHAPE = (3, 8, 8)
@@ -377,8 +378,12 @@ def test_what_has_no_exact_form_is_said_with_what_to_do(network, options, messag
 
 
 def test_prepare_points_to_the_way_in():
+    network = qcfs()
     with pytest.raises(fd.InputError, match=r"quantised already \(3 QCFS IF\). fd.from_quantised takes it"):
-        fd.prepare(qcfs())
+        fd.prepare(network)
+    assert fd.check(network, **OPTIONS).ok
+    with pytest.raises(fd.InputError, match="thresholds of this network came with it"):
+        fd.calibrate(fd.from_quantised(network, **OPTIONS), torch.rand(4, *SHAPE))
 
 
 @pytest.fixture
@@ -398,7 +403,7 @@ def test_official_weights_are_exported_from_the_shell(run):
     assert result.returncode == 0, result.stderr
     assert "3 QCFS IF: 3 with 8 levels, taken as they are" in result.stdout
     assert "0 of " in result.stdout
-    result = run("verify", "weights-taken.pt", "weights.net", "--data", "images.npz", "--samples", "8")
+    result = run("verify", "weights-taken.pt", "weights.net", "--data", "images.npz", "--samples", "4")
     assert result.returncode == 0, result.stderr
     assert "exact" in result.stdout
     for more, message in (

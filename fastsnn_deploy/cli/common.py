@@ -177,7 +177,7 @@ def sample_images(
 
 def differences(network: Any, quiet: bool = False) -> list[str]:
     """What a file of another program means here and may mean elsewhere, shown before the network runs unless quiet."""
-    lines = network.metadata.get("differs", "").splitlines()
+    lines: list[str] = network.metadata.get("differs", "").splitlines()
     if lines and not quiet:
         show(f"{network.metadata.get('source', 'the file')} comes from another program. What may differ there:", *lines)
     return lines

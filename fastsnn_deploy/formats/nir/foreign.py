@@ -171,9 +171,14 @@ class _Importer:
             neuron, bias = self._neuron(nodes[position:], bias, whole.shape, whole.divisor)
         except RefusedError as refusal:
             self._note(nodes[position], refusal)
-        fields = {"bias": bias if bias.any() else None, "neuron": neuron, "name": name, "shape": whole.shape}
+        fields: dict[str, Any] = {
+            "bias": bias if bias.any() else None,
+            "neuron": neuron,
+            "name": name,
+            "shape": whole.shape,
+        }
         if whole.weight.ndim == 4:
-            geometry = {key: getattr(whole, key) for key in ("stride", "padding", "dilation", "groups")}
+            geometry: dict[str, Any] = {key: getattr(whole, key) for key in ("stride", "padding", "dilation", "groups")}
             return [StockConv(weight=whole.weight, **geometry, **fields)], position + 1
         flatten = [StockFlatten(shape=(math.prod(source),))] if len(source) == 3 else []
         return [*flatten, StockDense(weight=whole.weight, **fields)], position + 1
@@ -234,15 +239,19 @@ class _Importer:
             raise RefusedError("remembers spikes that a bias before it causes without input")
 
     def _require_one_step(self, node: Any, shape: Shape, *names: str) -> None:
-        _require_ones(node, shape, "r")
         if np.any(node.v_leak):
             raise RefusedError("v_leak is not 0")
         if self.step is None:
-            raise RefusedError(f"{', '.join(names)} in seconds: give the time step (`step`)")
+            taus = ", ".join(f"{name} = {np.ravel(getattr(node, name))[0]:g} s" for name in names)
+            raise RefusedError(
+                f"leaks ({taus}): only a neuron that forgets all in one step, or nothing (IF), is exact here; give the "
+                "time step, fastsnn_deploy.formats.nir.import_nir(path, step=...), if that is one step"
+            )
         for name in names:
             # the same rounding as in the file
             if not np.array_equal(getattr(node, name), np.full_like(getattr(node, name), self.step)):
-                raise RefusedError(f"{name} is not one time step of {self.step} s: Lava would round the leak")
+                raise RefusedError(f"leaks: {name} is not one time step of {self.step} s, and Lava rounds what is left")
+        _require_ones(node, shape, "r")
 
 
 def _with_threshold(threshold: npt.NDArray[np.float64], bias: Int64, decay: int) -> tuple[Lif, Int64]:

@@ -77,10 +77,11 @@ def _with_weights(layer: Any, values: Tensor, bias: bool) -> nn.Module:
     given = layer.bias if bias else None
     new: nn.Conv2d | nn.Linear
     if isinstance(layer, nn.Conv2d):
-        geometry: Any = layer.kernel_size, layer.stride, layer.padding, layer.dilation, layer.groups
-        new = nn.Conv2d(
-            layer.in_channels, layer.out_channels, *geometry, given is not None, padding_mode=layer.padding_mode
-        )
+        options: Any = {
+            key: getattr(layer, key)
+            for key in ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups")
+        }
+        new = nn.Conv2d(**options, bias=given is not None, padding_mode=layer.padding_mode)
     else:
         new = nn.Linear(layer.in_features, layer.out_features, given is not None)
     with torch.no_grad():

@@ -13,7 +13,7 @@ from torch import Tensor, fx, nn
 
 from fastsnn_deploy.errors import InputError, LoweringError, Problem, whole_number, wrong_type
 from fastsnn_deploy.quantisation.bit_plan import BitPlan
-from fastsnn_deploy.quantisation.calibration import EXAMPLES, calibration_images
+from fastsnn_deploy.quantisation.calibration import EXAMPLES, OFFICIAL, calibration_images
 from fastsnn_deploy.quantisation.capture import unwrapped
 from fastsnn_deploy.quantisation.functional import weight_limit
 from fastsnn_deploy.quantisation.layers import QUANT_WEIGHTED, QuantActivation, QuantInput
@@ -27,8 +27,8 @@ from fastsnn_deploy.quantisation.structure import modules
 
 PROOF_IMAGES = 2
 
-NOTES, OFFICIAL = "notes", "official"
-"""Keys of a model's `meta`: lines for the user, and what `compare_with_official` needs."""
+NOTES = "notes"
+"""Key of a model's `meta` for lines for the user; under OFFICIAL lies what `compare_with_official` needs."""
 
 
 @dataclass(frozen=True)
