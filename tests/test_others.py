@@ -264,7 +264,7 @@ def test_a_network_in_its_spiking_form_is_taken_for_its_quantised_one():
     network = Timed(*NETWORKS["qcfs"]())
     still = fd.convert(fd.from_quantised(network, **OPTIONS))
     network.set_T(4)
-    assert fd.convert(fd.from_quantised(network, **OPTIONS)).nodes == still.nodes
+    assert fd.convert(fd.from_quantised(nn.Sequential(*network), **OPTIONS)).nodes == still.nodes
     assert network[2].T == 4
 
 
@@ -370,6 +370,7 @@ def per_channel() -> nn.Module:
         (lambda: spikingjelly(LIFNode), {"steps": 8}, "leaks"),
         (qcfs, {"weight_bits": 9}, "weight_bits is 9"),
         (lambda: {"a": 1}, {}, "got a dict"),
+        (fast_snn, {"std": ("a", "b")}, "must hold positive numbers"),
     ],
 )
 def test_what_has_no_exact_form_is_said_with_what_to_do(network, options, message):

@@ -22,7 +22,8 @@ into the first weights in float32."""
 @dataclass
 class Counts:
     """compared: counts in all. differing: those that are not the official ones. edges: of these, how many lie within
-    EDGE of a rounding edge. ties: values that lie on one exactly. used: levels that occur, by path."""
+    EDGE of a rounding edge. ties: values that lie on one exactly. first: path where one differs that does not.
+    """
 
     compared: int = 0
     differing: int = 0

@@ -16,6 +16,7 @@ from fastsnn_deploy.quantisation.bit_plan import BitPlan
 from fastsnn_deploy.quantisation.calibration import EXAMPLES, OFFICIAL, calibration_images
 from fastsnn_deploy.quantisation.capture import unwrapped
 from fastsnn_deploy.quantisation.functional import weight_limit
+from fastsnn_deploy.quantisation.image_grid import checked_grid
 from fastsnn_deploy.quantisation.layers import QUANT_WEIGHTED, QuantActivation, QuantInput
 from fastsnn_deploy.quantisation.moves import Scale, SelectChannels
 from fastsnn_deploy.quantisation.others.base import Taken
@@ -63,8 +64,8 @@ def from_quantised(
     Known are QCFS (`IF`, `MyFloor`), Fast-SNN (`QuantReLU`, `QuantAvgPool2d`, `QuantConv2d`, `QuantLinear`,
     `first_conv`, `last_fc`) and SpikingJelly's ann2snn (`IFNode` between scalers). Thresholds, levels, batch norms and
     quantised weights stay what they are; each layer is compared with the official code's own counts, in float64, and
-    refused if one differs. Weights that the project leaves in floating point get `weight_bits` bits: `model.meta
-    ["notes"]` says so, and `convert` says how many counts that moves.
+    the network refused if one differs that does not lie on a rounding edge. Weights that the project leaves in floating
+    point get `weight_bits` bits, as `model.meta["notes"]` says; docs/official_codes.md has what that moves.
 
     Args:
         model: The network with its trained weights; it stays as it is. Of QCFS with L set (`model.set_L(8)`).
@@ -89,6 +90,7 @@ def from_quantised(
     if not isinstance(model, nn.Module):
         raise wrong_type("the network", model, "a torch.nn.Module with the quantisers of another project")
     width, steps = whole_number("weight_bits", weight_bits, 2, 8), steps and whole_number("steps", steps, 1, 255)
+    grid = checked_grid(mean, std, input_step, input_levels)
     official = at_rest(model)
     if not found_in(official):
         raise InputError(
@@ -97,10 +99,10 @@ def from_quantised(
         )
     activations, layers = taken_of(official, steps)
     float_network = stand_in(official, activations, layers)
-    apart = _stds_apart(float_network, layers, std)
+    apart = _stds_apart(float_network, layers, grid.std)
     plan = BitPlan(max((taken.levels for taken in activations.values()), default=255).bit_length(), width)
     quantised = prepare_planned(
-        float_network, plan, mean=mean, std=(sum(apart) / len(apart),) if apart else std, input_shape=input_shape,
+        float_network, plan, mean=mean, std=(sum(apart) / len(apart),) if apart else grid.std, input_shape=input_shape,
         output=output, input_step=input_step, input_levels=input_levels, round_averages=False,
     )  # fmt: skip
     if apart:
@@ -108,7 +110,7 @@ def from_quantised(
     own = _set_activations(quantised, activations)
     if images is not None:
         _set_own_steps(quantised, images)
-    found = Official(official, activations, _set_weights(quantised, layers), tuple(std))
+    found = Official(official, activations, _set_weights(quantised, layers), grid.std)
     proof = _proved(quantised, found)
     quantised.meta[OFFICIAL] = found
     quantised.meta[NOTES] = (*_notes(found_in(official), activations, layers, own, width), f"proved: {proof}")
@@ -118,8 +120,9 @@ def from_quantised(
 def at_rest(model: nn.Module) -> nn.Module:
     """A copy as its quantised form computes, in evaluation mode: QCFS networks with T = 0."""
     alone = copy.deepcopy(unwrapped(model)).to("cpu").eval()
+    timed = "QCFS IF" in found_in(alone)
     for module in alone.modules():
-        if type(getattr(module, "T", None)) is int and hasattr(alone, "set_T"):
+        if timed and type(getattr(module, "T", None)) is int:
             setattr(module, "T", 0)  # noqa: B010  nn.Module declares its attributes as tensors
     return alone
 
@@ -283,6 +286,6 @@ def _notes(
         )
     if own:
         lines.append(
-            f"{len(own)} places round that the network does not round, first {own[0]}: their steps come from images"
+            f"{len(own)} places round that the network does not round, first {own[0]}: their steps come from images="
         )
     return lines
