@@ -37,12 +37,14 @@ if TYPE_CHECKING:
     from fastsnn_deploy.api import save as save
     from fastsnn_deploy.api import simulate as simulate
     from fastsnn_deploy.api import verify as verify
+    from fastsnn_deploy.conversion.by_hand import Graph as Graph
     from fastsnn_deploy.errors import DeployError as DeployError
     from fastsnn_deploy.errors import InputError as InputError
     from fastsnn_deploy.graph import Encoded as Encoded
     from fastsnn_deploy.graph import SpikingGraph as SpikingGraph
     from fastsnn_deploy.graph.run import Run as Run
     from fastsnn_deploy.quantisation import Checkpoint as Checkpoint
+    from fastsnn_deploy.quantisation.others.take import from_quantised as from_quantised
     from fastsnn_deploy.quantisation.post_training.quantize import quantize as quantize
     from fastsnn_deploy.reporting.run import report as report
     from fastsnn_deploy.training.load_model import load_model as load_model
@@ -58,10 +60,12 @@ _HOMES = {
     "analysis.mapping.run": ("map_cores",),
     "analysis.result": ("Profile",),
     "analysis.verify": ("Verification",),
+    "conversion.by_hand": ("Graph",),
     "errors": ("DeployError", "InputError"),
     "graph": ("Encoded", "SpikingGraph"),
     "graph.run": ("Run",),
     "quantisation": ("Checkpoint",),
+    "quantisation.others.take": ("from_quantised",),
     "quantisation.post_training.quantize": ("quantize",),
     "reporting.run": ("report",),
     "training.load_model": ("load_model",),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from itertools import pairwise
 from pathlib import Path
@@ -10,11 +11,14 @@ import h5py
 import nir
 import numpy as np
 import pytest
+import torch
+from torch.nn import functional as F
 
 from fastsnn_deploy.errors import InputError
 from fastsnn_deploy.formats.nir import export_graph, import_graph, import_nir, import_thermometer
 from fastsnn_deploy.lava_dl.network import Lif, StockConv, StockFlatten
 from fastsnn_deploy.lava_dl.simulate import run
+from tests.commands import runner
 from tests.random_graphs import random_graph
 
 
@@ -78,6 +82,105 @@ def test_an_average_pool_scales_the_threshold(tmp_path):
     assert run(network, frame, 3).potentials[-1][2, 0, 0] == 2 * 64  # 2 of 4 are not more than a half
 
 
+def conv(weight: np.ndarray, bias: int = 0, padding: int = 0, stride: int = 1, groups: int = 1) -> nir.Conv2d:
+    return nir.Conv2d((8, 8), weight.astype(float), stride, padding, 1, groups, np.full(len(weight), float(bias)))
+
+
+def pool(kind: type, size: int, stride: int | None = None) -> nir.NIRNode:
+    return kind(np.array([size, size]), np.array([stride or size] * 2), np.array([0, 0]))
+
+
+def computed(node: nir.NIRNode, x: torch.Tensor) -> torch.Tensor:
+    """What NIR says that a linear map or a threshold computes."""
+    if isinstance(node, nir.Conv2d):
+        weight, bias = (torch.from_numpy(np.asarray(each)).double() for each in (node.weight, node.bias))
+        return F.conv2d(x, weight, bias, node.stride, node.padding, node.dilation, node.groups)
+    if isinstance(node, (nir.AvgPool2d, nir.SumPool2d)):
+        size, stride = int(node.kernel_size[0]), int(node.stride[0])
+        return F.avg_pool2d(x, size, stride) * (1 if isinstance(node, nir.AvgPool2d) else size * size)
+    if isinstance(node, nir.Flatten):
+        return x.flatten(1)
+    if isinstance(node, nir.Linear):
+        return x @ torch.from_numpy(node.weight).T
+    return (x > torch.from_numpy(np.asarray(node.threshold))).double()
+
+
+def weights(*shape: int) -> np.ndarray:
+    return np.random.default_rng(sum(shape)).integers(-3, 4, shape)
+
+
+AVERAGE, SUM = nir.AvgPool2d, nir.SumPool2d
+FIRE = nir.Threshold(np.array([0.6]))
+FLAT = nir.Flatten({"input": np.array([1])}, 0, -1)
+
+CHAINS = {
+    "pool behind a convolution": (conv(weights(4, 2, 3, 3), 1, padding=1), pool(AVERAGE, 2), FIRE),
+    "overlapping windows": (conv(weights(4, 2, 3, 3), stride=2, padding=1), pool(SUM, 2, 1), FIRE),
+    "pool before a convolution": (pool(AVERAGE, 2), conv(weights(4, 2, 3, 3), 2, padding=1), FIRE),
+    "groups": (pool(SUM, 2), conv(weights(4, 1, 2, 2), groups=2), FIRE),
+    "two pools": (conv(weights(4, 2, 1, 1)), pool(AVERAGE, 2), pool(AVERAGE, 2), FIRE),
+    "pools on both sides": (pool(AVERAGE, 2), conv(weights(4, 2, 2, 2), 1), pool(AVERAGE, 3), FIRE),
+    "flatten before the neurons": (conv(weights(4, 2, 3, 3)), FLAT, FIRE, nir.Linear(weights(3, 144) * 1.0), FIRE),
+    "pool, flatten, matrix": (pool(AVERAGE, 2, 3), FLAT, nir.Linear(weights(3, 18) * 1.0), FIRE),
+    "in a row": (
+        conv(weights(4, 2, 3, 3), padding=1), FIRE, pool(AVERAGE, 2), conv(weights(2, 4, 3, 3), padding=1), FIRE,
+        pool(AVERAGE, 2), FLAT, nir.Linear(weights(3, 8) * 1.0), FIRE,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CHAINS)
+def test_linear_maps_without_a_neuron_between_become_one(tmp_path, name):
+    nodes = CHAINS[name]
+    network = import_nir(chain(tmp_path / "f.nir", *nodes, shape=(2, 8, 8)))
+    frames = np.random.default_rng(1).integers(0, 2, (1, 40, 2, 8, 8))
+    wanted = torch.from_numpy(frames[0]).double()
+    for node in nodes:
+        wanted = computed(node, wanted)
+    layers = sum(isinstance(node, nir.Threshold) for node in nodes)
+    spikes = run(network, frames, layers + 1).spikes[-1][layers]
+    assert np.array_equal(spikes.reshape(40, -1), wanted.flatten(1).numpy())
+    assert 0.02 < spikes.mean() < 0.98
+
+
+@pytest.mark.parametrize(
+    ("nodes", "what"),
+    [
+        ((conv(weights(4, 2, 3, 3)), conv(weights(2, 4, 3, 3)), FIRE), "Conv2d 'n1': follows another layer"),
+        ((pool(SUM, 3), conv(weights(2, 2, 3, 3), padding=1), FIRE), "Conv2d 'n1': pads what no neuron has made"),
+        (
+            (conv(weights(4, 2, 3, 3)), FLAT, nir.Linear(weights(3, 144) * 1.0), FIRE),
+            "Linear 'n2': follows another layer",
+        ),
+    ],
+)
+def test_maps_that_do_not_become_one_are_refused(tmp_path, nodes, what):
+    with pytest.raises(InputError, match=what):
+        import_nir(chain(tmp_path / "f.nir", *nodes, shape=(2, 8, 8)))
+
+
+def test_what_other_programs_may_mean_is_listed_before_it_runs(tmp_path, monkeypatch, capsys):
+    shell = runner(monkeypatch, capsys)
+    accumulate = nir.IF(r=np.ones(3), v_threshold=np.ones(3) * 4)
+    path = chain(
+        tmp_path / "f.nir", pool(AVERAGE, 2), FLAT, nir.Linear(weights(3, 32) * 1.0), accumulate, shape=(2, 8, 8)
+    )
+    lines = import_nir(path).metadata["differs"].splitlines()
+    assert [line for line in lines if line.startswith("n3 (IF) goes back to 0")]
+    assert [line for line in lines if line.startswith("n3 fires above its threshold")]
+    for command in ("run", "evaluate"):
+        result = shell(command, path, "--data", "random", "--samples", "2", "--steps", "4")
+        assert result.returncode == 0, result.stderr
+        shown = " ".join(result.stdout.split())
+        assert shown.index("goes back to 0 when it fires") < shown.index("2 images" if command == "run" else "images/s")
+        assert (
+            lines
+            == json.loads(shell(command, path, "--data", "random", "--samples", "2", "--steps", "4", "--json").stdout)[
+                "differs"
+            ]
+        )
+
+
 def test_everything_that_is_not_exact_is_listed_at_once(tmp_path):
     ones = np.ones(2)
     leaky = nir.LIF(tau=ones * 0.02, r=ones, v_leak=0 * ones, v_threshold=ones)
@@ -101,7 +204,7 @@ def test_everything_that_is_not_exact_is_listed_at_once(tmp_path):
         ((affine(), nir.IF(np.ones(2), np.ones(2), np.ones(2))), "v_reset"),
         ((affine(), nir.IF(np.ones(2), np.array([1.0, 2]))), "differ between channels"),
         ((affine(), nir.LIF(np.ones(2), np.ones(2), np.zeros(2), np.ones(2))), "give the time step"),
-        ((affine(), affine()), "where a neuron must be"),
+        ((affine(), nir.Linear(np.eye(2))), "without a neuron between"),
         ((affine(), nir.I(np.ones(2)), nir.Linear(np.eye(2))), "other nodes read it"),
         ((nir.Threshold(np.ones(3)),), "without weights before"),
         ((nir.Affine(np.ones((2, 4)), np.zeros(2)),), "cannot read"),

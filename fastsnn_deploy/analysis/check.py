@@ -101,7 +101,8 @@ def check(
     """What will become of each layer of a network for each target, and every problem, before anything is trained.
 
     Args:
-        model: A float network, what `prepare` made, a Checkpoint, or a file that `load_model` reads without `model`.
+        model: A float network, one that another project's modules have quantised, what `prepare` made, a Checkpoint,
+            or a file that `load_model` reads without `model`.
         images: Raw images, as in `calibrate`; without them random ones are taken, and bits are estimates.
         bits: Of the activations of a float network, 1 to 8.
         weight_bits: Of its weights, 2 to 8.
@@ -126,6 +127,8 @@ def check(
 
     from fastsnn_deploy.quantisation import Checkpoint, prepare
     from fastsnn_deploy.quantisation.fixed.modules import quantised_elsewhere
+    from fastsnn_deploy.quantisation.others import found_in
+    from fastsnn_deploy.quantisation.others.take import from_quantised
     from fastsnn_deploy.quantisation.sources import Request, read_source
 
     if targets is not None and not isinstance(targets, (list, tuple)):
@@ -144,15 +147,20 @@ def check(
     if not _is_quantised(model):
         if images is not None and input_shape is None:
             input_shape = _shape_of(images)
-        fixed = quantised_elsewhere(model)
-        options |= {} if fixed else {"bits": bits, "weight_bits": weight_bits}
+        fixed, taken = quantised_elsewhere(model), bool(found_in(model))
+        options |= {} if fixed or taken else {"bits": bits, "weight_bits": weight_bits}
         try:
-            prepared = prepare(model, input_shape=input_shape, **options)
+            if taken:  # its thresholds are set, its bits chosen
+                prepared = from_quantised(
+                    model, weight_bits=weight_bits, input_shape=input_shape, images=images, **options
+                )
+            else:
+                prepared = prepare(model, input_shape=input_shape, **options)
         except InputError as error:
             if not error.problems or error.message.startswith("these "):  # the options, not the network
                 raise
             return Check(name, tuple(input_shape or ()), _refused(model, error), dict.fromkeys(names), error.problems)
-        found = _converted(name, prepared, images, names, calibrated=fixed)
+        found = _converted(name, prepared, images, names, calibrated=fixed or taken)
     else:
         found = _converted(name, model, images, names, calibrated=True)
     if targets is None and any(totals is not None for totals in found.targets.values()):

@@ -173,3 +173,11 @@ def sample_images(
         raise InputError(f"data set '{name}' has {len(images.labels)} test images, {samples} were asked for")
     chosen = slice(0, samples)
     return images.for_input(source, chosen), images.labels[chosen].numpy(), name
+
+
+def differences(network: Any, quiet: bool = False) -> list[str]:
+    """What a file of another program means here and may mean elsewhere, shown before the network runs unless quiet."""
+    lines: list[str] = network.metadata.get("differs", "").splitlines()
+    if lines and not quiet:
+        show(f"{network.metadata.get('source', 'the file')} comes from another program. What may differ there:", *lines)
+    return lines

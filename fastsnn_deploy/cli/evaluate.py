@@ -14,6 +14,7 @@ from fastsnn_deploy.cli.common import (
     DataRoot,
     Download,
     Json,
+    differences,
     output,
     print_json,
     progress_bar,
@@ -56,6 +57,7 @@ def evaluate(
     images, labels, name = sample_images(network, data, data_root, samples, download)
     if curve is not None:
         check_curve(curve, labels)
+    differs = differences(network, as_json or not processes.first)
     opened = open_engine(network, engine, threads or processes.threads)
     share = processes.share(len(images))
     start = time.perf_counter()
@@ -71,6 +73,7 @@ def evaluate(
         return
     report = {"net": str(net), "data": name, "engine": engine, "processes": processes.size, **result.to_dict()}
     report |= {"seconds": round(seconds, 3), "images_per_second": round(result.images / seconds, 2)}
+    report |= {"differs": differs} if differs else {}
     if curve is not None:
         write_curve(result, curve, f"{net.name}, {result.images:,} images ({name})")
         report["curve"] = str(curve)

@@ -17,6 +17,7 @@ from fastsnn_deploy.cli.sources import (
     Mean,
     ModelName,
     Output,
+    RateSteps,
     ReplaceActivations,
     Std,
     TrustPickle,
@@ -115,6 +116,7 @@ def export(
     std: Std = None,
     chosen_output: Output = None,
     replace_activations: ReplaceActivations = None,
+    rate_steps: RateSteps = None,
     checkpoint_file: Annotated[
         Path | None,
         typer.Option(
@@ -146,7 +148,7 @@ def export(
         made = f"{bits}bit" if bits is not None else "quantised"
         checkpoint_file = planned(path.with_name(f"{path.stem}-{made}.pt"))
     options = changes(chosen_output, replace_activations)
-    checkpoint, notes = quantised(loaded, model, bits, weight_bits, mean, std, data, data_root, **options)
+    checkpoint, notes = quantised(loaded, model, bits, weight_bits, mean, std, data, data_root, rate_steps, **options)
     graph = convert(
         checkpoint, neurons=neurons or "unary", schedule=schedule.value, steps=steps, input=input_schedule.value,
         bias=bias_schedule.value, allow_loss=allow_loss,

@@ -82,6 +82,7 @@ def quantize(
     quantised one, the integer network and the spiking network, on the same test images.
     """
     from fastsnn_deploy.quantisation import Checkpoint, save
+    from fastsnn_deploy.quantisation.others import found_in
     from fastsnn_deploy.quantisation.post_training.quantize import quantize as quantise
     from fastsnn_deploy.training.accuracies import accuracies
     from fastsnn_deploy.training.answers import quantised_logits
@@ -94,7 +95,7 @@ def quantize(
     test = _first(test, samples)
     means, stds = numbers("--mean", mean) or train.mean, numbers("--std", std) or train.std
     loaded = opened(model, network, key, trust_pickle, train.shape)
-    if is_quantised(loaded.model):
+    if is_quantised(loaded.model) or found_in(loaded.model):
         raise InputError(f"{model}: is quantised already. Run fastsnn-deploy export {model}, or give a float network")
     with progress_bar("quantising") as update:
         found = quantise(

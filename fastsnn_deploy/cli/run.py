@@ -18,6 +18,7 @@ from fastsnn_deploy.cli.common import (
     Download,
     Json,
     Samples,
+    differences,
     output,
     print_json,
     progress_bar,
@@ -106,6 +107,7 @@ def run(
     source = net if format_of(net).name == "netx" else network
     options = Options(source, backend, stream, steps, record is Record.all, timeout)
     images, labels, name = sample_images(network, data, data_root, samples, download)
+    differs = differences(network, as_json)
     outcome = RUNNERS[type(network)](network, kind_of(network).encode(network, images), options)
     facts: dict[str, Any] = {
         "net": str(net),
@@ -115,6 +117,7 @@ def run(
         "images": samples,
         "data": name,
     }
+    facts |= {"differs": differs} if differs else {}
     facts |= outcome.facts
     if labels is not None:
         facts["accuracy"] = float((outcome.predictions == labels).mean())

@@ -39,6 +39,12 @@ Bits = Annotated[
 ]
 WeightBits = Annotated[int | None, typer.Option(min=2, max=8, help="Of a float network: bits of weights. Default: 8.")]
 
+RateSteps = Annotated[
+    int | None,
+    typer.Option(
+        "--rate-steps", min=1, max=255, help="Of a network of SpikingJelly: steps after which rates are read."
+    ),
+]
 Output = Annotated[
     str | None,
     typer.Option("--output", help="Of a network with several outputs: the one to deploy, a key or a position from 0."),
@@ -85,15 +91,18 @@ def is_quantised(model: Any) -> bool:
 
 def quantised(
     loaded: Loaded, path: Path, bits: int | None, weight_bits: int | None, mean: str | None, std: str | None,
-    data: str | None, data_root: Path, **options: Any,
+    data: str | None, data_root: Path, rate_steps: int | None = None, **options: Any,
 ) -> tuple[Checkpoint, tuple[str, ...]]:  # fmt: skip
     """The quantised model of a network, and lines for the user. A float one is never rounded without being asked to.
+
+    One that other projects' modules have quantised keeps its thresholds and needs no bits.
 
     options: of `prepare`, as `changes` gives them.
     Raises InputError if it is quantised already and bits are given, or float and they are not.
     """
     from fastsnn_deploy.quantisation.fixed.quantiser import is_fixed
     from fastsnn_deploy.quantisation.given import as_checkpoint
+    from fastsnn_deploy.quantisation.others import found_in
     from fastsnn_deploy.training.calibrated import calibrated_checkpoint
     from fastsnn_deploy.training.data import load_images
 
@@ -106,6 +115,11 @@ def quantised(
         return as_checkpoint(loaded.model), loaded.notes
     if is_fixed(loaded.model):
         return _as_it_is(loaded, path, bits, weight_bits, mean, std, options)
+    if kinds := found_in(loaded.model):
+        means, stds = numbers("--mean", mean), numbers("--std", std)
+        return _taken(loaded, path, kinds, bits, weight_bits, means, stds, data, data_root, rate_steps, options)
+    if rate_steps is not None:
+        raise InputError(f"{path}: holds no neurons of SpikingJelly. Leave out --rate-steps")
     if bits is None or data is None:
         missing = " and ".join(n for n, v in (("--bits", bits), ("--data", data)) if v is None)
         raise InputError(
@@ -147,3 +161,26 @@ def _as_it_is(
         f"{grid.step:.6g} from {grid.low * grid.step:.6g} to {grid.high * grid.step:.6g}"
     )
     return as_checkpoint(model, model.meta.get("captured_shape")), (*loaded.notes, note)
+
+
+def _taken(
+    loaded: Loaded, path: Path, kinds: Mapping[str, int], bits: int | None, weight_bits: int | None,
+    mean: Sequence[float] | None, std: Sequence[float] | None, data: str | None, data_root: Path,
+    rate_steps: int | None, options: Mapping[str, Any],
+) -> tuple[Checkpoint, tuple[str, ...]]:  # fmt: skip
+    """The quantised model of a network that is quantised by modules of other projects."""
+    from fastsnn_deploy.training.calibrated import taken_checkpoint
+    from fastsnn_deploy.training.data import load_images
+
+    given = [f"--{n.replace('_', '-')}" for n, v in {"bits": bits, **options}.items() if v and n != "output"]
+    if given:
+        held = ", ".join(f"{count} {name}" for name, count in kinds.items())
+        raise InputError(f"{path}: is quantised already ({held}). Leave out {', '.join(given)}")
+    if data is None or data == "random":
+        raise InputError(f"{path}: does not say what images it takes. Name a data set with --data, as --data cifar10")
+    images = load_images(data, "train", data_root)
+    made = taken_checkpoint(
+        loaded.model, images, WEIGHT_BITS if weight_bits is None else weight_bits, mean, std, path, steps=rate_steps,
+        output=options.get("output"),
+    )  # fmt: skip
+    return made, (*loaded.notes, *made.model.meta["notes"])

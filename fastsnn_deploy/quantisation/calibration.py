@@ -20,6 +20,9 @@ CALIBRATION_IMAGES = 256
 FEW_LEVELS = 15
 """Up to here a step starts as in training, which clips much; beyond, its squared error is the smallest there is."""
 
+OFFICIAL = "official"
+"""Key of the `meta` of a model whose thresholds another project has trained."""
+
 EXAMPLES = 4
 """Images of the calibration that a model keeps, in memory only, for `convert` to compare on."""
 
@@ -44,6 +47,10 @@ def calibrate(quantised: nn.Module, images: Any) -> None:
         >>> model = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.ReLU(), torch.nn.Conv2d(8, 4, 3))
         >>> calibrate(prepare(model), torch.rand(16, 3, 8, 8))
     """
+    if isinstance(quantised, fx.GraphModule) and OFFICIAL in quantised.meta:
+        raise InputError(
+            "the thresholds of this network came with it. Give images to fd.from_quantised for other places"
+        )
     set_steps(quantised, calibration_images(quantised, images))
 
 

@@ -23,6 +23,7 @@ from fastsnn_deploy.quantisation.layers import (
     QuantActivation,
     QuantInput,
 )
+from fastsnn_deploy.quantisation.others import found_in
 from fastsnn_deploy.quantisation.proof import holds_for_others, require_same
 from fastsnn_deploy.quantisation.quantisers import WEIGHT_QUANTISERS
 from fastsnn_deploy.quantisation.replaced import ReluInstead, told
@@ -115,11 +116,18 @@ def prepare_planned(
     input_shape: Sequence[int] | None = None,
     output: str | int | None = None,
     replace_activations: str | None = None,
+    round_averages: bool = True,
 ) -> fx.GraphModule:
-    """`prepare` with bits and quantisers in one value."""
+    """`prepare` with bits and quantisers in one value.
+
+    round_averages: average pools of counts round where they stand; else what reads them reads sums of counts.
+    """
     grid = checked_grid(mean, std, input_step, input_levels)
     if replace_activations is not None:
         known_name("replace_activations", replace_activations, ("relu",))
+    if isinstance(model, nn.Module) and (kinds := found_in(model)):
+        held = ", ".join(f"{count} {name}" for name, count in kinds.items())
+        raise InputError(f"the network is quantised already ({held}). fd.from_quantised takes it as it is")
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float32)
     try:
@@ -127,7 +135,7 @@ def prepare_planned(
         if is_fixed(captured.original):
             quantised = prepared_fixed(_ready(captured), _grid_of_fixed(plan, grid))
         else:
-            quantised = _prepared(_ready(captured), plan, grid)
+            quantised = _prepared(_ready(captured), plan, grid, round_averages)
     finally:
         torch.set_default_dtype(before)
     if input_shape is not None:
@@ -156,7 +164,7 @@ def _grid_of_fixed(plan: BitPlan, grid: ImageGrid) -> ImageGrid | None:
     return None if grid == PIXELS else grid
 
 
-def _prepared(captured: Captured, plan: BitPlan, grid: ImageGrid) -> fx.GraphModule:
+def _prepared(captured: Captured, plan: BitPlan, grid: ImageGrid, round_averages: bool) -> fx.GraphModule:
     quantised = captured.graph
     _pull_relu_before_max_pool(quantised)
     user_grid = grid
@@ -164,7 +172,7 @@ def _prepared(captured: Captured, plan: BitPlan, grid: ImageGrid) -> fx.GraphMod
     first, last = first_layers(quantised), last_layers(quantised)
     _quantise_layers(quantised, plan, first, last)
     grid.insert(quantised, captured.taken)
-    _insert_missing_activations(quantised, plan)
+    _insert_missing_activations(quantised, plan, round_averages)
     _require_matches(quantised, plan)
     _tie_concatenated_steps(quantised)
     compiled(quantised)
@@ -280,7 +288,7 @@ def _require_matches(quantised: fx.GraphModule, plan: BitPlan) -> None:
     plan.require_matches(activations, weights)
 
 
-def _insert_missing_activations(quantised: fx.GraphModule, plan: BitPlan) -> None:
+def _insert_missing_activations(quantised: fx.GraphModule, plan: BitPlan, round_averages: bool) -> None:
     """Spikes can only leave a quantised activation: insert one wherever a layer reads something else.
 
     Sums without a ReLU get a signed one. Average pools round where they stand, unless only a flatten and a linear
@@ -308,8 +316,8 @@ def _insert_missing_activations(quantised: fx.GraphModule, plan: BitPlan) -> Non
             nonnegative[node] = isinstance(module, QuantActivation) and not module.signed
         elif isinstance(module, KEEPS_GRID):
             nonnegative[node] = sources[0]
-        elif isinstance(module, AVERAGE) and averages_image(quantised, node):
-            nonnegative[node] = False  # a sum of levels: whole numbers, not rounded again
+        elif isinstance(module, AVERAGE) and (averages_image(quantised, node) or not round_averages):
+            nonnegative[node] = sources[0]  # a sum of levels: whole numbers, not rounded again
         elif node.target is torch.cat:
             nonnegative[node] = None if None in sources else all(sources)
         else:

@@ -10,6 +10,7 @@ from torch import nn
 
 from fastsnn_deploy.quantisation.calibration import CALIBRATION_IMAGES, calibrate
 from fastsnn_deploy.quantisation.checkpoint import Checkpoint
+from fastsnn_deploy.quantisation.others.take import from_quantised
 from fastsnn_deploy.quantisation.prepare import prepare
 from fastsnn_deploy.training.images import Images
 
@@ -47,4 +48,27 @@ def calibrated_checkpoint(
     calibrate(quantised, images)
     count = min(CALIBRATION_IMAGES, len(images.labels))
     metadata = {"data": images.name, "calibrated": {"source": Path(source).name, "images": count, "bits": bits}}
+    return Checkpoint(quantised, images.shape, metadata)
+
+
+def taken_checkpoint(
+    model: nn.Module,
+    images: Images,
+    weight_bits: int,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    source: str | Path = "",
+    **options: Any,
+) -> Checkpoint:
+    """The quantised model of a network that another project's modules have quantised; arguments as above.
+
+    images: their grid and shape; steps come from them only where the network has none.
+    Raises InputError or LoweringError as `from_quantised`, whose options may follow.
+    """
+    quantised = from_quantised(
+        model, weight_bits=weight_bits, mean=images.mean if mean is None else mean,
+        std=images.std if std is None else std, input_step=images.step, input_levels=(0, images.highest),
+        input_shape=images.shape, images=images, **options,
+    )  # fmt: skip
+    metadata = {"data": images.name, "taken": {"source": Path(source).name, "notes": list(quantised.meta["notes"])}}
     return Checkpoint(quantised, images.shape, metadata)

@@ -7,7 +7,7 @@ NIR's neurons are differential equations. They agree with Lava's integers only w
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,10 @@ import numpy.typing as npt
 
 from fastsnn_deploy.errors import InputError, Problem
 from fastsnn_deploy.formats.hdf5 import HDF5_ERRORS
+from fastsnn_deploy.formats.nir.compose import Linear, RefusedError, composed
+from fastsnn_deploy.formats.nir.differences import differences
 from fastsnn_deploy.formats.nir.file import read_graph
-from fastsnn_deploy.graph.synapses.conv2d import output_size
+from fastsnn_deploy.formats.nir.linear_nodes import MAX_SIZE, WEIGHTS, flattened
 from fastsnn_deploy.lava_dl.limits import DECAY_UNITY, FLOAT32_EXACT, THRESHOLD_MAX
 from fastsnn_deploy.lava_dl.network import (
     Lif,
@@ -38,25 +40,20 @@ NEVER = Lif(threshold=THRESHOLD_MAX + 1)
 """A neuron without memory that never fires: Lava's potential saturates below 2**17 weights."""
 
 
-MAX_SIZE = 2**26
-"""Elements of an input or of the kernel of a pool; such sizes cost a file nothing, but us memory."""
-
-
-class _RefusedError(Exception):
-    """What a node holds that has no exact form here."""
-
-
 def import_nir(path: str | Path, *, step: float | None = None, input_message_bits: int = 0) -> StockNetwork:
     """Read a NIR file of any program as a network of stock LIF that computes the same integers.
 
-    Supported is a chain Input, {Conv2d | Affine | Linear | SumPool2d | AvgPool2d without padding}, neuron, ..., Output,
-    with Flatten before Affine or Linear. Neurons: Threshold; IF with r = 1 and v_reset = 0; LIF and CubaLIF with
-    tau = step and r = w_in = 1; before Output also I or LI, or none, which give the potential. Weights and biases must
-    be integers. What layer k of the stock network sends comes k steps after NIR's, which takes no time; where a neuron
-    has memory (IF, I), nothing before it may fire without input, or the early steps would differ.
+    Supported is a chain of Input, linear maps, neuron, linear maps, neuron, ..., Output. Linear maps are Conv2d, Affine
+    or Linear, with SumPool2d and AvgPool2d (without padding) before or behind, and Flatten anywhere. Neurons:
+    Threshold; IF with r = 1 and v_reset = 0; LIF and CubaLIF with tau = step and r = w_in = 1; before Output also I or
+    LI, or none, which give the potential. Weights and biases must be integers. What layer k of the stock network sends
+    comes k steps after NIR's, which takes no time; where a neuron has memory (IF, I), nothing before it may fire
+    without input, or the early steps would differ.
 
     step: seconds of a time step, needed for neurons with time constants. input_message_bits: 0 for binary input.
-    Metadata are ignored. Raises InputError that lists every node and parameter that is not supported.
+    Metadata are ignored. What nodes mean here and could mean in the program that wrote them is in
+    `metadata["differs"]`, line by line. Raises InputError that lists every node and parameter that is not
+    supported.
     """
     file = read_graph(path)
     try:
@@ -66,7 +63,8 @@ def import_nir(path: str | Path, *, step: float | None = None, input_message_bit
         raise InputError(f"{path}: {error.message}", error.problems) from error
     except HDF5_ERRORS as error:
         raise InputError(f"{path}: the graph is damaged ({type(error).__name__}: {error})") from error
-    network = StockNetwork(tuple(layers), input_message_bits, {"source": Path(path).name})
+    metadata = {"source": Path(path).name, "differs": "\n".join(differences(nodes))}
+    network = StockNetwork(tuple(layers), input_message_bits, metadata)
     try:
         check(network)
     except InputError as error:
@@ -112,6 +110,9 @@ class _Importer:
         self.problems: list[Problem] = []
         self.silent = True
         """No neuron so far fires without input."""
+        self.flat = False
+        """The file has flattened what enters here."""
+        self.at = 0
 
     def layers(self, nodes: list[tuple[str, nir.NIRNode]]) -> Iterator[StockLayer]:
         """Layers of a chain. Raises InputError with every problem at its end."""
@@ -120,38 +121,67 @@ class _Importer:
         position = 1
         while position < len(nodes) - 1:
             try:
-                layer = self._layer(nodes, position, shape)
-            except _RefusedError as refusal:
-                self._note(nodes[position], refusal)
+                made, position = self._layer(nodes, position, shape)
+            except RefusedError as refusal:
+                self._note(nodes[self.at], refusal)
                 break  # shapes after this node are not known
-            yield layer
-            shape = layer.shape
-            # a layer with weights takes the neuron after it along
-            position += 1 if isinstance(layer, StockFlatten) else 2
+            yield from made
+            shape = made[-1].shape if made else shape
         if self.problems:
             raise InputError("the graph holds what has no exact form in stock LIF", self.problems)
 
     def _note(self, entry: tuple[str, nir.NIRNode], what: object) -> None:
         self.problems.append(Problem(f"{type(entry[1]).__name__} '{entry[0]}'", str(what)))
 
-    def _layer(self, nodes: list[tuple[str, nir.NIRNode]], position: int, shape: Shape) -> StockLayer:
-        name, node = nodes[position]
-        if isinstance(node, nir.Flatten):
-            return StockFlatten(shape=_flattened(node, shape), name=name)
-        if type(node) not in WEIGHTS:
-            raise _RefusedError("is a neuron without weights before it")
-        refused: list[str] = []
-        fields, divisor = WEIGHTS[type(node)](node, shape, refused)
-        for what in refused:
-            self._note(nodes[position], what)
-        bias = fields["bias"]
+    def _layer(
+        self, nodes: list[tuple[str, nir.NIRNode]], position: int, source: Shape
+    ) -> tuple[list[StockLayer], int]:
+        """The layer of the linear maps from `position` on with the neuron behind them, and the position after it.
+
+        source: of the spikes that enter. A flatten is a layer only where a dense one follows; neurons do not mind.
+        """
+        whole: Linear | None = None
+        shape, name, refused = source, "", list[str]()
+        while type(nodes[position][1]) in (*WEIGHTS, nir.Flatten):
+            self.at = position
+            given, node = nodes[position]
+            if isinstance(node, nir.Flatten):
+                self.flat, shape = True, flattened(node, shape)
+            else:
+                made = WEIGHTS[type(node)](node, self._read(node, shape), refused)
+                whole = made if whole is None else composed(whole, made, source)
+                name = given if not name or not made.pool else name
+                shape, self.flat = whole.shape, self.flat and len(whole.shape) == 1
+            for what in refused:
+                self._note(nodes[position], what)
+            refused.clear()
+            position += 1
+        self.at = position
+        if whole is None:
+            if position == len(nodes) - 1:  # a flatten before the output
+                return [], position
+            raise RefusedError("is a neuron without weights before it")
         neuron: Lif | None = NEVER
+        bias = whole.bias
         try:
-            neuron, bias = self._neuron(nodes[position + 1 :], bias, fields["shape"], divisor)
-        except _RefusedError as refusal:
-            self._note(nodes[position + 1], refusal)
-        fields |= {"bias": bias if bias.any() else None, "neuron": neuron, "name": name}
-        return StockDense(**fields) if len(fields["shape"]) == 1 else StockConv(**fields)
+            neuron, bias = self._neuron(nodes[position:], bias, whole.shape, whole.divisor)
+        except RefusedError as refusal:
+            self._note(nodes[position], refusal)
+        fields: dict[str, Any] = {
+            "bias": bias if bias.any() else None,
+            "neuron": neuron,
+            "name": name,
+            "shape": whole.shape,
+        }
+        if whole.weight.ndim == 4:
+            geometry: dict[str, Any] = {key: getattr(whole, key) for key in ("stride", "padding", "dilation", "groups")}
+            return [StockConv(weight=whole.weight, **geometry, **fields)], position + 1
+        flatten = [StockFlatten(shape=(math.prod(source),))] if len(source) == 3 else []
+        return [*flatten, StockDense(weight=whole.weight, **fields)], position + 1
+
+    def _read(self, node: nir.NIRNode, shape: Shape) -> Shape:
+        """The shape that a linear map reads: flat, where a flatten came before the neurons."""
+        return (math.prod(shape),) if self.flat and isinstance(node, (nir.Affine, nir.Linear)) else shape
 
     def _neuron(
         self, nodes: list[tuple[str, nir.NIRNode]], bias: Int64, shape: Shape, divisor: int
@@ -169,15 +199,15 @@ class _Importer:
             self._require_one_step(node, shape, "tau_syn", "tau_mem")
             _require_ones(node, shape, "w_in")
         elif not isinstance(node, nir.Threshold):
-            raise _RefusedError("stands where a neuron must be")
+            raise RefusedError("stands where a neuron must be")
         if not isinstance(node, nir.Threshold) and np.any(node.v_reset):
-            raise _RefusedError("v_reset is not 0")
+            raise RefusedError("v_reset is not 0")
         threshold = _per_channel(node.threshold if isinstance(node, nir.Threshold) else node.v_threshold, shape)
         if remembers:
             self._require_silence(bias)
         lif, bias = _with_threshold(threshold * divisor, bias, 0 if remembers else DECAY_UNITY)
         if remembers and lif.threshold < 0:
-            raise _RefusedError("v_threshold is negative, it fires without input")
+            raise RefusedError("v_threshold is negative, it fires without input")
         self.silent &= int(bias.max()) <= lif.threshold
         return lif, bias
 
@@ -185,136 +215,57 @@ class _Importer:
         self, node: nir.NIRNode, bias: Int64, shape: Shape, divisor: int, *, last: bool
     ) -> tuple[Lif | None, Int64]:
         if not last:
-            raise _RefusedError("does not fire, but other nodes read it")
+            raise RefusedError("does not fire, but other nodes read it")
         if divisor != 1:
-            raise _RefusedError("reads an average, its potential is not an integer")
+            raise RefusedError("reads an average, its potential is not an integer")
         if not isinstance(node, nir.I):
             if isinstance(node, nir.LI):
                 self._require_one_step(node, shape, "tau")
             return NEVER, bias
         _require_ones(node, shape, "r")
         if len(shape) != 1:
-            raise _RefusedError("accumulates a feature map, a stock accumulator is a dense layer")
+            raise RefusedError("accumulates a feature map, a stock accumulator is a dense layer")
         self._require_silence(bias)
         return None, bias
 
     def _require_silence(self, bias: Int64) -> None:
         if bias.any():
-            raise _RefusedError("remembers a bias of the steps before its input arrives, NIR has no such steps")
+            raise RefusedError("remembers a bias of the steps before its input arrives, NIR has no such steps")
         if not self.silent:
-            raise _RefusedError("remembers spikes that a bias before it causes without input")
+            raise RefusedError("remembers spikes that a bias before it causes without input")
 
     def _require_one_step(self, node: Any, shape: Shape, *names: str) -> None:
-        _require_ones(node, shape, "r")
         if np.any(node.v_leak):
-            raise _RefusedError("v_leak is not 0")
+            raise RefusedError("v_leak is not 0")
         if self.step is None:
-            raise _RefusedError(f"{', '.join(names)} in seconds: give the time step (`step`)")
+            taus = ", ".join(f"{name} = {np.ravel(getattr(node, name))[0]:g} s" for name in names)
+            raise RefusedError(
+                f"leaks ({taus}): only a neuron that forgets all in one step, or nothing (IF), is exact here; give the "
+                "time step, fastsnn_deploy.formats.nir.import_nir(path, step=...), if that is one step"
+            )
         for name in names:
             # the same rounding as in the file
             if not np.array_equal(getattr(node, name), np.full_like(getattr(node, name), self.step)):
-                raise _RefusedError(f"{name} is not one time step of {self.step} s: Lava would round the leak")
+                raise RefusedError(f"leaks: {name} is not one time step of {self.step} s, and Lava rounds what is left")
+        _require_ones(node, shape, "r")
 
 
 def _with_threshold(threshold: npt.NDArray[np.float64], bias: Int64, decay: int) -> tuple[Lif, Int64]:
     """Lif and bias that fire iff integer synaptic input + bias > threshold [C], a float."""
     least = np.floor(threshold)
     if not np.isfinite(least).all() or np.abs(least).max(initial=0) >= FLOAT32_EXACT:
-        raise _RefusedError("thresholds are not finite or reach beyond 2**24")
+        raise RefusedError("thresholds are not finite or reach beyond 2**24")
     whole = least.astype(np.int64)
     if (whole == whole[0]).all():
         return Lif(int(whole[0]), v_decay=decay), bias
     if not decay:
-        raise _RefusedError("thresholds of IF differ between channels, stock LIF has one for all")
+        raise RefusedError("thresholds of IF differ between channels, stock LIF has one for all")
     return Lif(0), bias - whole
 
-
-def _conv(node: nir.Conv2d, shape: Shape, refused: list[str]) -> tuple[dict[str, Any], int]:
-    weight = _integers(node.weight, "weight", refused)
-    groups = int(node.groups)
-    if weight.ndim != 4 or 0 in weight.shape or groups < 1 or len(shape) != 3 or shape[0] != weight.shape[1] * groups:
-        raise _RefusedError(f"weight of shape {weight.shape} in {groups} groups cannot read {shape}")
-    stride, dilation = _pair(node.stride, "stride", 1), _pair(node.dilation, "dilation", 1)
-    kernel = (weight.shape[2], weight.shape[3])
-    padding = _padding(node.padding, kernel, stride, dilation)
-    bias = _bias(node.bias, len(weight), refused)
-    made = _window_shape(weight.shape[0], shape, kernel, stride, padding, dilation)
-    fields = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
-    return {"weight": weight, "bias": bias, "shape": made} | fields, 1
-
-
-def _dense(node: nir.Affine | nir.Linear, shape: Shape, refused: list[str]) -> tuple[dict[str, Any], int]:
-    weight = _integers(node.weight, "weight", refused)
-    if weight.ndim != 2 or weight.shape[1:] != shape:
-        raise _RefusedError(f"weight of shape {weight.shape} cannot read {shape}")
-    bias = _bias(np.zeros(len(weight)) if isinstance(node, nir.Linear) else node.bias, len(weight), refused)
-    return {"weight": weight, "bias": bias, "shape": (len(weight),)}, 1
-
-
-def _pool(node: nir.SumPool2d | nir.AvgPool2d, shape: Shape, refused: list[str]) -> tuple[dict[str, Any], int]:
-    """A pool as a depthwise convolution of ones; an average keeps its divisor for the threshold."""
-    if len(shape) != 3:
-        raise _RefusedError(f"cannot read {shape}")
-    kernel, stride = _pair(node.kernel_size, "kernel_size", 1), _pair(node.stride, "stride", 1)
-    padding = _pair(node.padding, "padding", 0)
-    average = isinstance(node, nir.AvgPool2d)
-    if average and any(padding):
-        raise _RefusedError("padding: NIR does not say whether an average counts it")
-    if shape[0] * kernel[0] * kernel[1] > MAX_SIZE:
-        raise _RefusedError(f"window {kernel} over {shape[0]} channels is too large")
-    made = _window_shape(shape[0], shape, kernel, stride, padding, (1, 1))
-    fields: dict[str, Any] = {"stride": stride, "padding": padding, "groups": shape[0], "shape": made}
-    weight, bias = np.ones((shape[0], 1, *kernel), dtype=np.int64), np.zeros(shape[0], dtype=np.int64)
-    return fields | {"weight": weight, "bias": bias}, kernel[0] * kernel[1] if average else 1
-
-
-WEIGHTS: dict[type, Callable[[Any, Shape, list[str]], tuple[dict[str, Any], int]]] = {
-    nir.Conv2d: _conv,
-    nir.Affine: _dense,
-    nir.Linear: _dense,
-    nir.SumPool2d: _pool,
-    nir.AvgPool2d: _pool,
-}
 
 SUPPORTED = (
     *WEIGHTS, nir.Input, nir.Output, nir.Flatten, nir.Threshold, nir.IF, nir.LIF, nir.CubaLIF, nir.I, nir.LI,
 )  # fmt: skip
-
-
-def _window_shape(
-    channels: int,
-    shape: Shape,
-    kernel: tuple[int, int],
-    stride: tuple[int, int],
-    padding: tuple[int, int],
-    dilation: tuple[int, int],
-) -> Shape:
-    made = [output_size(shape[1 + i], kernel[i], stride[i], padding[i], dilation[i]) for i in (0, 1)]
-    if min(made) < 1:
-        raise _RefusedError(f"window {kernel} does not fit into {shape}")
-    return channels, made[0], made[1]
-
-
-def _padding(
-    padding: Any, kernel: tuple[int, int], stride: tuple[int, int], dilation: tuple[int, int]
-) -> tuple[int, int]:
-    if isinstance(padding, bytes):
-        padding = padding.decode("utf-8")
-    if not isinstance(padding, str):
-        return _pair(padding, "padding", 0)
-    if padding == "valid":
-        return 0, 0
-    spans = [dilation[i] * (kernel[i] - 1) for i in (0, 1)]
-    if padding != "same" or stride != (1, 1) or any(span % 2 for span in spans):
-        raise _RefusedError(f"padding '{padding}' with stride {stride} and kernel {kernel} is not symmetric")
-    return spans[0] // 2, spans[1] // 2
-
-
-def _pair(value: Any, name: str, least: int) -> tuple[int, int]:
-    values = np.asarray(value).reshape(-1)
-    if values.dtype.kind not in "iu" or len(values) not in (1, 2) or values.min() < least:
-        raise _RefusedError(f"{name} is {value}, must be one or two integers of at least {least}")
-    return int(values[0]), int(values[-1])
 
 
 def _shape(value: Any) -> Shape:
@@ -327,52 +278,23 @@ def _shape(value: Any) -> Shape:
     return shape
 
 
-def _flattened(node: nir.Flatten, shape: Shape) -> Shape:
-    last = len(shape) - 1
-    if len(shape) != 3 or int(node.start_dim) != 0 or int(node.end_dim) not in (-1, last):
-        raise _RefusedError(
-            f"flattens axes {node.start_dim} to {node.end_dim} of {shape}, must flatten all of (C, H, W)"
-        )
-    return (int(np.prod(shape)),)
-
-
-def _integers(values: Any, name: str, refused: list[str]) -> Int64:
-    """The values as int64; zeros, and a line in `refused`, if they are not integers."""
-    values = np.asarray(values)
-    if values.dtype.kind not in "iuf" or not np.isfinite(values).all() or (values != np.floor(values)).any():
-        refused.append(f"{name} holds values that are not integers. Quantise the network first")
-        return np.zeros(values.shape, dtype=np.int64)
-    if np.abs(values).max(initial=0) > FLOAT32_EXACT:
-        refused.append(f"{name} reaches beyond 2**24")
-        return np.zeros(values.shape, dtype=np.int64)
-    return np.asarray(values.astype(np.int64))
-
-
-def _bias(values: Any, channels: int, refused: list[str]) -> Int64:
-    bias = _integers(values, "bias", refused)
-    if bias.shape != (channels,):
-        refused.append(f"bias has shape {bias.shape}, must be ({channels},)")
-        return np.zeros(channels, dtype=np.int64)
-    return bias
-
-
 def _require_ones(node: Any, shape: Shape, *names: str) -> None:
     for name in names:
         value = np.asarray(getattr(node, name))
-        if value.dtype.kind not in "iuf" or not (value == 1).all() or value.shape not in ((), (1,), shape):
-            raise _RefusedError(f"{name} of shape {value.shape} must be 1 for each of {shape}")
+        if value.dtype.kind not in "iuf" or not (value == 1).all() or value.size not in (1, math.prod(shape)):
+            raise RefusedError(f"{name} of shape {value.shape} must be 1 for each of {shape}")
 
 
 def _per_channel(threshold: Any, shape: Shape) -> npt.NDArray[np.float64]:
     """Threshold of each channel, float64 [C]."""
     values = np.asarray(threshold)
-    if values.dtype.kind not in "iuf" or values.shape not in ((), (1,), shape):
-        raise _RefusedError(f"threshold has shape {values.shape}, must be {shape}")
+    if values.dtype.kind not in "iuf" or values.size not in (1, math.prod(shape)):
+        raise RefusedError(f"threshold has shape {values.shape}, must be {shape}")
     if values.size == 1:
         return np.full(shape[0], float(values.reshape(-1)[0]))
     rows = values.astype(np.float64).reshape(shape[0], -1)
     if not np.isfinite(rows).all():
-        raise _RefusedError("thresholds are not finite")
+        raise RefusedError("thresholds are not finite")
     if (rows != rows[:, :1]).any():
-        raise _RefusedError("thresholds differ inside a channel, a stock bias is one for each channel")
+        raise RefusedError("thresholds differ inside a channel, a stock bias is one for each channel")
     return rows[:, 0]
