@@ -1,0 +1,69 @@
+"""What the commands share about detectors and segmentation networks: their options, data and answers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+import yaml
+
+from fastsnn_deploy.errors import InputError, known_name
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from fastsnn_deploy.formats import Network
+    from fastsnn_deploy.tasks import Scenes, Task
+
+TaskName = Annotated[
+    str | None,
+    typer.Option(
+        "--task",
+        help="What the network answers, where it does not say so itself: classification, segmentation, or a .yaml "
+        "file that describes it (name, classes, anchors, stride).",
+    ),
+]
+
+
+def chosen_task(metadata: Mapping[str, Any], given: str | None) -> Task | None:
+    """The task that the user names, else the network's own; None where nobody says."""
+    if given is None and "task" not in metadata:  # without PyTorch, too
+        return None
+    from fastsnn_deploy.files import existing_file
+    from fastsnn_deploy.tasks import TASKS, task_in, task_of
+
+    if given is None:
+        return task_in(metadata)
+    if given in TASKS:
+        return task_of({"name": given}, f"--task {given}")
+    if not Path(given).suffix:
+        known_name("task", given, TASKS, "give the path of a .yaml file that describes it")
+    try:
+        content = yaml.safe_load(existing_file(given, "description of a task").read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"{given}: cannot be read as YAML ({str(error).splitlines()[0]})") from error
+    return task_of(content, given)
+
+
+def has_scenes(task: Task | None) -> bool:
+    """Whether a task needs images with boxes or masks."""
+    return task is not None and task.name != "classification"
+
+
+def test_scenes(network: Network, task: Task, data: str | None, root: Path, samples: int | None) -> Scenes:
+    """The first test images, or all, in the network's size, with the truth in its classes.
+
+    Raises InputError if neither the user nor the network names data, or they do not fit.
+    """
+    from fastsnn_deploy.tasks import load_scenes
+
+    name = data or network.metadata.get("data")
+    if name is None or name == "random":
+        raise InputError("the network does not say which data it was trained on. Name a file or folder with --data")
+    shape = network.input.shape
+    if len(shape) != 3 or shape[0] != 3:
+        raise InputError(f"the network takes images of shape {shape}; {task.name} needs (3, height, width)")
+    size = (shape[1], shape[2])
+    found = load_scenes(name, "test", root, task=task.name, size=size, classes=task.classes or None)
+    return found.first(samples)
