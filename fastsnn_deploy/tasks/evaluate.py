@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from fastsnn_deploy.analysis.curve import facts
 from fastsnn_deploy.analysis.evaluation import Evaluation, nothing
@@ -182,19 +182,6 @@ def with_known(found: TaskEvaluation, metadata: Mapping[str, Any]) -> TaskEvalua
     order = {**known, **found.forms}
     forms = {name: order[name] for name in ("float", "quantised", *order) if name in order}
     return TaskEvaluation(found.task, found.data, forms, tuple(known), found.work, found.outputs, found.different)
-
-
-def normalised(model: nn.Module, mean: Sequence[float], std: Sequence[float]) -> nn.Module:
-    """A float network for raw images. mean, std: what it was trained with, per channel."""
-
-    class Raw(nn.Module):
-        def forward(self, images: Tensor) -> Tensor:
-            means, stds = (torch.tensor(tuple(values)).view(1, -1, 1, 1) for values in (mean, std))
-            answer: Tensor = model((images - means) / stds)
-            return answer
-
-    model.eval()
-    return Raw()
 
 
 def _early(graph: SpikingGraph | None, steps: int | None) -> tuple[int, ...]:

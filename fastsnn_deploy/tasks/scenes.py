@@ -50,7 +50,7 @@ def drawn_boxes(corners: npt.ArrayLike, classes: npt.ArrayLike) -> Boxes:
 class Scenes:
     """Images of one size with the right answers.
 
-    levels: uint8 [N, 3, H, W], pixels 0-255. classes: their names. truth: of each image its `Boxes`; or masks, uint8
+    levels: uint8 [N, C, H, W]; a level times `step` is the raw value, `highest` the top level. classes: their names. truth: of each image its `Boxes`; or masks, uint8
     [N, H, W], IGNORED where a pixel does not count; or class numbers, int64 [N]. notes: what the user should know.
     """
 
@@ -59,10 +59,12 @@ class Scenes:
     classes: tuple[str, ...]
     truth: Sequence[Any]
     notes: tuple[str, ...] = ()
+    step: float = 1 / 255
+    highest: int = 255
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """(3, H, W)."""
+        """(C, H, W)."""
         _, channels, height, width = self.levels.shape
         return channels, height, width
 
@@ -78,7 +80,10 @@ class Scenes:
 
     def images(self) -> Images:
         """For what needs images alone: the label of each is its number."""
-        pixels = self.levels.double() / 255
-        mean, std = pixels.mean((0, 2, 3)), pixels.std((0, 2, 3)).clamp(min=1 / 255)
+        pixels = self.levels.double() * self.step
+        mean, std = pixels.mean((0, 2, 3)), pixels.std((0, 2, 3)).clamp(min=self.step)
         numbers = torch.arange(len(self.levels))
-        return Images(self.name, self.levels, numbers, len(numbers), tuple(mean.tolist()), tuple(std.tolist()))
+        return Images(
+            self.name, self.levels, numbers, len(numbers), tuple(mean.tolist()), tuple(std.tolist()), self.step,
+            self.highest,
+        )  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,10 +12,13 @@ from torch import Tensor, nn
 
 from fastsnn_deploy.errors import InputError, known_name
 from fastsnn_deploy.tasks.augment import random_views
-from fastsnn_deploy.tasks.base import KEY, TASKS, Task
+from fastsnn_deploy.quantisation import Checkpoint
+from fastsnn_deploy.quantisation.sources.weights import load_weights
+from fastsnn_deploy.tasks.base import KEY, TASKS, Task, task_in
 from fastsnn_deploy.tasks.scenes import Scenes
 from fastsnn_deploy.tasks.sources import load_both
 from fastsnn_deploy.training.images import Images
+from fastsnn_deploy.training.models import build
 from fastsnn_deploy.training.recipe import CLASSIFICATION, Recipe
 from fastsnn_deploy.training.trainer import Trainer
 
@@ -99,6 +103,39 @@ class TaskTrainer(Trainer):
     def _measured(self, trained: nn.Module) -> dict[str, Any]:
         self.figures["quantised"] = self._figures(trained, self.test_scenes, self.test_images)
         return {FIGURES: dict(self.figures), KEY: self.task.description()}
+
+
+def float_network(checkpoint: Checkpoint, weights: str | Path) -> nn.Module:
+    """The float network that a training by a recipe began with, for raw images. weights: the file that it left.
+
+    Raises InputError if the checkpoint does not come from a recipe, or the weights are of another network.
+    """
+    held = checkpoint.metadata
+    try:
+        recipe = Recipe.model_validate(held["recipe"])
+        mean, std = (torch.tensor(held[key]).view(1, -1, 1, 1) for key in ("mean", "std"))
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError("the checkpoint does not say which float network it was trained from. Leave out --float") from error
+    if (task := task_in(held)) is None:
+        with torch.no_grad():
+            outputs = {"classes": int(checkpoint.model.eval()(torch.zeros(1, *checkpoint.input_shape)).shape[1])}
+    else:
+        outputs = {"classes": len(task.classes), **task.network_options(recipe.task_options)}
+    model = build(recipe.model, channels=checkpoint.input_shape[0], **outputs, **recipe.model_options)
+    load_weights(model, weights)
+    return _Raw(model.eval(), mean, std)
+
+
+class _Raw(nn.Module):
+    """A float network that is given raw images."""
+
+    def __init__(self, model: nn.Module, mean: Tensor, std: Tensor) -> None:
+        super().__init__()
+        self.model, self.mean, self.std = model, mean, std
+
+    def forward(self, images: Tensor) -> Tensor:
+        answer: Tensor = self.model((images - self.mean) / self.std)
+        return answer
 
 
 def stored(figures: dict[str, float]) -> dict[str, float | None]:
