@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from fastsnn_deploy.api import read as read
     from fastsnn_deploy.api import save as save
     from fastsnn_deploy.api import simulate as simulate
+    from fastsnn_deploy.api import task_of as task_of
     from fastsnn_deploy.api import verify as verify
     from fastsnn_deploy.errors import DeployError as DeployError
     from fastsnn_deploy.errors import InputError as InputError
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "api": (
         "calibrate", "convert", "evaluate", "export", "fit", "load", "load_data", "prepare", "profile", "read", "save",
-        "simulate", "verify",
+        "simulate", "task_of", "verify",
     ),
     "analysis.check": ("Check", "check"),
     "analysis.evaluation": ("Evaluation",),

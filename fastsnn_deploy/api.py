@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from fastsnn_deploy.errors import InputError, known_name, wrong_type
 from fastsnn_deploy.graph import SpikingGraph
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from fastsnn_deploy.formats.export import Exported
     from fastsnn_deploy.graph.run import Run
     from fastsnn_deploy.quantisation import Checkpoint
+    from fastsnn_deploy.tasks import Scenes, Task, TaskEvaluation
     from fastsnn_deploy.training.fit import History
     from fastsnn_deploy.training.images import Images
 
@@ -108,18 +109,56 @@ def fit(model: nn.Module, train: Any, test: Any = None, *, epochs: int = 5, **op
     return train_model(model, train, test, epochs=epochs, **options)  # type: ignore[arg-type]
 
 
-def load_data(name: str, split: Literal["train", "test"] = "test", root: str | Path = "data", **options: Any) -> Images:
+@overload
+def load_data(
+    name: str, split: Literal["train", "test"] = "test", root: str | Path = "data", *,
+    task: Literal["classification"] = "classification", **options: Any,
+) -> Images: ...  # fmt: skip
+@overload
+def load_data(
+    name: str, split: Literal["train", "test"] = "test", root: str | Path = "data", *,
+    task: Literal["detection", "segmentation"], **options: Any,
+) -> Scenes: ...  # fmt: skip
+def load_data(
+    name: str, split: Literal["train", "test"] = "test", root: str | Path = "data", *, task: str = "classification",
+    **options: Any,
+) -> Images | Scenes:  # fmt: skip
     """Labelled images by the name of their data set, or from the user's own files.
 
     Args:
         name: digits, mnist, cifar10, cifar100, an .npz file, a folder of class folders, or package.module:function.
+            With boxes or masks: a file or folder, see docs/detection_segmentation.md.
         split: Training or test images.
         root: Folder that holds the data set.
-        **options: `download=True` fetches a torchvision data set.
+        task: "classification"; "detection" for images with boxes, "segmentation" for images with masks.
+        **options: `download=True` fetches a torchvision data set. With boxes or masks: `size`, (height, width) of all
+            images, and `classes`, the names of a network's.
     """
+    from fastsnn_deploy.tasks import TASKS, load_scenes
     from fastsnn_deploy.training.data import load_images
 
-    return load_images(name, split, root, **options)
+    if known_name("task", task, TASKS) == "classification":
+        return load_images(name, split, root, **options)
+    return load_scenes(name, split, root, task=task, **options)
+
+
+def task_of(network: Network | Checkpoint | str | Path) -> Task:
+    """What a network answers: it makes boxes, classes of pixels, or probabilities of its output, and draws them.
+
+    Args:
+        network: What `convert`, `read` or `export` gave, a checkpoint, or the path of an exported file.
+
+    Returns:
+        The task that the network brings along, with the names of its classes; a classifier's where it brings none.
+
+    Raises:
+        InputError: its description is damaged.
+    """
+    from fastsnn_deploy.formats import as_network
+    from fastsnn_deploy.tasks import Classification, task_in
+
+    metadata = (as_network(network) if isinstance(network, (str, Path)) else network).metadata
+    return task_in(metadata) or Classification()
 
 
 def convert(
@@ -190,6 +229,16 @@ def simulate(network: SpikingGraph | str | Path, images: Any, engine: str = "cpu
     return recorded_run(open_engine(graph, engine), graph.encode(images), steps)
 
 
+@overload
+def evaluate(
+    network: Network | str | Path, images: Scenes, labels: None = None, *, engine: str = "cpu",
+    steps: int | None = None, progress: Progress | None = None,
+) -> TaskEvaluation: ...  # fmt: skip
+@overload
+def evaluate(
+    network: Network | str | Path, images: Any, labels: Any = None, *, engine: str = "cpu",
+    steps: int | None = None, progress: Progress | None = None,
+) -> Evaluation: ...  # fmt: skip
 def evaluate(
     network: Network | str | Path,
     images: Any,
@@ -198,12 +247,14 @@ def evaluate(
     engine: str = "cpu",
     steps: int | None = None,
     progress: Progress | None = None,
-) -> Evaluation:
+) -> Evaluation | TaskEvaluation:
     """Classify images and count what the network does, in bounded memory.
+
+    Of images with boxes or masks: the figures of the integer network, and of the SNN after some steps and settled.
 
     Args:
         network: What `convert` or `read` gives, or an exported file of any target.
-        images: Raw or Encoded; or what `load_data` gives, with its labels.
+        images: Raw or Encoded; or what `load_data` gives, with its labels, boxes or masks.
         labels: int [N]; None leaves accuracy out.
         engine: "cpu", "gpu", or "reference".
         steps: Exactly so many steps for each image; default: until it has settled.
@@ -217,8 +268,11 @@ def evaluate(
     """
     from fastsnn_deploy.analysis.evaluate import evaluate as run
     from fastsnn_deploy.formats import as_network
+    from fastsnn_deploy.tasks import Scenes, evaluate_task
 
     found = as_network(network)
+    if isinstance(images, Scenes):
+        return evaluate_task(found, task_of(found), images, engine=engine, steps=steps, progress=progress)
     levels, known = _images(found, images)
     return run(found, levels, known if labels is None else labels, engine=engine, steps=steps, progress=progress)
 
@@ -383,6 +437,8 @@ def read(path: str | Path) -> Network:
 
 def _images(network: Any, images: Any) -> tuple[Any, Any]:
     """(what the network's `encode` takes, labels or None) of images, or of a data set's images."""
+    if hasattr(images, "answers"):  # boxes or masks, which are no labels
+        return images.images().for_input(network.input), None
     if hasattr(images, "for_input"):
         return images.for_input(network.input), images.labels.numpy()
     return images, None

@@ -57,7 +57,7 @@ class Verification(Result):
     scope: str = "every neuron"
     rounded: int = 0
     quantised: Agreement | None = None
-    figures: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    figures: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
     data: str = ""
     unsettled: Comparison | None = None
 

@@ -131,6 +131,7 @@ def run(
     )
     from fastsnn_deploy.formats.base import format_of, read_network
     from fastsnn_deploy.tasks import Classification
+    from fastsnn_deploy.tasks.trainer import stored
 
     network = read_network(net)
     if backend is Backend.loihi2:
@@ -168,7 +169,7 @@ def run(
         if pictures.truth is not None:
             meter = chosen.meter()
             meter.add(answers, pictures.truth)
-            facts[chosen.metric] = meter.figures()[chosen.metric]
+            facts[chosen.metric] = stored(meter.figures())[chosen.metric]
             told.append(f"{chosen.metric} {percent(facts[chosen.metric])}")
         if is_classifier(network) and not images:
             facts["predictions"] = outcome.predictions.tolist()

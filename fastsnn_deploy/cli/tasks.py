@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-import yaml
 
-from fastsnn_deploy.errors import InputError, known_name
+from fastsnn_deploy.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from fastsnn_deploy.formats import Network
     from fastsnn_deploy.tasks import Scenes, Task
@@ -20,8 +19,8 @@ TaskName = Annotated[
     str | None,
     typer.Option(
         "--task",
-        help="What the network answers, where it does not say so itself: classification, segmentation, or a .yaml "
-        "file that describes it (name, classes, anchors, stride).",
+        help="What the network answers, where it does not say so itself: classification, segmentation, a checkpoint "
+        "of the same task, or a .yaml file that describes it (name, classes, anchors, stride).",
     ),
 ]
 
@@ -30,20 +29,14 @@ def chosen_task(metadata: Mapping[str, Any], given: str | None) -> Task | None:
     """The task that the user names, else the network's own; None where nobody says."""
     if given is None and "task" not in metadata:  # without PyTorch, too
         return None
-    from fastsnn_deploy.files import existing_file
-    from fastsnn_deploy.tasks import TASKS, task_in, task_of
+    from fastsnn_deploy.tasks import read_task, task_in
 
-    if given is None:
-        return task_in(metadata)
-    if given in TASKS:
-        return task_of({"name": given}, f"--task {given}")
-    if not Path(given).suffix:
-        known_name("task", given, TASKS, "give the path of a .yaml file that describes it")
-    try:
-        content = yaml.safe_load(existing_file(given, "description of a task").read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"{given}: cannot be read as YAML ({str(error).splitlines()[0]})") from error
-    return task_of(content, given)
+    return task_in(metadata) if given is None else read_task(given)
+
+
+def height_width(shape: Sequence[int] | None) -> tuple[int, int] | None:
+    """(height, width) of images of a shape, if it is known."""
+    return None if shape is None or len(shape) != 3 else (shape[1], shape[2])
 
 
 def has_scenes(task: Task | None) -> bool:
@@ -64,6 +57,6 @@ def test_scenes(network: Network, task: Task, data: str | None, root: Path, samp
     shape = network.input.shape
     if len(shape) != 3 or shape[0] != 3:
         raise InputError(f"the network takes images of shape {shape}; {task.name} needs (3, height, width)")
-    size = (shape[1], shape[2])
+    size = height_width(shape)
     found = load_scenes(name, "test", root, task=task.name, size=size, classes=task.classes or None)
     return found.first(samples)

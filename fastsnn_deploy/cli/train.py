@@ -53,8 +53,8 @@ def train(
     The state after every epoch is kept beside the checkpoint until training ends; --resume continues from it.
     Under torchrun each process takes a share of every batch: torchrun --nproc-per-node 2 -m fastsnn_deploy train ...
     """
-    from fastsnn_deploy.training.progress import TrainingBar
     from fastsnn_deploy.tasks import TASKS, trainer_for
+    from fastsnn_deploy.training.progress import TrainingBar
     from fastsnn_deploy.training.recipe import load_recipe
 
     if resume and restart:

@@ -69,6 +69,7 @@ def verify(
     from fastsnn_deploy.formats import read_network
     from fastsnn_deploy.quantisation import load
     from fastsnn_deploy.tasks import Classification
+    from fastsnn_deploy.tasks.trainer import stored
 
     checkpoint = load(model)
     truth = convert(checkpoint)
@@ -90,7 +91,7 @@ def verify(
             for form, answer in (("integer network", outputs), ("quantised model", quantised)):
                 meter = chosen.meter()
                 meter.add(answer, labels)
-                figures[form] = {chosen.metric: meter.figures()[chosen.metric]}
+                figures[form] = {chosen.metric: stored(meter.figures())[chosen.metric]}
         result = replace(result, quantised=chosen.agreement(outputs, quantised, shape), figures=figures)
     if as_json:
         print_json(result.to_dict())

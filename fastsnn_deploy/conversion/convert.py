@@ -49,8 +49,8 @@ def converted(
 
     steps: of a schedule that stops after them (`passes.window`), for which potentials leave room.
     The graph's metadata names the data set, the recipe, the task and the figures of test images, where the checkpoint
-    knows them, and says under `ann` what the network computes without spikes. Also returned: what the population of each
-    activation's call is named.
+    knows them, and says under `ann` what the network computes without spikes. Also returned: what the population of
+    each activation's call is named.
     """
     if steps is not None:
         steps = whole_number("steps", steps, 1)

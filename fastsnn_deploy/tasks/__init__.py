@@ -2,6 +2,7 @@
 
 from fastsnn_deploy.tasks.base import TASKS as TASKS
 from fastsnn_deploy.tasks.base import Task as Task
+from fastsnn_deploy.tasks.base import read_task as read_task
 from fastsnn_deploy.tasks.base import task_in as task_in
 from fastsnn_deploy.tasks.base import task_of as task_of
 from fastsnn_deploy.tasks.classification import Classification as Classification

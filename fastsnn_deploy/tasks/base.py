@@ -10,16 +10,20 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import torch
+import yaml
 from PIL import Image
 from torch import Tensor
 
 from fastsnn_deploy.analysis.verify import Agreement
-from fastsnn_deploy.errors import InputError, known_name
+from fastsnn_deploy.errors import InputError, known_name, unknown
+from fastsnn_deploy.files import existing_file, kind_of_file
+from fastsnn_deploy.quantisation import load
 from fastsnn_deploy.tasks.augment import Views
-from fastsnn_deploy.tasks.scenes import Scenes
+from fastsnn_deploy.tasks.scenes import Scenes, Truth
 
 KEY = "task"
 """Where networks keep their task among their metadata."""
@@ -29,7 +33,7 @@ class Meter(ABC):
     """Adds up over batches how good answers are."""
 
     @abstractmethod
-    def add(self, output: Tensor, truth: Sequence[Any]) -> None:
+    def add(self, output: Tensor, truth: Truth) -> None:
         """Answers of a network, float [n, *outputs], and what a person says of the same images."""
 
     @abstractmethod
@@ -71,12 +75,15 @@ class Task(ABC):
         """Scalar loss of a batch. truth: what `seen` gives."""
 
     @abstractmethod
-    def seen(self, views: Views, truth: Sequence[Any], shape: tuple[int, int]) -> Any:
+    def seen(self, views: Views, truth: Truth, shape: tuple[int, int]) -> Any:
         """What a person drew on images of (height, width), as it lies in random views of them."""
 
     @abstractmethod
-    def predict(self, output: Tensor, shape: tuple[int, int]) -> list[Any]:
-        """The answer to each image of (height, width) in the form in which people draw it."""
+    def predict(self, output: Any, shape: tuple[int, int]) -> list[Any]:
+        """The answer to each image of (height, width) in the form in which people draw it.
+
+        output: real values, [N, *outputs], NumPy or torch.
+        """
 
     @abstractmethod
     def meter(self) -> Meter:
@@ -124,6 +131,9 @@ def task_of(description: Any, where: str = "the task") -> Task:
     kind = TASKS[known_name("task", description.get("name"), TASKS)]
     known = {field.name for field in fields(kind)}
     given = {key: _tupled(value) for key, value in description.items() if key != "name"}
+    names = given.get("classes", ())
+    if not isinstance(names, tuple) or not all(isinstance(each, str) for each in names):
+        raise InputError(f"{where}: classes are {names!r:.60}. Give a list of names")
     if unknown := sorted(given.keys() - known):
         raise InputError(f"{where}: {kind.name} has no {', '.join(unknown)}. Known: {', '.join(sorted(known))}")
     try:
@@ -145,6 +155,26 @@ def task_in(metadata: Mapping[str, Any]) -> Task | None:
         raise InputError(f"the network's task cannot be read ({error})") from error
 
 
+def read_task(given: str) -> Task:
+    """A task by its name, where a name says all; or out of a checkpoint, or of a .yaml file that describes it.
+
+    Raises InputError if nothing there is a task.
+    """
+    if given in TASKS:
+        return task_of({"name": given}, f"task {given}")
+    if not Path(given).suffix:
+        raise unknown("task", given, TASKS, "give a checkpoint, or the path of a .yaml file that describes it")
+    if kind_of_file(Path(given)) == "checkpoint":
+        if (found := task_in(load(given).metadata)) is None:
+            raise InputError(f"{given}: the checkpoint does not say what it answers. Describe the task in a .yaml file")
+        return found
+    try:
+        content = yaml.safe_load(existing_file(given, "description of a task").read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"{given}: cannot be read as YAML ({str(error).splitlines()[0]})") from error
+    return task_of(content, given)
+
+
 def _listed(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _listed(own) for key, own in value.items()}
@@ -153,6 +183,11 @@ def _listed(value: Any) -> Any:
 
 def _tupled(value: Any) -> Any:
     return tuple(_tupled(own) for own in value) if isinstance(value, (list, tuple)) else value
+
+
+def real(output: Any) -> Tensor:
+    """An answer as a float32 tensor."""
+    return torch.as_tensor(output).float()
 
 
 def batched(output: Tensor, most: int = 32) -> Sequence[Tensor]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -14,9 +14,9 @@ from torch.nn import functional as F
 from fastsnn_deploy.analysis.verify import Agreement
 from fastsnn_deploy.errors import InputError
 from fastsnn_deploy.tasks.augment import Views
-from fastsnn_deploy.tasks.base import Meter, Task, task
+from fastsnn_deploy.tasks.base import Meter, Task, real, task
 from fastsnn_deploy.tasks.draw import draw_text
-from fastsnn_deploy.tasks.scenes import Scenes
+from fastsnn_deploy.tasks.scenes import Scenes, Truth
 
 LISTED = 3
 """Classes that are named of an answer."""
@@ -40,12 +40,12 @@ class Classification(Task):
     def loss(self, output: Tensor, truth: Tensor) -> Tensor:
         return F.cross_entropy(output, truth)
 
-    def seen(self, views: Views, truth: Sequence[Any], shape: tuple[int, int]) -> Tensor:
+    def seen(self, views: Views, truth: Truth, shape: tuple[int, int]) -> Tensor:
         return torch.as_tensor(truth)
 
-    def predict(self, output: Tensor, shape: tuple[int, int]) -> list[Tensor]:
+    def predict(self, output: Any, shape: tuple[int, int]) -> list[Tensor]:
         """Probabilities of the classes: float [classes] each."""
-        return list(torch.softmax(output.float().flatten(1), 1))
+        return list(torch.softmax(real(output).flatten(1), 1))
 
     def meter(self) -> Meter:
         return _Right()
@@ -72,7 +72,7 @@ class _Right(Meter):
     def __init__(self) -> None:
         self.right = self.images = 0
 
-    def add(self, output: Tensor, truth: Sequence[Any]) -> None:
+    def add(self, output: Tensor, truth: Truth) -> None:
         self.right += int((output.flatten(1).argmax(1) == torch.as_tensor(truth)).sum())
         self.images += len(output)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -15,10 +15,10 @@ from torchvision.ops import box_iou
 from fastsnn_deploy.analysis.verify import Agreement
 from fastsnn_deploy.errors import InputError
 from fastsnn_deploy.tasks.augment import Views
-from fastsnn_deploy.tasks.base import Meter, Task, batched, task
+from fastsnn_deploy.tasks.base import Meter, Task, batched, real, task
 from fastsnn_deploy.tasks.draw import draw_boxes
 from fastsnn_deploy.tasks.metrics import average_precision
-from fastsnn_deploy.tasks.scenes import Boxes, Scenes
+from fastsnn_deploy.tasks.scenes import Boxes, Scenes, Truth
 from fastsnn_deploy.tasks.yolo import Grid, decode, find_anchors, yolo_loss
 
 LEAST = 0.005
@@ -47,6 +47,14 @@ class Detection(Task):
     stride: int = 32
     shown: float = 0.4
     overlap: float = 0.45
+
+    def __post_init__(self) -> None:
+        pairs = [isinstance(a, tuple) and len(a) == 2 and all(n > 0 for n in a) for a in self.anchors]
+        if not self.anchors or not all(pairs) or not self.classes or type(self.stride) is not int or self.stride < 1:
+            raise InputError(
+                "a detector's boxes cannot be read without its classes, anchors (width and height of each in pixels) "
+                "and stride. Name the checkpoint that has them, or describe them in a .yaml file"
+            )
 
     @property
     def grid(self) -> Grid:
@@ -78,11 +86,11 @@ class Detection(Task):
     def loss(self, output: Tensor, truth: list[Boxes]) -> Tensor:
         return yolo_loss(output, truth, self.grid)
 
-    def seen(self, views: Views, truth: Sequence[Boxes], shape: tuple[int, int]) -> list[Boxes]:
+    def seen(self, views: Views, truth: Truth, shape: tuple[int, int]) -> list[Boxes]:
         return [views.boxes(i, boxes, *shape) for i, boxes in enumerate(truth)]
 
-    def predict(self, output: Tensor, shape: tuple[int, int]) -> list[Boxes]:
-        return decode(output, self.grid, least=self.shown, overlap=self.overlap)
+    def predict(self, output: Any, shape: tuple[int, int]) -> list[Boxes]:
+        return decode(real(output), self.grid, least=self.shown, overlap=self.overlap)
 
     def meter(self) -> Meter:
         return _Precision(self)
@@ -122,7 +130,7 @@ class _Precision(Meter):
         self.detection, self.found, self.truth = detection, list[Boxes](), list[Boxes]()
         average_precision()  # a missing library is told before a long run
 
-    def add(self, output: Tensor, truth: Sequence[Boxes]) -> None:
+    def add(self, output: Tensor, truth: Truth) -> None:
         detection = self.detection
         for each in batched(output):
             self.found += decode(each, detection.grid, least=LEAST, overlap=detection.overlap)

@@ -64,8 +64,7 @@ def draw_boxes(image: Image.Image, boxes: Boxes, classes: Sequence[str]) -> Imag
 
 
 def draw_mask(image: Image.Image, mask: Tensor, classes: Sequence[str]) -> Image.Image:
-    """An image under the colours of classes, integers [H, W] of any size; IGNORED is black. Only those there are named.
-    """
+    """An image under the colours of its classes; IGNORED is black. mask: integers [H, W], of any size."""
     page, numbers = enlarged(image), mask.numpy().astype(np.int64)
     pixels = np.array(COLOURS, dtype=np.uint8)[numbers % len(COLOURS)]
     pixels[numbers == IGNORED] = UNKNOWN

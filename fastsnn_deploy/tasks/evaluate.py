@@ -13,8 +13,8 @@ import torch
 from torch import nn
 
 from fastsnn_deploy.analysis.curve import facts
-from fastsnn_deploy.analysis.evaluation import Evaluation, nothing
 from fastsnn_deploy.analysis.evaluate import evaluation_of
+from fastsnn_deploy.analysis.evaluation import Evaluation, nothing
 from fastsnn_deploy.analysis.kinds import kind_of
 from fastsnn_deploy.analysis.structure import Network
 from fastsnn_deploy.errors import InputError, whole_number
@@ -23,11 +23,14 @@ from fastsnn_deploy.graph.integer_network import integer_values
 from fastsnn_deploy.simulators import open_engine
 from fastsnn_deploy.tables import Column, Result, Table, one_line, percent, words
 from fastsnn_deploy.tasks.base import Task
-from fastsnn_deploy.tasks.scenes import Scenes
+from fastsnn_deploy.tasks.scenes import Scenes, Truth
 from fastsnn_deploy.tasks.trainer import FIGURES, stored
 
 EARLY = (0.25, 0.5, 0.75, 1.0, 1.5)
 """When the spiking network is looked at before it has settled: shares of its window, after the first answer."""
+
+AT_ONCE = 16
+"""Images that are simulated at a time: every step of a map is kept."""
 
 Figures = Mapping[str, float | None]
 
@@ -66,7 +69,9 @@ class TaskEvaluation(Result):
         general = [key for key in self.last if key not in single]
         rows = [(self._name(name), *(form.get(key) for key in general)) for name, form in self.forms.items()]
         columns = (words("network"), *(Column(key, percent) for key in general))
-        found: list[Table | str] = [Table(f"{metric} on {self.work.images:,} images ({self.data})", columns, tuple(rows))]
+        found: list[Table | str] = [
+            Table(f"{metric} on {self.work.images:,} images ({self.data})", columns, tuple(rows))
+        ]
         if single:
             shown = [name for name in self.forms if not name.startswith("SNN") or name == last]
             heads = (words("class"), *(Column(name, percent) for name in shown))
@@ -87,7 +92,8 @@ class TaskEvaluation(Result):
         work = self.work.to_dict()
         return {
             "task": self.task.name, "metric": self.task.metric, "data": self.data, "images": self.work.images,
-            "figures": {name: dict(form) for name, form in self.forms.items()}, "measured_when_trained": list(self.known),
+            "figures": {name: dict(form) for name, form in self.forms.items()},
+            "measured_when_trained": list(self.known),
             "outputs_compared": self.outputs, "outputs_different": self.different if self.outputs is not None else None,
             **{key: work[key] for key in ("steps", "settle_steps", "spikes", "synaptic_operations", "per_image")},
         }  # fmt: skip
@@ -137,7 +143,7 @@ def evaluate_task(
     end = "SNN, settled" if steps is None else f"SNN after {steps} steps"
     meters = {name: task.meter() for name in (*names, *(f"SNN after {each} steps" for each in early), end)}
     images, total, different, compared = scenes.images(), nothing(network, (), steps), 0, 0
-    size = batch or min(runner.batch_size, 16)
+    size = batch or min(runner.batch_size, AT_ONCE)
     read = kind_of(network).logits
     for start in range(0, len(scenes.levels), size):
         index = torch.arange(start, min(start + size, len(scenes.levels)))
@@ -145,7 +151,7 @@ def evaluate_task(
         run = runner.run(emitted, steps)
         (series,) = run.outputs.values()
 
-        def add(name: str, values: Any, truth: Sequence[Any] = truth) -> None:
+        def add(name: str, values: Any, truth: Truth = truth) -> None:
             meters[name].add(torch.from_numpy(np.asarray(read(network, values), dtype=np.float32)), truth)
 
         for each in early:
@@ -166,6 +172,16 @@ def evaluate_task(
     forms: dict[str, Figures] = {name: stored(meter.figures()) for name, meter in meters.items()}
     counted = compared if spiking is not None else None
     return TaskEvaluation(task, scenes.name, forms, (), total, counted, different)
+
+
+def figures_of(task: Task, model: nn.Module, scenes: Scenes) -> Figures:
+    """How good the answers of a network for raw images are."""
+    meter, images = task.meter(), scenes.images()
+    model.eval()
+    with torch.no_grad():
+        for index in torch.split(torch.arange(len(scenes.levels)), AT_ONCE):
+            meter.add(model(images.raw(index)).float(), scenes.answers(index))
+    return stored(meter.figures())
 
 
 def with_known(found: TaskEvaluation, metadata: Mapping[str, Any]) -> TaskEvaluation:

@@ -19,6 +19,9 @@ from fastsnn_deploy.training.images import Images
 
 Split = Literal["train", "test"]
 
+Truth = Tensor | Sequence[Any]
+"""What is right for images: class numbers or masks, integers [n, ...]; or `Boxes`, one entry an image."""
+
 IGNORED = 255
 """Class of pixels that do not count, in every mask of this program, as in VOC."""
 
@@ -50,14 +53,15 @@ def drawn_boxes(corners: npt.ArrayLike, classes: npt.ArrayLike) -> Boxes:
 class Scenes:
     """Images of one size with the right answers.
 
-    levels: uint8 [N, C, H, W]; a level times `step` is the raw value, `highest` the top level. classes: their names. truth: of each image its `Boxes`; or masks, uint8
-    [N, H, W], IGNORED where a pixel does not count; or class numbers, int64 [N]. notes: what the user should know.
+    levels: uint8 [N, C, H, W]; a level times `step` is the raw value, `highest` the top level. classes: their names.
+    truth: of each image its `Boxes`; or masks, uint8 [N, H, W], IGNORED where a pixel does not count; or class numbers,
+    int64 [N]. notes: what the user should know.
     """
 
     name: str
     levels: Tensor
     classes: tuple[str, ...]
-    truth: Sequence[Any]
+    truth: Truth
     notes: tuple[str, ...] = ()
     step: float = 1 / 255
     highest: int = 255
@@ -68,7 +72,7 @@ class Scenes:
         _, channels, height, width = self.levels.shape
         return channels, height, width
 
-    def answers(self, index: Tensor) -> Sequence[Any]:
+    def answers(self, index: Tensor) -> Truth:
         """The truth of chosen images, int64 [n]."""
         return self.truth[index] if isinstance(self.truth, Tensor) else [self.truth[i] for i in index.tolist()]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -14,10 +14,10 @@ from torch.nn import functional as F
 from fastsnn_deploy.analysis.verify import Agreement
 from fastsnn_deploy.errors import InputError
 from fastsnn_deploy.tasks.augment import Views
-from fastsnn_deploy.tasks.base import Meter, Task, batched, task
+from fastsnn_deploy.tasks.base import Meter, Task, batched, real, task
 from fastsnn_deploy.tasks.draw import draw_mask
 from fastsnn_deploy.tasks.metrics import confusion, mean_iou
-from fastsnn_deploy.tasks.scenes import IGNORED, Scenes
+from fastsnn_deploy.tasks.scenes import IGNORED, Scenes, Truth
 
 
 def enlarge(output: Tensor, size: tuple[int, int]) -> Tensor:
@@ -72,13 +72,13 @@ class Segmentation(Task):
     def loss(self, output: Tensor, truth: Tensor) -> Tensor:
         return segmentation_loss(output, truth, torch.tensor(self.weights))
 
-    def seen(self, views: Views, truth: Sequence[Any], shape: tuple[int, int]) -> Tensor:
+    def seen(self, views: Views, truth: Truth, shape: tuple[int, int]) -> Tensor:
         assert isinstance(truth, Tensor)
         return views.masks(truth, IGNORED)
 
-    def predict(self, output: Tensor, shape: tuple[int, int]) -> list[Tensor]:
+    def predict(self, output: Any, shape: tuple[int, int]) -> list[Tensor]:
         """Class of every pixel: int64 [H, W] each."""
-        return [mask for part in batched(output.float()) for mask in enlarge(part, shape).argmax(1)]
+        return [mask for part in batched(real(output)) for mask in enlarge(part, shape).argmax(1)]
 
     def meter(self) -> Meter:
         return _Overlap(self)
@@ -111,7 +111,7 @@ class _Overlap(Meter):
         self.segmentation, kinds = segmentation, len(segmentation.classes)
         self.total = torch.zeros(kinds, kinds, dtype=torch.int64)
 
-    def add(self, output: Tensor, truth: Sequence[Any]) -> None:
+    def add(self, output: Tensor, truth: Truth) -> None:
         assert isinstance(truth, Tensor)
         for part, masks in zip(batched(output.float()), torch.split(truth, 32), strict=True):
             found = enlarge(part, (int(masks.shape[1]), int(masks.shape[2]))).argmax(1)

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from fastsnn_deploy.errors import InputError, known_name
-from fastsnn_deploy.tasks.augment import random_views
 from fastsnn_deploy.quantisation import Checkpoint
 from fastsnn_deploy.quantisation.sources.weights import load_weights
+from fastsnn_deploy.tasks.augment import random_views
 from fastsnn_deploy.tasks.base import KEY, TASKS, Task, task_in
 from fastsnn_deploy.tasks.scenes import Scenes
 from fastsnn_deploy.tasks.sources import load_both
@@ -115,7 +115,9 @@ def float_network(checkpoint: Checkpoint, weights: str | Path) -> nn.Module:
         recipe = Recipe.model_validate(held["recipe"])
         mean, std = (torch.tensor(held[key]).view(1, -1, 1, 1) for key in ("mean", "std"))
     except (KeyError, TypeError, ValueError) as error:
-        raise InputError("the checkpoint does not say which float network it was trained from. Leave out --float") from error
+        raise InputError(
+            "the checkpoint does not say which float network it was trained from. Leave out --float"
+        ) from error
     if (task := task_in(held)) is None:
         with torch.no_grad():
             outputs = {"classes": int(checkpoint.model.eval()(torch.zeros(1, *checkpoint.input_shape)).shape[1])}

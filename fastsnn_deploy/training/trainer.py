@@ -396,4 +396,3 @@ class Trainer:
         if self.group.first:
             save(checkpoint, path, again=True)  # two stages may have the same bits
         return checkpoint
-

@@ -15,7 +15,7 @@ from fastsnn_deploy.files import path_of
 from fastsnn_deploy.tasks.scenes import IGNORED, Scenes, Split
 from fastsnn_deploy.tasks.sources import coco, csv_boxes, mask_npz, masks, voc, yolo_txt  # noqa: F401  each registers
 from fastsnn_deploy.tasks.sources.base import SOURCES as SOURCES
-from fastsnn_deploy.tasks.sources.base import Size, collected, resized
+from fastsnn_deploy.tasks.sources.base import Size, collected, resized, resized_mask
 from fastsnn_deploy.training.objects import named_object, names_an_object
 
 
@@ -67,13 +67,15 @@ def load_scenes(
     return collected(name, split, found, size, wanted)
 
 
-def load_both(name: str, root: str | Path, *, task: str, size: Size | None) -> tuple[Scenes, Scenes]:
+def load_both(
+    name: str, root: str | Path, *, task: str, size: Size | None, classes: Sequence[str] | None = None
+) -> tuple[Scenes, Scenes]:
     """(training, test) images, with what is wrong in both of them told at once."""
     found: list[Scenes] = []
     errors: list[InputError] = []
     splits: tuple[Split, Split] = ("train", "test")
     for split in splits:
-        classes = found[0].classes if found else None
+        classes = found[0].classes if found else classes
         try:
             found.append(load_scenes(name, split, root, task=task, size=size, classes=classes))
         except InputError as error:
@@ -103,8 +105,8 @@ def _fitted(scenes: Scenes, size: Size | None, classes: tuple[str, ...] | None) 
     height, width = scenes.shape[1:]
     levels = [resized(Image.fromarray(each.permute(1, 2, 0).numpy()), size) for each in scenes.levels]
     if isinstance(scenes.truth, torch.Tensor):
-        drawn = [Image.fromarray(mask.numpy()).resize((size[1], size[0]), Image.Resampling.NEAREST) for mask in scenes.truth]
-        truth: Sequence[object] = torch.from_numpy(np.stack([np.array(mask) for mask in drawn]))
+        drawn = [resized_mask(mask.numpy(), size) for mask in scenes.truth]
+        truth: Sequence[object] = torch.from_numpy(np.stack(drawn))
     else:
         truth = [boxes.scaled(size[1] / width, size[0] / height) for boxes in scenes.truth]
     return replace(scenes, levels=torch.from_numpy(np.stack(levels)), truth=truth)

@@ -150,9 +150,7 @@ def class_names(folder: Path) -> tuple[str, ...] | None:
 # from files to scenes
 
 
-def collected(
-    name: str, split: Split, listing: Listing, size: Size | None, classes: tuple[str, ...] | None
-) -> Scenes:
+def collected(name: str, split: Split, listing: Listing, size: Size | None, classes: tuple[str, ...] | None) -> Scenes:
     """The images of a listing, resized. size: None for their own; classes: those of the network, in its order.
 
     Raises InputError naming everything that is missing, damaged or does not fit.
@@ -248,8 +246,7 @@ class _Work:
             self._wrong(item.where, f"has class number {wrong[0]}, must be from {last}")
             return None
         known = np.concatenate([self.table, np.full(IGNORED + 1 - len(self.table), IGNORED, np.uint8)])[mask]
-        drawn = Image.fromarray(known).resize((self.size[1], self.size[0]), Image.Resampling.NEAREST)
-        return np.array(drawn, dtype=np.uint8)
+        return resized_mask(known, self.size)
 
     def _wrong(self, file: Path, what: str, fix: str = "") -> None:
         self.problems.append(Problem(str(file), what, fix))
@@ -260,6 +257,11 @@ def resized(image: Image.Image, size: Size) -> npt.NDArray[np.uint8]:
     pixels = image if (image.height, image.width) == size else image.resize((size[1], size[0]), Image.Resampling.BOX)
     array = np.asarray(pixels, dtype=np.uint8)
     return array[None] if array.ndim == 2 else np.ascontiguousarray(array.transpose(2, 0, 1))
+
+
+def resized_mask(mask: npt.NDArray[np.uint8], size: Size) -> npt.NDArray[np.uint8]:
+    """uint8 [height, width], no classes mixed."""
+    return np.array(Image.fromarray(mask).resize((size[1], size[0]), Image.Resampling.NEAREST), dtype=np.uint8)
 
 
 def _reason(error: BaseException) -> str:

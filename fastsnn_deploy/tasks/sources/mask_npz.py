@@ -40,7 +40,9 @@ def read(path: Path, split: Split) -> Scenes:
     highest = int(counted.max(initial=0))
     classes = classes or tuple(map(str, range(highest + 1)))
     if highest >= len(classes) or counted.min(initial=0) < 0:
-        raise InputError(f"{path}: masks reach to {highest}, but {len(classes)} classes have names. Name all in classes")
+        raise InputError(
+            f"{path}: masks reach to {highest}, but {len(classes)} classes have names. Name all in classes"
+        )
     kept = [name for name in classes if name.lower() not in UNCOUNTED]
     table = np.full(IGNORED + 1, IGNORED, dtype=np.uint8)
     for number, name in enumerate(classes):

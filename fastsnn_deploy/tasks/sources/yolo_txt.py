@@ -76,9 +76,7 @@ def _names(path: Path) -> tuple[str, ...]:
     raise InputError(f"{path}: the classes have no names. Write them into classes.txt, one a line, or data.yaml")
 
 
-def _boxes(
-    file: Path, image: Path, classes: tuple[str, ...], problems: list[Problem]
-) -> list[tuple[str, Corners]]:
+def _boxes(file: Path, image: Path, classes: tuple[str, ...], problems: list[Problem]) -> list[tuple[str, Corners]]:
     try:
         with Image.open(image) as opened:
             width, height = opened.size
