@@ -111,13 +111,16 @@ def test_from_a_checkpoint_to_pictures(name: str, metric: str, counted: str, tra
 
 def test_boxes_in_files_of_ones_own(trained: Path, shell: Shell) -> None:
     shell("export", trained / "cells.pt", "-o", "cells.net")
-    images = trained / "bccd" / "images"
-    text = shell("run", "cells.net", images / "1.jpg", "--draw", "one.jpg").stdout
+    images, task = trained / "bccd" / "images", task_in(load(trained / "cells.pt").metadata)
+    assert task is not None
+    Path("unsure.yaml").write_text(yaml.safe_dump(task.description() | {"shown": 0.05}))
+    one = ("run", "cells.net", images / "1.jpg", "--task", "unsure.yaml")
+    text = shell(*one, "--draw", "one.jpg").stdout
     assert "1 of 1 images were resized to 40x32" in text
     assert "1.jpg: 1 boxes: 1 WBC" in text
     with Image.open("one.jpg") as picture:
         assert picture.width == 480
-    (answer,) = done(shell("run", "cells.net", images / "1.jpg", "--json"))["answers"]
+    (answer,) = done(shell(*one, "--json"))["answers"]
     (box,) = answer["answer"]
     truth = load_scenes("bccd", "test", trained, task="detection").truth[1].corners[0]
     assert np.allclose(box["box"], truth, atol=6)  # in pixels of the file, 80x64

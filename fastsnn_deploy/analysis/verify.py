@@ -69,7 +69,7 @@ class Verification(Result):
     @property
     def predictions(self) -> npt.NDArray[np.int64]:
         """Class of the integer network, int64 [N]; of a map, the place of its largest value."""
-        return self.outputs.reshape(len(self.outputs), -1).argmax(1)
+        return np.asarray(self.outputs.reshape(len(self.outputs), -1).argmax(1), dtype=np.int64)
 
     @property
     def total(self) -> Comparison:

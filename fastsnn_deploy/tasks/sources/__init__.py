@@ -12,7 +12,7 @@ from PIL import Image
 
 from fastsnn_deploy.errors import InputError
 from fastsnn_deploy.files import path_of
-from fastsnn_deploy.tasks.scenes import IGNORED, Scenes, Split
+from fastsnn_deploy.tasks.scenes import IGNORED, Scenes, Split, Truth
 from fastsnn_deploy.tasks.sources import coco, csv_boxes, mask_npz, masks, voc, yolo_txt  # noqa: F401  each registers
 from fastsnn_deploy.tasks.sources.base import SOURCES as SOURCES
 from fastsnn_deploy.tasks.sources.base import Size, collected, resized, resized_mask
@@ -106,7 +106,7 @@ def _fitted(scenes: Scenes, size: Size | None, classes: tuple[str, ...] | None) 
     levels = [resized(Image.fromarray(each.permute(1, 2, 0).numpy()), size) for each in scenes.levels]
     if isinstance(scenes.truth, torch.Tensor):
         drawn = [resized_mask(mask.numpy(), size) for mask in scenes.truth]
-        truth: Sequence[object] = torch.from_numpy(np.stack(drawn))
+        truth: Truth = torch.from_numpy(np.stack(drawn))
     else:
         truth = [boxes.scaled(size[1] / width, size[0] / height) for boxes in scenes.truth]
     return replace(scenes, levels=torch.from_numpy(np.stack(levels)), truth=truth)

@@ -97,13 +97,10 @@ def _colours(path: Path) -> dict[str, Colour]:
 
 def _mask(file: Path, colours: dict[str, Colour]) -> npt.NDArray[np.int64]:
     """Class numbers, int64 [H, W]. Raises ValueError for what is none."""
-    with Image.open(file) as image:
-        if image.mode == "P" and colours:
-            image = image.convert("RGB")  # the palette says the colours
-        bands = image.getbands()
-        if bands == ("R", "G", "B", "A"):
-            image, bands = image.convert("RGB"), ("R", "G", "B")
-        pixels = np.array(image, dtype=np.int64)
+    with Image.open(file) as opened:
+        coloured = opened.mode == "RGBA" or (opened.mode == "P" and bool(colours))  # a palette says the colours, too
+        image = opened.convert("RGB") if coloured else opened.copy()
+    bands, pixels = image.getbands(), np.array(image, dtype=np.int64)
     if len(bands) == 1:
         return pixels
     if bands != ("R", "G", "B"):
