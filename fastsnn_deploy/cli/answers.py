@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from PIL import Image
 
 from fastsnn_deploy.errors import InputError, Problem
 from fastsnn_deploy.files import planned, readable_file, write_file
+from fastsnn_deploy.tables import percent
 
 if TYPE_CHECKING:
     from fastsnn_deploy.formats import Network
@@ -23,27 +24,31 @@ FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
 
 @dataclass(frozen=True)
 class Pictures:
-    """Images as people see them. levels: the same as the network takes them; truth: what a person drew, or None."""
+    """Images as the network takes them, and as people see them where they are drawn or come from files.
+
+    levels: [N, *input shape]. truth: what a person says or drew, or None. notes: what the user should know.
+    """
 
     levels: np.ndarray
-    images: tuple[Image.Image, ...]
     names: tuple[str, ...]
+    images: tuple[Image.Image, ...] = ()
     truth: Any = None
     notes: tuple[str, ...] = ()
 
 
-def answer_shape(network: Network) -> tuple[int, int]:
-    """(height, width) of the network's images, in whose pixels it answers."""
-    shape = network.input.shape
-    return (shape[1], shape[2]) if len(shape) == 3 else (1, shape[-1])
+def pictures_of(levels: np.ndarray, truth: Any, highest: int, drawn: bool) -> Pictures:
+    """Images of a data set. levels: [N, *input shape] from 0 to `highest`. drawn: whether people will look at them.
 
-
-def pictures_of(levels: np.ndarray, truth: Any, highest: int) -> Pictures:
-    """Images of a data set. levels: [N, C, H, W] from 0 to `highest`."""
+    Raises InputError if they should, and are no images of one or three channels.
+    """
+    found = Pictures(levels, tuple(f"image-{number:04d}" for number in range(len(levels))), truth=truth)
+    if not drawn:
+        return found
+    if levels.ndim != 4 or levels.shape[1] not in (1, 3):
+        raise InputError(f"--draw: the network takes input of shape {levels.shape[1:]}, no images. Leave it out")
     pixels = (levels.astype(np.float64) * (255 / highest)).round().clip(0, 255).astype(np.uint8)
-    images = [Image.fromarray(each[0] if len(each) == 1 else each.transpose(1, 2, 0)) for each in pixels]
-    names = tuple(f"image-{number:04d}" for number in range(len(images)))
-    return Pictures(levels, tuple(images), names, truth)
+    images = (Image.fromarray(each[0] if len(each) == 1 else each.transpose(1, 2, 0)) for each in pixels)
+    return replace(found, images=tuple(images))
 
 
 def pictures_in(network: Network, paths: Sequence[Path]) -> Pictures:
@@ -77,7 +82,7 @@ def pictures_in(network: Network, paths: Sequence[Path]) -> Pictures:
     notes = (f"{others} of {len(images)} images were resized to {shape[2]}x{shape[1]}",) if others else ()
     pixels = np.stack(levels)
     fitting = pixels if (source.low, source.high) == (0, 255) else (pixels / 255).astype(np.float32)
-    return Pictures(fitting, tuple(images), tuple(file.name for file in files), None, notes)
+    return Pictures(fitting, tuple(file.name for file in files), tuple(images), None, notes)
 
 
 def places_of(draw: Path, names: Sequence[str]) -> list[Path]:
@@ -108,10 +113,41 @@ def draw_answers(places: Sequence[Path], task: Task, answers: Sequence[Any], pic
         write_file(place, content.getvalue())
 
 
-def plain_answers(task: Task, answers: Sequence[Any], pictures: Pictures) -> list[dict[str, Any]]:
-    """Answers as plain values, in pixels of the images."""
-    shape = (pictures.levels.shape[-2], pictures.levels.shape[-1])
-    return [
-        {"image": name, "answer": task.plain(answer, (image.height, image.width), shape)}
-        for name, image, answer in zip(pictures.names, pictures.images, answers, strict=True)
-    ]
+@dataclass(frozen=True)
+class Told:
+    """Answers of a network: facts for JSON, lines for people, and what is drawn."""
+
+    facts: dict[str, Any]
+    lines: list[str]
+    answers: list[Any]
+
+
+def told(task: Task, logits: np.ndarray, pictures: Pictures, row: bool) -> Told:
+    """Answers in real units, [N, *outputs], in words, with how good they are where that is known.
+
+    row: whether class numbers will do: test images of a classifier.
+    """
+    import torch
+
+    from fastsnn_deploy.tasks.trainer import stored
+
+    outputs = torch.from_numpy(np.asarray(logits, dtype=np.float32))
+    shape = pictures.levels.shape[-2:] if pictures.levels.ndim == 4 else (1, 1)
+    size = (shape[0], shape[1])
+    found, facts, lines = task.predict(outputs, size), dict[str, Any](), list[str]()
+    if pictures.truth is not None:
+        meter = task.meter()
+        meter.add(outputs, pictures.truth)
+        facts[task.metric] = stored(meter.figures())[task.metric]
+        lines.append(f"{task.metric} {percent(facts[task.metric])}")
+    if row:
+        facts["predictions"] = logits.reshape(len(logits), -1).argmax(1).tolist()
+        lines.append("predictions " + " ".join(map(str, facts["predictions"])))
+    else:
+        sizes = [(image.height, image.width) for image in pictures.images] or [size] * len(found)
+        facts["answers"] = [
+            {"image": name, "answer": task.plain(answer, own, size)}
+            for name, own, answer in zip(pictures.names, sizes, found, strict=True)
+        ]
+        lines += [f"{name}: {task.line(answer)}" for name, answer in zip(pictures.names, found, strict=True)]
+    return Told(facts, lines, found)

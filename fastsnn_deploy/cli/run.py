@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -28,7 +28,6 @@ from fastsnn_deploy.cli.tasks import TaskName, chosen_task
 from fastsnn_deploy.errors import InputError
 from fastsnn_deploy.graph import SpikingGraph
 from fastsnn_deploy.lava_dl import StockNetwork
-from fastsnn_deploy.tables import percent
 
 if TYPE_CHECKING:
     from fastsnn_deploy.formats import Network
@@ -114,24 +113,15 @@ def run(
     """Run a network on images and print its answers, how good they are, steps and spikes.
 
     Answers are classes, boxes with their scores, or the share of each class in the pixels.
+
     With --stream a network of this program stays on and receives only the difference between an image and the one
     before; a stock network without memory receives a new image at every step.
     """
-    import torch
-
     from fastsnn_deploy.analysis.kinds import kind_of
     from fastsnn_deploy.backends import loihi
-    from fastsnn_deploy.cli.answers import (
-        answer_shape,
-        draw_answers,
-        pictures_in,
-        pictures_of,
-        places_of,
-        plain_answers,
-    )
+    from fastsnn_deploy.cli.answers import draw_answers, pictures_in, pictures_of, places_of, told
     from fastsnn_deploy.formats.base import format_of, read_network
     from fastsnn_deploy.tasks import Classification
-    from fastsnn_deploy.tasks.trainer import stored
 
     network = read_network(net)
     if backend is Backend.loihi2:
@@ -142,13 +132,13 @@ def run(
     chosen = chosen_task(network.metadata, task) or (Classification() if is_classifier(network) else None)
     if images and data is not None:
         raise InputError("give image files, or --data; not both")
+    if draw is not None and chosen is None:
+        raise InputError(f"--draw: {UNKNOWN_TASK}")
     if images:
         pictures, name = pictures_in(network, images), "files"
     else:
         levels, truth, name = sample_images(network, data, data_root, samples, download, task)
-        pictures = pictures_of(levels, truth, network.input.high)
-    if draw is not None and chosen is None:
-        raise InputError(f"--draw: {UNKNOWN_TASK}")
+        pictures = pictures_of(levels, truth, network.input.high, draw is not None)
     places = [] if draw is None else places_of(draw, pictures.names)
     outcome = RUNNERS[type(network)](network, kind_of(network).encode(network, pictures.levels), options)
     facts: dict[str, Any] = {
@@ -160,24 +150,15 @@ def run(
         "data": name,
         **outcome.facts,
     }
-    told = list(pictures.notes)
+    notes = list(pictures.notes)
     if chosen is None:
-        told.append(f"note: {UNKNOWN_TASK}")
+        notes.append(f"note: {UNKNOWN_TASK}")
     else:
-        answers = torch.from_numpy(np.asarray(outcome.logits, dtype=np.float32))
-        found = chosen.predict(answers, answer_shape(network))
-        if pictures.truth is not None:
-            meter = chosen.meter()
-            meter.add(answers, pictures.truth)
-            facts[chosen.metric] = stored(meter.figures())[chosen.metric]
-            told.append(f"{chosen.metric} {percent(facts[chosen.metric])}")
-        if is_classifier(network) and not images:
-            facts["predictions"] = outcome.predictions.tolist()
-            told.append("predictions " + " ".join(map(str, facts["predictions"])))
-        else:
-            facts["answers"] = plain_answers(chosen, found, pictures)
-            told += [f"{name}: {chosen.line(each)}" for name, each in zip(pictures.names, found, strict=True)]
-        draw_answers(places, chosen, found if places else (), replace(pictures, images=pictures.images[: len(places)]))
+        found = told(chosen, outcome.logits, pictures, is_classifier(network) and not images)
+        facts |= found.facts
+        notes += found.lines
+        if places:
+            draw_answers(places, chosen, found.answers, pictures)
     if out is not None:
         save(out, outcome, pictures.truth if is_classifier(network) else None)
         facts["out"] = str(out)
@@ -186,7 +167,7 @@ def run(
     if as_json:
         print_json(facts)
     else:
-        show(*lines(facts), *told, *([f"written: {out}"] if out else []), *([f"drawn: {draw}"] if draw else []))
+        show(*lines(facts), *notes, *([f"written: {out}"] if out else []), *([f"drawn: {draw}"] if draw else []))
 
 
 def is_classifier(network: Network) -> bool:
