@@ -17,7 +17,15 @@ from PIL import Image, UnidentifiedImageError
 
 from fastsnn_deploy.errors import InputError, Problem
 from fastsnn_deploy.tasks.scenes import IGNORED, Scenes, Split, drawn_boxes
-from fastsnn_deploy.training.own_data import ENDINGS, FIFTH, NAMES
+
+ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".ppm", ".webp")
+"""Of image files."""
+
+NAMES = {"train": ("train",), "test": ("test", "val", "valid", "validation")}
+"""What a split may be called."""
+
+FIFTH = 5
+"""What has no split of its own: one image of so many is a test image."""
 
 UNCOUNTED = ("unlabelled", "unlabeled", "void", "ignore", "ignored")
 """Names of classes whose pixels do not count."""
@@ -132,7 +140,7 @@ def part(folder: Path, split: Split) -> Path | None:
 
 
 def split_of(names: Sequence[Any], split: Split) -> list[Any]:
-    """What has no split of its own: every fifth is a test image."""
+    """What has no split of its own, split."""
     return [name for i, name in enumerate(names) if (i % FIFTH == 0) == (split == "test")]
 
 
@@ -165,7 +173,7 @@ def collected(name: str, split: Split, listing: Listing, size: Size | None, clas
     if not work.pixels:
         raise InputError(f"data '{name}' ({split}): holds no images. Name another file or folder with --data")
     truth: Any = torch.from_numpy(np.stack(work.truth)) if isinstance(listing.items[0], MaskItem) else tuple(work.truth)
-    notes = [f"{len(work.flat)} boxes without area are left out: {', '.join(work.flat[:3])}"] if work.flat else []
+    notes = [f"{len(work.flat)} boxes without area are left out: {'; '.join(work.flat[:3])}"] if work.flat else []
     return Scenes(name, torch.from_numpy(np.stack(work.pixels)), work.names, truth, tuple(notes))
 
 

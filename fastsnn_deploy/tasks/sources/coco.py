@@ -8,8 +8,7 @@ from typing import Any
 
 from fastsnn_deploy.errors import InputError, Problem
 from fastsnn_deploy.tasks.scenes import Split
-from fastsnn_deploy.tasks.sources.base import BoxItem, Corners, Listing, image_file, source, split_of
-from fastsnn_deploy.training.own_data import NAMES
+from fastsnn_deploy.tasks.sources.base import NAMES, BoxItem, Corners, Listing, image_file, source, split_of
 
 
 def _files(path: Path) -> list[Path]:

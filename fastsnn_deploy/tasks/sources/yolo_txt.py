@@ -11,6 +11,7 @@ from PIL import Image
 from fastsnn_deploy.errors import InputError, Problem
 from fastsnn_deploy.tasks.scenes import Split
 from fastsnn_deploy.tasks.sources.base import (
+    NAMES,
     BoxItem,
     Corners,
     Listing,
@@ -21,7 +22,6 @@ from fastsnn_deploy.tasks.sources.base import (
     source,
     split_of,
 )
-from fastsnn_deploy.training.own_data import NAMES
 
 
 def _folders(path: Path) -> list[tuple[str, Path, Path]]:
