@@ -84,10 +84,14 @@ class Scenes:
 
     def images(self) -> Images:
         """For what needs images alone: the label of each is its number."""
-        pixels = self.levels.double() * self.step
-        mean, std = pixels.mean((0, 2, 3)), pixels.std((0, 2, 3)).clamp(min=self.step)
+        count, sums = self.levels.numel() // self.shape[0], torch.zeros(2, self.shape[0], dtype=torch.float64)
+        for part in torch.split(self.levels, 32):  # as floats, all of them would fill the memory
+            pixels = part.double()
+            sums += torch.stack((pixels.sum((0, 2, 3)), pixels.square().sum((0, 2, 3))))
+        mean, square = sums / count
+        std = (square - mean.square()).clamp(min=1).sqrt()  # of at least one level
+        means, stds = ((value * self.step).tolist() for value in (mean, std))
         numbers = torch.arange(len(self.levels))
         return Images(
-            self.name, self.levels, numbers, len(numbers), tuple(mean.tolist()), tuple(std.tolist()), self.step,
-            self.highest,
+            self.name, self.levels, numbers, len(numbers), tuple(means), tuple(stds), self.step, self.highest
         )  # fmt: skip
