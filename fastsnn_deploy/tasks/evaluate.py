@@ -19,8 +19,8 @@ from fastsnn_deploy.analysis.kinds import kind_of
 from fastsnn_deploy.analysis.structure import Network
 from fastsnn_deploy.errors import InputError, whole_number
 from fastsnn_deploy.graph import SpikingGraph
-from fastsnn_deploy.graph.integer_network import integer_values
 from fastsnn_deploy.simulators import open_engine
+from fastsnn_deploy.simulators.integer import layer_values
 from fastsnn_deploy.tables import Column, Result, Table, one_line, percent, words
 from fastsnn_deploy.tasks.base import Task
 from fastsnn_deploy.tasks.scenes import Scenes, Truth
@@ -158,7 +158,8 @@ def evaluate_task(
             add(f"SNN after {each} steps", series[min(each, len(series)) - 1])
         add(end, series[-1])
         if spiking is not None:
-            values = integer_values(spiking, emitted)[spiking.outputs[0]]
+            name = spiking.outputs[0]
+            values = layer_values(spiking, emitted, (name,))[name]
             add("integer network", values)
             compared += values.size
             different += int(np.count_nonzero(values != series[-1]))
