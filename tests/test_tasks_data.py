@@ -160,12 +160,34 @@ def test_data_that_does_not_fit_is_explained(tmp_path: Path, data_root: Path) ->
         load_scenes(str(tmp_path / "bad.npz"), "train", task="segmentation")
 
 
-@pytest.mark.parametrize(("name", "metric"), [("bccd", "mAP50"), ("camvid", "mIoU")])
-def test_the_page_quotes_the_records(name: str, metric: str) -> None:
+def test_the_page_quotes_the_record_of_the_shell() -> None:
     page = (DOCS / "detection_segmentation.md").read_text(encoding="utf-8")
-    record = json.loads((DOCS / "records" / "tasks.json").read_text(encoding="utf-8"))[name]
-    for form, figures in record["evaluate"]["figures"].items():
-        assert f"| {form} | {100 * figures[metric]:.2f} |" in page
-    assert record["evaluate"]["outputs_different"] == 0
-    assert record["verify"]["exact"]
-    assert f"{record['verify']['integers_compared']:,} integers" in page
+    record = json.loads((DOCS / "records" / "tasks.json").read_text(encoding="utf-8"))
+    boxes, masks = (record[name]["evaluate"]["figures"] for name in ("bccd", "camvid"))
+    for form, figures in boxes.items():
+        assert f"| {form} | {100 * figures['mAP50']:.2f} | {100 * masks[form]['mIoU']:.2f} |" in page
+    for entry in record.values():
+        assert entry["evaluate"]["outputs_different"] == 0
+        assert f"{entry['evaluate']['outputs_compared']:,}" in page
+        assert entry["verify"]["exact"]
+        assert f"{entry['verify']['integers_compared']:,} integers" in page
+        assert entry["evaluate"]["figures"]["SNN, settled"] == entry["evaluate"]["figures"]["integer network"]
+
+
+@pytest.mark.parametrize(("name", "metric"), [("bccd", "mAP50"), ("camvid", "mIoU")])
+def test_the_page_quotes_the_records_of_longer_trainings(name: str, metric: str) -> None:
+    page = (DOCS / "detection_segmentation.md").read_text(encoding="utf-8")
+    record = json.loads((DOCS / "records" / f"{name}.json").read_text(encoding="utf-8"))
+    for network in record["networks"]:
+        bits, (last,) = network["activation bits"], [key for key in network if key.startswith("spiking network after")]
+        forms = [record["training"][0]["test"], *(network[key] for key in ("quantised", "integer network"))]
+        figures = " | ".join(f"{100 * form[metric]:.2f}" for form in [*forms, network["spiking network"]])
+        early = f"{100 * network[last][metric]:.2f} {last.removeprefix('spiking network ')}"
+        assert f"| {bits}-bit activations | {figures} | {early} |" in page
+        settled, outputs = network["settle steps"], network["output integers"]
+        work = [network[f"{key} of an image"] for key in ("spikes", "negative spikes", "synaptic operations")]
+        row = [f"{settled['mean']:.1f}, {settled['max']} steps", *(f"{value:,.0f}" for value in work)]
+        row += [f"{network['multiply-accumulates of the integer network']:,}", f"{outputs['compared']:,}, 0"]
+        assert f"{bits} bits | {' | '.join(row)} |" in page
+        assert outputs["different"] == network["hidden counts"]["different"] == 0
+        assert f"{network['hidden counts']['compared']:,}" in page
