@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from fastsnn_deploy.formats.export import Exported
     from fastsnn_deploy.graph.run import Run
     from fastsnn_deploy.quantisation import Checkpoint
-    from fastsnn_deploy.tasks import Scenes, Task, TaskEvaluation
+    from fastsnn_deploy.tasks import Scenes, TaskEvaluation
     from fastsnn_deploy.training.fit import History
     from fastsnn_deploy.training.images import Images
 
@@ -142,25 +142,6 @@ def load_data(
     return load_scenes(name, split, root, task=task, **options)
 
 
-def task_of(network: Network | Checkpoint | str | Path) -> Task:
-    """What a network answers: it makes boxes, classes of pixels, or probabilities of its output, and draws them.
-
-    Args:
-        network: What `convert`, `read` or `export` gave, a checkpoint, or the path of an exported file.
-
-    Returns:
-        The task that the network brings along, with the names of its classes; a classifier's where it brings none.
-
-    Raises:
-        InputError: its description is damaged.
-    """
-    from fastsnn_deploy.formats import as_network
-    from fastsnn_deploy.tasks import Classification, task_in
-
-    metadata = (as_network(network) if isinstance(network, (str, Path)) else network).metadata
-    return task_in(metadata) or Classification()
-
-
 def convert(
     model: nn.Module | Checkpoint | str | Path,
     input_shape: Sequence[int] | None = None,
@@ -269,6 +250,7 @@ def evaluate(
     from fastsnn_deploy.analysis.evaluate import evaluate as run
     from fastsnn_deploy.formats import as_network
     from fastsnn_deploy.tasks import Scenes, evaluate_task
+    from fastsnn_deploy.tasks.network import task_of
 
     found = as_network(network)
     if isinstance(images, Scenes):
@@ -337,52 +319,6 @@ def profile(
 
     found = as_network(network)
     return run(found, _images(found, images)[0], hardware, engine=engine, steps=steps, progress=progress)
-
-
-def save(
-    model: nn.Module | Checkpoint,
-    path: str | Path,
-    *,
-    input_shape: Sequence[int] | None = None,
-    metadata: Mapping[str, Any] | None = None,
-    packed: bool = False,
-) -> None:
-    """Write a quantised model as tensors and plain data, no pickle.
-
-    Args:
-        model: What `prepare` made, or a Checkpoint.
-        path: The file; it is complete, or not there.
-        input_shape: As in `convert`.
-        metadata: Plain data about the model, kept beside what it knows already.
-        packed: Weights as the integers that the chip gets, at their bits: an eighth of the size with 4 bits. What is
-            read back converts to the same graph; the float weights between them, which training moves, are gone.
-
-    Raises:
-        InputError: the file cannot be written, or metadata is not plain data.
-    """
-    from fastsnn_deploy.quantisation import save as write
-    from fastsnn_deploy.quantisation.given import as_checkpoint
-
-    write(as_checkpoint(model, input_shape, metadata), path, packed=packed)
-
-
-def load(path: str | Path) -> fx.GraphModule:
-    """Read a quantised model that `save` or `train` wrote; nothing in the file is executed.
-
-    Args:
-        path: The checkpoint.
-
-    Returns:
-        The module; `model.meta["input_shape"]` and `model.meta["metadata"]` are what the file says of it.
-
-    Raises:
-        InputError: a missing, damaged or foreign file.
-    """
-    from fastsnn_deploy.quantisation import load as read_checkpoint
-
-    checkpoint = read_checkpoint(path)
-    checkpoint.model.meta.update(input_shape=checkpoint.input_shape, metadata=dict(checkpoint.metadata))
-    return checkpoint.model
 
 
 def export(
