@@ -28,7 +28,7 @@ from fastsnn_deploy.training.data import DATASETS, Images, Split, dataset, load_
 from fastsnn_deploy.training.models import MODELS, build
 from fastsnn_deploy.training.recipe import Recipe, Stage, load_recipe, recipe_names
 from fastsnn_deploy.training.resume import read_state
-from fastsnn_deploy.training.trainer import Trainer, _learning_rate
+from fastsnn_deploy.training.trainer import Trainer
 
 STAGES = [
     {"epochs": 2, "learning_rate": 0.1},
@@ -490,7 +490,7 @@ def test_wrong_quantisers_in_recipes_are_named(wrong: dict[str, Any], message: s
 
 def test_milestones_replace_the_cosine() -> None:
     stage = Stage(epochs=10, learning_rate=1.0, bits=2, milestones=(4, 8))
-    assert [_learning_rate(stage, epoch) for epoch in (0, 3.9, 4, 8.5)] == pytest.approx([1, 1, 0.1, 0.01])
+    assert [stage.rate(stage.learning_rate, epoch) for epoch in (0, 3.9, 4, 8.5)] == pytest.approx([1, 1, 0.1, 0.01])
 
 
 def test_states_of_recipes_with_fewer_fields_can_be_resumed(tmp_path: Path) -> None:

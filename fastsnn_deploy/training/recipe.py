@@ -24,6 +24,7 @@ from fastsnn_deploy.errors import InputError, Problem, unknown
 from fastsnn_deploy.files import existing_file
 from fastsnn_deploy.quantisation.bit_plan import BitPlan
 from fastsnn_deploy.quantisation.quantisers import ACTIVATION_QUANTISERS, WEIGHT_QUANTISERS
+from fastsnn_deploy.training.loop import half_cosine
 
 
 class _Strict(BaseModel):
@@ -100,7 +101,7 @@ class Stage(_Strict):
         warm = min(1.0, (epoch + 0.01) / self.warmup) if self.warmup else 1.0
         if self.milestones:
             return warm * first * 0.1 ** sum(epoch >= milestone for milestone in self.milestones)
-        return warm * first * (0.5 * (1 + math.cos(math.pi * epoch / self.epochs)))
+        return warm * first * half_cosine(math.pi * epoch / self.epochs)
 
 
 class Normalisation(_Strict):
