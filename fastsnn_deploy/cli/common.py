@@ -171,7 +171,7 @@ def sample_images(
         return np.random.default_rng(0).integers(source.low, source.high + 1, shape), None, "random"
     chosen_for = chosen_task(network.metadata, task)
     if chosen_for is not None and has_scenes(chosen_for):
-        scenes = test_scenes(network, chosen_for, data, root, samples)
+        scenes = test_scenes(network, chosen_for, data, root, samples, download)
         return scenes.images().for_input(source), scenes.truth, name
     from fastsnn_deploy.training.data import load_images
 

@@ -127,7 +127,7 @@ def test_data(
     from fastsnn_deploy.tasks import Scenes
 
     if task is not None and has_scenes(task):
-        return test_scenes(network, task, data, root, samples)
+        return test_scenes(network, task, data, root, samples, download)
     from fastsnn_deploy.training.data import load_images
 
     name = data or network.metadata.get("data")

@@ -65,6 +65,8 @@ def finetune(
         }  # fmt: skip
         finetuner: Finetuner
         if task is not None and has_scenes(task):
+            if download:
+                raise InputError(f"data of {task.name} cannot be fetched. Leave out --download")
             size = (checkpoint.input_shape[1], checkpoint.input_shape[2])
             train_scenes, test_scenes = load_both(
                 str(name), data_root, task=task.name, size=size, classes=task.classes

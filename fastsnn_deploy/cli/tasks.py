@@ -44,13 +44,17 @@ def has_scenes(task: Task | None) -> bool:
     return task is not None and task.name != "classification"
 
 
-def test_scenes(network: Network, task: Task, data: str | None, root: Path, samples: int | None) -> Scenes:
+def test_scenes(
+    network: Network, task: Task, data: str | None, root: Path, samples: int | None, download: bool = False
+) -> Scenes:
     """The first test images, or all, in the network's size, with the truth in its classes.
 
     Raises InputError if neither the user nor the network names data, or they do not fit.
     """
     from fastsnn_deploy.tasks import load_scenes
 
+    if download:
+        raise InputError(f"data of {task.name} cannot be fetched. Leave out --download")
     name = data or network.metadata.get("data")
     if name is None or name == "random":
         raise InputError("the network does not say which data it was trained on. Name a file or folder with --data")
