@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from fastsnn_deploy.cli.tasks import chosen_task, has_scenes, test_scenes
+from fastsnn_deploy.cli.tasks import chosen_task, drawn_scenes, has_scenes
 from fastsnn_deploy.errors import InputError
 from fastsnn_deploy.files import planned, readable_file
 from fastsnn_deploy.processes import Processes
@@ -171,7 +171,7 @@ def sample_images(
         return np.random.default_rng(0).integers(source.low, source.high + 1, shape), None, "random"
     chosen_for = chosen_task(network.metadata, task)
     if chosen_for is not None and has_scenes(chosen_for):
-        scenes = test_scenes(network, chosen_for, data, root, samples, download)
+        scenes = drawn_scenes(network, chosen_for, data, root, samples, download)
         return scenes.images().for_input(source), scenes.truth, name
     from fastsnn_deploy.training.data import load_images
 

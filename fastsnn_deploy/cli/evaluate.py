@@ -22,7 +22,7 @@ from fastsnn_deploy.cli.common import (
     this_process,
 )
 from fastsnn_deploy.cli.sources import numbers
-from fastsnn_deploy.cli.tasks import TaskName, chosen_task, has_scenes, test_scenes
+from fastsnn_deploy.cli.tasks import TaskName, chosen_task, drawn_scenes, has_scenes
 from fastsnn_deploy.errors import InputError
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def evaluate(
     if has_scenes(chosen) or checkpoint or float_weights or at:
         refuse(processes.size > 1 and "several processes", curve and "--curve")
         found = every_form(
-            network, chosen, test_data(network, chosen, data, data_root, samples, download), samples is None,
+            network, chosen, labelled(network, chosen, data, data_root, samples, download), samples is None,
             checkpoint, float_weights, engine=engine, threads=threads, batch=batch, steps=steps,
             at=numbers("--at", at, int),
         )  # fmt: skip
@@ -120,14 +120,14 @@ def refuse(*given: Any) -> None:
         raise InputError(f"{' and '.join(wrong)}: not for the table of all forms. Leave out")
 
 
-def test_data(
+def labelled(
     network: Network, task: Task | None, data: str | None, root: Path, samples: int | None, download: bool
 ) -> Scenes:
     """Test images with the truth, whatever the task."""
     from fastsnn_deploy.tasks import Scenes
 
     if task is not None and has_scenes(task):
-        return test_scenes(network, task, data, root, samples, download)
+        return drawn_scenes(network, task, data, root, samples, download)
     from fastsnn_deploy.training.data import load_images
 
     name = data or network.metadata.get("data")

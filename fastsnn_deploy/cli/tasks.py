@@ -44,7 +44,7 @@ def has_scenes(task: Task | None) -> bool:
     return task is not None and task.name != "classification"
 
 
-def test_scenes(
+def drawn_scenes(
     network: Network, task: Task, data: str | None, root: Path, samples: int | None, download: bool = False
 ) -> Scenes:
     """The first test images, or all, in the network's size, with the truth in its classes.
