@@ -107,6 +107,8 @@ def quantize(
     if chosen is not None and has_scenes(chosen):
         if epochs:
             raise InputError("--epochs is for classes. Train a detector with fastsnn-deploy train")
+        if download:
+            raise InputError(f"data of {chosen.name} cannot be fetched. Leave out --download")
         train_scenes, scenes = load_both(
             data, data_root, task=chosen.name, size=numbers("--size", size, int), classes=chosen.classes or None
         )  # fmt: skip
