@@ -293,7 +293,7 @@ def test_networks_of_shipped_recipes_can_be_built_and_quantised(name: str) -> No
     for stage in recipe.stages:
         if stage.bits is not None:
             assert recipe.plan(stage).make_activation("").quantiser == recipe.activation
-    method, rest = name.split("-", 1)
+    method, _, rest = name.partition("-")
     if method in ("fastsnn", "qffs", "qcfs"):
         last = recipe.stages[-1]
         assert rest.endswith(f"-{last.bits}bit" if last.levels is None else f"-L{last.levels}")
