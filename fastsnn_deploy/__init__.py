@@ -29,12 +29,10 @@ if TYPE_CHECKING:
     from fastsnn_deploy.api import evaluate as evaluate
     from fastsnn_deploy.api import export as export
     from fastsnn_deploy.api import fit as fit
-    from fastsnn_deploy.api import load as load
     from fastsnn_deploy.api import load_data as load_data
     from fastsnn_deploy.api import prepare as prepare
     from fastsnn_deploy.api import profile as profile
     from fastsnn_deploy.api import read as read
-    from fastsnn_deploy.api import save as save
     from fastsnn_deploy.api import simulate as simulate
     from fastsnn_deploy.api import verify as verify
     from fastsnn_deploy.conversion.by_hand import Graph as Graph
@@ -44,14 +42,17 @@ if TYPE_CHECKING:
     from fastsnn_deploy.graph import SpikingGraph as SpikingGraph
     from fastsnn_deploy.graph.run import Run as Run
     from fastsnn_deploy.quantisation import Checkpoint as Checkpoint
+    from fastsnn_deploy.quantisation.given import load as load
+    from fastsnn_deploy.quantisation.given import save as save
     from fastsnn_deploy.quantisation.others.take import from_quantised as from_quantised
     from fastsnn_deploy.quantisation.post_training.quantize import quantize as quantize
     from fastsnn_deploy.reporting.run import report as report
+    from fastsnn_deploy.tasks.network import task_of as task_of
     from fastsnn_deploy.training.load_model import load_model as load_model
 
 _HOMES = {
     "api": (
-        "calibrate", "convert", "evaluate", "export", "fit", "load", "load_data", "prepare", "profile", "read", "save",
+        "calibrate", "convert", "evaluate", "export", "fit", "load_data", "prepare", "profile", "read",
         "simulate", "verify",
     ),
     "analysis.check": ("Check", "check"),
@@ -66,8 +67,10 @@ _HOMES = {
     "graph.run": ("Run",),
     "quantisation": ("Checkpoint",),
     "quantisation.others.take": ("from_quantised",),
+    "quantisation.given": ("load", "save"),
     "quantisation.post_training.quantize": ("quantize",),
     "reporting.run": ("report",),
+    "tasks.network": ("task_of",),
     "training.load_model": ("load_model",),
 }  # fmt: skip
 """Where each name of the door lives; a module is imported when one of its names is first used."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from fastsnn_deploy.errors import InputError, known_name, wrong_type
 from fastsnn_deploy.graph import SpikingGraph
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from fastsnn_deploy.formats.export import Exported
     from fastsnn_deploy.graph.run import Run
     from fastsnn_deploy.quantisation import Checkpoint
+    from fastsnn_deploy.tasks import Scenes, TaskEvaluation
     from fastsnn_deploy.training.fit import History
     from fastsnn_deploy.training.images import Images
 
@@ -110,18 +111,37 @@ def fit(model: nn.Module, train: Any, test: Any = None, *, epochs: int = 5, **op
     return train_model(model, train, test, epochs=epochs, **options)  # type: ignore[arg-type]
 
 
-def load_data(name: str, split: Literal["train", "test"] = "test", root: str | Path = "data", **options: Any) -> Images:
+@overload
+def load_data(
+    name: str, split: Literal["train", "test"] = "test", root: str | Path = "data", *,
+    task: Literal["classification"] = "classification", **options: Any,
+) -> Images: ...  # fmt: skip
+@overload
+def load_data(
+    name: str, split: Literal["train", "test"] = "test", root: str | Path = "data", *,
+    task: Literal["detection", "segmentation"], **options: Any,
+) -> Scenes: ...  # fmt: skip
+def load_data(
+    name: str, split: Literal["train", "test"] = "test", root: str | Path = "data", *, task: str = "classification",
+    **options: Any,
+) -> Images | Scenes:  # fmt: skip
     """Labelled images by the name of their data set, or from the user's own files.
 
     Args:
         name: digits, mnist, cifar10, cifar100, an .npz file, a folder of class folders, or package.module:function.
+            With boxes or masks: a file or folder, see docs/detection_segmentation.md.
         split: Training or test images.
         root: Folder that holds the data set.
-        **options: `download=True` fetches a torchvision data set.
+        task: "classification"; "detection" for images with boxes, "segmentation" for images with masks.
+        **options: `download=True` fetches a torchvision data set. With boxes or masks: `size`, (height, width) of all
+            images, and `classes`, the names of a network's.
     """
+    from fastsnn_deploy.tasks import TASKS, load_scenes
     from fastsnn_deploy.training.data import load_images
 
-    return load_images(name, split, root, **options)
+    if known_name("task", task, TASKS) == "classification":
+        return load_images(name, split, root, **options)
+    return load_scenes(name, split, root, task=task, **options)
 
 
 def convert(
@@ -198,6 +218,16 @@ def simulate(network: SpikingGraph | str | Path, images: Any, engine: str = "cpu
     return recorded_run(open_engine(graph, engine), graph.encode(images), steps)
 
 
+@overload
+def evaluate(
+    network: Network | str | Path, images: Scenes, labels: None = None, *, engine: str = "cpu",
+    steps: int | None = None, progress: Progress | None = None,
+) -> TaskEvaluation: ...  # fmt: skip
+@overload
+def evaluate(
+    network: Network | str | Path, images: Any, labels: Any = None, *, engine: str = "cpu",
+    steps: int | None = None, progress: Progress | None = None,
+) -> Evaluation: ...  # fmt: skip
 def evaluate(
     network: Network | str | Path,
     images: Any,
@@ -206,12 +236,14 @@ def evaluate(
     engine: str = "cpu",
     steps: int | None = None,
     progress: Progress | None = None,
-) -> Evaluation:
+) -> Evaluation | TaskEvaluation:
     """Classify images and count what the network does, in bounded memory.
+
+    Of images with boxes or masks: the figures of the integer network, and of the SNN after some steps and settled.
 
     Args:
         network: What `convert` or `read` gives, or an exported file of any target.
-        images: Raw or Encoded; or what `load_data` gives, with its labels.
+        images: Raw or Encoded; or what `load_data` gives, with its labels, boxes or masks.
         labels: int [N]; None leaves accuracy out.
         engine: "cpu", "gpu", or "reference".
         steps: Exactly so many steps for each image; default: until it has settled.
@@ -225,8 +257,12 @@ def evaluate(
     """
     from fastsnn_deploy.analysis.evaluate import evaluate as run
     from fastsnn_deploy.formats import as_network
+    from fastsnn_deploy.tasks import Scenes, evaluate_task
+    from fastsnn_deploy.tasks.network import task_of
 
     found = as_network(network)
+    if isinstance(images, Scenes):
+        return evaluate_task(found, task_of(found), images, engine=engine, steps=steps, progress=progress)
     levels, known = images_and_labels(found, images)
     return run(found, levels, known if labels is None else labels, engine=engine, steps=steps, progress=progress)
 
@@ -314,49 +350,6 @@ def profile(
         found, levels, hardware, labels=known if labels is None else labels, mapping=mapping, engine=engine,
         steps=steps, step_time_us=step_time_us, progress=progress,
     )  # fmt: skip
-
-
-def save(
-    model: nn.Module | Checkpoint,
-    path: str | Path,
-    *,
-    input_shape: Sequence[int] | None = None,
-    metadata: Mapping[str, Any] | None = None,
-    packed: bool = False,
-) -> None:
-    """Write a quantised model as tensors and plain data, no pickle.
-
-    Args:
-        model: What `prepare` made, or a Checkpoint.
-        path: The file; it is complete, or not there.
-        input_shape: As in `convert`.
-        metadata: Plain data about the model, kept beside what it knows already.
-        packed: Weights as the integers that the chip gets, at their bits: an eighth of the size with 4 bits. What is
-            read back converts to the same graph; the float weights between them, which training moves, are gone.
-
-    Raises:
-        InputError: the file cannot be written, or metadata is not plain data.
-    """
-    from fastsnn_deploy.quantisation import save as write
-    from fastsnn_deploy.quantisation.given import as_checkpoint
-
-    write(as_checkpoint(model, input_shape, metadata), path, packed=packed)
-
-
-def load(path: str | Path) -> fx.GraphModule:
-    """Read a quantised model that `save` or `train` wrote; nothing in the file is executed.
-
-    Returns:
-        The module; `model.meta["input_shape"]` and `model.meta["metadata"]` are what the file says of it.
-
-    Raises:
-        InputError: a missing, damaged or foreign file.
-    """
-    from fastsnn_deploy.quantisation import load as read_checkpoint
-
-    checkpoint = read_checkpoint(path)
-    checkpoint.model.meta.update(input_shape=checkpoint.input_shape, metadata=dict(checkpoint.metadata))
-    return checkpoint.model
 
 
 def export(

@@ -1,7 +1,8 @@
-"""The two data sets in small, and folders laid out as PASCAL VOC: coloured squares on a plain ground."""
+"""Small data sets with boxes and masks in every layout: coloured squares on a plain ground."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from PIL import Image
 
 
 def write_data_sets(root: Path) -> Path:
-    """BCCD with 4 + 2 images of 64x80, CamVid with 4 + 2 of 16x16; returns the folder."""
+    """BCCD (boxes in a CSV file) with 4 + 2 images of 64x80, CamVid with 4 + 2 of 16x16; returns the folder."""
     folder = root / "bccd"
     (folder / "images").mkdir(parents=True)
     rows = ["file,class,xmin,ymin,xmax,ymax"]
@@ -30,24 +31,92 @@ def write_data_sets(root: Path) -> Path:
     return root
 
 
-def write_voc_folder(root: Path) -> Path:
-    """A folder of one's own with 2 + 1 images of 20x10, boxes and masks of the classes cat and dog."""
-    for name in ("JPEGImages", "Annotations", "SegmentationClass"):
-        (root / name).mkdir(parents=True)
-    (root / "classes.txt").write_text("cat\ndog\n")
-    (root / "train.txt").write_text("a\nb\n")
-    (root / "test.txt").write_text("c\n")
-    for number, name in enumerate("abc"):
+BOXES = (("dog", 2, 1, 12, 9), ("cat", 10, 0, 20, 10))
+"""Of every image of `write_animals`: class, left, top, right, bottom in pixels of 20x10."""
+
+TRAIN, TEST = ("a", "b"), ("c",)
+
+
+def write_animals(root: Path, layout: str) -> Path:
+    """Images a and b to learn from, c to test, 20x10, with BOXES or masks: left half cat, right half dog.
+
+    layout: voc, coco, coco-one (every fifth tests), csv, yolo, masks, colours.
+    """
+    pictures = root / {"voc": "JPEGImages", "yolo": "images/train"}.get(layout, "images")
+    pictures.mkdir(parents=True)
+    for number, name in enumerate((*TRAIN, *TEST)):
         ending = "png" if name == "b" else "jpg"
-        Image.new("RGB", (20, 10), (80 * number, 255, 0)).save(root / "JPEGImages" / f"{name}.{ending}")
-        boxes = [("dog", 2, 1, 12, 9), ("cat", 5, 5, 5, 9)]  # the second has no area
-        objects = "".join(
-            f"<object><name>{kind}</name><bndbox><xmin>{left}</xmin><ymin>{top}</ymin><xmax>{right}</xmax>"
-            f"<ymax>{bottom}</ymax></bndbox></object>"
-            for kind, left, top, right, bottom in boxes
-        )
-        (root / "Annotations" / f"{name}.xml").write_text(f"<annotation>{objects}</annotation>")
-        mask = np.zeros((10, 20), dtype=np.uint8)
-        mask[:, 10:], mask[0] = 1, 255
-        Image.fromarray(mask).save(root / "SegmentationClass" / f"{name}.png")
+        place = root / "images" / "val" if layout == "yolo" and name in TEST else pictures
+        place.mkdir(exist_ok=True)
+        Image.new("RGB", (20, 10), (80 * number, 255, 0)).save(place / f"{name}.{ending}")
+    if layout not in ("coco", "coco-one", "yolo"):
+        (root / "train.txt").write_text("\n".join(TRAIN))
+        (root / "test.txt").write_text("\n".join(TEST))
+    if layout not in ("coco", "coco-one", "colours"):
+        (root / "classes.txt").write_text("cat\ndog\n")
+    {"voc": _voc, "coco": _coco, "coco-one": _coco, "csv": _csv, "yolo": _yolo, "masks": _masks, "colours": _masks}[
+        layout
+    ](root, layout)
     return root
+
+
+def _voc(root: Path, layout: str) -> None:
+    (root / "Annotations").mkdir()
+    objects = "".join(
+        f"<object><name>{kind}</name><bndbox><xmin>{left}</xmin><ymin>{top}</ymin><xmax>{right}</xmax>"
+        f"<ymax>{bottom}</ymax></bndbox></object>"
+        for kind, left, top, right, bottom in BOXES
+    )
+    for name in (*TRAIN, *TEST):
+        (root / "Annotations" / f"{name}.xml").write_text(f"<annotation>{objects}</annotation>")
+
+
+def _csv(root: Path, layout: str) -> None:
+    lines = [f"{name},{','.join(map(str, box))}" for name in (*TRAIN, *TEST) for box in BOXES]
+    (root / "boxes.csv").write_text("\n".join(["image,class,xmin,ymin,xmax,ymax", *lines]))
+
+
+def _coco(root: Path, layout: str) -> None:
+    parts = {"all": (*TRAIN, *TEST)} if layout == "coco-one" else {"instances_train": TRAIN, "instances_val": TEST}
+    (root / "annotations").mkdir()
+    for stem, names in parts.items():
+        content = {
+            "categories": [{"id": 7, "name": "cat"}, {"id": 9, "name": "dog"}],
+            "images": [
+                {"id": ord(name), "file_name": f"{name}.{'png' if name == 'b' else 'jpg'}"} for name in names
+            ],
+            "annotations": [
+                {
+                    "id": number, "image_id": ord(name), "category_id": {"cat": 7, "dog": 9}[kind],
+                    "bbox": [left, top, right - left, bottom - top],
+                }
+                for name in names
+                for number, (kind, left, top, right, bottom) in enumerate(BOXES)
+            ],
+        }  # fmt: skip
+        (root / "annotations" / f"{stem}.json").write_text(json.dumps(content))
+
+
+def _yolo(root: Path, layout: str) -> None:
+    for split, names in (("train", TRAIN), ("val", TEST)):
+        (root / "labels" / split).mkdir(parents=True)
+        for name in names:
+            lines = [
+                f"{('cat', 'dog').index(kind)} {(left + right) / 40} {(top + bottom) / 20} {(right - left) / 20} "
+                f"{(bottom - top) / 10}"
+                for kind, left, top, right, bottom in BOXES
+            ]
+            (root / "labels" / split / f"{name}.txt").write_text("\n".join(lines))
+
+
+def _masks(root: Path, layout: str) -> None:
+    (root / "masks").mkdir()
+    mask = np.zeros((10, 20), dtype=np.uint8)
+    mask[:, 10:], mask[0] = 1, 255
+    image = Image.fromarray(mask)
+    if layout == "colours":
+        table = np.array([(200, 0, 0), (0, 0, 200)], dtype=np.uint8)
+        (root / "class_dict.csv").write_text("name,r,g,b\ncat,200,0,0\ndog,0,0,200\nvoid,0,0,0")
+        image = Image.fromarray(np.where((mask == 255)[..., None], 0, table[mask.clip(0, 1)]).astype(np.uint8))
+    for name in (*TRAIN, *TEST):
+        image.save(root / "masks" / f"{name}.png")

@@ -24,10 +24,11 @@ from fastsnn_deploy.conversion.convert import convert
 from fastsnn_deploy.errors import BackendError
 from fastsnn_deploy.formats import netx
 from fastsnn_deploy.passes.spike_bounds import with_neurons
-from fastsnn_deploy.quantisation import load, save
+from fastsnn_deploy.quantisation import load
 from fastsnn_deploy.targets.thermometer.network import to_thermometer
-from fastsnn_deploy.tasks import Detection, Settings, load_bccd, train
+from fastsnn_deploy.tasks import TaskTrainer
 from fastsnn_deploy.training.data import load_images
+from fastsnn_deploy.training.recipe import Recipe
 from tests.commands import Result, runner
 from tests.pages import FENCE, PAGES, ROOT, anchor, blocks, commands, named
 from tests.small_scenes import write_data_sets
@@ -78,13 +79,16 @@ def float_network() -> torch.nn.Module:
 
 
 def detector(folder: Path) -> dict[str, Any]:
-    """Trained for a moment, where the page's script would put it."""
-    cells = load_bccd(write_data_sets(folder / "data"), "train", (32, 40))
-    settings = Settings("tiny-yolo", {"width": 2, "widest": 4, "halvings": 3}, epochs=(1, 1), batch=4)
-    task = Detection(cells, cells, anchors=1)
-    stage = train(task, settings, (4,), log=lambda line: None)[1]
-    (folder / "out").mkdir()
-    save(stage.checkpoint(task, settings), folder / "out" / "bccd-4bit.pt")
+    """Trained for a moment, where the page's commands would put it."""
+    recipe = Recipe.model_validate(
+        {
+            "name": "cells", "task": "detection", "data": "bccd", "size": [32, 40], "model": "tiny-yolo",
+            "model_options": {"width": 2, "widest": 4, "halvings": 3}, "task_options": {"anchors": 1}, "batch_size": 4,
+            "stages": [{"epochs": 1, "learning_rate": 0.01, "bits": 4}],
+        }
+    )  # fmt: skip
+    trained = TaskTrainer(recipe, folder / "cells.pt", data_root=write_data_sets(folder / "data")).run()
+    netx.write(convert(trained), folder / "cells.net")
     return {}
 
 

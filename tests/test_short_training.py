@@ -23,7 +23,7 @@ from fastsnn_deploy.training.distributed import Group
 from fastsnn_deploy.training.images import apart
 from fastsnn_deploy.training.models import build
 from fastsnn_deploy.training.recipe import Augment, Recipe, load_recipe
-from fastsnn_deploy.training.trainer import Trainer, _learning_rate
+from fastsnn_deploy.training.trainer import Trainer
 from tests.test_train import Stop, run, same, small
 
 STAGES = [
@@ -173,7 +173,7 @@ def test_images_grow_as_the_stage_says() -> None:
 
 def test_the_learning_rate_rises_over_any_number_of_epochs() -> None:
     stage = short().stages[0].model_copy(update={"epochs": 10, "warmup": 4.0, "learning_rate": 1.0})
-    rates = [_learning_rate(stage, epoch / 4) for epoch in range(41)]
+    rates = [stage.rate(stage.learning_rate, epoch / 4) for epoch in range(41)]
     peak = rates.index(max(rates))
     assert rates[0] < 0.01
     assert rates[:peak] == sorted(rates[:peak])

@@ -223,7 +223,7 @@ def test_networks_of_lava_dl(command, path: Path):
         result = command(name, *options)
         if reason or (name == "evaluate" and len(network.output_shape) > 1):
             assert result.returncode == 2
-            assert (reason or "evaluate is for classification") in result.stderr
+            assert (reason or "accuracy is for one output of shape") in result.stderr
         else:
             assert result.returncode == 0, result.stderr
             spikes[name] = _spikes(json.loads(result.stdout))

@@ -32,7 +32,7 @@ FOREIGN = {
     "torchvision": {"training", "tasks"},
     "triton": {"simulators"},
     "typer": {"cli"},
-    "yaml": {"training", "analysis"},
+    "yaml": {"training", "analysis", "tasks"},
 }
 """Where libraries may be imported that the rest must work without."""
 

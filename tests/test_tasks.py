@@ -8,34 +8,34 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+from fastsnn_deploy.analysis.verify import verify
 from fastsnn_deploy.conversion.lower import lower
 from fastsnn_deploy.conversion.trace import trace
-from fastsnn_deploy.errors import InputError, MismatchError
+from fastsnn_deploy.errors import InputError
 from fastsnn_deploy.graph import SpikingGraph
 from fastsnn_deploy.quantisation import calibrate, prepare
 from fastsnn_deploy.tasks import (
-    Augmentation,
     Boxes,
-    Grid,
-    class_weights,
-    compare,
-    confusion,
-    decode,
-    enlarge,
-    find_anchors,
-    mean_average_precision,
-    mean_iou,
-    run_both,
-    segmentation_loss,
-    yolo_loss,
-)  # fmt: skip
+    Classification,
+    Detection,
+    Scenes,
+    Segmentation,
+    Task,
+    drawn_boxes,
+    evaluate_task,
+    task_in,
+    task_of,
+)
 from fastsnn_deploy.tasks.augment import Views, random_views
-from fastsnn_deploy.tasks.draw import COLOURS, SCALE, draw_boxes, draw_mask
-from fastsnn_deploy.tasks.scenes import drawn_boxes
-from fastsnn_deploy.tasks.yolo import shape_iou
+from fastsnn_deploy.tasks.draw import COLOURS, beside
+from fastsnn_deploy.tasks.metrics import confusion, mean_average_precision, mean_iou
+from fastsnn_deploy.tasks.segmentation import class_weights, enlarge, segmentation_loss
+from fastsnn_deploy.tasks.yolo import Grid, decode, find_anchors, shape_iou, yolo_loss
 from fastsnn_deploy.training.models import build
 from fastsnn_deploy.training.models.detection import Reorg
+from fastsnn_deploy.training.recipe import Augment
 
 SMALL: dict[str, tuple[dict[str, int], tuple[int, int, int]]] = {
     "tiny-yolo": ({"width": 2, "widest": 6, "halvings": 3, "classes": 2, "anchors": 2}, (3, 24, 32)),
@@ -88,30 +88,27 @@ def small_graph(name: str, bits: int = 3) -> tuple[SpikingGraph, torch.Tensor]:
 @pytest.mark.parametrize("name", sorted(SMALL))
 def test_every_network_settles_to_its_integers(name: str) -> None:
     graph, levels = small_graph(name)
-    both = run_both(graph, levels[:2], threads=1, hidden=2, early=(1,))
-    assert torch.equal(both.integer, both.spiking)
-    assert both.neurons == 2 * sum(population.size for population in graph.populations)
-    assert float(both.integer.std()) > 0
-    assert not torch.equal(both.early[1], both.spiking)
-    assert both.work.images == 2
-    assert both.work.spikes > 0
-    assert both.work.synaptic_operations > both.work.spikes
+    found = verify(graph, levels[:2].numpy())
+    assert found.exact
+    assert found.total.compared > 2 * sum(population.size for population in graph.populations)
+    assert float(found.outputs.std()) > 0
 
 
-def test_a_difference_is_reported_with_its_image(monkeypatch: pytest.MonkeyPatch) -> None:
-    graph, levels = small_graph("tiny-yolo")
-    original = compare.integer_values
-
-    def wrong(graph: SpikingGraph, emitted: np.ndarray) -> dict[str, np.ndarray]:
-        values = dict(original(graph, emitted))
-        values[graph.outputs[0]] = values[graph.outputs[0]] + (np.arange(len(emitted)) == 1).reshape(-1, 1, 1, 1)
-        return values
-
-    monkeypatch.setattr(compare, "integer_values", wrong)
-    with pytest.raises(MismatchError, match="image 1: 168 of 168 outputs differ"):
-        run_both(graph, levels[:2], threads=1, hidden=0)
-    counted = run_both(graph, levels[:2], threads=1, hidden=0, strict=False)
-    assert (counted.outputs, counted.different_outputs, counted.different_neurons) == (2 * 168, 168, 0)
+def test_every_form_of_a_network_is_measured() -> None:
+    graph, levels = small_graph("vgg9-segmentation")
+    masks = torch.randint(0, 4, (4, 24, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(2))
+    task = Segmentation(classes=("a", "b", "c", "d"))
+    scenes = Scenes("made", levels, task.classes, masks)
+    found = evaluate_task(graph, task, scenes, at=(1, 7), batch=3, threads=1)
+    assert list(found.forms) == ["integer network", "SNN after 1 steps", "SNN after 7 steps", "SNN, settled"]
+    assert found.forms["SNN, settled"] == found.forms["integer network"] != found.forms["SNN after 1 steps"]
+    assert (found.outputs, found.different) == (4 * 4 * 3 * 4, 0)
+    assert found.work.images == 4
+    assert "0 of 192 integers differ" in found.summary()
+    assert found.to_dict()["figures"]["SNN, settled"]["mIoU"] == found.last["mIoU"]
+    short = evaluate_task(graph, task, scenes, steps=7, at=(1, 7, 9), threads=1)
+    assert list(short.forms)[-2:] == ["SNN after 1 steps", "SNN after 7 steps"]
+    assert short.last == found.forms["SNN after 7 steps"]
 
 
 def test_original_networks_are_those_of_fast_snns_code() -> None:
@@ -238,20 +235,20 @@ def test_miou_of_a_case_made_by_hand() -> None:
 
 
 def test_segmentation_loss_ignores_and_weighs() -> None:
-    masks = torch.tensor([[[0, 0, 0, 1], [0, 0, 7, 7]]])
-    weights = class_weights(masks, 3, 7)
+    masks = torch.tensor([[[0, 0, 0, 1], [0, 0, 255, 255]]])
+    weights = class_weights(masks, 3)
     assert weights[2] == 0
     assert float(weights[1] / weights[0]) == pytest.approx(math.sqrt(5))
     output = torch.zeros(1, 3, 1, 2)
     assert enlarge(output, (2, 4)).shape == (1, 3, 2, 4)
-    assert float(segmentation_loss(output, masks, weights, 7)) == pytest.approx(math.log(3))
+    assert float(segmentation_loss(output, masks, weights)) == pytest.approx(math.log(3))
     masks[0, 1, 2:] = 2  # now they count, but with weight 0
-    assert float(segmentation_loss(output, masks, weights, 7)) == pytest.approx(math.log(3))
-    with pytest.raises(InputError, match="every pixel of the masks is 7"):
-        class_weights(torch.full((2, 2), 7), 3, 7)
+    assert float(segmentation_loss(output, masks, weights)) == pytest.approx(math.log(3))
+    with pytest.raises(InputError, match="every pixel of the masks is 255"):
+        class_weights(torch.full((2, 2), 255), 3)
     output[0, 0] = 5.0
     everywhere_right = torch.zeros(1, 2, 4, dtype=torch.int64)
-    assert float(segmentation_loss(output, everywhere_right, torch.ones(3), 7)) < 0.02
+    assert float(segmentation_loss(output, everywhere_right, torch.ones(3))) < 0.02
 
 
 # data and views
@@ -278,12 +275,16 @@ def test_views_move_boxes_and_masks_with_their_images() -> None:
 
 
 def test_views_follow_from_the_generator() -> None:
-    chosen = Augmentation(upside_down=True)
-    first, second = (random_views(50, chosen, torch.Generator().manual_seed(3)) for _ in range(2))
+    chosen = Augment(zoom=1.25, shift=4, flip=True, upside_down=True, light=0.2)
+    first, second = (random_views(50, chosen, (16, 32), torch.Generator().manual_seed(3)) for _ in range(2))
     assert torch.equal(first.scale, second.scale)
     assert set(first.scale.sign().reshape(-1).tolist()) == {-1.0, 1.0}
     assert float(first.scale.abs().max()) <= 1.25
-    assert float(first.offset.abs().max()) <= 0.2
+    assert bool((first.offset.abs() <= torch.tensor([4 * 2 / 32, 4 * 2 / 16])).all())
+    assert float(first.offset[:, 1].abs().max()) > 0.25
+    still = random_views(5, Augment(), (16, 32), torch.Generator())
+    assert torch.equal(still.scale, torch.ones(5, 2))
+    assert torch.equal(still.of(slice(1, 3)).light, torch.ones(2))
 
 
 @pytest.fixture(autouse=True)
@@ -295,11 +296,75 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def test_pictures_show_boxes_and_classes() -> None:
-    levels = torch.zeros(3, 16, 16, dtype=torch.uint8)
-    drawn = np.asarray(draw_boxes(levels, boxes((2, 3, 12, 13, 1))))
-    assert tuple(drawn[3 * SCALE, 6 * SCALE]) == COLOURS[1]
-    assert drawn.shape == (16 * SCALE, 16 * SCALE, 3)
-    mask = np.asarray(draw_mask(torch.tensor([[0, 9]], dtype=torch.uint8), 9))
-    assert tuple(mask[0, 0]) == COLOURS[0]
-    assert tuple(mask[0, -1]) == (0, 0, 0)
+# answers
+
+TASK = Detection(classes=("cat", "dog"), anchors=((8.0, 8.0), (16.0, 24.0)), stride=8)
+
+
+@pytest.mark.parametrize(
+    "task", [TASK, Segmentation(classes=("sky", "road"), weights=(0.5, 1.5)), Classification(classes=("a", "b"))]
+)
+def test_a_task_travels_as_plain_data(task: Task) -> None:
+    assert task_of(task.description()) == task
+    assert task_in({"task": task.description()}) == task
+    assert task_in({}) is None
+
+
+@pytest.mark.parametrize(
+    ("description", "message"),
+    [
+        ({"name": "detektion"}, "Did you mean 'detection'?"),
+        ({"name": "detection"}, "cannot be read without its classes, anchors"),
+        ({"name": "segmentation", "classes": "sky"}, "Give a list of names"),
+        ({"name": "segmentation", "stride": 8}, "segmentation has no stride"),
+        ([], "is not a description of a task"),
+    ],
+)
+def test_wrong_descriptions_are_explained(description: object, message: str) -> None:
+    with pytest.raises(InputError, match=message.replace("?", r"\?")):
+        task_of(description)
+
+
+def test_boxes_are_told_and_drawn_on_an_image_of_any_size() -> None:
+    answer = boxes((2, 3, 12, 13, 1), scores=[0.75])
+    assert TASK.line(answer) == "1 boxes: 1 dog"
+    assert TASK.plain(answer, (32, 64), (16, 16)) == [{"class": "dog", "score": 0.75, "box": [8.0, 6.0, 48.0, 26.0]}]
+    page = TASK.draw(Image.new("RGB", (960, 480)), answer, (16, 16))  # a pixel of the network is 60x30 of the image
+    assert page.getpixel((12 * 60 - 2, 10 * 30)) == COLOURS[1]
+    assert page.width == 960
+    assert page.height > 480
+    small = TASK.draw(Image.new("RGB", (16, 16)), answer, (16, 16))
+    assert small.getpixel((11 * 30 + 29, 8 * 30)) == COLOURS[1]
+    assert beside(page, small, ("one", "other")).width > 960 + 480
+
+
+def test_masks_are_told_and_drawn_over_an_image() -> None:
+    task = Segmentation(classes=("sky", "road"))
+    (answer,) = task.predict(torch.tensor([[[[5.0, 0.0]], [[0.0, 5.0]]]]), (2, 4))
+    assert answer.tolist() == [[0, 0, 1, 1]] * 2
+    assert task.line(answer) == "sky 50 %, road 50 %"
+    assert task.plain(answer, (9, 9), (2, 4)) == {"sky": 0.5, "road": 0.5}
+    answer[0, 0] = 255
+    page = np.asarray(task.draw(Image.new("RGB", (480, 240), "white"), answer, (2, 4)))
+    assert page[5, 5].tolist() == [102] * 3  # black over white
+    assert page[200, 400].tolist() == [round(0.6 * c + 0.4 * 255) for c in COLOURS[1]]
+
+
+def test_agreement_counts_what_people_look_at() -> None:
+    sure_map, other = sure((0, 1, 1, 1, (0.0,) * 4)), sure((0, 1, 1, 2, (0.0,) * 4), (0, 2, 2, 0, (0.0,) * 4))
+    three = Detection(classes=("a", "b", "c"), anchors=GRID.anchors, stride=8)
+    assert three.agreement(sure_map, sure_map, (24, 32)).differing == 0
+    found = three.agreement(sure_map, other, (24, 32))
+    assert (found.what, found.compared, found.differing) == ("boxes", 3, 3)  # another class, and one more
+    first = torch.tensor([[[[5.0, 0.0]], [[0.0, 5.0]]]])
+    pixels = Segmentation(classes=("a", "b")).agreement(first, first.flip(3), (2, 4))
+    assert (pixels.what, pixels.compared, pixels.differing) == ("pixels", 8, 8)
+    classes = Classification().agreement(torch.eye(3), torch.eye(3)[[0, 2, 1]], (1, 1))
+    assert (classes.what, classes.compared, classes.differing) == ("predictions", 3, 2)
+
+
+def test_meters_add_up() -> None:
+    meter = Classification().meter()
+    for row in torch.eye(4):
+        meter.add(row[None], torch.tensor([0]))
+    assert meter.figures() == {"accuracy": 0.25}

@@ -1,42 +1,40 @@
-"""Small trainings of a detector and of a segmentation network, and the script that does both."""
+"""Detectors and segmentation networks from the shell: trained, exported, verified, measured, drawn."""
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import yaml
+from PIL import Image
 
-from fastsnn_deploy.conversion.convert import convert
 from fastsnn_deploy.errors import InputError
-from fastsnn_deploy.graph import SpikingGraph
-from fastsnn_deploy.quantisation import load, save
-from fastsnn_deploy.tasks import (
-    Augmentation,
-    BoxScenes,
-    Detection,
-    MaskScenes,
-    Segmentation,
-    Settings,
-    answers,
-    compare,
-    load_bccd,
-    load_camvid,
-    run_both,
-    train,
-)
-from fastsnn_deploy.tasks.draw import SCALE
-from tests.small_scenes import write_data_sets, write_voc_folder
+from fastsnn_deploy.formats import read_network
+from fastsnn_deploy.quantisation import Checkpoint, load, save
+from fastsnn_deploy.tasks import Detection, TaskTrainer, load_scenes, task_in
+from fastsnn_deploy.training.recipe import Recipe, load_recipe, recipe_folder
+from fastsnn_deploy.training.trainer import Trainer
+from tests.commands import Result, runner
+from tests.small_scenes import write_animals, write_data_sets
 
-SCRIPT = Path(__file__).parents[1] / "examples" / "detection_segmentation.py"
-SMALL = ["--epochs", "1,1", "--bits", "2", "--option", "width=2"]
-STILL = Augmentation(1.0, 0.0, False, False, 0.0)
+CELLS: dict[str, Any] = {
+    "name": "cells", "task": "detection", "data": "bccd", "size": [32, 40], "model": "tiny-yolo",
+    "model_options": {"width": 4, "widest": 8, "halvings": 3}, "task_options": {"anchors": 1},
+    "stages": [{"epochs": 30, "learning_rate": 0.02}, {"epochs": 2, "learning_rate": 0.002, "bits": 3}],
+    "batch_size": 4, "optimiser": "adamw", "step_rate": 0.1, "test_every": 100, "keep_float": True,
+}  # fmt: skip
+STREETS: dict[str, Any] = {
+    **CELLS, "name": "streets", "task": "segmentation", "data": "camvid", "size": None, "model": "vgg9-segmentation",
+    "model_options": {"width": 4, "stride": 4, "dilation": 2, "context": 8}, "task_options": {},
+    "stages": [{"epochs": 60, "learning_rate": 0.01}, {"epochs": 10, "learning_rate": 0.005, "bits": 3}],
+}  # fmt: skip
+
+Shell = Callable[..., Result]
 
 
 @pytest.fixture(autouse=True)
@@ -48,167 +46,234 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-@pytest.fixture
-def data_root(tmp_path: Path) -> Path:
-    return write_data_sets(tmp_path / "data")
-
-
 @pytest.fixture(scope="module")
-def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("detection_segmentation", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Both data sets, and a network of each that has learned its training images, which are its test images, too."""
+    folder = tmp_path_factory.mktemp("trained")
+    write_data_sets(folder)
+    (folder / "bccd" / "test.txt").write_text((folder / "bccd" / "trainval.txt").read_text())
+    with np.load(folder / "camvid.npz") as held:
+        x, y, classes = held["x_train"], held["y_train"], held["classes"]
+    np.savez(folder / "camvid.npz", x_train=x, y_train=y, x_test=x, y_test=y, classes=classes)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    for recipe in (CELLS, STREETS):
+        TaskTrainer(Recipe.model_validate(recipe), folder / f"{recipe['name']}.pt", data_root=folder).run()
+    torch.set_num_threads(threads)
+    return folder
 
 
-def test_a_detector_learns_its_squares_and_reaches_spikes(data_root: Path, tmp_path: Path) -> None:
-    cells = load_bccd(data_root, "train", (32, 40))
-    assert isinstance(cells, BoxScenes)
-    task = Detection(cells, cells, anchors=1, augmentation=STILL)
-    options = {"width": 4, "widest": 8, "halvings": 3}
-    settings = Settings("tiny-yolo", options, epochs=(30, 2), batch=4, rate=2e-2, quantised_rate=2e-3)
-    stages = train(task, settings, (4, 3), log=lambda line: None)
-    assert [stage.bits for stage in stages] == [None, 4, 3]
-    assert stages[0].losses[-1] < stages[0].losses[0] / 2
-    assert stages[0].figures["AP50 WBC"] > 0.5
-    with pytest.raises(InputError, match="a float network has no spiking form"):
-        stages[0].checkpoint(task, settings)
-    save(stages[2].checkpoint(task, settings), tmp_path / "model.pt")
-    checkpoint = load(tmp_path / "model.pt")
-    assert checkpoint.metadata["anchors"] == [list(task.grid.anchors[0])]
-    both = run_both(convert(checkpoint), task.test.levels, threads=1)
-    quantised = answers(task, checkpoint.model, task.test.levels)
-    assert task.score(quantised).keys() == task.score(both.spiking).keys()
-    assert float((quantised - both.spiking).square().mean()) < 0.1 * float(quantised.square().mean())
-    assert task.picture(both.spiking[:1], [0]).width > 2 * 40 * SCALE
+@pytest.fixture
+def shell(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Shell:
+    monkeypatch.chdir(tmp_path)
+    return runner(monkeypatch, capsys)
 
 
-def test_a_segmentation_network_learns_its_squares(data_root: Path) -> None:
-    streets = load_camvid(data_root, "train")
-    assert isinstance(streets, MaskScenes)
-    task = Segmentation(streets, streets, augmentation=STILL)
-    options = {"width": 4, "stride": 4, "dilation": 2, "context": 8}
-    settings = Settings("vgg9-segmentation", options, epochs=(60, 10), batch=4, rate=1e-2, quantised_rate=5e-3)
-    stages = train(task, settings, (3,), log=lambda line: None)
-    assert stages[0].figures["mIoU"] > 0.8
-    assert stages[1].figures["mIoU"] > 0.8
-    output = answers(task, stages[1].model, streets.levels)
-    assert task.picture(output[:2], [0, 1]).height > 2 * 16 * SCALE
+def done(result: Result) -> Any:
+    assert result.returncode == 0, result.stderr
+    return json.loads(result.stdout)
 
 
-def test_training_follows_from_its_seed(data_root: Path) -> None:
-    streets = load_camvid(data_root, "train")
-    task = Segmentation(streets, streets)
-    settings = Settings("vgg9-segmentation", {"width": 2, "stride": 4}, epochs=(2, 2), batch=2)
-    first, second = (train(task, settings, (3,), log=lambda line: None) for _ in range(2))
-    assert [stage.losses for stage in first] == [stage.losses for stage in second]
+@pytest.mark.parametrize(("name", "metric", "counted"), [("cells", "AP50 WBC", "boxes"), ("streets", "mIoU", "pixels")])
+def test_from_a_checkpoint_to_pictures(name: str, metric: str, counted: str, trained: Path, shell: Shell) -> None:
+    checkpoint = load(trained / f"{name}.pt")
+    figures = checkpoint.metadata["figures"]
+    assert figures["float"][metric] > 0.5
+    assert figures["quantised"][metric] > 0.5
+    assert shell("export", trained / f"{name}.pt", "-o", "model.net").returncode == 0
+    network = read_network("model.net")
+    assert task_in(network.metadata) == task_in(checkpoint.metadata)
+    root = ("--data-root", trained)
+    proof = done(shell("verify", trained / f"{name}.pt", "model.net", *root, "--samples", 2, "--json"))
+    assert proof["exact"]
+    assert proof[f"{counted}_differing_from_quantised"] <= proof[f"{counted}_compared"] / 10
+    assert metric == "AP50 WBC" or proof["integer_mIoU"] > 0.5
+    found = done(shell("evaluate", "model.net", *root, "--json"))
+    assert found["measured_when_trained"] == ["float", "quantised"]
+    forms = found["figures"]
+    assert forms["float"] == figures["float"]
+    assert forms["SNN, settled"] == forms["integer network"]
+    assert found["outputs_different"] == 0
+    beside = ("--checkpoint", trained / f"{name}.pt", "--float", trained / f"{name}-float.pt")
+    again = done(shell("evaluate", "model.net", *root, *beside, "--at", "3", "--json"))
+    assert again["measured_when_trained"] == []
+    assert list(again["figures"]) == ["float", "quantised", "integer network", "SNN after 3 steps", "SNN, settled"]
+    for form in ("float", "quantised"):
+        assert again["figures"][form] == pytest.approx(figures[form], nan_ok=True)
+    text = shell("evaluate", "model.net", *root, "--samples", 2).stdout
+    assert "of each class" in text
+    assert "as measured when trained" not in text  # of all test images
+    drawn = done(shell("run", "model.net", *root, "--samples", 2, "--draw", "pictures", "--json"))
+    assert sorted(Path("pictures").iterdir()) == [Path(f"pictures/image-000{i}.png") for i in range(2)]
+    assert len(drawn["answers"]) == 2
+    assert done(shell("profile", "model.net", *root, "--samples", 1, "--json"))["images"] == 1
 
 
-def test_a_detector_wants_whole_cells(data_root: Path) -> None:
-    cells = load_bccd(data_root, "train", (30, 40))
-    with pytest.raises(InputError, match="30x40 do not divide into cells of 8"):
-        Detection(cells, cells)
+def test_boxes_in_files_of_ones_own(trained: Path, shell: Shell) -> None:
+    shell("export", trained / "cells.pt", "-o", "cells.net")
+    images, task = trained / "bccd" / "images", task_in(load(trained / "cells.pt").metadata)
+    assert task is not None
+    Path("unsure.yaml").write_text(yaml.safe_dump(task.description() | {"shown": 0.05}))
+    one = ("run", "cells.net", images / "1.jpg", "--task", "unsure.yaml")
+    text = shell(*one, "--draw", "one.jpg").stdout
+    assert "1 of 1 images were resized to 40x32" in text
+    assert "1.jpg: 1 boxes: 1 WBC" in text
+    with Image.open("one.jpg") as picture:
+        assert picture.width == 480
+    (answer,) = done(shell(*one, "--json"))["answers"]
+    (box,) = answer["answer"]
+    truth = load_scenes("bccd", "test", trained, task="detection").truth[1].corners[0]
+    assert np.allclose(box["box"], truth, atol=6)  # in pixels of the file, 80x64
+    several = shell("run", "cells.net", images, "--draw", "one.jpg")
+    assert several.returncode == 2
+    assert "6 images need 6 pictures. Name a folder" in several.stderr
+    Path("text.jpg").write_text("no picture")
+    wrong = shell("run", "cells.net", "text.jpg", "nowhere.png")
+    assert wrong.returncode == 2
+    assert "2 of 2 images cannot be read" in wrong.stderr
+    assert "not both" in shell("run", "cells.net", images, "--data", "bccd").stderr
 
 
-# the script
+def test_a_recipe_of_a_task_is_trained_from_the_shell_and_goes_on(trained: Path, shell: Shell) -> None:
+    small = {**CELLS, "stages": [{"epochs": 2, "learning_rate": 0.01}, {"epochs": 2, "learning_rate": 0.01, "bits": 3}]}
+    Path("cells.yaml").write_text(yaml.safe_dump(small))
+    root = ("--data-root", trained)
+    whole = shell("train", "--recipe", "cells.yaml", *root, "-o", "whole.pt", "--json")
+    assert set(done(whole)["figures"]) == {"float", "quantised"}
+    assert "4 boxes without area are left out" in whole.stderr
+
+    def stop(line: str) -> None:
+        if line.startswith("stage 2/2 epoch 2"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        TaskTrainer(Recipe.model_validate(small), "half.pt", data_root=trained, log=stop).run()
+    assert "Go on with --resume" in shell("train", "--recipe", "cells.yaml", *root, "-o", "half.pt").stderr
+    assert shell("train", "--recipe", "cells.yaml", *root, "-o", "half.pt", "--resume").returncode == 0
+    first, second = (load(f"{name}.pt") for name in ("whole", "half"))
+    assert first.metadata["figures"]["float"] == second.metadata["figures"]["float"]
+    for name, value in first.model.state_dict().items():
+        assert torch.equal(value, second.model.state_dict()[name]), name
 
 
-def test_the_script_writes_its_record(data_root: Path, tmp_path: Path, script: ModuleType) -> None:
-    out = tmp_path / "out"
-    script.main(["--task", "camvid", "--data-root", str(data_root), "--out", str(out), *SMALL])
-    text = (out / "record.json").read_text()
-    assert str(tmp_path) not in text
-    record = json.loads(text)
-    assert [stage["bits"] for stage in record["training"]] == [None, 2]
-    (network,) = record["networks"]
-    assert network["images"] == 2
-    assert network["integer network"] == network["spiking network"]
-    assert network["output integers"] == {"compared": 2 * 2 * 4 * 4, "different": 0}
-    assert network["hidden counts"] == {"compared": 2 * network["neurons"], "different": 0}
-    assert 0 <= network["negative spikes of an image"] < network["spikes of an image"]
-    assert (out / "camvid-2bit.png").exists()
-    (out / "training.json").unlink()
-    script.main(["--task", "camvid", "--data-root", str(data_root), "--out", str(out), "--bits", "2",
-                 "--evaluate-only"])  # fmt: skip
-    again = json.loads((out / "record.json").read_text())
-    assert again["training"] == []
-    assert again["settings"] == record["settings"]  # those of the checkpoint, not the defaults
-    assert again["networks"][0]["quantised"] == network["quantised"]
+def test_a_task_alone_takes_the_recipe_of_its_name(tmp_path: Path, shell: Shell) -> None:
+    folder = write_animals(tmp_path / "animals", "csv")
+    model = "tiny-yolo(width=2, widest=4, halvings=1)"
+    common = ("train", "--task", "detection", "--data", folder, "--model", model, "--epochs", "1,1,1")
+    ended = shell(*common, "--size", "10x20", "-o", "own.pt", "--restart")
+    assert ended.returncode == 2
+    assert "5 anchors cannot be found in 4 boxes" in ended.stderr
+    recipe = yaml.safe_load((recipe_folder() / "detection.yaml").read_text())
+    Path("own.yaml").write_text(yaml.safe_dump({**recipe, "name": "own", "task_options": {"anchors": 2}}))
+    found = done(shell("train", "--recipe", "own.yaml", *common[3:], "--size", "10x20", "-o", "own.pt", "--json"))
+    assert "AP50 cat" in found["figures"]["quantised"]
+    task = task_in(load("own.pt").metadata)
+    assert isinstance(task, Detection)
+    assert (task.classes, task.stride, len(task.anchors)) == (("cat", "dog"), 2, 2)
 
 
-def test_the_script_takes_folders_of_ones_own(
-    tmp_path: Path, script: ModuleType, capsys: pytest.CaptureFixture[str]
-) -> None:
-    folder, out = write_voc_folder(tmp_path / "animals"), tmp_path / "out"
-    common = ["--data-root", str(folder), "--out", str(out), "--image", "16x24", *SMALL]
-    script.main(["--task", "masks", *common, "--json"])
-    record = json.loads(capsys.readouterr().out)
-    assert record["description"] == {"task": "segmentation", "classes": ["cat", "dog"]}
-    script.main(["--task", "boxes", *common, "--anchors", "1"])
-    record = json.loads((out / "record.json").read_text())
-    assert record["image"] == [3, 16, 24]
-    assert len(record["description"]["anchors"]) == 1
-    assert record["networks"][0]["quantised"]["AP50 cat"] is None  # no cat has an area
-    shutil.copy(out / "masks-2bit.pt", out / "boxes-2bit.pt")
-    with pytest.raises(SystemExit, match="2"):
-        script.main(["--task", "boxes", *common, "--anchors", "1", "--evaluate-only"])
-    assert (
-        "boxes-2bit.pt: was trained for task segmentation, but data and options ask for detection"
-        in capsys.readouterr().err
-    )
+def test_fine_tuning_is_judged_by_the_figure_of_the_task(trained: Path, shell: Shell) -> None:
+    options = ("--images", 2, "--held-out", 2, "--batch", 2, "--data-root", trained)
+    report = done(shell("finetune", trained / "streets.pt", *options, "-o", "tuned.pt", "--json"))
+    assert 0 <= report["held_out_mIoU_before"] <= report["held_out_mIoU_after"] <= 1
+    assert set(load("tuned.pt").metadata["figures"]) == {"quantised"}
 
 
-def test_the_script_ends_with_code_1_if_an_integer_differs(
-    data_root: Path, tmp_path: Path, script: ModuleType, monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
-    original = compare.integer_values
+def test_a_float_network_is_quantised_from_images_for_its_task(trained: Path, shell: Shell) -> None:
+    model = "tiny-yolo(width=4, widest=8, halvings=3, classes=2, anchors=1)"
+    common = (
+        trained / "cells-float.pt", "--model", model, "--data", "bccd", "--data-root", trained, "--task",
+        trained / "cells.pt",
+    )  # fmt: skip
+    report = done(shell("quantize", *common, "--size", "32,40", "--bits", 6, "--iterations", 5, "-o", "q.pt", "--json"))
+    forms = report["evaluation"]["figures"]
+    assert forms["float"]["AP50 WBC"] > 0.5
+    assert forms["SNN, settled"] == forms["integer network"]
+    assert report["stages"][0]["accuracy"] > 0.2
+    assert shell("quantize", *common, "--epochs", 1).returncode == 2
+    done(shell("export", *common, "--bits", 8, "--input-shape", "3,32,40", "-o", "direct.net", "--json"))
+    assert task_in(read_network("direct.net").metadata) == task_in(load(trained / "cells.pt").metadata)
 
-    def wrong(graph: SpikingGraph, emitted: np.ndarray) -> dict[str, np.ndarray]:
-        values = dict(original(graph, emitted))
-        return {**values, graph.outputs[0]: values[graph.outputs[0]] + 1}
 
-    monkeypatch.setattr(compare, "integer_values", wrong)
-    with pytest.raises(SystemExit, match="1"):
-        script.main(["--task", "camvid", "--data-root", str(data_root), "--out", str(tmp_path / "out"), *SMALL])
-    assert "64 integers of the settled spiking networks differ" in capsys.readouterr().err
-    record = json.loads((tmp_path / "out" / "record.json").read_text())
-    assert record["networks"][0]["output integers"]["different"] == 64
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"teacher": {"share": 0.5}}, "teacher: not for detection"),
+        ({"augment": {"cutout": 2}, "label_smoothing": 0.1}, "cutout and flip: alternate; label_smoothing: not for"),
+        ({"task": "classification"}, "size and task_options: not for classification"),
+        ({"optimiser": "adam"}, "optimiser"),
+    ],
+)
+def test_recipes_that_do_not_suit_their_task(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
+    (tmp_path / "wrong.yaml").write_text(yaml.safe_dump({**CELLS, **changes}))
+    with pytest.raises(InputError, match=message):
+        load_recipe(tmp_path / "wrong.yaml")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"size": (30, 40)}, "30x40 do not divide into cells of 8 pixels"),
+        ({"model": "vgg9-segmentation", "model_options": {"width": 2}, "task_options": {}}, "cannot be chosen|anchors"),
+        ({"model": "lenet", "model_options": {}}, "lenet"),
+    ],
+)
+def test_networks_that_cannot_answer(changes: dict[str, Any], message: str, trained: Path, tmp_path: Path) -> None:
+    recipe = Recipe.model_validate({**CELLS, **changes})
+    with pytest.raises(InputError, match=message):
+        TaskTrainer(recipe, tmp_path / "model.pt", data_root=trained).run()
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--task", "bccd"], "data set 'bccd' cannot be read from"),
-        (["--task", "boxes"], "classes.txt: is missing. It must hold the names of the classes, one a line"),
-        (["--task", "camvid", "--image", "8x8"], "Leave it out"),
-        (["--task", "masks", "--model", "tiny-yolo"], "Choose vgg9-segmentation or resnet34-aspp"),
-        (["--task", "masks", "--bits", "9"], "different numbers of bits from 1 to 8"),
-        (["--task", "masks", "--epochs", "3"], "must be two numbers"),
-        (["--task", "masks", "--image", "96"], "must be height and width"),
-        (["--task", "masks", "--option", "width"], "'' is not a whole number from 1"),
-        (["--task", "masks", "--rate", "-1"], "'-1' is not a number above 0"),
+        (("train",), "give --recipe, or --task (classification, detection, segmentation)"),
+        (("train", "--task", "detektion"), "Did you mean 'detection'?"),
+        (("train", "--task", "detection", "--epochs", "3"), "must be a number for each stage of the recipe, as 100,40"),
+        (("train", "--task", "detection", "--size", "96"), "must be height and width, as 192x256"),
+        (("train", "--recipe", "digits-2bit", "--size", "8x8"), "--size is for images with boxes or masks"),
+        (("train", "--task", "detection", "--download"), "cannot be fetched"),
+        (("train", "--task", "detection", "--data", "random"), "random images have no labels"),
     ],
 )
-def test_the_script_explains_what_is_wrong(
-    arguments: list[str], message: str, tmp_path: Path, script: ModuleType, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with pytest.raises(SystemExit, match="2"):
-        script.main([*arguments, "--data-root", str(tmp_path / "nowhere"), "--out", str(tmp_path / "out")])
-    assert message in capsys.readouterr().err
-    assert not (tmp_path / "out").exists()
+def test_wrong_options_of_training_are_explained(arguments: tuple[str, ...], message: str, shell: Shell) -> None:
+    result = shell(*arguments)
+    assert result.returncode == 2
+    assert message in result.stderr
 
 
-def test_the_script_wants_a_checkpoint_and_a_folder(
-    data_root: Path, tmp_path: Path, script: ModuleType, capsys: pytest.CaptureFixture[str]
-) -> None:
-    common = ["--task", "camvid", "--data-root", str(data_root), "--bits", "2"]
-    with pytest.raises(SystemExit, match="2"):
-        script.main([*common, "--out", str(tmp_path / "out"), "--evaluate-only"])
-    assert "camvid-2bit.pt" in capsys.readouterr().err
-    (tmp_path / "file").write_text("")
-    with pytest.raises(SystemExit, match="2"):
-        script.main([*common, "--out", str(tmp_path / "file")])
-    assert "Choose another --out" in capsys.readouterr().err
+def test_a_map_without_a_task_says_so(trained: Path, shell: Shell) -> None:
+    checkpoint = load(trained / "streets.pt")
+    save(Checkpoint(checkpoint.model, checkpoint.input_shape, {}), "bare.pt")
+    shell("export", "bare.pt", "-o", "bare.net")
+    text = shell("run", "bare.net", "--data", "random", "--samples", 2).stdout
+    assert "does not say what it means. Name it with --task" in text
+    assert "predictions" not in text
+    assert shell("run", "bare.net", "--data", "random", "--draw", "x.png").returncode == 2
+    assert "predictions" not in shell("verify", "bare.pt", "bare.net", "--data", "random", "--samples", 1).stdout
+    data = ("--data", "camvid", "--data-root", trained, "--samples", 2)
+    assert "mIoU" in shell("evaluate", "bare.net", *data, "--task", trained / "streets.pt").stdout
+    Path("task.yaml").write_text("{name: segmentation, classes: [sky, road]}")
+    assert "mIoU" in shell("run", "bare.net", *data, "--task", "task.yaml").stdout
+    assert shell("export", "bare.pt", "--task", "task.yaml").returncode == 0
+    assert task_in(read_network("bare.net").metadata) is not None
+    assert shell("evaluate", "bare.net", *data, "--task", "nothing.yaml").returncode == 2
+
+
+def test_a_classifier_is_measured_in_every_form(tmp_path: Path, shell: Shell) -> None:
+    stages = [{"epochs": 1, "learning_rate": 0.1}, {"epochs": 1, "learning_rate": 0.03, "bits": 3}]
+    recipe = Recipe.model_validate(
+        {"name": "small", "data": "digits", "model": "digits-net", "model_options": {"width": 4}, "stages": stages,
+         "keep_float": True}
+    )  # fmt: skip
+    Trainer(recipe, "small.pt").run()
+    shell("export", "small.pt", "-o", "small.net")
+    beside = ("--checkpoint", "small.pt", "--float", "small-float.pt", "--samples", 50)
+    found = done(shell("evaluate", "small.net", *beside, "--json"))
+    forms = found["figures"]
+    assert list(forms)[:3] == ["float", "quantised", "integer network"]
+    assert forms["SNN, settled"] == forms["integer network"]
+    plain = done(shell("evaluate", "small.net", "--samples", 50, "--json"))
+    assert forms["SNN, settled"]["accuracy"] == plain["accuracy"]["top1"]
+    assert "--checkpoint" in shell("evaluate", "small.net", "--float", "small-float.pt").stderr
+    assert "Leave out" in shell("evaluate", "small.net", *beside, "--curve", "c.csv").stderr

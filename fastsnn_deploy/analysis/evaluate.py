@@ -124,8 +124,8 @@ def _classes(network: Network) -> int:
     if len(shapes) != 1 or len(shapes[0]) != 1:
         found = ", ".join(f"'{name}' {list(shape)}" for name, shape in outputs.items())
         raise InputError(
-            f"the network has the outputs {found}: evaluate is for classification, one output of shape [classes]. "
-            "Use profile to count what other networks do"
+            f"the network has the outputs {found}: accuracy is for one output of shape [classes]. Say what else it "
+            "answers with --task, or use profile to count what it does"
         )
     return shapes[0][0]
 

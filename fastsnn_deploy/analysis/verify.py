@@ -27,13 +27,24 @@ Models = Literal["fast", "stock"]
 Progress = Callable[[int, int], None]
 
 
+@dataclass(frozen=True)
+class Agreement:
+    """How far two forms of a network answer alike. what: the things that are compared, in the plural; how: by what."""
+
+    what: str
+    compared: int
+    differing: int
+    how: str = ""
+
+
 @dataclass(frozen=True, eq=False)
 class Verification(Result):
     """settled: integer network against settled spiking network. backend: reference against backend, step by step.
 
-    predictions: int64 [N], class of the integer network; settle_steps: int64 [N]. scope: what of the network the
-    backend lets one see. rounded: predictions that a target's coarser integers changed. quantised: int64 [N], class
-    of the quantised model; labels: int64 [N]; data: name of the images; None and "" where they are not known.
+    outputs: float64 [N, *output shape], answer of the integer network, in real units; settle_steps: int64 [N]. scope:
+    what of the network the backend lets one see. rounded: images whose largest output a target's coarser integers
+    changed. quantised: the integer network's answers against the quantised model's, in what the task counts. figures:
+    how good both are, by name. data: name of the images. None, {} and "" where they are not known.
     unsettled: of a network that stops after its window, integer network against its counts then, which may differ and
     is no part of the proof; `settled` is empty then.
     """
@@ -41,12 +52,12 @@ class Verification(Result):
     images: int
     settled: Comparison
     backend: Mapping[str, Comparison] = field(default_factory=dict)
-    predictions: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    outputs: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 1)))
     settle_steps: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     scope: str = "every neuron"
     rounded: int = 0
-    quantised: npt.NDArray[np.int64] | None = None
-    labels: npt.NDArray[np.int64] | None = None
+    quantised: Agreement | None = None
+    figures: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
     data: str = ""
     unsettled: Comparison | None = None
 
@@ -54,6 +65,11 @@ class Verification(Result):
         verdict = "exact" if self.exact else f"NOT EXACT, {self.total.differing:,} differ"
         backends = f" on {', '.join(self.backend)}" if self.backend else ""
         return one_line(f"Verification({verdict}, {self.total.compared:,} integers, {self.images} images{backends})")
+
+    @property
+    def predictions(self) -> npt.NDArray[np.int64]:
+        """Class of the integer network, int64 [N]; of a map, the place of its largest value."""
+        return np.asarray(self.outputs.reshape(len(self.outputs), -1).argmax(1), dtype=np.int64)
 
     @property
     def total(self) -> Comparison:
@@ -87,20 +103,21 @@ class Verification(Result):
         if self.images:
             steps = plain["settle_steps"]
             lines.append(f"settled after {steps['mean']:.1f} steps on average, {steps['max']} at most")
-        if self.labels is not None:
-            both = [f"integer network {percent(plain['integer_accuracy'])}"]
-            if self.quantised is not None:
-                both.append(f"quantised model {percent(plain['quantised_accuracy'])}")
-            lines.append(f"accuracy: {', '.join(both)}")
-        if self.quantised is not None:
-            differing = plain["predictions_differing_from_quantised"]
-            lines.append(f"{differing} of {self.images} predictions differ from the quantised model's")
+        metrics = next(iter(self.figures.values()), {})
+        for metric in metrics:
+            both = ", ".join(f"{name} {percent(figures[metric])}" for name, figures in self.figures.items())
+            lines.append(f"{metric}: {both}")
+        if (found := self.quantised) is not None:
+            how = f" ({found.how})" if found.how else ""
+            lines.append(
+                f"{found.differing:,} of {found.compared:,} {found.what} differ from the quantised model's{how}"
+            )
         if self.scope != "every neuron":
             lines.append(f"rounding to the target's ranges changed {self.rounded} of {self.images} predictions")
         return lines
 
     def to_dict(self) -> dict[str, Any]:
-        """The verification as plain values; accuracies only where labels and the quantised model are known."""
+        """The verification as plain values; figures only where labels and the quantised model are known."""
         steps = self.settle_steps
         plain: dict[str, Any] = {
             "exact": self.exact,
@@ -115,10 +132,10 @@ class Verification(Result):
             "predictions_changed_by_rounding": self.rounded,
         }
         if self.quantised is not None:
-            plain["predictions_differing_from_quantised"] = int((self.quantised != self.predictions).sum())
-        for name, found in (("integer", self.predictions), ("quantised", self.quantised)):
-            if self.labels is not None and found is not None:
-                plain[f"{name}_accuracy"] = float((found == self.labels).mean())
+            plain[f"{self.quantised.what}_differing_from_quantised"] = self.quantised.differing
+            plain[f"{self.quantised.what}_compared"] = self.quantised.compared
+        for form, figures in self.figures.items():
+            plain |= {f"{form.split()[0]}_{metric}": value for metric, value in figures.items()}
         return plain
 
     def joined(self, later: Verification) -> Verification:
@@ -131,7 +148,7 @@ class Verification(Result):
                 name: mine.get(name, none) + theirs.get(name, none).shifted(self.images)
                 for name in sorted(mine.keys() | theirs.keys())
             },
-            predictions=np.concatenate([self.predictions, later.predictions]),
+            outputs=np.concatenate([self.outputs, later.outputs]) if self.images else later.outputs,
             settle_steps=np.concatenate([self.settle_steps, later.settle_steps]),
             scope=later.scope,
             rounded=self.rounded + later.rounded,
@@ -209,7 +226,7 @@ def _verify_batch(
     run = simulate(graph, emitted)
     settled = compare_settled(graph, values, run)
     stopped = graph.schedule.stop == "window"
-    predictions = logits(graph, values).reshape(len(emitted), -1).argmax(1)
+    outputs = logits(graph, values)
     backends: dict[str, Comparison] = {}
     if backend == "lava":
         assert net is not None
@@ -223,7 +240,7 @@ def _verify_batch(
     proof, unsettled = (Comparison(), settled) if stopped else (settled, None)
     if graph.schedule.gain != 1:  # counts of another window mean something else
         unsettled = Comparison()
-    return Verification(len(emitted), proof, backends, predictions, run.settle_steps, unsettled=unsettled)
+    return Verification(len(emitted), proof, backends, outputs, run.settle_steps, unsettled=unsettled)
 
 
 def _require_same_layers(truth: SpikingGraph, graph: SpikingGraph) -> None:

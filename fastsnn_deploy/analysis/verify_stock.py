@@ -86,12 +86,13 @@ def verify_stock(
         if backend == "lava":
             on_lava = lava.run_stock(network, shown.frames, shown.steps, models=models, timeout=timeout)
             backends["lava"] = _compare_last_layer(network, run, on_lava)
-        predictions = shown.answers(run).reshape(len(part), -1).argmax(1)
+        outputs = np.asarray(shown.answers(run), dtype=np.float64)
+        predictions = outputs.reshape(len(part), -1).argmax(1)
         unrounded = logits(truth, integer_values(truth, part)).reshape(len(part), -1).argmax(1)
         settled = _counts(code, run, emitted) if code else Comparison()
         steps = np.full(len(part), network.depth if code else shown.steps, dtype=np.int64)
         rounded = int((predictions != unrounded).sum())
-        found = Verification(len(part), settled, backends, predictions, steps, "the last layer", rounded)
+        found = Verification(len(part), settled, backends, outputs, steps, "the last layer", rounded)
         total = total.joined(found)
         if progress is not None:
             progress(total.images, len(images))

@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from fastsnn_deploy.cli.tasks import chosen_task, drawn_scenes, has_scenes
 from fastsnn_deploy.errors import InputError
 from fastsnn_deploy.files import planned, readable_file
 from fastsnn_deploy.processes import Processes
@@ -145,12 +146,14 @@ RANDOM_IMAGES = 100
 
 
 def sample_images(
-    network: Network, data: str | None, root: Path, samples: int | None, download: bool = False
-) -> tuple[np.ndarray, np.ndarray | None, str]:
+    network: Network, data: str | None, root: Path, samples: int | None, download: bool = False, task: str | None = None
+) -> tuple[np.ndarray, Any, str]:
     """The first test images, or all, as the network takes them: real values stay if its grid is not the data's.
 
+    task: what the user says that the network answers; None if it says so itself.
+
     Returns:
-        (levels [n, *input shape], as `Input.encode` takes them; labels [n] or None; name).
+        (levels [n, *input shape], as `Input.encode` takes them; labels [n], boxes or masks, or None; name).
 
     Raises:
         InputError: fewer than `samples` exist, the network cannot take the images, or neither it nor the user names a
@@ -166,6 +169,10 @@ def sample_images(
     if name == "random":
         shape = (samples or RANDOM_IMAGES, *source.shape)
         return np.random.default_rng(0).integers(source.low, source.high + 1, shape), None, "random"
+    chosen_for = chosen_task(network.metadata, task)
+    if chosen_for is not None and has_scenes(chosen_for):
+        scenes = drawn_scenes(network, chosen_for, data, root, samples, download)
+        return scenes.images().for_input(source), scenes.truth, name
     from fastsnn_deploy.training.data import load_images
 
     images = load_images(name, "test", root, download)

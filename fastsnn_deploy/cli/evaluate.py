@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import typer
@@ -22,10 +22,14 @@ from fastsnn_deploy.cli.common import (
     show,
     this_process,
 )
+from fastsnn_deploy.cli.sources import numbers
+from fastsnn_deploy.cli.tasks import TaskName, chosen_task, drawn_scenes, has_scenes
 from fastsnn_deploy.errors import InputError
 
 if TYPE_CHECKING:
     from fastsnn_deploy.analysis.evaluation import Evaluation
+    from fastsnn_deploy.formats import Network
+    from fastsnn_deploy.tasks import Scenes, Task, TaskEvaluation
 
 
 def evaluate(
@@ -41,10 +45,24 @@ def evaluate(
     curve: Annotated[
         Path | None, typer.Option(callback=output, help="Also write accuracy at each step to this .csv or .png.")
     ] = None,
+    task: TaskName = None,
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="Checkpoint of the quantised network, to be measured on the same images.")
+    ] = None,
+    float_weights: Annotated[
+        Path | None,
+        typer.Option("--float", help="With --checkpoint: the float network's weights, which train left beside it."),
+    ] = None,
+    at: Annotated[
+        str | None, typer.Option(help="Of every form: numbers of steps after which the answer counts, too, as 8,16.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Accuracy, accuracy at each step, spikes and synaptic operations of a network on all test images.
 
+    Of a detector mAP50, of a segmentation network mIoU: in one table for the float network, the quantised model, the
+    integer network, and the SNN after some numbers of steps and settled. A classifier gets that table with
+    --checkpoint or --at.
     Under torchrun each process takes a share of the images: torchrun --nproc-per-node 2 -m fastsnn_deploy evaluate ...
     """
     from fastsnn_deploy.analysis.evaluate import evaluate as run_evaluation
@@ -54,6 +72,19 @@ def evaluate(
 
     processes = this_process(download)
     network = read_network(net)
+    chosen = chosen_task(network.metadata, task)
+    if has_scenes(chosen) or checkpoint or float_weights or at:
+        refuse(processes.size > 1 and "several processes", curve and "--curve")
+        found = every_form(
+            network, chosen, labelled(network, chosen, data, data_root, samples, download), samples is None,
+            checkpoint, float_weights, engine=engine, threads=threads, batch=batch, steps=steps,
+            at=numbers("--at", at, int),
+        )  # fmt: skip
+        if as_json:
+            print_json({"net": str(net), "engine": engine, **found.to_dict()})
+        else:
+            show(*found.report())
+        return
     images, labels, name = sample_images(network, data, data_root, samples, download)
     if curve is not None:
         check_curve(curve, labels)
@@ -84,6 +115,55 @@ def evaluate(
             f", {processes.size} processes)" if processes.size > 1 else ")"
         )
         show(f"{net} on {name}: {work}", *result.report())
+
+
+def refuse(*given: Any) -> None:
+    """Raise InputError for options that the table of all forms does not take."""
+    if wrong := [str(name) for name in given if isinstance(name, str)]:
+        raise InputError(f"{' and '.join(wrong)}: not for the table of all forms. Leave out")
+
+
+def labelled(
+    network: Network, task: Task | None, data: str | None, root: Path, samples: int | None, download: bool
+) -> Scenes:
+    """Test images with the truth, whatever the task."""
+    from fastsnn_deploy.tasks import Scenes
+
+    if task is not None and has_scenes(task):
+        return drawn_scenes(network, task, data, root, samples, download)
+    from fastsnn_deploy.training.data import load_images
+
+    name = data or network.metadata.get("data")
+    if name is None or name == "random":
+        raise InputError("the table of all forms needs labelled images. Name a data set with --data")
+    images = load_images(name, "test", root, download)
+    classes = tuple(map(str, range(images.classes)))
+    levels = images.levels[slice(samples)]
+    return Scenes(name, levels, classes, images.labels[:samples], (), images.step, images.highest).first(samples)
+
+
+def every_form(
+    network: Network, task: Task | None, scenes: Scenes, whole: bool, checkpoint_file: Path | None,
+    float_file: Path | None, **options: Any,
+) -> TaskEvaluation:  # fmt: skip
+    """A network in all the forms that are at hand. whole: on all test images, so that known figures may be added."""
+    from fastsnn_deploy.quantisation import load
+    from fastsnn_deploy.tasks import Classification, evaluate_task
+    from fastsnn_deploy.tasks.evaluate import with_known
+    from fastsnn_deploy.tasks.trainer import float_network
+
+    if float_file is not None and checkpoint_file is None:
+        raise InputError("--float needs --checkpoint, which says what network it is and how its images are normalised")
+    checkpoint = None if checkpoint_file is None else load(checkpoint_file)
+    with progress_bar("evaluating", unit="images") as update:
+        found = evaluate_task(
+            network, task or Classification(scenes.classes), scenes,
+            quantised=None if checkpoint is None else checkpoint.model,
+            floating=None if checkpoint is None or float_file is None else float_network(checkpoint, float_file),
+            progress=update, **options,
+        )  # fmt: skip
+    same = whole and scenes.name == network.metadata.get("data")
+    return with_known(found, network.metadata) if same else found
 
 
 def check_curve(path: Path, labels: np.ndarray | None) -> None:

@@ -28,6 +28,7 @@ from fastsnn_deploy.cli.sources import (
     opened,
     quantised,
 )
+from fastsnn_deploy.cli.tasks import TaskName
 from fastsnn_deploy.targets import TARGETS, target_named
 
 
@@ -127,6 +128,7 @@ def export(
     ] = None,
     data: Data = None,
     data_root: DataRoot = Path("data"),
+    task: TaskName = None,
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """Convert a quantised network to an integer spiking network and write it as lava-dl NetX HDF5 or NIR.
@@ -140,15 +142,22 @@ def export(
     from fastsnn_deploy.formats.export import export as write_target
     from fastsnn_deploy.graph import save
     from fastsnn_deploy.quantisation import save as save_checkpoint
+    from fastsnn_deploy.tasks import read_task
 
     chosen, suffix = target_named(target), format_named(file_format).suffix
     path = out or planned(model.with_suffix(suffix))
-    loaded = opened(model, network, key, trust_pickle, numbers("--input-shape", input_shape, int))
+    sizes = numbers("--input-shape", input_shape, int)
+    loaded = opened(model, network, key, trust_pickle, sizes)
     if not is_quantised(loaded.model) and checkpoint_file is None:
         made = f"{bits}bit" if bits is not None else "quantised"
         checkpoint_file = planned(path.with_name(f"{path.stem}-{made}.pt"))
     options = changes(chosen_output, replace_activations)
-    checkpoint, notes = quantised(loaded, model, bits, weight_bits, mean, std, data, data_root, rate_steps, **options)
+    checkpoint, notes = quantised(
+        loaded, model, bits, weight_bits, mean, std, data, data_root, rate_steps, task, sizes, **options
+    )  # fmt: skip
+    if task is not None and is_quantised(loaded.model):
+        metadata = {**checkpoint.metadata, "task": read_task(task).description()}
+        checkpoint = replace(checkpoint, metadata=metadata)
     graph = convert(
         checkpoint, neurons=neurons or "unary", schedule=schedule.value, steps=steps, input=input_schedule.value,
         bias=bias_schedule.value, allow_loss=allow_loss,

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, get_args
 
 import typer
 
 from fastsnn_deploy.cli.common import Data, DataRoot, Download, Json, output, print_json, show
+from fastsnn_deploy.cli.tasks import has_scenes
 from fastsnn_deploy.errors import InputError
 from fastsnn_deploy.tables import percent
 
@@ -39,8 +40,12 @@ def finetune(
     """
     from fastsnn_deploy.files import planned
     from fastsnn_deploy.quantisation import load, save
+    from fastsnn_deploy.tasks import task_in
+    from fastsnn_deploy.tasks.evaluate import figures_of
+    from fastsnn_deploy.tasks.finetune import TaskFinetuner
+    from fastsnn_deploy.tasks.sources import load_both
     from fastsnn_deploy.training.answers import quantised_logits
-    from fastsnn_deploy.training.data import load_images
+    from fastsnn_deploy.training.data import Split, load_images
     from fastsnn_deploy.training.finetune import Finetuner, Settings
     from fastsnn_deploy.training.progress import TrainingBar
 
@@ -48,33 +53,50 @@ def finetune(
     name = data or checkpoint.metadata.get("data")
     if name is None:
         raise InputError("the checkpoint does not say which data it was trained on. Name it with --data")
-    train, test = (load_images(str(name), split, data_root, download) for split in ("train", "test"))
+    task = task_in(checkpoint.metadata)
     settings = Settings(
         images=images, held_out=held_out, epochs=epochs, batch=batch, learning_rate=learning_rate, neurons=neurons,
         force=force, seed=seed,
     )  # fmt: skip
     state = planned(out.with_name(out.name + ".resume"))
     with TrainingBar("fine-tuning") as bar:
-        finetuner = Finetuner(
-            checkpoint, train, settings, state_file=state, threads=threads, progress=bar.advance, log=bar.say,
-        )  # fmt: skip
+        shared: dict[str, Any] = {
+            "state_file": state, "threads": threads, "progress": bar.advance, "log": bar.say
+        }  # fmt: skip
+        finetuner: Finetuner
+        if task is not None and has_scenes(task):
+            if download:
+                raise InputError(f"data of {task.name} cannot be fetched. Leave out --download")
+            size = (checkpoint.input_shape[1], checkpoint.input_shape[2])
+            train_scenes, test_scenes = load_both(
+                str(name), data_root, task=task.name, size=size, classes=task.classes
+            )  # fmt: skip
+            finetuner = TaskFinetuner(checkpoint, task, train_scenes, settings, **shared)
+        else:
+            train, test = (load_images(str(name), split, data_root, download) for split in get_args(Split))
+            finetuner = Finetuner(checkpoint, train, settings, **shared)
         try:
             tuned = finetuner.run(resume, restart)
         except (KeyboardInterrupt, SystemExit):
             if state.exists():
                 bar.say(f"interrupted; the last finished layer is in {state}: go on with --resume")
             raise
-    right = quantised_logits(tuned.model, test).argmax(1) == test.labels.numpy()
-    tuned = dataclasses.replace(tuned, metadata={**tuned.metadata, "quantised_accuracy": float(right.mean())})
+    if isinstance(finetuner, TaskFinetuner):
+        measured: dict[str, Any] = {"figures": {"quantised": figures_of(finetuner.task, tuned.model, test_scenes)}}
+    else:
+        right = quantised_logits(tuned.model, test).argmax(1) == test.labels.numpy()
+        measured = {"quantised_accuracy": float(right.mean())}
+    tuned = dataclasses.replace(tuned, metadata={**tuned.metadata, **measured})
     save(tuned, out)
     report = {"checkpoint": str(out), "source": str(model), **tuned.metadata["finetune"]}
-    report["quantised_accuracy"] = tuned.metadata["quantised_accuracy"]
+    report |= measured
     if as_json:
         print_json(report)
         return
     kept = sum(record["kept"] for record in report["layers"])
-    before, after = (report[f"held_out_correct_{when}"] / held_out for when in ("before", "after"))
+    before, after = (report[f"held_out_{finetuner.judged}_{when}"] / finetuner.most for when in ("before", "after"))
+    what = "images right" if finetuner.judged == "correct" else finetuner.judged
     show(
         f"{out}: {kept} of {len(report['layers'])} layers changed; spiking network after its window, held-out training "
-        f"images right: {percent(before)} before, {percent(after)} after"
+        f"{what}: {percent(before)} before, {percent(after)} after"
     )

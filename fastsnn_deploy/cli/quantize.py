@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
@@ -31,9 +31,13 @@ from fastsnn_deploy.cli.sources import (
     numbers,
     opened,
 )
+from fastsnn_deploy.cli.tasks import TaskName, chosen_task, has_scenes
 from fastsnn_deploy.errors import InputError
+from fastsnn_deploy.tables import Result
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from fastsnn_deploy.training.images import Images
 
 SAMPLES = 500
@@ -73,6 +77,10 @@ def quantize(
     shift: Annotated[int, typer.Option(min=0, help="Move its images at random by up to so many pixels.")] = 0,
     flip: Annotated[bool, typer.Option("--flip", help="Mirror half of its images.")] = False,
     seed: Annotated[int, typer.Option(min=0, help="Chooses the images and their order.")] = 0,
+    task: TaskName = None,
+    size: Annotated[
+        str | None, typer.Option(help="Of images with boxes or masks: height,width for all of them, as 192,256.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Quantise a trained float network, and say what each stage costs and gains.
@@ -81,27 +89,51 @@ def quantize(
     come closer to the float network's. Prints the accuracy after each, and at the end that of the float network, the
     quantised one, the integer network and the spiking network, on the same test images.
     """
+    from fastsnn_deploy.conversion.convert import convert
     from fastsnn_deploy.quantisation import Checkpoint, save
     from fastsnn_deploy.quantisation.others import found_in
     from fastsnn_deploy.quantisation.post_training.quantize import quantize as quantise
+    from fastsnn_deploy.tasks import evaluate_task
+    from fastsnn_deploy.tasks.evaluate import figures_of
+    from fastsnn_deploy.tasks.sources import load_both
     from fastsnn_deploy.training.accuracies import accuracies
     from fastsnn_deploy.training.answers import quantised_logits
-    from fastsnn_deploy.training.data import load_images
+    from fastsnn_deploy.training.data import Split, load_images
     from fastsnn_deploy.training.fit import fit
 
     if data is None or data == "random":
         raise InputError("quantising needs images like those that the network will see. Name a data set with --data")
-    train, test = (load_images(data, split, data_root, download) for split in ("train", "test"))
-    test = _first(test, samples)
+    chosen = chosen_task({}, task)
+    scenes = None
+    if chosen is not None and has_scenes(chosen):
+        if epochs:
+            raise InputError("--epochs is for classes. Train a detector with fastsnn-deploy train")
+        if download:
+            raise InputError(f"data of {chosen.name} cannot be fetched. Leave out --download")
+        train_scenes, scenes = load_both(
+            data, data_root, task=chosen.name, size=numbers("--size", size, int), classes=chosen.classes or None
+        )  # fmt: skip
+        scenes = scenes.first(samples)
+        train, test = train_scenes.images(), scenes.images()
+    else:
+        train, test = (load_images(data, split, data_root, download) for split in get_args(Split))
+        test = _first(test, samples)
+
+    def good(model: nn.Module) -> float:
+        assert chosen is not None
+        assert scenes is not None
+        return figures_of(chosen, model, scenes)[chosen.metric] or 0.0
+
     means, stds = numbers("--mean", mean) or train.mean, numbers("--std", std) or train.std
     loaded = opened(model, network, key, trust_pickle, train.shape)
     if is_quantised(loaded.model) or found_in(loaded.model):
         raise InputError(f"{model}: is quantised already. Run fastsnn-deploy export {model}, or give a float network")
     with progress_bar("quantising") as update:
         found = quantise(
-            loaded.model, train, bits, weight_bits, test=test, mean=means, std=stds, thresholds=thresholds,
-            most_images=images, iterations=iterations, seed=seed, progress=update, input_shape=train.shape,
-            input_step=train.step, input_levels=(0, train.highest), **changes(chosen_output, replace_activations),
+            loaded.model, train, bits, weight_bits, test=good if scenes else test, mean=means, std=stds,
+            thresholds=thresholds, most_images=images, iterations=iterations, seed=seed, progress=update,
+            input_shape=train.shape, input_step=train.step, input_levels=(0, train.highest),
+            **changes(chosen_output, replace_activations),
         )  # fmt: skip
     history = None
     if epochs:
@@ -113,14 +145,25 @@ def quantize(
         "data": data, "grid": {"step": train.step, "low": 0, "high": train.highest}, "mean": list(means),
         "std": list(stds), "post_training": {"source": model.name, "model": network, **found.to_dict()},
     }  # fmt: skip
-    answers = quantised_logits(found.model, test).argmax(1)
-    metadata["quantised_accuracy"] = float((answers == test.labels.numpy()).mean())
+    if chosen is not None and scenes is not None:
+        metadata["task"] = chosen.description()
+    else:
+        answers = quantised_logits(found.model, test).argmax(1)
+        metadata["quantised_accuracy"] = float((answers == test.labels.numpy()).mean())
     checkpoint = Checkpoint(found.model, train.shape, metadata)
     save(checkpoint, out)  # the work of minutes, also where the network has no spiking form
+    right: Result
     with progress_bar("simulating", unit="images") as update:
-        right = accuracies(found.teacher, checkpoint, test, neurons, allow_loss, update)
+        if chosen is not None and scenes is not None:
+            graph = convert(checkpoint, neurons=neurons, allow_loss=allow_loss)
+            right = evaluate_task(
+                graph, chosen, scenes, quantised=found.model, floating=found.teacher, progress=update
+            )  # fmt: skip
+        else:
+            right = accuracies(found.teacher, checkpoint, test, neurons, allow_loss, update)
     if as_json:
-        report = {"checkpoint": str(out), "source": str(model), **found.to_dict(), "accuracies": right.to_dict()}
+        kind = "accuracies" if scenes is None else "evaluation"
+        report = {"checkpoint": str(out), "source": str(model), **found.to_dict(), kind: right.to_dict()}
         print_json(report | ({} if history is None else {"training": history.to_dict()}))
     else:
         trained = () if history is None else history.report()

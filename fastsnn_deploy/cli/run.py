@@ -25,13 +25,19 @@ from fastsnn_deploy.cli.common import (
     sample_images,
     show,
 )
+from fastsnn_deploy.cli.tasks import TaskName, chosen_task
 from fastsnn_deploy.errors import InputError
 from fastsnn_deploy.graph import SpikingGraph
 from fastsnn_deploy.lava_dl import StockNetwork
-from fastsnn_deploy.tables import percent
 
 if TYPE_CHECKING:
+    from fastsnn_deploy.formats import Network
     from fastsnn_deploy.lava_dl import Presentation, StockRun
+
+AT_ONCE = 16
+"""Images of a run of which only answers are kept."""
+
+UNKNOWN_TASK = "the network answers with a map and does not say what it means. Name it with --task"
 
 
 class Backend(str, Enum):
@@ -59,19 +65,28 @@ class Options:
     steps: int | None
     everything: bool
     timeout: float
+    series: bool
 
 
 @dataclass
 class Outcome:
-    """What a run gave: a class for each image, facts to report, and series by name."""
+    """What a run gave: answers in real units, [N, *output shape], facts to report, and series by name."""
 
-    predictions: np.ndarray
+    logits: np.ndarray
     facts: dict[str, Any]
     series: dict[str, np.ndarray] = field(default_factory=dict)
+
+    @property
+    def predictions(self) -> np.ndarray:
+        """A class for each image; of maps it means nothing."""
+        return np.asarray(self.logits.reshape(len(self.logits), -1).argmax(1))
 
 
 def run(
     net: Annotated[Path, typer.Argument(help="Exported network (model.net), of this program or stock NetX.")],
+    images: Annotated[
+        list[Path] | None, typer.Argument(help="Image files, or folders of them. Default: test images of --data.")
+    ] = None,
     backend: Annotated[Backend, typer.Option(help="simulator, lava (CPU), or loihi2 (needs lava-loihi).")]
     = Backend.simulator,
     samples: Samples = 20,
@@ -89,46 +104,80 @@ def run(
     ] = None,
     record: Annotated[Record, typer.Option(help="Series in --out: of the outputs, or of all layers.")] = Record.outputs,
     timeout: Annotated[float, typer.Option(help="Seconds for a run on Lava or Loihi 2.")] = 600.0,
+    task: TaskName = None,
+    draw: Annotated[
+        Path | None,
+        typer.Option(help="Draw the answers on the images: a .png or .jpg for one image, a folder for several."),
+    ] = None,
     as_json: Json = False,
 ) -> None:  # fmt: skip
-    """Run a network on test images and print predictions, accuracy, steps and spikes.
+    """Run a network on images and print its answers, how good they are, steps and spikes.
+
+    Answers are classes, boxes with their scores, or the share of each class in the pixels.
 
     With --stream a network of this program stays on and receives only the difference between an image and the one
     before; a stock network without memory receives a new image at every step.
     """
     from fastsnn_deploy.analysis.kinds import kind_of
     from fastsnn_deploy.backends import loihi
+    from fastsnn_deploy.cli.answers import draw_answers, pictures_in, pictures_of, places_of, told
     from fastsnn_deploy.formats.base import format_of, read_network
+    from fastsnn_deploy.tasks import Classification
 
     network = read_network(net)
     if backend is Backend.loihi2:
         loihi.require_stock_neurons(network, f"{net}")
     # a backend runs the very file where it can read it, else the network is written to one
     source = net if format_of(net).name == "netx" else network
-    options = Options(source, backend, stream, steps, record is Record.all, timeout)
-    images, labels, name = sample_images(network, data, data_root, samples, download)
+    options = Options(source, backend, stream, steps, record is Record.all, timeout, out is not None)
+    chosen = chosen_task(network.metadata, task) or (Classification() if is_classifier(network) else None)
+    if images and data is not None:
+        raise InputError("give image files, or --data; not both")
+    if draw is not None and chosen is None:
+        raise InputError(f"--draw: {UNKNOWN_TASK}")
+    if images:
+        pictures, name = pictures_in(network, images), "files"
+    else:
+        levels, truth, name = sample_images(network, data, data_root, samples, download, task)
+        pictures = pictures_of(levels, truth, network.input.high, draw is not None)
+    places = [] if draw is None else places_of(draw, pictures.names)
     differs = differences(network, as_json)
-    outcome = RUNNERS[type(network)](network, kind_of(network).encode(network, images), options)
+    outcome = RUNNERS[type(network)](network, kind_of(network).encode(network, pictures.levels), options)
     facts: dict[str, Any] = {
         "net": str(net),
         "kind": "extension" if isinstance(network, SpikingGraph) else "stock",
         "backend": backend.value,
         "stream": stream,
-        "images": samples,
+        "images": len(pictures.levels),
         "data": name,
+        **outcome.facts,
     }
     facts |= {"differs": differs} if differs else {}
-    facts |= outcome.facts
-    if labels is not None:
-        facts["accuracy"] = float((outcome.predictions == labels).mean())
-    facts["predictions"] = outcome.predictions.tolist()
+    notes = list(pictures.notes)
+    if chosen is None:
+        notes.append(f"note: {UNKNOWN_TASK}")
+    else:
+        found = told(chosen, outcome.logits, pictures, is_classifier(network) and not images)
+        facts |= found.facts
+        notes += found.lines
+        if places:
+            draw_answers(places, chosen, found.answers, pictures)
     if out is not None:
-        save(out, outcome, labels)
+        save(out, outcome, pictures.truth if is_classifier(network) else None)
         facts["out"] = str(out)
+    if places:
+        facts["pictures"] = [str(place) for place in places]
     if as_json:
         print_json(facts)
     else:
-        show(*lines(facts))
+        show(*lines(facts), *notes, *([f"written: {out}"] if out else []), *([f"drawn: {draw}"] if draw else []))
+
+
+def is_classifier(network: Network) -> bool:
+    """Whether the network answers with one row of numbers."""
+    from fastsnn_deploy.analysis.kinds import kind_of
+
+    return all(len(shape) == 1 for shape in kind_of(network).outputs(network).values())
 
 
 # spiking graphs
@@ -142,6 +191,8 @@ def run_graph(graph: SpikingGraph, emitted: np.ndarray, options: Options) -> Out
 
     if options.stream:
         return _stream_graph(graph, emitted, options)
+    if options.backend is Backend.simulator and not options.series:
+        return _answers_alone(graph, emitted, options)
     if options.backend is Backend.lava:
         steps = options.steps or max(1, int(simulate(graph, emitted).settle_steps.max(initial=1)))
         with progress_bar("Lava") as update:
@@ -149,7 +200,6 @@ def run_graph(graph: SpikingGraph, emitted: np.ndarray, options: Options) -> Out
     else:
         result = simulate(graph, emitted, options.steps)
     finals = {name: result.final(name) for name in graph.outputs}
-    predictions = _classes(logits(graph, finals))
     sent = sum(int(np.count_nonzero(series)) for series in result.spikes.values())
     settle = result.settle_steps
     facts = {
@@ -157,7 +207,30 @@ def run_graph(graph: SpikingGraph, emitted: np.ndarray, options: Options) -> Out
         "settle_steps": {"mean": float(settle.mean()), "max": int(settle.max())},
         "spikes_per_image": sent / len(emitted),
     }
-    return Outcome(predictions, facts, _graph_series(graph, result, options.everything))
+    return Outcome(logits(graph, finals), facts, _graph_series(graph, result, options.everything))
+
+
+def _answers_alone(graph: SpikingGraph, emitted: np.ndarray, options: Options) -> Outcome:
+    """A few images at a time, of which nothing but the answer is kept: maps of many steps fill the memory."""
+    from fastsnn_deploy.graph.integer_network import logits
+    from fastsnn_deploy.simulators import open_engine
+
+    runner, found, settled, sent, longest = open_engine(graph), [], list[int](), 0, 0
+    size = min(runner.batch_size, AT_ONCE)
+    with progress_bar("running", unit="images") as update:
+        for start in range(0, len(emitted), size):
+            run = runner.run(emitted[start : start + size], options.steps)
+            found.append(logits(graph, {name: run.final(name) for name in graph.outputs}))
+            sent += sum(activity.positive + activity.negative for activity in run.activity.values())
+            settled += run.settle_steps.tolist()
+            longest = max(longest, run.steps)
+            update(min(start + size, len(emitted)), len(emitted))
+    facts = {
+        "steps": longest,
+        "settle_steps": {"mean": float(np.mean(settled)), "max": max(settled)},
+        "spikes_per_image": sent / len(emitted),
+    }
+    return Outcome(np.concatenate(found), facts)
 
 
 def _stream_graph(graph: SpikingGraph, emitted: np.ndarray, options: Options) -> Outcome:
@@ -170,7 +243,7 @@ def _stream_graph(graph: SpikingGraph, emitted: np.ndarray, options: Options) ->
             result = lava.stream(options.source, emitted, options.steps, timeout=options.timeout, progress=update)
         else:
             result = stream(graph, emitted, options.steps, progress=update)
-    predictions = _classes(logits(graph, {name: result.values(name) for name in graph.outputs}))
+    answers = logits(graph, {name: result.values(name) for name in graph.outputs})
     settle, sent = result.settle_steps(), result.spikes()
     facts = {
         "steps": result.run.steps,
@@ -179,7 +252,7 @@ def _stream_graph(graph: SpikingGraph, emitted: np.ndarray, options: Options) ->
         "spikes": sent.tolist(),
         "exact_images": int(result.exact(integer_values(graph, emitted)).sum()),
     }
-    return Outcome(predictions, facts, _graph_series(graph, result.run, options.everything) | {"starts": result.starts})
+    return Outcome(answers, facts, _graph_series(graph, result.run, options.everything) | {"starts": result.starts})
 
 
 def _graph_series(graph: SpikingGraph, result: Any, everything: bool) -> dict[str, np.ndarray]:
@@ -221,7 +294,7 @@ def run_stock(network: StockNetwork, frames: np.ndarray, options: Options) -> Ou
         for index, values in enumerate(layers)
         if values is not None and (options.everything or index == last)
     }
-    return Outcome(_classes(shown.answers(result)), facts, recorded)
+    return Outcome(np.asarray(shown.answers(result)), facts, recorded)
 
 
 def _execute_stock(shown: Presentation, options: Options) -> tuple[StockRun, dict[str, Any]]:
@@ -248,15 +321,15 @@ RUNNERS: dict[type, Callable[[Any, np.ndarray, Options], Outcome]] = {
 # results
 
 
-def _classes(values: np.ndarray) -> np.ndarray:
-    return np.asarray(values.reshape(len(values), -1).argmax(1))
-
-
 def save(path: Path, outcome: Outcome, labels: np.ndarray | None) -> None:
-    """Predictions, labels and series, int32 [T, N, *shape] under `spikes.NAME` and `potentials.NAME`, as .npz."""
+    """Predictions (of maps: `logits`, float [N, *shape]), labels and series as .npz.
+
+    Series are int32 [T, N, *shape] under `spikes.NAME` and `potentials.NAME`.
+    """
     from fastsnn_deploy.files import write_file
 
-    arrays = {"predictions": outcome.predictions, **outcome.series}
+    plain = outcome.logits[0].ndim == 1
+    arrays = {**({"predictions": outcome.predictions} if plain else {"logits": outcome.logits}), **outcome.series}
     if labels is not None:
         arrays["labels"] = labels
     content = io.BytesIO()
@@ -283,7 +356,4 @@ def lines(facts: dict[str, Any]) -> list[str]:
         text.append("measured: " + ", ".join(columns) + " (W, W, us)")
     if "note" in facts:
         text.append(f"note: {facts['note']}")
-    if "accuracy" in facts:
-        text.append(f"accuracy {percent(facts['accuracy'])}")
-    text.append("predictions " + " ".join(map(str, facts["predictions"])))
-    return text + ([f"written: {facts['out']}"] if "out" in facts else [])
+    return text

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fastsnn_deploy.cli.tasks import chosen_task, has_scenes, height_width
 from fastsnn_deploy.errors import InputError
 
 if TYPE_CHECKING:
@@ -91,18 +93,21 @@ def is_quantised(model: Any) -> bool:
 
 def quantised(
     loaded: Loaded, path: Path, bits: int | None, weight_bits: int | None, mean: str | None, std: str | None,
-    data: str | None, data_root: Path, rate_steps: int | None = None, **options: Any,
+    data: str | None, data_root: Path, rate_steps: int | None = None, task: str | None = None,
+    size: Sequence[int] | None = None, **options: Any,
 ) -> tuple[Checkpoint, tuple[str, ...]]:  # fmt: skip
     """The quantised model of a network, and lines for the user. A float one is never rounded without being asked to.
 
     One that other projects' modules have quantised keeps its thresholds and needs no bits.
 
-    options: of `prepare`, as `changes` gives them.
+    task, size: what it answers, and the shape of an image; needed for boxes and masks alone. options: of `prepare`, as
+    `changes` gives them.
     Raises InputError if it is quantised already and bits are given, or float and they are not.
     """
     from fastsnn_deploy.quantisation.fixed.quantiser import is_fixed
     from fastsnn_deploy.quantisation.given import as_checkpoint
     from fastsnn_deploy.quantisation.others import found_in
+    from fastsnn_deploy.tasks import load_scenes
     from fastsnn_deploy.training.calibrated import calibrated_checkpoint
     from fastsnn_deploy.training.data import load_images
 
@@ -129,10 +134,16 @@ def quantised(
     if data == "random":
         raise InputError("random images say nothing about the values in a network. Name a data set with --data")
     width = WEIGHT_BITS if weight_bits is None else weight_bits
-    images = load_images(data, "train", data_root)
+    chosen = chosen_task({}, task)
+    if chosen is not None and has_scenes(chosen):
+        images = load_scenes(data, "train", data_root, task=chosen.name, size=height_width(size)).images()
+    else:
+        images = load_images(data, "train", data_root)
     made = calibrated_checkpoint(
         loaded.model, images, bits, width, numbers("--mean", mean), numbers("--std", std), path, **options
     )
+    if chosen is not None:
+        made = replace(made, metadata={**made.metadata, "data": data, "task": chosen.description()})
     note = (
         f"a float network ({loaded.kind}), quantised to {bits}-bit activations and {width}-bit weights without "
         f"training: steps from {made.metadata['calibrated']['images']} training images of {data}"

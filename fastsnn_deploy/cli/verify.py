@@ -21,9 +21,10 @@ from fastsnn_deploy.cli.common import (
     sample_images,
     show,
 )
+from fastsnn_deploy.cli.tasks import TaskName, chosen_task
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 
 class BackendName(str, Enum):
@@ -52,29 +53,46 @@ def verify(
     batch: Annotated[int, typer.Option(min=1, help="Images at a time; one Lava run each.")] = 100,
     models: Annotated[Models, typer.Option(help="Lava's model of a convolution: ours (fast) or stock.")] = Models.fast,
     timeout: Annotated[float, typer.Option(help="Seconds for one Lava run.")] = 600.0,
+    task: TaskName = None,
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """Prove that the spiking network computes the quantised network's integers, neuron by neuron.
 
     Compares the settled count of every neuron of every layer with the integer network, and with --backend lava
-    every neuron at every step with Lava. Exit code 1 if a single integer differs.
+    every neuron at every step with Lava. Exit code 1 if a single integer differs. Besides, in what people look at
+    (classes, boxes, pixels): how much of the answer differs from the quantised model's, which rounds in float32.
     """
+    import torch
+
     from fastsnn_deploy.analysis.verify_stock import verify_network
     from fastsnn_deploy.conversion.convert import convert
     from fastsnn_deploy.formats import read_network
     from fastsnn_deploy.quantisation import load
+    from fastsnn_deploy.tasks import Classification
+    from fastsnn_deploy.tasks.trainer import stored
 
     checkpoint = load(model)
     truth = convert(checkpoint)
-    images, labels, name = sample_images(truth, data, data_root, samples, download)
+    images, labels, name = sample_images(truth, data, data_root, samples, download, task)
     options: dict[str, Any] = {
         "backend": backend.value, "batch": batch, "models": models.value, "timeout": timeout
     }  # fmt: skip
     with progress_bar("verifying", unit="images") as update:
         network = truth if net is None else read_network(net)
         result = verify_network(network, truth, images, net=net, **options, progress=update)
-    quantised = quantised_predictions(checkpoint.model, images, truth.input.step)
-    result = replace(result, quantised=quantised, labels=labels, data=name)
+    chosen = chosen_task(truth.metadata, task) or (None if result.outputs[0].ndim > 1 else Classification())
+    result = replace(result, data=name)
+    if chosen is not None:
+        outputs = torch.from_numpy(result.outputs)
+        quantised = quantised_outputs(checkpoint.model, images, truth.input.step)
+        shape = (truth.input.shape[-2], truth.input.shape[-1]) if len(truth.input.shape) == 3 else (1, 1)
+        figures = {}
+        if labels is not None:
+            for form, answer in (("integer network", outputs), ("quantised model", quantised)):
+                meter = chosen.meter()
+                meter.add(answer, labels)
+                figures[form] = {chosen.metric: stored(meter.figures())[chosen.metric]}
+        result = replace(result, quantised=chosen.agreement(outputs, quantised, shape), figures=figures)
     if as_json:
         print_json(result.to_dict())
     else:
@@ -83,11 +101,10 @@ def verify(
         raise typer.Exit(1)
 
 
-def quantised_predictions(quantised: nn.Module, images: np.ndarray, step: float) -> np.ndarray:
-    """Classes that the quantised PyTorch network (floating point) predicts for integer levels: int64 [N]."""
+def quantised_outputs(quantised: nn.Module, images: np.ndarray, step: float) -> Tensor:
+    """What the quantised PyTorch network (floating point) answers to integer levels: float [N, *output shape]."""
     import torch
 
     quantised.eval()
     with torch.no_grad():
-        logits = [quantised(part.float() * step).flatten(1) for part in torch.split(torch.from_numpy(images), 200)]
-    return torch.cat(logits).argmax(1).numpy()
+        return torch.cat([quantised(part.float() * step) for part in torch.split(torch.from_numpy(images), 50)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from fractions import Fraction
 from functools import partial
@@ -50,9 +51,9 @@ def converted(
 
     steps: of a schedule that stops after them (`passes.window`), for which potentials leave room. current: likewise
     for an image that enters as a constant current.
-    The graph's metadata names the data set, the recipe and the quantised model's accuracy, where the checkpoint knows
-    them, and says under `ann` what the network computes without spikes. Also returned: what the population of each
-    activation's call is named.
+    The graph's metadata names the data set, the recipe, the task and the figures of test images, where the checkpoint
+    knows them, and says under `ann` what the network computes without spikes. Also returned: what the population of
+    each activation's call is named.
     """
     if steps is not None:
         steps = whole_number("steps", steps, 1)
@@ -66,6 +67,9 @@ def converted(
     for key in ("data", "quantised_accuracy"):
         if key in checkpoint.metadata:
             graph.metadata[key] = str(checkpoint.metadata[key])
+    for key in ("task", "figures"):
+        if key in checkpoint.metadata:
+            graph.metadata[key] = json.dumps(checkpoint.metadata[key])
     if isinstance(recipe := checkpoint.metadata.get("recipe"), dict):
         graph.metadata["recipe"] = str(recipe.get("name"))
     made = partial(

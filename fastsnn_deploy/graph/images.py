@@ -153,6 +153,8 @@ def _rounded(array: npt.NDArray[Any], step: float, low: int, high: int, name: st
 
 def images_and_labels(network: Any, images: Any) -> tuple[Any, Any]:
     """(what the network's `encode` takes, labels or None) of images, or of a data set's images."""
+    if hasattr(images, "answers"):  # boxes or masks, which are no labels
+        return images.images().for_input(network.input), None
     if hasattr(images, "for_input"):
         return images.for_input(network.input), images.labels.numpy()
     return images, None

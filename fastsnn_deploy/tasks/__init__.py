@@ -1,32 +1,18 @@
-"""Detection and segmentation: data, loss, figures and training. Docs: `docs/detection_segmentation.md`."""
+"""What networks answer: a class, boxes, or a class for every pixel. Docs: `docs/detection_segmentation.md`."""
 
-from fastsnn_deploy.tasks.augment import Augmentation as Augmentation
+from fastsnn_deploy.tasks.base import TASKS as TASKS
 from fastsnn_deploy.tasks.base import Task as Task
-from fastsnn_deploy.tasks.compare import Answers as Answers
-from fastsnn_deploy.tasks.compare import run_both as run_both
+from fastsnn_deploy.tasks.base import read_task as read_task
+from fastsnn_deploy.tasks.base import task_in as task_in
+from fastsnn_deploy.tasks.base import task_of as task_of
+from fastsnn_deploy.tasks.classification import Classification as Classification
 from fastsnn_deploy.tasks.detection import Detection as Detection
-from fastsnn_deploy.tasks.folders import load_box_folder as load_box_folder
-from fastsnn_deploy.tasks.folders import load_mask_folder as load_mask_folder
-from fastsnn_deploy.tasks.metrics import confusion as confusion
-from fastsnn_deploy.tasks.metrics import mean_average_precision as mean_average_precision
-from fastsnn_deploy.tasks.metrics import mean_iou as mean_iou
+from fastsnn_deploy.tasks.evaluate import TaskEvaluation as TaskEvaluation
+from fastsnn_deploy.tasks.evaluate import evaluate_task as evaluate_task
 from fastsnn_deploy.tasks.scenes import Boxes as Boxes
-from fastsnn_deploy.tasks.scenes import BoxScenes as BoxScenes
-from fastsnn_deploy.tasks.scenes import MaskScenes as MaskScenes
 from fastsnn_deploy.tasks.scenes import Scenes as Scenes
-from fastsnn_deploy.tasks.scenes import load_bccd as load_bccd
-from fastsnn_deploy.tasks.scenes import load_camvid as load_camvid
-from fastsnn_deploy.tasks.scenes import load_voc_boxes as load_voc_boxes
-from fastsnn_deploy.tasks.scenes import load_voc_masks as load_voc_masks
+from fastsnn_deploy.tasks.scenes import drawn_boxes as drawn_boxes
 from fastsnn_deploy.tasks.segmentation import Segmentation as Segmentation
-from fastsnn_deploy.tasks.segmentation import class_weights as class_weights
-from fastsnn_deploy.tasks.segmentation import enlarge as enlarge
-from fastsnn_deploy.tasks.segmentation import segmentation_loss as segmentation_loss
-from fastsnn_deploy.tasks.train import Settings as Settings
-from fastsnn_deploy.tasks.train import Stage as Stage
-from fastsnn_deploy.tasks.train import answers as answers
-from fastsnn_deploy.tasks.train import train as train
-from fastsnn_deploy.tasks.yolo import Grid as Grid
-from fastsnn_deploy.tasks.yolo import decode as decode
-from fastsnn_deploy.tasks.yolo import find_anchors as find_anchors
-from fastsnn_deploy.tasks.yolo import yolo_loss as yolo_loss
+from fastsnn_deploy.tasks.sources import load_scenes as load_scenes
+from fastsnn_deploy.tasks.trainer import TaskTrainer as TaskTrainer
+from fastsnn_deploy.tasks.trainer import trainer_for as trainer_for

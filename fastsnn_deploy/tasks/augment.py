@@ -9,23 +9,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fastsnn_deploy.tasks.scenes import Boxes
+from fastsnn_deploy.training.recipe import Augment
 
 LEAST_VISIBLE = 0.4
 """Boxes of which less of the area is left in the view are forgotten."""
-
-
-@dataclass(frozen=True)
-class Augmentation:
-    """zoom: size changes by up to this factor, either way. shift: by up to this share of height and width.
-
-    mirror, upside_down: each with probability 1/2. light: brightness changes by up to this share, either way.
-    """
-
-    zoom: float = 1.25
-    shift: float = 0.1
-    mirror: bool = True
-    upside_down: bool = False
-    light: float = 0.2
 
 
 @dataclass(frozen=True)
@@ -38,6 +25,10 @@ class Views:
     scale: Tensor
     offset: Tensor
     light: Tensor
+
+    def of(self, part: slice) -> Views:
+        """The views of some of the images."""
+        return Views(self.scale[part], self.offset[part], self.light[part])
 
     def _grid(self, images: Tensor) -> Tensor:
         theta = torch.zeros(len(images), 2, 3)
@@ -74,15 +65,16 @@ def area(corners: Tensor) -> Tensor:
     return (corners[:, 2] - corners[:, 0]) * (corners[:, 3] - corners[:, 1])
 
 
-def random_views(count: int, chosen: Augmentation, generator: torch.Generator) -> Views:
-    """Views of `count` images; height and width zoom alike."""
+def random_views(count: int, chosen: Augment, shape: tuple[int, int], generator: torch.Generator) -> Views:
+    """Views of `count` images of (height, width), as a recipe says; height and width zoom alike."""
 
     def uniform(columns: int) -> Tensor:
         return torch.rand(count, columns, generator=generator) * 2 - 1
 
     signs = torch.ones(count, 2)
-    for axis, wanted in enumerate((chosen.mirror, chosen.upside_down)):
+    for axis, wanted in enumerate((chosen.flip, chosen.upside_down)):
         if wanted:
             signs[:, axis] = torch.where(torch.rand(count, generator=generator) < 0.5, -1.0, 1.0)
     scale = signs * chosen.zoom ** uniform(1)
-    return Views(scale, uniform(2) * 2 * chosen.shift, 1 + chosen.light * uniform(1)[:, 0])
+    places = torch.tensor([2 / shape[1], 2 / shape[0]])  # of a pixel, where the image reaches from -1 to 1
+    return Views(scale, uniform(2) * chosen.shift * places, 1 + chosen.light * uniform(1)[:, 0])

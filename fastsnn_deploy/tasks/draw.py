@@ -1,4 +1,4 @@
-"""Pictures of answers, with PIL alone."""
+"""Answers drawn on images, with PIL alone."""
 
 from __future__ import annotations
 
@@ -8,10 +8,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from fastsnn_deploy.tasks.scenes import Boxes
-
-SCALE = 3
-"""Screen pixels for a pixel of the image."""
+from fastsnn_deploy.tasks.scenes import IGNORED, Boxes
 
 COLOURS = (
     (31, 119, 180), (214, 39, 40), (255, 187, 0), (110, 110, 120), (227, 119, 194), (44, 160, 44), (148, 103, 189),
@@ -23,85 +20,105 @@ COLOURS = (
 UNKNOWN = (0, 0, 0)
 """Of pixels that do not count."""
 
-HEADING, LABEL = 22, 16
-"""Sizes of letters."""
+LEAST = 480
+"""Smaller images are enlarged to at least so many pixels along their longer side: letters must be readable."""
+
+LETTERS, GAP = 16, 6
+"""Height of letters, and what is left free around them."""
+
+COVER = 0.6
+"""Share of a class's colour in a pixel; the rest is the image."""
+
+Colour = tuple[int, int, int]
+Legend = Sequence[tuple[str, Colour]]
 
 
-def colour(kind: int) -> tuple[int, int, int]:
+def colour(kind: int) -> Colour:
     """RGB of a class."""
     return COLOURS[kind % len(COLOURS)]
 
 
-def enlarged_image(levels: Tensor) -> Image.Image:
-    """uint8 [3, H, W] -> a picture SCALE times as large."""
-    image = Image.fromarray(np.ascontiguousarray(levels.permute(1, 2, 0).numpy()))
-    return image.resize((image.width * SCALE, image.height * SCALE), Image.Resampling.BICUBIC)
+def enlarged(image: Image.Image) -> Image.Image:
+    """A copy in RGB, a whole number of times as large if it is small."""
+    factor = max(1, -(-LEAST // max(image.size)))
+    return image.convert("RGB").resize((image.width * factor, image.height * factor), Image.Resampling.BICUBIC)
 
 
-def draw_boxes(levels: Tensor, boxes: Boxes) -> Image.Image:
-    """uint8 [3, H, W] with its boxes, the best on top; a score below 1 stands in the corner, in percent."""
-    image = enlarged_image(levels)
-    pen, font = ImageDraw.Draw(image), ImageFont.load_default(LABEL)
+def draw_boxes(image: Image.Image, boxes: Boxes, classes: Sequence[str]) -> Image.Image:
+    """An image with boxes in its pixels, the best on top; a score below 1 stands in the corner, in percent."""
+    page = enlarged(image)
+    corners = (boxes.corners * (page.width / image.width)).tolist()
+    pen, font = ImageDraw.Draw(page), ImageFont.load_default(LETTERS)
     order = boxes.scores.argsort().tolist()
+    kinds, scores = boxes.classes.tolist(), boxes.scores.tolist()
     for i in order:
-        left, top, right, bottom = (boxes.corners[i] * SCALE).tolist()
-        place = (left, top, max(right - 1, left), max(bottom - 1, top))
-        pen.rectangle(place, outline=colour(int(boxes.classes[i])), width=3)
+        left, top, right, bottom = corners[i]
+        pen.rectangle((left, top, max(right - 1, left), max(bottom - 1, top)), outline=colour(kinds[i]), width=3)
     for i in order:  # after all boxes, so that no line runs through a number
-        kind, score = int(boxes.classes[i]), float(boxes.scores[i])
-        left, top = (boxes.corners[i, :2] * SCALE).tolist()
-        if score < 1:
-            text = f"{100 * score:.0f}"
-            pen.rectangle((left, top, left + pen.textlength(text, font) + 8, top + LABEL + 4), fill=colour(kind))
-            pen.text((left + 4, top + 1), text, fill=ink(kind), font=font)
-    return image
+        left, top, _, _ = corners[i]
+        if scores[i] < 1:
+            text = f"{100 * scores[i]:.0f}"
+            pen.rectangle((left, top, left + pen.textlength(text, font) + 8, top + LETTERS + 4), fill=colour(kinds[i]))
+            pen.text((left + 4, top + 1), text, fill=_ink(kinds[i]), font=font)
+    return _with_legend(page, [(name, colour(kind)) for kind, name in enumerate(classes)])
 
 
-def draw_mask(mask: Tensor, ignore: int) -> Image.Image:
-    """Integers [H, W] as colours; `ignore` is black."""
-    classes = mask.numpy().astype(np.int64)
-    pixels = np.array(COLOURS, dtype=np.uint8)[classes % len(COLOURS)]
-    pixels[classes == ignore] = UNKNOWN
-    image = Image.fromarray(pixels)
-    return image.resize((image.width * SCALE, image.height * SCALE), Image.Resampling.NEAREST)
+def draw_mask(image: Image.Image, mask: Tensor, classes: Sequence[str]) -> Image.Image:
+    """An image under the colours of its classes; IGNORED is black. mask: integers [H, W], of any size."""
+    page, numbers = enlarged(image), mask.numpy().astype(np.int64)
+    pixels = np.array(COLOURS, dtype=np.uint8)[numbers % len(COLOURS)]
+    pixels[numbers == IGNORED] = UNKNOWN
+    cover = Image.fromarray(pixels).resize(page.size, Image.Resampling.NEAREST)
+    there = set(np.unique(numbers).tolist())
+    legend = [(name, colour(kind)) for kind, name in enumerate(classes) if kind in there]
+    return _with_legend(
+        Image.blend(page, cover, COVER), [*legend, *([("does not count", UNKNOWN)] if IGNORED in there else [])]
+    )
 
 
-def ink(kind: int) -> str:
+def draw_text(image: Image.Image, lines: Sequence[str]) -> Image.Image:
+    """An image with lines below it."""
+    page = enlarged(image)
+    below = Image.new("RGB", (page.width, page.height + len(lines) * (LETTERS + GAP) + GAP), "white")
+    below.paste(page)
+    pen, font = ImageDraw.Draw(below), ImageFont.load_default(LETTERS)
+    for number, line in enumerate(lines):
+        pen.text((GAP, page.height + number * (LETTERS + GAP) + GAP // 2), line, fill="black", font=font)
+    return below
+
+
+def beside(first: Image.Image, second: Image.Image, headings: tuple[str, str]) -> Image.Image:
+    """Two pictures side by side, each with a heading."""
+    top = LETTERS + 2 * GAP
+    page = Image.new("RGB", (first.width + GAP + second.width, top + max(first.height, second.height)), "white")
+    pen, font = ImageDraw.Draw(page), ImageFont.load_default(LETTERS)
+    for left, picture, heading in ((0, first, headings[0]), (first.width + GAP, second, headings[1])):
+        pen.text((left + GAP, GAP // 2), heading, fill="black", font=font)
+        page.paste(picture, (left, top))
+    return page
+
+
+def _ink(kind: int) -> str:
     """White or black, whichever can be read on the colour of a class."""
     red, green, blue = colour(kind)
     return "white" if 0.299 * red + 0.587 * green + 0.114 * blue < 140 else "black"
 
 
-def legend_of(classes: Sequence[str]) -> list[tuple[str, tuple[int, int, int]]]:
-    """Names with their colours."""
-    return [(name, colour(kind)) for kind, name in enumerate(classes)]
-
-
-def table(
-    rows: Sequence[Sequence[Image.Image]],
-    headings: Sequence[str],
-    legend: Sequence[tuple[str, tuple[int, int, int]]],
-) -> Image.Image:
-    """Pictures of one size in rows, a heading over each column, and names with their colours at the bottom."""
-    gap, line, font = 8, HEADING + 10, ImageFont.load_default(HEADING)
-    width, height = rows[0][0].size
-    page_width = len(headings) * (width + gap) + gap
+def _with_legend(page: Image.Image, legend: Legend) -> Image.Image:
+    """A picture with names and their colours below it."""
+    font, line = ImageFont.load_default(LETTERS), LETTERS + GAP
     measure = ImageDraw.Draw(Image.new("RGB", (1, 1)))
-    places, x, y = [], float(gap), line + len(rows) * (height + gap)
+    places, x, y = [], float(GAP), page.height + GAP
     for name, _ in legend:
-        needed = HEADING + 6 + measure.textlength(name, font) + 18
-        if x + needed > page_width and x > gap:
-            x, y = float(gap), y + line
+        needed = line + measure.textlength(name, font) + 2 * GAP
+        if x + needed > page.width and x > GAP:
+            x, y = float(GAP), y + line
         places.append((x, y))
         x += needed
-    page = Image.new("RGB", (page_width, y + line), "white")
-    pen = ImageDraw.Draw(page)
-    for column, heading in enumerate(headings):
-        pen.text((gap + column * (width + gap), 3), heading, fill="black", font=font)
-    for number, row in enumerate(rows):
-        for column, image in enumerate(row):
-            page.paste(image, (gap + column * (width + gap), line + number * (height + gap)))
+    whole = Image.new("RGB", (page.width, y + line + GAP), "white")
+    whole.paste(page)
+    pen = ImageDraw.Draw(whole)
     for (x, y), (name, own) in zip(places, legend, strict=True):
-        pen.rectangle((x, y + 4, x + HEADING - 2, y + HEADING + 2), fill=own)
-        pen.text((x + HEADING + 6, y + 1), name, fill="black", font=font)
-    return page
+        pen.rectangle((x, y + 2, x + LETTERS - 2, y + LETTERS), fill=own)
+        pen.text((x + line, y - 1), name, fill="black", font=font)
+    return whole

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,19 +12,25 @@ from fastsnn_deploy.errors import InputError
 from fastsnn_deploy.tasks.scenes import Boxes
 
 
+def average_precision() -> Any:
+    """torchmetrics' mAP at IoU 0.5. Raises InputError if a library is missing."""
+    try:
+        from torchmetrics.detection import MeanAveragePrecision
+
+        return MeanAveragePrecision(iou_thresholds=[0.5], class_metrics=True, backend="pycocotools")
+    except ImportError as error:
+        raise InputError(
+            "mAP needs torchmetrics and pycocotools. Install them with pip install 'fastsnn-deploy[detection]'"
+        ) from error
+
+
 def mean_average_precision(found: Sequence[Boxes], truth: Sequence[Boxes], classes: Sequence[str]) -> dict[str, float]:
     """Average precision at IoU 0.5, from 0 to 1: "mAP50", the mean over classes that occur, and "AP50 NAME" of each.
 
     COCO's rule with at most 100 boxes an image (torchmetrics with pycocotools). A class without any box in `truth`
     has NaN, and so has the mean without any box at all. Raises InputError if torchmetrics is not installed.
     """
-    try:
-        from torchmetrics.detection import MeanAveragePrecision
-    except ImportError as error:
-        raise InputError(
-            "mAP needs torchmetrics and pycocotools. Install them with pip install 'fastsnn-deploy[detection]'"
-        ) from error
-    metric = MeanAveragePrecision(iou_thresholds=[0.5], class_metrics=True, backend="pycocotools")
+    metric = average_precision()
     predictions = [{"boxes": b.corners, "scores": b.scores, "labels": b.classes} for b in found]
     metric.update(predictions, [{"boxes": b.corners, "labels": b.classes} for b in truth])
     result = metric.compute()

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
 
 import torch
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+from fastsnn_deploy.analysis.verify import Agreement
 from fastsnn_deploy.errors import InputError
-from fastsnn_deploy.tasks.augment import Augmentation, random_views
-from fastsnn_deploy.tasks.base import Task
-from fastsnn_deploy.tasks.draw import UNKNOWN, draw_mask, enlarged_image, legend_of, table
+from fastsnn_deploy.tasks.augment import Views
+from fastsnn_deploy.tasks.base import Meter, Task, batched, real, task
+from fastsnn_deploy.tasks.draw import draw_mask
 from fastsnn_deploy.tasks.metrics import confusion, mean_iou
-from fastsnn_deploy.tasks.scenes import MaskScenes
+from fastsnn_deploy.tasks.scenes import IGNORED, Scenes, Truth
 
 
 def enlarge(output: Tensor, size: tuple[int, int]) -> Tensor:
@@ -22,73 +25,97 @@ def enlarge(output: Tensor, size: tuple[int, int]) -> Tensor:
     return F.interpolate(output, size=size, mode="bilinear", align_corners=False)
 
 
-def class_weights(masks: Tensor, classes: int, ignore: int) -> Tensor:
+def class_weights(masks: Tensor, classes: int) -> Tensor:
     """1 / sqrt(share of pixels) with mean 1: float32 [classes]. Rare classes count more, but not as much as rare.
 
     masks: integers of any shape. A class that does not occur gets weight 0. Raises InputError if no pixel counts.
     """
-    if not (masks != ignore).any():
-        raise InputError(f"every pixel of the masks is {ignore}, the class that does not count. Draw other masks")
-    counts = torch.bincount(masks[masks != ignore].reshape(-1).long(), minlength=classes).double()
+    counted = masks != IGNORED
+    if not counted.any():
+        raise InputError(f"every pixel of the masks is {IGNORED}, which does not count. Draw other masks")
+    counts = torch.bincount(masks[counted].reshape(-1).long(), minlength=classes).double()
     weights = torch.where(counts > 0, counts.clamp(min=1).rsqrt(), 0.0)
     return (weights / weights[counts > 0].mean()).float()
 
 
-def segmentation_loss(output: Tensor, masks: Tensor, weights: Tensor, ignore: int) -> Tensor:
+def segmentation_loss(output: Tensor, masks: Tensor, weights: Tensor) -> Tensor:
     """Cross entropy of the enlarged logits, averaged over pixels with their class's weight.
 
-    output: float [N, C, h, w]; masks: int64 [N, H, W]; weights: float32 [C]; pixels of class `ignore` do not count.
+    output: float [N, C, h, w]; masks: int64 [N, H, W]; weights: float32 [C]; pixels of class IGNORED do not count.
     """
     logits = enlarge(output, (int(masks.shape[1]), int(masks.shape[2])))
-    return F.cross_entropy(logits, masks, weights.to(logits), ignore_index=ignore)
+    return F.cross_entropy(logits, masks.to(output.device), weights.to(logits), ignore_index=IGNORED)
 
 
+@task
+@dataclass(frozen=True)
 class Segmentation(Task):
-    """Cross entropy with class weights from the training masks; mIoU."""
+    """weights: what each class weighs in the loss, `class_weights` of the training masks."""
 
+    name = "segmentation"
     metric = "mIoU"
+    of_class = "IoU"
 
-    def __init__(
-        self, train: MaskScenes, test: MaskScenes, *,
-        augmentation: Augmentation = Augmentation(),  # noqa: B008  frozen
-    ) -> None:  # fmt: skip
-        super().__init__(train, test, augmentation)
-        self.train_masks, self.test_masks, self.ignore = train.masks, test.masks, train.ignore
-        self.weights = class_weights(train.masks, len(train.classes), train.ignore)
+    weights: tuple[float, ...] = ()
 
-    @property
-    def model_options(self) -> dict[str, int]:
-        return {"channels": 3, "classes": len(self.train.classes)}
-
-    @property
-    def description(self) -> dict[str, Any]:
-        return {"task": "segmentation", "classes": list(self.train.classes)}
-
-    def batch(self, index: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        views = random_views(len(index), self.augmentation, generator)
-        images = views.images(self.train.raw(index), torch.tensor(self.mean))
-        return images, views.masks(self.train_masks[index], self.ignore)
-
-    def loss(self, output: Tensor, target: Tensor) -> Tensor:
-        return segmentation_loss(output, target, self.weights, self.ignore)
-
-    def predict(self, output: Tensor) -> Tensor:
-        """Class of every pixel: int64 [N, H, W]."""
-        return enlarge(output.float(), self.test.shape[1:]).argmax(1)
-
-    def score(self, output: Tensor) -> dict[str, float]:
-        classes = len(self.test.classes)
-        total = torch.zeros(classes, classes, dtype=torch.int64)
-        for index in torch.split(torch.arange(len(output)), 32):  # enlarged logits of all images need gigabytes
-            total += confusion(self.predict(output[index]), self.test_masks[index], classes, self.ignore)
-        return mean_iou(total, self.test.classes)
-
-    def picture(self, output: Tensor, chosen: list[int]) -> Image.Image:
-        rows = []
-        for i, found in zip(chosen, self.predict(output), strict=True):
-            truth = self.test_masks[i]
-            rows.append(
-                [enlarged_image(self.test.levels[i]), draw_mask(truth, self.ignore), draw_mask(found, self.ignore)]
+    @classmethod
+    def learned(cls, scenes: Scenes, output: tuple[int, ...], options: Mapping[str, int]) -> Self:
+        if len(output) != 3 or output[0] != len(scenes.classes):
+            raise InputError(
+                f"the network answers with shape {output}; {len(scenes.classes)} classes need a map of "
+                f"({len(scenes.classes)}, height, width)"
             )
-        legend = [*legend_of(self.test.classes), ("does not count", UNKNOWN)]
-        return table(rows, ("image", "drawn by a person", "settled spiking network"), legend)
+        assert isinstance(scenes.truth, Tensor)
+        weights = class_weights(scenes.truth, len(scenes.classes))
+        return cls(classes=scenes.classes, weights=tuple(weights.tolist()))
+
+    def loss(self, output: Tensor, truth: Tensor) -> Tensor:
+        return segmentation_loss(output, truth, torch.tensor(self.weights))
+
+    def seen(self, views: Views, truth: Truth, shape: tuple[int, int]) -> Tensor:
+        assert isinstance(truth, Tensor)
+        return views.masks(truth, IGNORED)
+
+    def predict(self, output: Any, shape: tuple[int, int]) -> list[Tensor]:
+        """Class of every pixel: int64 [H, W] each."""
+        return [mask for part in batched(real(output)) for mask in enlarge(part, shape).argmax(1)]
+
+    def meter(self) -> Meter:
+        return _Overlap(self)
+
+    def agreement(self, first: Tensor, second: Tensor, shape: tuple[int, int]) -> Agreement:
+        pairs = zip(self.predict(first, shape), self.predict(second, shape), strict=True)
+        differing = sum(int((one != other).sum()) for one, other in pairs)
+        return Agreement("pixels", len(first) * shape[0] * shape[1], differing, "by their class")
+
+    def draw(self, image: Image.Image, answer: Tensor, shape: tuple[int, int]) -> Image.Image:
+        return draw_mask(image, answer, self.classes)
+
+    def plain(self, answer: Tensor, size: tuple[int, int], shape: tuple[int, int]) -> dict[str, float]:
+        return {self.named(kind): round(share, 4) for kind, share in self._shares(answer)}
+
+    def line(self, answer: Tensor) -> str:
+        return ", ".join(f"{self.named(kind)} {100 * share:.0f} %" for kind, share in self._shares(answer)[:5])
+
+    def _shares(self, answer: Tensor) -> list[tuple[int, float]]:
+        """(class, share of the pixels), the largest first."""
+        counts = torch.bincount(answer.reshape(-1)).tolist()
+        found = [(kind, count / answer.numel()) for kind, count in enumerate(counts) if count]
+        return sorted(found, key=lambda each: -each[1])
+
+
+class _Overlap(Meter):
+    """Pixels by class."""
+
+    def __init__(self, segmentation: Segmentation) -> None:
+        self.segmentation, kinds = segmentation, len(segmentation.classes)
+        self.total = torch.zeros(kinds, kinds, dtype=torch.int64)
+
+    def add(self, output: Tensor, truth: Truth) -> None:
+        assert isinstance(truth, Tensor)
+        for part, masks in zip(batched(output.float()), torch.split(truth, 32), strict=True):
+            found = enlarge(part, (int(masks.shape[1]), int(masks.shape[2]))).argmax(1)
+            self.total += confusion(found, masks, len(self.total), IGNORED)
+
+    def figures(self) -> dict[str, float]:
+        return mean_iou(self.total, self.segmentation.classes)

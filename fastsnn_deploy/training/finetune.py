@@ -35,6 +35,9 @@ from fastsnn_deploy.training.loop import Log, Loop, Progress, quiet
 
 STATE_FORMAT = "fastsnn-deploy fine-tuning state"
 
+OF_OTHER_WEIGHTS = ("quantised_accuracy", "figures")
+"""Metadata that do not hold any more after fine-tuning."""
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -69,12 +72,13 @@ class LayerRecord:
     """loss: mean squared error to the quantised model's activation in the last epoch, before each step; in squared
     real units.
 
-    correct: held-out images that the spiking network got right with the change. kept: whether the change stayed.
+    correct: held-out images that the spiking network got right with the change; of other tasks than classification
+    their figure of merit. kept: whether the change stayed.
     """
 
     name: str
     loss: float
-    correct: int
+    correct: float
     kept: bool
 
 
@@ -90,6 +94,9 @@ class Finetuner:
     is not changed. Only one layer at a time has gradients, and images go through in batches, so memory does not grow
     with the depth or with the number of images. engine, threads: as `open_engine` takes them.
     """
+
+    judged = "correct"
+    """What changes are judged by."""
 
     def __init__(
         self,
@@ -121,8 +128,8 @@ class Finetuner:
         resume: go on after the last finished layer. restart: begin anew although the state of an unfinished run is
         there, which is refused otherwise.
 
-        Its metadata has the key `finetune`: settings, held-out images right before and after, a record a layer. The
-        key `quantised_accuracy` goes: it was of other weights. Raises InputError if the state file is missing, damaged
+        Its metadata has the key `finetune`: settings, held-out images right before and after, a record a layer. What
+        was measured of other weights goes. Raises InputError if the state file is missing, damaged
         or of another run, and if a layer diverges.
         """
         if self.state_file is not None and self.state_file.exists() and not (resume or restart):
@@ -144,11 +151,11 @@ class Finetuner:
             records.append(record)
             self.log(self._line(number, best, record))
             self._write_state(tuned, before, records)
-        metadata = {key: value for key, value in self.source.metadata.items() if key != "quantised_accuracy"}
+        metadata = {key: value for key, value in self.source.metadata.items() if key not in OF_OTHER_WEIGHTS}
         metadata["finetune"] = {
             "settings": asdict(self.settings),
-            "held_out_correct_before": before,
-            "held_out_correct_after": self._after(before, records),
+            f"held_out_{self.judged}_before": before,
+            f"held_out_{self.judged}_after": self._after(before, records),
             "layers": [asdict(record) for record in records],
         }
         tuned.model.requires_grad_(True)
@@ -156,14 +163,20 @@ class Finetuner:
             self.state_file.unlink(missing_ok=True)
         return Checkpoint(tuned.model, self.source.input_shape, metadata)
 
-    def _after(self, before: int, records: list[LayerRecord]) -> int:
+    def _after(self, before: float, records: list[LayerRecord]) -> float:
         kept = [record.correct for record in records if record.kept]
         return kept[-1] if kept else before
 
-    def _line(self, number: int, best: int, record: LayerRecord) -> str:
-        share = 100 / self.settings.held_out
+    @property
+    def most(self) -> float:
+        """What `_correct` gives where everything is right."""
+        return self.settings.held_out
+
+    def _line(self, number: int, best: float, record: LayerRecord) -> str:
+        share = 100 / self.most
+        what = "images right" if self.judged == "correct" else self.judged
         return (
-            f"layer {number + 1}/{len(self.layers)} {record.name}: loss {record.loss:.5f}, held-out images right "
+            f"layer {number + 1}/{len(self.layers)} {record.name}: loss {record.loss:.5f}, held-out {what} "
             f"{best * share:.2f} % -> {record.correct * share:.2f} %, {'kept' if record.kept else 'undone'}"
         )
 
@@ -177,14 +190,14 @@ class Finetuner:
         order = torch.randperm(found, generator=torch.Generator().manual_seed(self.settings.seed))
         self.taught, self.held_out = order[: self.settings.images], order[self.settings.images : wanted]
 
-    def _correct(self, checkpoint: Checkpoint) -> int:
+    def _correct(self, checkpoint: Checkpoint) -> float:
         """Held-out images that the spiking network gets right after its window."""
         graph = published_graph(checkpoint, self.settings.neurons)
         levels, labels = self.data.for_input(graph.input, self.held_out), self.data.labels[self.held_out].numpy()
         engine = open_engine(graph, self.engine, self.threads)
         return evaluate(graph, levels, labels, engine=engine, topk=(1,)).topk[0].correct
 
-    def _layer(self, tuned: Checkpoint, number: int, best: int) -> LayerRecord:
+    def _layer(self, tuned: Checkpoint, number: int, best: float) -> LayerRecord:
         """Tune one layer in place; undo it unless more held-out images come out right."""
         layer = self.layers[number]
         parameters = {name: tuned.model.get_parameter(name) for name in layer.parameters}
@@ -257,7 +270,7 @@ class Finetuner:
             digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()
 
-    def _write_state(self, tuned: Checkpoint, before: int, records: list[LayerRecord]) -> None:
+    def _write_state(self, tuned: Checkpoint, before: float, records: list[LayerRecord]) -> None:
         if self.state_file is not None:
             state = {
                 "format": STATE_FORMAT,
@@ -268,7 +281,7 @@ class Finetuner:
             }
             write_plain(state, self.state_file, again=True)
 
-    def _read_state(self, tuned: Checkpoint) -> tuple[int, list[LayerRecord]]:
+    def _read_state(self, tuned: Checkpoint) -> tuple[float, list[LayerRecord]]:
         if self.state_file is None:
             raise InputError("there is no state file to resume from. Name one")
         with own_files():
@@ -284,7 +297,7 @@ class Finetuner:
             if [record.name for record in records] != [layer.name for layer in self.layers[: len(records)]]:
                 raise ValueError("layers differ")
             tuned.model.load_state_dict(state["model"])
-            return int(state["before"]), records
+            return float(state["before"]), records
         except Exception as error:  # whatever damaged content may set off
             reason = str(error).split("\n")[0]
             raise InputError(f"{self.state_file}: is damaged ({reason:.200}). Start anew") from error

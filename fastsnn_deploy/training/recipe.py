@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
@@ -23,11 +24,14 @@ from fastsnn_deploy.errors import InputError, Problem, unknown
 from fastsnn_deploy.files import existing_file
 from fastsnn_deploy.quantisation.bit_plan import BitPlan
 from fastsnn_deploy.quantisation.quantisers import ACTIVATION_QUANTISERS, WEIGHT_QUANTISERS
+from fastsnn_deploy.training.loop import half_cosine
 
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
+
+CLASSIFICATION = "classification"
 
 Bits = Annotated[int, Field(ge=1, le=8)]
 WeightBits = Annotated[int, Field(ge=2, le=8)]
@@ -38,12 +42,17 @@ class Augment(_Strict):
 
     flip "alternate": mirrored in every other epoch, half of the images in the first. Source: Jordan, arXiv 2404.00498,
     section 3.6. autoaugment: the policy that was learned for CIFAR-10. cutout: side of a square hole, 0 for none.
+    Of boxes and masks only: zoom: size changes by up to this factor, either way. upside_down: random mirror image
+    across the horizontal. light: brightness changes by up to this share, either way.
     """
 
     shift: int = Field(default=0, ge=0)
     flip: bool | Literal["alternate"] = False
     autoaugment: bool = False
     cutout: int = Field(default=0, ge=0)
+    zoom: float = Field(default=1.0, ge=1)
+    upside_down: bool = False
+    light: float = Field(default=0.0, ge=0, lt=1)
 
 
 class Stage(_Strict):
@@ -86,6 +95,13 @@ class Stage(_Strict):
         """Height and width of the training images in an epoch, None for their own."""
         begun = [first for first in self.sizes if first <= epoch]
         return self.sizes[max(begun)] if begun else None
+
+    def rate(self, first: float, epoch: float) -> float:
+        """Learning rate in the midst of an epoch, counted from 0. first: the stage's own, or a share of it."""
+        warm = min(1.0, (epoch + 0.01) / self.warmup) if self.warmup else 1.0
+        if self.milestones:
+            return warm * first * 0.1 ** sum(epoch >= milestone for milestone in self.milestones)
+        return warm * first * half_cosine(math.pi * epoch / self.epochs)
 
 
 class Normalisation(_Strict):
@@ -156,6 +172,11 @@ class Recipe(_Strict):
     resume_every: PositiveInt = 1
     hold_out: NonNegativeInt = 0
     keep_float: bool = False
+    task: str = CLASSIFICATION
+    task_options: dict[str, PositiveInt] = {}
+    size: tuple[PositiveInt, PositiveInt] | None = None
+    optimiser: Literal["sgd", "adamw"] = "sgd"
+    step_rate: float = Field(default=1.0, gt=0)
     seed: int = Field(default=0, ge=0, lt=2**32)
 
     @field_validator("model_options")
@@ -180,6 +201,23 @@ class Recipe(_Strict):
         own = self.teacher is not None and self.teacher.model is None
         if (own or self.keep_float) and (self.stages[0].bits is not None or len(self.stages) < 2):
             raise ValueError("a teacher without a model, and keep_float, need a float stage before the quantised ones")
+        return self
+
+    @model_validator(mode="after")
+    def _suits_its_task(self) -> Recipe:
+        changes = [self.augment, *(stage.augment for stage in self.stages if stage.augment)]
+        plain = self.task == CLASSIFICATION
+        wrong = {
+            "zoom, upside_down and light": plain and any(c.zoom > 1 or c.upside_down or c.light for c in changes),
+            "size and task_options": plain and (self.size or self.task_options),
+            "autoaugment, cutout and flip: alternate": not plain
+            and any(c.autoaugment or c.cutout or c.flip == "alternate" for c in changes),
+            "teacher": not plain and self.teacher,
+            "label_smoothing": not plain and any(self.smoothing(stage) for stage in self.stages),
+            "sizes": not plain and any(stage.sizes for stage in self.stages),
+        }
+        if found := [name for name, given in wrong.items() if given]:
+            raise ValueError(f"{'; '.join(found)}: not for {self.task}. Leave out")
         return self
 
     @model_validator(mode="after")

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, fx, nn
@@ -25,23 +24,14 @@ from fastsnn_deploy.quantisation.layers import BATCH_NORMS, QuantActivation
 from fastsnn_deploy.quantisation.prepare import prepare_planned
 from fastsnn_deploy.quantisation.sources.weights import load_weights
 from fastsnn_deploy.training.averaging import Averaged
-from fastsnn_deploy.training.batches import Batch, Batches, alternating
-from fastsnn_deploy.training.data import Images, load_images
+from fastsnn_deploy.training.batches import Batches, alternating
+from fastsnn_deploy.training.data import Images, Split, load_images
 from fastsnn_deploy.training.distillation import distillation_loss
 from fastsnn_deploy.training.distributed import Group
 from fastsnn_deploy.training.images import apart
-from fastsnn_deploy.training.loop import (
-    CLIP,
-    Log,
-    Loop,
-    Progress,
-    decay_weights_only,
-    half_cosine,
-    open_device,
-    placed,
-    quiet,
-)
+from fastsnn_deploy.training.loop import CLIP, Log, Loop, Progress, open_device, placed, quiet
 from fastsnn_deploy.training.models import build
+from fastsnn_deploy.training.optimisers import optimiser_for
 from fastsnn_deploy.training.recipe import Recipe, Stage
 from fastsnn_deploy.training.resume import read_state, write_state
 
@@ -53,6 +43,10 @@ class Trainer:
     its weights in `<output stem>-float<suffix>` where the recipe keeps them or they teach. progress
     gets (done, total) after every step, log a line after every epoch, say what must be read.
     """
+
+    metric = "accuracy"
+    calibrated = 256
+    """Images that first set the steps of activations."""
 
     def __init__(
         self,
@@ -78,10 +72,11 @@ class Trainer:
         self.group = Group(processes, self.device)
         self.progress, self.log, self.say = progress or quiet, log or quiet, say or log or quiet
         self.data_root = Path(data_root)
+        self.figures: dict[str, Any] = {}  # of earlier stages
         self._scales: dict[torch.device, tuple[Tensor, Tensor]] = {}
         # a GPU holds the whole data set, and moves and mirrors the images itself
-        self.train_images = self._normalisation(load_images(recipe.data, "train", data_root, download)).to(self.device)
-        self.test_images = self._normalisation(load_images(recipe.data, "test", data_root, download)).to(self.device)
+        train, test = self._load(download)
+        self.train_images, self.test_images = (self._normalisation(each).to(self.device) for each in (train, test))
         self.measured, self.measured_name = self.test_images, "test"
         if recipe.hold_out:
             self.train_images, self.measured = apart(self.train_images, recipe.hold_out, recipe.seed)
@@ -93,6 +88,11 @@ class Trainer:
         if chosen is not None and chosen.model is not None and chosen.weights is not None:
             self.teacher = self._teacher(chosen.model, self.data_root / chosen.weights)
         self.epochs = sum(stage.epochs for stage in recipe.stages)
+
+    def _load(self, download: bool) -> tuple[Images, Images]:
+        """(training, test) images."""
+        train, test = (load_images(self.recipe.data, split, self.data_root, download) for split in get_args(Split))
+        return train, test
 
     @property
     def resume_file(self) -> Path:
@@ -144,6 +144,7 @@ class Trainer:
         state = None
         if resume:
             state = read_state(self.resume_file, self.recipe, str(self.device), self.group.processes.size, self.say)
+            self.figures = dict(state.get("figures", {}))
         self.group.wait()  # the first process deletes that file now or in the end
         if state is None and self.group.first:
             self.resume_file.unlink(missing_ok=True)
@@ -197,9 +198,13 @@ class Trainer:
         chosen = self.recipe.normalisation
         return images if chosen is None else replace(images, mean=chosen.mean, std=chosen.std)
 
+    @property
+    def _outputs(self) -> dict[str, int]:
+        """Options of the network that follow from the data."""
+        return {"channels": self.train_images.shape[0], "classes": self.train_images.classes}
+
     def _float_network(self, name: str, options: dict[str, int], weights: str | None) -> nn.Module:
-        images = self.train_images
-        model = build(name, channels=images.shape[0], classes=images.classes, **options)
+        model = build(name, **self._outputs, **options)
         if weights is not None:
             load_weights(model, self.data_root / weights)
         return model
@@ -216,7 +221,7 @@ class Trainer:
 
     def _teacher(self, name: str, weights: Path) -> nn.Module:
         options = self.recipe.model_options if self._own_teacher else {}
-        teacher = build(name, channels=self.train_images.shape[0], classes=self.train_images.classes, **options)
+        teacher = build(name, **self._outputs, **options)
         with own_files():
             load_weights(teacher, weights)
         return self._compiled(placed(teacher.eval().requires_grad_(False), self.device, torch.channels_last))
@@ -235,8 +240,13 @@ class Trainer:
                 f"model '{self.recipe.model}' cannot take the images of '{images.name}', shape {images.shape} "
                 f"({reason}). Choose a model for this size"
             ) from error
-        if shape != (images.classes,):
-            raise InputError(f"model '{self.recipe.model}' answers with shape {shape} for {images.classes} classes")
+        self._check_answer(shape)
+
+    def _check_answer(self, shape: tuple[int, ...]) -> None:
+        """Raise InputError unless the network's answer has the right shape."""
+        classes = self.train_images.classes
+        if shape != (classes,):
+            raise InputError(f"model '{self.recipe.model}' answers with shape {shape} for {classes} classes")
 
     def _enter(self, model: nn.Module, stage: Stage) -> nn.Module:
         """The model in the form of a stage: float, freshly quantised, or with other bits."""
@@ -253,14 +263,12 @@ class Trainer:
             input_levels=(0, images.highest),
         )  # fmt: skip
         quantised.eval()
-        calibrate(quantised, images.raw(slice(0, 256)).cpu())
+        calibrate(quantised, images.raw(slice(0, self.calibrated)).cpu())
         return quantised
 
     def _train_stage(self, model: nn.Module, number: int, state: dict[str, Any] | None) -> None:
         stage = self.recipe.stages[number]
-        decay = self.recipe.weight_decay if stage.weight_decay is None else stage.weight_decay
-        optimiser = torch.optim.SGD(decay_weights_only(model, decay), lr=stage.learning_rate,
-                                    momentum=self.recipe.momentum, nesterov=self.recipe.momentum > 0)  # fmt: skip
+        optimiser = optimiser_for(model, self.recipe, stage)
         averaged = Averaged(model, stage.average) if stage.average else None
         loop = self._loop(model, optimiser, number, averaged)
         first = 0
@@ -281,33 +289,33 @@ class Trainer:
             last = epoch + 1 == stage.epochs
             if (epoch + 1) % self.recipe.test_every == 0 or last:
                 with nullcontext() if averaged is None else averaged.applied():
-                    line += f", {self.measured_name} accuracy {100 * self.accuracy(model, self.measured):.2f} %"
+                    line += f", {self.measured_name} {self.metric} {100 * self.accuracy(model, self.measured):.2f} %"
             self.log(line)
             if self.group.first and ((epoch + 1) % self.recipe.resume_every == 0 or last):
                 trained = {"model": model.state_dict(), "optimiser": optimiser.state_dict()}
-                average = {} if averaged is None else averaged.values
+                trained |= {"average": {} if averaged is None else averaged.values, "figures": self.figures}
                 place = {"stage": number, "epoch": epoch + 1, "processes": self.group.processes.size}
-                write_state(self.resume_file, self.recipe, {**place, **trained, "average": average})
+                write_state(self.resume_file, self.recipe, {**place, **trained})
         if averaged is not None:
             averaged.adopt()
 
     def _loop(
         self, model: nn.Module, optimiser: torch.optim.Optimizer, number: int, averaged: Averaged | None
-    ) -> Loop[tuple[Tensor, Tensor]]:
+    ) -> Loop[tuple[Tensor, Any]]:
         stage, forward = self.recipe.stages[number], self._compiled(model)
         smoothing = self.recipe.smoothing(stage)
 
-        def loss(batch: tuple[Tensor, Tensor]) -> Tensor:
-            images, labels = batch
-            return self._loss(forward(self._normalised(model, images)).float(), images, labels, smoothing)
+        def loss(batch: tuple[Tensor, Any]) -> Tensor:
+            images, truth = batch
+            return self._loss(forward(self._normalised(model, images)).float(), images, truth, smoothing)
 
         return Loop(
-            model, optimiser, loss, schedule=lambda _, epoch, step, steps: _learning_rate(stage, epoch + step / steps),
+            model, optimiser, loss, schedule=lambda first, epoch, step, steps: stage.rate(first, epoch + step / steps),
             clip=CLIP, group=self.group, bfloat16=self.recipe.precision == "bfloat16",
             after=quiet if averaged is None else averaged.update, where=f" of stage {number + 1}",
         )  # fmt: skip
 
-    def _epoch(self, loop: Loop[tuple[Tensor, Tensor]], stage: int, epoch: int, done: int) -> float:
+    def _epoch(self, loop: Loop[tuple[Tensor, Any]], stage: int, epoch: int, done: int) -> float:
         """One pass over the training images. All randomness follows from (seed, stage, epoch): resuming is exact."""
         generator = torch.Generator().manual_seed(self.recipe.seed * 1_000_003 + stage * 10_007 + epoch)
         torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
@@ -324,7 +332,7 @@ class Trainer:
             epoch, batches, steps, images, lambda step: self.progress(done * steps + step, self.epochs * steps)
         )
 
-    def _loss(self, logits: Tensor, images: Tensor, labels: Tensor, smoothing: float) -> Tensor:
+    def _loss(self, logits: Tensor, images: Tensor, labels: Any, smoothing: float) -> Tensor:
         loss = F.cross_entropy(logits, labels, label_smoothing=smoothing)
         chosen = self.recipe.teacher
         if self.teacher is None or chosen is None:
@@ -333,7 +341,7 @@ class Trainer:
             taught = self.teacher(self._on_data_scale(images)).float()
         return (1 - chosen.share) * loss + chosen.share * distillation_loss(logits, taught, chosen.temperature)
 
-    def _batches(self, number: int, epoch: int, generator: torch.Generator) -> Iterator[Batch]:
+    def _batches(self, number: int, epoch: int, generator: torch.Generator) -> Iterator[tuple[Any, int, int]]:
         """This process's part of every batch of an epoch."""
         stage, data = self.recipe.stages[number], self.train_images
         chosen, mirrored = self.recipe.augmentation(stage), None
@@ -368,8 +376,12 @@ class Trainer:
                 right += int((predicted == data.labels[index].to(self.device)).sum())
         return int(self.group.sum(torch.tensor(right))) / count
 
+    def _measured(self, trained: nn.Module) -> dict[str, Any]:
+        """What the checkpoint says of the test images."""
+        return {"quantised_accuracy": self.accuracy(trained, self.test_images)}
+
     def _save(self, trained: nn.Module, path: Path) -> Checkpoint:
-        accuracy = self.accuracy(trained, self.test_images)
+        measured = self._measured(trained)
         model = placed(copy.deepcopy(trained), "cpu", torch.contiguous_format).eval()
         images = self.train_images
         metadata = {
@@ -378,16 +390,9 @@ class Trainer:
             "mean": list(images.mean),
             "std": list(images.std),
             "recipe": self.recipe.model_dump(mode="json"),
-            "quantised_accuracy": accuracy,
+            **measured,
         }
         checkpoint = Checkpoint(model, images.shape, metadata)  # type: ignore[arg-type]
         if self.group.first:
             save(checkpoint, path, again=True)  # two stages may have the same bits
         return checkpoint
-
-
-def _learning_rate(stage: Stage, epoch: float) -> float:
-    warm = min(1.0, (epoch + 0.01) / stage.warmup) if stage.warmup else 1.0
-    if stage.milestones:
-        return warm * stage.learning_rate * 0.1 ** sum(epoch >= milestone for milestone in stage.milestones)
-    return warm * stage.learning_rate * half_cosine(math.pi * epoch / stage.epochs)

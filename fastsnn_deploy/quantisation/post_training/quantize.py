@@ -72,7 +72,8 @@ def quantize(
             at random. 1,000 are plenty, labels are not looked at.
         bits: Bits of activations, 1 to 8.
         weight_bits: Bits of weights, 2 to 8; the first and the last layer have 8 unless options say otherwise.
-        test: Labelled images to state the accuracy on, (images, labels) or what `load_data` gives; they decide nothing.
+        test: Labelled images to state the accuracy on, (images, labels) or what `load_data` gives; or a function that
+            says of a network for raw images how good it is, from 0 to 1. It decides nothing.
         mean: What the network's images were normalised with, per channel.
         std: Likewise.
         thresholds: How steps of activations are chosen: "mse", "percentile" or "entropy".
@@ -143,7 +144,7 @@ class _Work:
         self.model, self.teacher = prepared, _copy(prepared, quantised=False)
         self.reference = self.teacher  # as the model, its channels may be equalised
         self.answers = _answers(self.teacher, judging)
-        self.test = None if test is None else _labelled(prepared, test)
+        self.test = test if test is None or callable(test) else _labelled(prepared, test)
         self.float_accuracy = self._accuracy(self.teacher)
         self.results: list[StageResult] = []
 
@@ -171,8 +172,8 @@ class _Work:
 
     def _accuracy(self, model: fx.GraphModule) -> float | None:
         """Fraction of the test images that are right."""
-        if self.test is None:
-            return None
+        if self.test is None or callable(self.test):
+            return None if self.test is None else float(self.test(model))
         images, labels = self.test
         right = 0
         for start in range(0, len(labels), BATCH):
@@ -189,9 +190,10 @@ def _copy(network: fx.GraphModule, quantised: bool) -> fx.GraphModule:
 
 
 def _answers(network: fx.GraphModule, images: Tensor) -> Tensor:
-    """[N, values]."""
+    """[N, values]; of a map [N, channels, height, width]."""
     with torch.no_grad():
-        return torch.cat([network(part).flatten(1) for part in torch.split(images, BATCH)])
+        found = torch.cat([network(part) for part in torch.split(images, BATCH)])
+    return found if found.dim() == 4 and found[0, 0].numel() > 1 else found.flatten(1)
 
 
 def _drawn(images: Any, most: int, seed: int) -> Any:

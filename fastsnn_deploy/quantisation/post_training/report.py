@@ -15,9 +15,10 @@ class StageResult:
     """The quantised model after one stage.
 
     error: mean squared difference between its answers and the float network's on images held out from the others, as
-    a share of the variance of the latter. agreement: fraction of these images that both classify alike. accuracy:
-    fraction of the test images that are right; None without any. kept: whether the stage stayed, because the error
-    fell; the stages after one that did not stay start from what was before it.
+    a share of the variance of the latter. agreement: fraction of these images (of a map: of its places) that both
+    classify alike. accuracy: fraction of the test images that are right, or the figure of merit of another task; None
+    without any. kept: whether the stage stayed, because the error fell; the stages after one that did not stay start
+    from what was before it.
     """
 
     name: str
