@@ -195,7 +195,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 
 def is_cheap(arguments: list[str], folder: Path) -> bool:
     """Whether a command takes seconds: on files that are here, on digits or random images, on a simulator."""
-    inputs = [word for word in arguments if word.endswith((".pt", ".net"))]
+    inputs = [word for word in arguments if word.endswith((".pt", ".net", ".onnx"))]
     outputs = [arguments[i + 1] for i, word in enumerate(arguments) if word in ("-o", "--out")]
     present = all((folder / word).exists() for word in inputs if word not in outputs)
     options = dict(zip(arguments, [*arguments[1:], ""], strict=True))
