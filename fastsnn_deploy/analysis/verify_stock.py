@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastsnn_deploy.analysis.differences import Differences, Difference, compare
+from fastsnn_deploy.analysis.differences import Difference, Differences, compare
 from fastsnn_deploy.analysis.verify import Backend, Models, Progress, Verification, require_options, verify
 from fastsnn_deploy.backends import lava
 from fastsnn_deploy.errors import GraphError, InputError, Problem

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -13,6 +12,7 @@ from fastsnn_deploy.cli.common import (
     DataRoot,
     Download,
     Json,
+    first_images,
     output,
     print_json,
     progress_bar,
@@ -32,9 +32,6 @@ from fastsnn_deploy.cli.sources import (
     opened,
 )
 from fastsnn_deploy.errors import InputError
-
-if TYPE_CHECKING:
-    from fastsnn_deploy.training.images import Images
 
 SAMPLES = 500
 """Test images unless the user says how many: the spiking network takes its time."""
@@ -91,7 +88,7 @@ def quantize(
     if data is None or data == "random":
         raise InputError("quantising needs images like those that the network will see. Name a data set with --data")
     train, test = (load_images(data, split, data_root, download) for split in ("train", "test"))
-    test = _first(test, samples)
+    test = first_images(test, min(SAMPLES, len(test.labels)) if samples is None else samples)
     means, stds = numbers("--mean", mean) or train.mean, numbers("--std", std) or train.std
     loaded = opened(model, network, key, trust_pickle, train.shape)
     if is_quantised(loaded.model):
@@ -130,11 +127,3 @@ def quantize(
             *right.report(),
             f"{out}: quantised network. Next: fastsnn-deploy export {out}",
         )
-
-
-def _first(images: Images, wanted: int | None) -> Images:
-    """The first test images: so many, or SAMPLES if there are as many."""
-    count = min(SAMPLES, len(images.labels)) if wanted is None else wanted
-    if count > len(images.labels):
-        raise InputError(f"data set '{images.name}' has {len(images.labels)} test images, {count} were asked for")
-    return replace(images, levels=images.levels[:count], labels=images.labels[:count])

@@ -28,9 +28,7 @@ MOST = 16.0
 _KEEPS_CHANNELS = (*VANISHES, *AVERAGE, nn.MaxPool2d, nn.Upsample, Subsample, PadSpace)
 
 
-def equalise(
-    model: fx.GraphModule, images: Tensor, share: float = SHARE, only: Collection[str] | None = None
-) -> int:
+def equalise(model: fx.GraphModule, images: Tensor, share: float = SHARE, only: Collection[str] | None = None) -> int:
     """Equalise the channels of a quantised model in place; steps of activations must be set anew afterwards.
 
     Where an activation has a limit, is added, concatenated or shared, its channels stay as they are.
