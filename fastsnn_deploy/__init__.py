@@ -19,7 +19,6 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from fastsnn_deploy.analysis.check import Check as Check
     from fastsnn_deploy.analysis.check import check as check
-    from fastsnn_deploy.analysis.comparison.result import Comparison as Comparison
     from fastsnn_deploy.analysis.comparison.run import compare as compare
     from fastsnn_deploy.analysis.evaluation import Evaluation as Evaluation
     from fastsnn_deploy.analysis.mapping.result import Mapping as Mapping
@@ -54,7 +53,6 @@ _HOMES = {
         "simulate", "verify",
     ),
     "analysis.check": ("Check", "check"),
-    "analysis.comparison.result": ("Comparison",),
     "analysis.comparison.run": ("compare",),
     "analysis.evaluation": ("Evaluation",),
     "analysis.mapping.result": ("Mapping",),

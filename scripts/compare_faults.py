@@ -116,13 +116,18 @@ def _file(name: str, model: fx.GraphModule, folder: Path) -> tuple[Path, str]:
 
 
 IN_FILE = ("one weight", "other weights")
+EIGHT_BITS = "eight bits"
+"""No fault, and bits enough: calibrated on the last test images, on which nothing is compared."""
 
 
-def measure(name: str, sound: fx.GraphModule, test: Any, float_model: Any) -> dict[str, Any]:
+def measure(name: str, sound: fx.GraphModule, test: Any, others: Any, float_model: Any) -> dict[str, Any]:
     """What the verdict says, beside what the fault costs."""
     model, file, expected = copy.deepcopy(sound), None, ""
     with tempfile.TemporaryDirectory() as folder:
-        if name in IN_FILE:
+        if name == EIGHT_BITS:
+            model = fd.prepare(float_model, 8, 8, input_shape=SHAPE, **FLOAT)
+            fd.calibrate(model, others)
+        elif name in IN_FILE:
             file, expected = _file(name, model, Path(folder))
         else:
             plant, expected = IN_MODEL[name]
@@ -133,17 +138,36 @@ def measure(name: str, sound: fx.GraphModule, test: Any, float_model: Any) -> di
             **({} if name == "dead channels" else FLOAT),
         )  # fmt: skip
     print(name, found.summary(), sep="\n", flush=True)
-    record = {"date": str(datetime.date.today()), "expected": expected, **found.to_dict()}
+    whole = found.to_dict()
+    kept = ("images", "images_fitted", "images_judged", "tried", "verdict", "stages", "advice", "settle_steps", "notes")
+    record = {"date": str(datetime.date.today()), "expected": expected, **{key: whole[key] for key in kept}}
+    record["differences"] = len(whole["differences"])
+    record["layers"] = [
+        layer for layer in whole["layers"] if layer["layer"] in (expected, whole["layers"][-1]["layer"])
+    ]
     record["seconds"] = round(time.monotonic() - start, 1)
-    return record | {
-        "processor_seconds": round(time.process_time() - used, 1),
-        "torch_threads": torch.get_num_threads(),
-    }
+    record["processor_seconds"] = round(time.process_time() - used, 1)
+    return record | {"torch_threads": torch.get_num_threads()}
+
+
+def table(records: dict[str, Any]) -> str:
+    """The table of docs/compare.md: loss with the fault, after the first advice, and without the fault."""
+    rows = ["| fault | the verdict's first layer | loss with it | after the first advice | without the fault |"]
+    rows.append("|---|---|---|---|---|")
+    without = records["nothing"]["advice"][0]["chosen"]["before"]
+    for name in IN_MODEL:
+        if name == "nothing" or name not in records:
+            continue
+        first = records[name]["advice"][0]
+        scores = (first["chosen"]["before"], first["chosen"]["after"], without)
+        cells = (f"{score['loss']:.3f}, {100 * score['accuracy']:.1f} %" for score in scores)
+        rows.append(f"| {name} | `{first['layer']}`: {first['chosen']['words']} | {' | '.join(cells)} |")
+    return "\n".join(rows)
 
 
 def main() -> None:
     """Plant what is asked for."""
-    names = [*IN_MODEL, *IN_FILE]
+    names = [*IN_MODEL, EIGHT_BITS, *IN_FILE]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-root", type=Path, required=True)
     parser.add_argument("--only", nargs="*", default=names, choices=names)
@@ -151,6 +175,7 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, help="the quantised network: read if it is there, else written")
     options = parser.parse_args()
     test = fd.load_data("cifar10", "test", options.data_root)
+    others = test.raw(slice(-256, None))
     test = dataclasses.replace(test, levels=test.levels[: options.samples], labels=test.labels[: options.samples])
     float_model = fd.load_model(options.data_root / "weights/resnet20-12fca82f.th", "resnet20")
     if options.keep is not None and options.keep.exists():
@@ -162,7 +187,7 @@ def main() -> None:
             fd.save(sound, options.keep, input_shape=SHAPE)
     for name in options.only:
         records = json.loads(RECORD.read_text(encoding="utf-8")) if RECORD.exists() else {}
-        records[name] = measure(name, sound, test, float_model)
+        records[name] = measure(name, sound, test, others, float_model)
         write_file(
             RECORD, json.dumps({key: records[key] for key in names if key in records}, indent=1) + "\n", again=True
         )

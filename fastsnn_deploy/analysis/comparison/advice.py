@@ -12,6 +12,9 @@ from fastsnn_deploy.analysis.comparison.cures import Cure, cures, of_all_layers
 from fastsnn_deploy.analysis.comparison.judge import Judge, Score
 from fastsnn_deploy.analysis.comparison.places import Place
 
+Attempt = tuple[Cure, float]
+"""A cure, and by how much it lowers the loss on the images that it was made from."""
+
 MOST = 5
 """Layers for which cures are tried."""
 
@@ -21,9 +24,9 @@ WORTH_TRYING = 0.03
 SERIOUS = 0.3
 """A cure that takes so much of the loss changes what the other layers cost: they are looked at anew."""
 
-AS_GOOD, FREE_IS_BETTER = 0.9, 0.75
-"""Of two cures, one that gains so much of the other's gain is as good where it changes less; and where it costs no
-bits, but the other does."""
+AS_GOOD, FREE = 0.9, 0.85
+"""A cure that gains so much of the best one's gain is as good where it changes less; and where it costs no bits, but
+the best does."""
 
 
 @dataclass(frozen=True)
@@ -118,21 +121,17 @@ class Adviser:
             return True
         return False
 
-    def _ranked(self, made: Iterator[Cure]) -> list[tuple[Cure, float]]:
-        """Cures that lower the loss on the images they were made from, the best first; of equals that of fewer bits."""
-        found = []
-        for cure in made:
-            self.tried += 1
-            found.append((cure, self.fitted.score.loss - self.fitted.of(cure.model, cure.paths).loss))
-        found = [(cure, gain) for cure, gain in found if gain > WORTH_TRYING * self.fitted.score.loss]
-        free = [entry for entry in found if entry[0].free]
-        if _best(free) >= FREE_IS_BETTER * _best(found):
-            good = [entry for entry in free if entry[1] >= AS_GOOD * _best(free)]
-        else:
-            good = [entry for entry in found if entry[1] >= AS_GOOD * _best(found)]
-        first = next(iter(good), None)  # they are made in the order of what they change
-        rest = sorted((entry for entry in found if entry is not first), key=lambda entry: -entry[1])
-        return ([] if first is None else [first]) + rest
+    def _ranked(self, made: Iterator[Cure]) -> list[Attempt]:
+        """Cures that lower the loss on the images they were made from: the one to take, then the others by gain."""
+        loss = self.fitted.score.loss
+        found = [(cure, loss - self.fitted.of(cure.model, cure.paths).loss) for cure in made]
+        self.tried += len(found)
+        found = [(cure, gain) for cure, gain in found if gain > WORTH_TRYING * loss]
+        free = [attempt for attempt in found if attempt[0].free]
+        among = free if _most(free) >= FREE * _most(found) else found
+        first = next((attempt for attempt in among if attempt[1] >= AS_GOOD * _most(among)), None)
+        rest = sorted((attempt for attempt in found if attempt is not first), key=lambda attempt: -attempt[1])
+        return rest if first is None else [first, *rest]  # cures are made in the order of what they change
 
     def _confirmed(self, cure: Cure) -> Score | None:
         """Its score on the other images, None if it does not help there or has no spiking form."""
@@ -141,7 +140,7 @@ class Adviser:
         helps = after.loss < (1 - WORTH_TRYING) * before.loss and not worse
         return after if helps and self.converts(cure.model) else None
 
-    def _other(self, ranked: list[tuple[Cure, float]], chosen: Cure, gain: float) -> Gain | None:
+    def _other(self, ranked: list[Attempt], chosen: Cure, gain: float) -> Gain | None:
         """The best cure of another price that gains at least half as much."""
         for cure, other in ranked:
             if cure.free != chosen.free and other >= gain / 2 and (score := self._confirmed(cure)) is not None:
@@ -154,5 +153,5 @@ class Adviser:
         self.judged.take(self.model)
 
 
-def _best(found: Sequence[tuple[Cure, float]]) -> float:
+def _most(found: Sequence[Attempt]) -> float:
     return max((gain for _, gain in found), default=0.0)

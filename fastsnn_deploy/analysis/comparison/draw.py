@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from fastsnn_deploy.analysis.comparison.verdict import CLIPS
 from fastsnn_deploy.plots import NEGATIVE, NEUTRAL, POSITIVE, axes, over_steps, picture
 from fastsnn_deploy.tables import percent
 
@@ -53,7 +54,9 @@ def _by_layer(found: Comparison, ax: Axes) -> None:
     places = range(len(found.layers))
     ax.bar(places, [100 * layer.error for layer in found.layers], color=NEUTRAL, alpha=0.5, label="error")
     ax.bar(places, [100 * layer.local_error for layer in found.layers], width=0.4, color=POSITIVE, label="made here")
-    ax.plot(places, [100 * layer.clipped for layer in found.layers], "v", color=NEGATIVE, label="values that clip")
+    clipping = [(place, 100 * layer.clipped) for place, layer in enumerate(found.layers) if layer.clipped >= CLIPS]
+    if clipping:
+        ax.plot(*zip(*clipping, strict=True), "v", color=NEGATIVE, label="values that clip")
     ax.set_xticks(list(places), [layer.layer for layer in found.layers], rotation=60, ha="right", fontsize=8)
     ax.set(ylabel="% of the layer", xlim=(-0.7, len(found.layers) - 0.3))
     ax.grid(axis="y", alpha=0.3)

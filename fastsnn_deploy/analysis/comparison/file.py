@@ -38,7 +38,7 @@ def _of_node(ours: Node, theirs: Node | None) -> Iterator[Problem]:
             mine, other = getattr(ours, field.name), getattr(theirs, field.name)
             what = _array(mine, other) if isinstance(mine, np.ndarray) else _value(mine, other)
             if what:
-                yield Problem(_called(ours), f"{field.name}: {what}")
+                yield Problem(_called(ours), what if field.name == "weight" else f"{field.name}: {what}")
 
 
 def _array(ours: Any, theirs: Any) -> str:

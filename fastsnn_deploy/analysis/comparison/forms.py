@@ -87,7 +87,7 @@ def forms_of(
 ) -> Forms:  # fmt: skip
     """All forms of a network; arguments as of `compare`. Raises InputError or LoweringError."""
     checkpoint = as_checkpoint(model, input_shape)
-    graph, names = converted(checkpoint, neurons=neurons or "unary", allow_loss=allow_loss)
+    graph, names = converted(checkpoint, neurons="unary" if neurons is None else neurons, allow_loss=allow_loss)
     if neurons is None and graph.schedule.window > FEW_STEPS:
         graph = with_neurons(graph, "graded")
     module = copy.deepcopy(canonicalise(checkpoint.model)).eval()

@@ -49,7 +49,8 @@ def places(model: fx.GraphModule, names: Mapping[str, str], answer: str) -> tupl
 
 def answer_of(model: fx.GraphModule) -> fx.Node:
     """The node whose value the model returns."""
-    return next(node for node in model.graph.nodes if node.op == "output").all_input_nodes[0]
+    answer: fx.Node = next(node for node in model.graph.nodes if node.op == "output").all_input_nodes[0]
+    return answer
 
 
 def _place(model: fx.GraphModule, node: fx.Node, name: str) -> Place:

@@ -69,9 +69,6 @@ def given_reference(
         float_model, 8, 8, mean=means, std=stds, input_step=grid.step, input_levels=(grid.low, grid.high),
         input_shape=checkpoint.input_shape, **options,
     ).eval()  # fmt: skip
-    for each in made.modules():
-        if hasattr(each, "initialised"):
-            each.initialised.fill_(True)  # its quantisers stay off
     image = torch.zeros(1, *checkpoint.input_shape)
     with torch.no_grad(), quantisers_off(made), quantisers_off(model):
         theirs, ours = tuple(made(image).shape[1:]), tuple(model(image).shape[1:])

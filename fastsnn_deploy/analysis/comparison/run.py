@@ -21,7 +21,7 @@ from fastsnn_deploy.analysis.comparison.result import Comparison, Stage, Step
 from fastsnn_deploy.analysis.comparison.spiking import SpikingAnswers, spiking_answers
 from fastsnn_deploy.analysis.comparison.verdict import is_lost
 from fastsnn_deploy.conversion.convert import convert
-from fastsnn_deploy.errors import LoweringError, require_progress, whole_number, wrong_type
+from fastsnn_deploy.errors import InputError, LoweringError, require_progress, whole_number, wrong_type
 from fastsnn_deploy.formats.base import Network
 from fastsnn_deploy.graph import Encoded, Population, Schedule, SpikingGraph
 from fastsnn_deploy.graph.integer_network import logits
@@ -62,8 +62,9 @@ def compare(
     allow_loss: bool = False,
     advise: bool = True,
     spiking_images: int | None = None,
+    output: str | int | None = None,
+    replace_activations: str | None = None,
     progress: Callable[[int, int], None] | None = None,
-    **options: Any,
 ) -> Comparison:
     """Where accuracy goes between a float network and its spikes, layer by layer, and what brings it back.
 
@@ -81,8 +82,9 @@ def compare(
         allow_loss: As in `convert`.
         advise: Try what could help: steps, equalisation, biases, bits of single layers.
         spiking_images: Of the images, how many the spiking network sees, the first ones; None: what takes seconds.
+        output: Of `float_model`, as in `prepare`.
+        replace_activations: Likewise.
         progress: Called with (parts done, in all).
-        **options: Of `prepare`, for `float_model`: `output`, `replace_activations`.
 
     Returns:
         Accuracies of all forms and after each step, what each layer loses, and the verdict. Its `model` has the advice
@@ -107,7 +109,12 @@ def compare(
         steps = whole_number("steps", steps, 1)
     if float_model is not None and hasattr(images, "for_input"):
         known = as_checkpoint(model, input_shape).metadata
-        mean, std = mean or known.get("mean", images.mean), std or known.get("std", images.std)
+        mean = known.get("mean", images.mean) if mean is None else mean
+        std = known.get("std", images.std) if std is None else std
+    options = {"output": output, "replace_activations": replace_activations}
+    given = {"mean": mean, "std": std, **options}
+    if float_model is None and (unused := [name for name, value in given.items() if value is not None]):
+        raise InputError(f"{', '.join(unused)}: of the float network, which is not given. Give it as float_model")
     forms = forms_of(model, net, float_model, mean, std, input_shape, neurons, allow_loss, options)
     seen = shown(forms, images, labels)
     few = _spiking_images(forms, len(seen)) if spiking_images is None else spiking_images

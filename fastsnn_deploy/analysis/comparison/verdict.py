@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 SMALL_LOSS = 0.005
 """Of answers, as a share of their variance; of images: below it nothing is lost."""
 
-MOST_FILE_DIFFERENCES = 3
+CLIPS = 0.01
+"""Share of a layer's values from which clipping is worth a word."""
 
 
 def verdict(found: Comparison) -> tuple[str, ...]:
@@ -64,7 +65,8 @@ def _fault(advice: Advice, layer: LayerLoss) -> str:
     kind = advice.chosen.kind
     if kind == "equalisation" and layer.lost_channels:
         return f"{layer.lost_channels} of {layer.channels} channels are always 0, not so in the float network; {share}"
-    if kind in ("step", "equalisation", "activation bits") and layer.clipped >= 0.01:
+    raised = advice.chosen.words.startswith("raise")
+    if raised or (kind in ("step", "equalisation", "activation bits") and layer.clipped >= CLIPS):
         return f"{_rounded(layer.clipped)} of values clip; {share}"
     if kind in ("step", "equalisation") and layer.levels and layer.levels_used is not None:
         return f"{layer.levels_used} of {layer.levels} levels are used; {share}"
