@@ -273,6 +273,8 @@ def test_labels_guide_where_the_float_answers_are_wrong(sound: fx.GraphModule, t
     assert "judged by the labels" in found.notes[-1]
     assert found.advice[0].layer == "conv2"
     assert found.advice[0].chosen.after.accuracy > 0.95
+    assert found.verdict[0].startswith("conv2: ")
+    assert "shows only beside the float network" in dataclasses.replace(found, advice=()).verdict[0]
 
 
 def test_what_the_float_column_is(checkpoint_file: Path, float_model: nn.Module, test_images: Any) -> None:

@@ -37,18 +37,23 @@ def _file(found: Comparison) -> Iterator[str]:
 
 def _quantisation(found: Comparison) -> Iterator[str]:
     floating, quantised = found.stage("float"), found.stage("quantised")
-    if not is_lost(floating, quantised, found.labels_guide):
+    if not found.labels_guide and not is_lost(floating, quantised, False):
         yield f"Quantisation loses nothing that these images show: {_pair(floating, quantised)}."
         return
     for advice in found.advice:
         yield _advised(advice, found)
-    if not found.advised:
-        yield f"Quantisation: {_pair(floating, quantised)}. No cure was tried."
-    elif not found.advice:
-        yield (
-            f"Quantisation: {_pair(floating, quantised)}. None of {found.tried} changes that were tried (steps, "
-            "equalisation, biases, more bits of single layers) helps on images that they were not made from."
+    if found.advice:
+        return
+    state = _pair(floating, quantised)
+    if found.labels_guide and quantised is not None:
+        state = f"accuracy {percent(quantised.accuracy)}; what it loses shows only beside the float network"
+    helps = "no cure was tried"
+    if found.advised:
+        helps = (
+            f"none of {found.tried} changes that were tried (steps, equalisation, biases, more bits of single layers) "
+            "helps on images that they were not made from"
         )
+    yield f"Quantisation: {state}; {helps}."
 
 
 def _advised(advice: Advice, found: Comparison) -> str:
