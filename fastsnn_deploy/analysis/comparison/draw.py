@@ -47,7 +47,7 @@ def _over_steps(found: Comparison, ax: Axes) -> None:
         ax.plot(steps, curve, color=POSITIVE, drawstyle="steps-mid", label=f"SNN, {percent(value)} at the end")
         over_steps(ax, 1, steps[-1], "steps of the spiking network")
     ax.set(ylabel="accuracy, %" if right else "as the form before, %", ylim=(0, 102))
-    ax.legend(loc="lower right")
+    ax.legend(loc="center left")
 
 
 def _by_layer(found: Comparison, ax: Axes) -> None:
