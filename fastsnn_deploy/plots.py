@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from fastsnn_deploy.errors import InputError
@@ -34,3 +36,28 @@ def over_steps(ax: Axes, first: int, last: int, label: str) -> None:
     ax.set_xlim(first - 0.5, max(last, first) + 0.5)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.grid(alpha=0.3)
+
+
+def picture(draw: Callable[..., object], size: tuple[float, float], heights: Sequence[float], kind: str) -> bytes:
+    """A figure as a file's bytes.
+
+    Args:
+        draw: Called with the axes, one below the other.
+        size: Width and height, inches.
+        heights: Of the axes, in relation to each other.
+        kind: "png" or "svg".
+
+    Raises:
+        InputError: Matplotlib is missing.
+    """
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ModuleNotFoundError as error:
+        raise InputError(f"a picture needs Matplotlib. {INSTALL}") from error
+    figure = Figure(figsize=size, layout="constrained")
+    FigureCanvasAgg(figure)
+    draw(*figure.subplots(len(heights), 1, height_ratios=heights))
+    image = io.BytesIO()
+    figure.savefig(image, format=kind, dpi=150)
+    return image.getvalue()

@@ -103,6 +103,7 @@ REFUSED = {
     "run n.net --data d.npz -o d.npz": READ,
     "profile n.csv --csv n.csv": READ,
     "profile n.net --hardware r.yaml --csv r.yaml": READ,
+    "compare a.pt -o a.pt": READ,
     "finetune a.pt -o a.pt": READ,
     "finetune a.pt -o link.pt": READ,
     "finetune t.pt.resume -o t.pt": READ,
@@ -127,7 +128,7 @@ def test_every_option_that_names_an_output_is_refused_early(run: Run, folder: Pa
     (folder / "blocked").touch()
     options = (
         "export a.pt -o", "export a.pt --graph", "evaluate n.net --curve", "run n.net -o", "profile n.net --csv",
-        "finetune a.pt -o", "train --recipe digits-2bit -o",
+        "compare a.pt -o", "compare a.pt --plot", "finetune a.pt -o", "train --recipe digits-2bit -o",
     )  # fmt: skip
     for line in options:
         for place, message in (("sub", "is a folder"), ("blocked/x.csv", "cannot be written")):

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastsnn_deploy.analysis.compare import Comparison, compare_runs, compare_settled
+from fastsnn_deploy.analysis.differences import Differences, compare_runs, compare_settled
 from fastsnn_deploy.analysis.verify import verify
 from fastsnn_deploy.conversion.convert import convert
 from fastsnn_deploy.errors import InputError
@@ -71,7 +71,7 @@ def test_comparisons_add_up_and_keep_the_first_difference():
     run = simulate(graph, graph.input.encode(random_images(graph, 1)))
     wrong = replace(run, spikes=tampered(dict(run.spikes), "image", (0, 0, 0, 0, 0)))
     difference = compare_runs(graph, run, wrong)
-    total = Comparison(10) + difference.shifted(100) + Comparison(5, 1)
+    total = Differences(10) + difference.shifted(100) + Differences(5, 1)
     assert (total.compared, total.differing) == (15 + difference.compared, 2)
     assert total.first.image == 100
 

@@ -78,11 +78,11 @@ def with_agreement(graph: SpikingGraph, model: Any, names: Mapping[str, str]) ->
     found = agreement(model, graph, names)
     if found.answer > MOST_DIFFERING:
         text = f"answers differ from the quantised model's by up to {_percent(found.answer)} of the largest"
-        warnings.warn(f"{text}: {_cause(graph, graph.outputs[0])}", RoundingWarning, stacklevel=3)
+        warnings.warn(f"{text}: {cause(graph, graph.outputs[0])}", RoundingWarning, stacklevel=3)
     for name, share in found.layers.items():
         if share > MOST_DIFFERING:
             warnings.warn(
-                f"layer '{name}': {_percent(share)} of its counts are not the quantised model's: {_cause(graph, name)}",
+                f"layer '{name}': {_percent(share)} of its counts are not the quantised model's: {cause(graph, name)}",
                 RoundingWarning,
                 stacklevel=3,
             )
@@ -151,7 +151,7 @@ def _generated(source: Input, images: int) -> npt.NDArray[np.int64]:
     return np.asarray(levels - per_channel(source.offset, len(source.shape)))
 
 
-def _cause(graph: SpikingGraph, name: str) -> str:
+def cause(graph: SpikingGraph, name: str) -> str:
     """Why a layer rounds otherwise than its quantised model."""
     node, losses = graph[name], json.loads(graph.metadata.get("losses", "{}"))
     modules = {graph[each].module for each in node.inputs}

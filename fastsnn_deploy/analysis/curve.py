@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import io
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fastsnn_deploy.errors import InputError
-from fastsnn_deploy.plots import INSTALL, NEGATIVE, NEUTRAL, POSITIVE, axes, over_steps
+from fastsnn_deploy.plots import NEGATIVE, NEUTRAL, POSITIVE, axes, over_steps, picture
 from fastsnn_deploy.tables import Column, Table, percent
 
 if TYPE_CHECKING:
@@ -129,21 +127,14 @@ def draw_settling(evaluation: Evaluation, ax: Axes | None) -> Axes:
 
 def curve_png(evaluation: Evaluation, title: str = "") -> bytes:
     """A PNG: accuracy, images settled, and spikes per image, over steps."""
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError as error:
-        raise InputError(f"a picture needs Matplotlib. {INSTALL}, or write a .csv") from error
-    figure = Figure(figsize=(7, 8), layout="constrained")
-    FigureCanvasAgg(figure)
-    above, middle, below = figure.subplots(3, 1, height_ratios=(3, 2, 2))
-    draw_accuracy(evaluation, None, above).set_title(title)
-    draw_settling(evaluation, middle).set_title("")
-    spikes = evaluation.spikes_per_step / max(evaluation.images, 1)
-    below.bar(np.arange(1, len(spikes) + 1), spikes, color=POSITIVE)
-    below.set_ylabel("spikes per image")
-    for ax in (above, middle, below):
-        over_steps(ax, 0, evaluation.length, "steps")
-    image = io.BytesIO()
-    figure.savefig(image, format="png", dpi=150)
-    return image.getvalue()
+
+    def draw(above: Axes, middle: Axes, below: Axes) -> None:
+        draw_accuracy(evaluation, None, above).set_title(title)
+        draw_settling(evaluation, middle).set_title("")
+        spikes = evaluation.spikes_per_step / max(evaluation.images, 1)
+        below.bar(np.arange(1, len(spikes) + 1), spikes, color=POSITIVE)
+        below.set_ylabel("spikes per image")
+        for ax in (above, middle, below):
+            over_steps(ax, 0, evaluation.length, "steps")
+
+    return picture(draw, (7, 8), (3, 2, 2), "png")

@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from fastsnn_deploy.analysis.compare import Comparison, compare_runs, compare_settled
+from fastsnn_deploy.analysis.differences import Differences, compare_runs, compare_settled
 from fastsnn_deploy.backends import lava
 from fastsnn_deploy.errors import InputError, Problem, known_name, real_number, require_progress, whole_number
 from fastsnn_deploy.formats import netx
@@ -50,8 +50,8 @@ class Verification(Result):
     """
 
     images: int
-    settled: Comparison
-    backend: Mapping[str, Comparison] = field(default_factory=dict)
+    settled: Differences
+    backend: Mapping[str, Differences] = field(default_factory=dict)
     outputs: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 1)))
     settle_steps: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     scope: str = "every neuron"
@@ -59,7 +59,7 @@ class Verification(Result):
     quantised: Agreement | None = None
     figures: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
     data: str = ""
-    unsettled: Comparison | None = None
+    unsettled: Differences | None = None
 
     def __repr__(self) -> str:
         verdict = "exact" if self.exact else f"NOT EXACT, {self.total.differing:,} differ"
@@ -72,7 +72,7 @@ class Verification(Result):
         return np.asarray(self.outputs.reshape(len(self.outputs), -1).argmax(1), dtype=np.int64)
 
     @property
-    def total(self) -> Comparison:
+    def total(self) -> Differences:
         """Both comparisons together."""
         return sum(self.backend.values(), self.settled)
 
@@ -140,7 +140,7 @@ class Verification(Result):
 
     def joined(self, later: Verification) -> Verification:
         """This verification and that of the images after it."""
-        mine, theirs, none = self.backend, later.backend, Comparison()
+        mine, theirs, none = self.backend, later.backend, Differences()
         return Verification(
             images=self.images + later.images,
             settled=self.settled + later.settled.shifted(self.images),
@@ -156,8 +156,8 @@ class Verification(Result):
         )
 
 
-def _joined(mine: Comparison | None, theirs: Comparison | None, images: int) -> Comparison | None:
-    return mine if theirs is None else (mine or Comparison()) + theirs.shifted(images)
+def _joined(mine: Differences | None, theirs: Differences | None, images: int) -> Differences | None:
+    return mine if theirs is None else (mine or Differences()) + theirs.shifted(images)
 
 
 def verify(
@@ -186,7 +186,7 @@ def verify(
     truth = truth or graph
     _require_same_layers(truth, graph)
     answer_input, emitted = truth.input.encode(images), graph.input.encode(images)
-    total = Verification(0, Comparison())
+    total = Verification(0, Differences())
     with tempfile.TemporaryDirectory(prefix="fastsnn-deploy-") as folder:
         if backend == "lava" and net is None:
             net = Path(folder) / "model.net"
@@ -227,7 +227,7 @@ def _verify_batch(
     settled = compare_settled(graph, values, run)
     stopped = graph.schedule.stop == "window"
     outputs = logits(graph, values)
-    backends: dict[str, Comparison] = {}
+    backends: dict[str, Differences] = {}
     if backend == "lava":
         assert net is not None
         steps = int(run.settle_steps.max(initial=0)) + 1  # one silent step shows that it stays settled
@@ -237,9 +237,9 @@ def _verify_batch(
     elif stopped:
         found = recorded_run(open_engine(graph, "cpu"), Encoded(emitted), run.steps)
         backends["engine cpu"] = compare_runs(graph, run, found)
-    proof, unsettled = (Comparison(), settled) if stopped else (settled, None)
+    proof, unsettled = (Differences(), settled) if stopped else (settled, None)
     if graph.schedule.gain != 1:  # counts of another window mean something else
-        unsettled = Comparison()
+        unsettled = Differences()
     return Verification(len(emitted), proof, backends, outputs, run.settle_steps, unsettled=unsettled)
 
 

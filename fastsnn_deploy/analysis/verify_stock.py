@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastsnn_deploy.analysis.compare import Comparison, Difference, compare
+from fastsnn_deploy.analysis.differences import Difference, Differences, compare
 from fastsnn_deploy.analysis.verify import Backend, Models, Progress, Verification, require_options, verify
 from fastsnn_deploy.backends import lava
 from fastsnn_deploy.errors import GraphError, InputError, Problem
@@ -76,20 +76,20 @@ def verify_stock(
     code = ThermometerNetwork(network, to_stock_range(truth), placements) if placements else None
     if code:
         _require_nodes(code)
-    total = Verification(0, Comparison())
+    total = Verification(0, Differences())
     for start in range(0, len(images), batch):
         part = images[start : start + batch]
         emitted = code.graph.input.encode(part) if code else network.encode(part)
         shown = present(network, emitted, stream=code is not None)
         run = run_stock(network, shown.frames, shown.steps)
-        backends: dict[str, Comparison] = {}
+        backends: dict[str, Differences] = {}
         if backend == "lava":
             on_lava = lava.run_stock(network, shown.frames, shown.steps, models=models, timeout=timeout)
             backends["lava"] = _compare_last_layer(network, run, on_lava)
         outputs = np.asarray(shown.answers(run), dtype=np.float64)
         predictions = outputs.reshape(len(part), -1).argmax(1)
         unrounded = logits(truth, integer_values(truth, part)).reshape(len(part), -1).argmax(1)
-        settled = _counts(code, run, emitted) if code else Comparison()
+        settled = _counts(code, run, emitted) if code else Differences()
         steps = np.full(len(part), network.depth if code else shown.steps, dtype=np.int64)
         rounded = int((predictions != unrounded).sum())
         found = Verification(len(part), settled, backends, outputs, steps, "the last layer", rounded)
@@ -111,9 +111,9 @@ def _require_nodes(code: ThermometerNetwork) -> None:
         raise InputError("the exported file does not hold this network's layers", problems)
 
 
-def _counts(code: ThermometerNetwork, run: StockRun, emitted: Int64) -> Comparison:
+def _counts(code: ThermometerNetwork, run: StockRun, emitted: Int64) -> Differences:
     """Every value of every frame of a stream against the integer network."""
-    values, settled = integer_values(code.graph, emitted), Comparison()
+    values, settled = integer_values(code.graph, emitted), Differences()
     for frame in range(len(emitted)):
         found = code.read(run, frame)
         expected = {name: values[name][frame : frame + 1] for name in found}
@@ -121,16 +121,16 @@ def _counts(code: ThermometerNetwork, run: StockRun, emitted: Int64) -> Comparis
     return settled
 
 
-def _compare_frame(graph: SpikingGraph, expected: Mapping[str, Any], found: Mapping[str, Any]) -> Comparison:
-    total = Comparison()
+def _compare_frame(graph: SpikingGraph, expected: Mapping[str, Any], found: Mapping[str, Any]) -> Differences:
+    total = Differences()
     for name in found:
         total += compare(graph, name, "value", expected[name], found[name], timed=False)
     return total
 
 
-def _compare_last_layer(network: StockNetwork, ours: StockRun, theirs: StockRun) -> Comparison:
+def _compare_last_layer(network: StockNetwork, ours: StockRun, theirs: StockRun) -> Differences:
     """Spikes and potentials of the last layer, [T, N, ...]: our simulator against stock Lava."""
-    total, name = Comparison(), network.names[-1]
+    total, name = Differences(), network.names[-1]
     for quantity in ("spikes", "potentials"):
         a, b = getattr(ours, quantity)[-1], getattr(theirs, quantity)[-1]
         if a is None or b is None:
@@ -144,5 +144,5 @@ def _compare_last_layer(network: StockNetwork, ours: StockRun, theirs: StockRun)
                 layer=name, module="", quantity=quantity, image=image, channel=channel, position=tuple(position),
                 step=step, expected=int(a[index]), found=int(b[index]),
             )  # fmt: skip
-        total += Comparison(a.size, int(unequal.sum()), first)
+        total += Differences(a.size, int(unequal.sum()), first)
     return total

@@ -7,8 +7,9 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -26,6 +27,7 @@ from fastsnn_deploy.tables import Table, text_of
 
 if TYPE_CHECKING:
     from fastsnn_deploy.formats import Network
+    from fastsnn_deploy.training.images import Images
 
 QUIET_SECONDS = 2.0
 """Work that ends sooner prints no lines of progress into a pipe."""
@@ -167,19 +169,27 @@ def sample_images(
         )
     source = network.input
     if name == "random":
-        shape = (samples or RANDOM_IMAGES, *source.shape)
-        return np.random.default_rng(0).integers(source.low, source.high + 1, shape), None, "random"
+        return random_levels(samples or RANDOM_IMAGES, source.shape, source.low, source.high), None, "random"
     chosen_for = chosen_task(network.metadata, task)
     if chosen_for is not None and has_scenes(chosen_for):
         scenes = drawn_scenes(network, chosen_for, data, root, samples, download)
         return scenes.images().for_input(source), scenes.truth, name
     from fastsnn_deploy.training.data import load_images
 
-    images = load_images(name, "test", root, download)
-    if samples is not None and samples > len(images.labels):
-        raise InputError(f"data set '{name}' has {len(images.labels)} test images, {samples} were asked for")
-    chosen = slice(0, samples)
-    return images.for_input(source, chosen), images.labels[chosen].numpy(), name
+    images = first_images(load_images(name, "test", root, download), samples)
+    return images.for_input(source), images.labels.numpy(), name
+
+
+def random_levels(count: int, shape: Sequence[int], low: int, high: int) -> np.ndarray:
+    """Random raw images on a grid, int64 [count, *shape], always the same."""
+    return np.random.default_rng(0).integers(low, high + 1, (count, *shape))
+
+
+def first_images(images: Images, count: int | None) -> Images:
+    """So many of a data set's images, the first ones; None for all. Raises InputError if there are fewer."""
+    if count is not None and count > len(images.labels):
+        raise InputError(f"data set '{images.name}' has {len(images.labels)} test images, {count} were asked for")
+    return replace(images, levels=images.levels[:count], labels=images.labels[:count])
 
 
 def differences(network: Any, quiet: bool = False) -> list[str]:

@@ -19,6 +19,7 @@ import typer
 from fastsnn_deploy import __version__
 from fastsnn_deploy.cli.check import check
 from fastsnn_deploy.cli.common import messages, print_json, silence, write
+from fastsnn_deploy.cli.compare import compare
 from fastsnn_deploy.cli.demo import demo
 from fastsnn_deploy.cli.doctor import doctor
 from fastsnn_deploy.cli.evaluate import evaluate
@@ -61,7 +62,10 @@ CHOICE = re.compile(
     r"Invalid value for '(?P<option>[^']+)'[^:]*: (?:Value error, )?'(?P<value>.*)' is not one of (?P<names>'.*')"
 )
 
-for command in (demo, check, train, quantize, finetune, export, verify, run, profile, report, evaluate, info, doctor):
+COMMANDS = (
+    demo, check, train, quantize, finetune, export, verify, compare, run, profile, report, evaluate, info, doctor,
+)  # fmt: skip
+for command in COMMANDS:
     app.command()(command)
 app.command("map")(map_network)
 app.command("list")(listing)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
@@ -13,6 +12,7 @@ from fastsnn_deploy.cli.common import (
     DataRoot,
     Download,
     Json,
+    first_images,
     output,
     print_json,
     progress_bar,
@@ -37,8 +37,6 @@ from fastsnn_deploy.tables import Result
 
 if TYPE_CHECKING:
     from torch import nn
-
-    from fastsnn_deploy.training.images import Images
 
 SAMPLES = 500
 """Test images unless the user says how many: the spiking network takes its time."""
@@ -117,7 +115,7 @@ def quantize(
         train, test = train_scenes.images(), scenes.images()
     else:
         train, test = (load_images(data, split, data_root, download) for split in get_args(Split))
-        test = _first(test, samples)
+        test = first_images(test, min(SAMPLES, len(test.labels)) if samples is None else samples)
 
     def good(model: nn.Module) -> float:
         assert chosen is not None
@@ -174,11 +172,3 @@ def quantize(
             *right.report(),
             f"{out}: quantised network. Next: fastsnn-deploy export {out}",
         )
-
-
-def _first(images: Images, wanted: int | None) -> Images:
-    """The first test images: so many, or SAMPLES if there are as many."""
-    count = min(SAMPLES, len(images.labels)) if wanted is None else wanted
-    if count > len(images.labels):
-        raise InputError(f"data set '{images.name}' has {len(images.labels)} test images, {count} were asked for")
-    return replace(images, levels=images.levels[:count], labels=images.labels[:count])

@@ -52,10 +52,9 @@ def labels_of(labels: Any, images: int, name: str) -> Int64:
 
     Raises InputError for anything else: numbers that are not whole, class names, another number of them.
     """
-    held = labels.detach().cpu().numpy() if hasattr(labels, "detach") else labels
     try:
-        array = np.asarray(held)
-    except ValueError:  # rows of different lengths
+        array = np.asarray(labels.detach().cpu().numpy() if hasattr(labels, "detach") else labels)
+    except (ValueError, TypeError, RuntimeError):  # rows of different lengths; sparse, or without memory
         array = np.empty(0, dtype=object)
     if array.dtype.kind not in "iu" or array.shape != (images,):
         raise InputError(

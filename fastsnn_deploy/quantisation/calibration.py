@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from functools import partial
 from typing import Any, cast
 
@@ -76,12 +77,17 @@ def calibration_images(quantised: nn.Module, images: Any, most: int = CALIBRATIO
     return raw
 
 
-def set_steps(quantised: nn.Module, raw: Tensor, rule: Rule | None = None) -> None:
+def set_steps(
+    quantised: nn.Module, raw: Tensor, rule: Rule | None = None, only: Collection[QuantActivation] | None = None
+) -> None:
     """Set the steps of all activations from images of `calibration_images` by a rule; None for that of `calibrate`.
+
+    only: those whose steps are set, None for all.
 
     Raises InputError, and changes nothing, if the images do not pass through.
     """
-    activations = [module for module in quantised.modules() if isinstance(module, QuantActivation)]
+    found = [module for module in quantised.modules() if isinstance(module, QuantActivation)]
+    activations = [each for each in found if only is None or each in only]
     modes = {module: module.training for module in quantised.modules()}
     before = [(a, a.initialised.clone(), a.learned.detach().clone()) for a in activations]
     hooks = [a.register_forward_pre_hook(partial(_set_step, rule=rule)) for a in activations]

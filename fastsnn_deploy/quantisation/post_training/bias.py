@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import torch
@@ -11,18 +12,19 @@ from fastsnn_deploy.quantisation.layers import BATCH_NORMS, QUANT_WEIGHTED
 from fastsnn_deploy.quantisation.structure import module_at, modules
 
 
-def correct_biases(model: fx.GraphModule, images: Tensor) -> None:
+def correct_biases(model: fx.GraphModule, images: Tensor, only: Collection[str] | None = None) -> None:
     """Correct the biases of a calibrated model in place, in evaluation mode, from the image to the output.
 
     Each layer with weights gets the mean that its float weights give on the same quantised values. The running mean
     of a batch norm behind it takes the correction; a layer without batch norm and bias gets a bias. Layers that are
-    called more than once stay as they are.
+    called more than once stay as they are. only: paths of the layers to correct, None for all.
     Source: Nagel et al., data-free quantisation (arXiv 1906.04721), section 4.2, with images in place of batch norm.
     """
     calls = [str(node.target) for node, _ in modules(model)]
     hooks = []
     for node, layer in modules(model):
-        if isinstance(layer, QUANT_WEIGHTED) and calls.count(str(node.target)) == 1:
+        chosen = only is None or str(node.target) in only
+        if chosen and isinstance(layer, QUANT_WEIGHTED) and calls.count(str(node.target)) == 1:
             readers = [module_at(model, user) for user in node.users]
             norm = readers[0] if len(readers) == 1 and isinstance(readers[0], BATCH_NORMS) else None
             hooks.append(layer.register_forward_hook(_Correction(norm)))

@@ -8,6 +8,7 @@ ranges of activations in place of the weights before them are used, since those 
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import torch
@@ -27,7 +28,7 @@ MOST = 16.0
 _KEEPS_CHANNELS = (*VANISHES, *AVERAGE, nn.MaxPool2d, nn.Upsample, Subsample, PadSpace)
 
 
-def equalise(model: fx.GraphModule, images: Tensor, share: float = SHARE) -> int:
+def equalise(model: fx.GraphModule, images: Tensor, share: float = SHARE, only: Collection[str] | None = None) -> int:
     """Equalise the channels of a quantised model in place; steps of activations must be set anew afterwards.
 
     Where an activation has a limit, is added, concatenated or shared, its channels stay as they are.
@@ -36,11 +37,16 @@ def equalise(model: fx.GraphModule, images: Tensor, share: float = SHARE) -> int
         model: with its quantisers off, in evaluation mode.
         images: raw, float32 [N, ...].
         share: see SHARE.
+        only: paths of the activations to equalise, None for all.
 
     Returns:
         How many activations were equalised.
     """
-    pairs = {node: found for node, module in modules(model) if (found := _pair(model, node, module)) is not None}
+    pairs = {
+        node: found
+        for node, module in modules(model)
+        if (only is None or str(node.target) in only) and (found := _pair(model, node, module)) is not None
+    }
     largest: dict[fx.Node, Tensor] = {}
     hooks = [
         model.get_submodule(str(node.target)).register_forward_hook(

@@ -40,15 +40,15 @@ class Difference:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Differences:
     """Integers compared so far. Adds up with +, keeping the first difference."""
 
     compared: int = 0
     differing: int = 0
     first: Difference | None = None
 
-    def __add__(self, other: Comparison) -> Comparison:
-        return Comparison(self.compared + other.compared, self.differing + other.differing, self.first or other.first)
+    def __add__(self, other: Differences) -> Differences:
+        return Differences(self.compared + other.compared, self.differing + other.differing, self.first or other.first)
 
     def __str__(self) -> str:
         """`exact: K integers compared, 0 differ`, or how many differ and the first one."""
@@ -66,17 +66,17 @@ class Comparison:
         first = None if self.first is None else str(self.first)
         return {"compared": self.compared, "differing": self.differing, "first": first}
 
-    def shifted(self, images: int) -> Comparison:
+    def shifted(self, images: int) -> Differences:
         """The same comparison with image numbers raised by `images`, for results of a later batch."""
         return self if self.first is None else replace(self, first=replace(self.first, image=self.first.image + images))
 
 
-def compare_settled(graph: SpikingGraph, expected: Mapping[str, Ints], run: Run) -> Comparison:
+def compare_settled(graph: SpikingGraph, expected: Mapping[str, Ints], run: Run) -> Differences:
     """The integer network's values against the settled values of every population, max pool and readout.
 
     expected: [N, *shape] by node name, from `simulate.evaluate`.
     """
-    total = Comparison()
+    total = Differences()
     for node in graph.nodes:
         if isinstance(node, (Population, MaxPool2d, Readout)):
             quantity = "potential" if isinstance(node, Readout) else "settled count"
@@ -84,12 +84,12 @@ def compare_settled(graph: SpikingGraph, expected: Mapping[str, Ints], run: Run)
     return total
 
 
-def compare_runs(graph: SpikingGraph, expected: Run, found: Run) -> Comparison:
+def compare_runs(graph: SpikingGraph, expected: Run, found: Run) -> Differences:
     """Two runs of equal length, step by step: every spike, and every count and potential that both recorded.
 
     Layers are compared in topological order; in the first that differs, the earliest step is named.
     """
-    total = Comparison()
+    total = Differences()
     quantities = (
         ("spikes", expected.spikes, found.spikes),
         ("count", expected.counts, found.counts),
@@ -102,17 +102,17 @@ def compare_runs(graph: SpikingGraph, expected: Run, found: Run) -> Comparison:
     return total
 
 
-def compare(graph: SpikingGraph, name: str, quantity: str, expected: Ints, found: Ints, timed: bool) -> Comparison:
+def compare(graph: SpikingGraph, name: str, quantity: str, expected: Ints, found: Ints, timed: bool) -> Differences:
     """One layer. Arrays are [N, *shape], or [T, N, *shape] if `timed`. Raises ValueError if shapes differ."""
     if expected.shape != found.shape:
         raise ValueError(f"layer '{name}': expected an array of shape {expected.shape}, found {found.shape}")
     unequal = expected != found
     if not unequal.any():
-        return Comparison(expected.size)
+        return Differences(expected.size)
     index = tuple(int(i) for i in np.argwhere(unequal)[0])
     step, (image, channel, *position) = (index[0], index[1:]) if timed else (None, index)
     first = Difference(
         layer=name, module=graph[name].module, quantity=quantity, image=image, channel=channel,
         position=tuple(position), step=step, expected=int(expected[index]), found=int(found[index]),
     )  # fmt: skip
-    return Comparison(expected.size, int(unequal.sum()), first)
+    return Differences(expected.size, int(unequal.sum()), first)
