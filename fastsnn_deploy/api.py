@@ -272,42 +272,29 @@ def profile(
     step_time_us: float | None = None,
     progress: Progress | None = None,
 ) -> Profile:
-    """Count spikes, synaptic operations and neuron updates by layer, put the network on cores, and say what time and
-    energy an image takes, with published constants.
+    """Count what a network does, put it on cores, and say what time and energy an image takes.
 
     Args:
         network: What `convert` or `read` gives, or an exported file of any target.
-        images: As in `evaluate`.
         hardware: Name of a hardware profile, or the path of a .yaml file.
-        labels: As in `evaluate`: for accuracy, and the time to the first right answer.
+        labels: For accuracy, and the time to the first right answer.
         mapping: What `map_cores` gives for the same hardware, or a file of it; default: as few cores as possible.
-        engine, steps, progress: As in `evaluate`.
+        images, engine, steps, progress: As in `evaluate`.
         step_time_us: Microseconds that a time step takes, as measured; default: the least time that the counts allow.
 
     Returns:
-        Counts, `statistics` over images, `mapping`, `timing`, `energy.boundaries`, and the network without spikes
-        beside them. Where the network does not fit on the chip, `unplaced` says why, and only dynamic energy is known.
+        `energy`, `timing`, `mapping`, `counts`, `statistics`; `unplaced` says why only dynamic energy is known, if so.
 
     Raises:
         InputError: an unknown profile, or images, labels or a mapping that do not fit.
-
-    Example:
-        >>> import numpy as np
-        >>> import fastsnn_deploy as fd
-        >>> network = fd.read("model.net")
-        >>> images = np.random.default_rng(0).random((2, *network.input.shape))
-        >>> [each.name for each in fd.profile(network, images).energy.boundaries]
-        ['dynamic', 'used cores', 'used chips', 'board']
     """
     from fastsnn_deploy.analysis.profile import profile as run
     from fastsnn_deploy.formats import as_network
 
     found = as_network(network)
     levels, known = images_and_labels(found, images)
-    return run(
-        found, levels, hardware, labels=known if labels is None else labels, mapping=mapping, engine=engine,
-        steps=steps, step_time_us=step_time_us, progress=progress,
-    )  # fmt: skip
+    options: dict[str, Any] = {"engine": engine, "steps": steps, "step_time_us": step_time_us, "progress": progress}
+    return run(found, levels, hardware, labels=known if labels is None else labels, mapping=mapping, **options)
 
 
 def save(

@@ -149,7 +149,7 @@ def _connection(connection: Incoming, steps: int, sent: Sent, ledger: Ledger | N
         ternary=all(each.largest <= 1 for each in arrived),
         effective_operations=connection.effective(number),
         dense_operations=connection.dense * steps,
-        by_image=PerImage(np.sum(known, axis=0, dtype=np.int64)) if len(known) == len(tallies) else None,
+        by_image=PerImage(np.asarray(sum(known))) if len(known) == len(tallies) else None,
     )
 
 

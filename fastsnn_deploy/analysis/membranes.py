@@ -8,10 +8,10 @@ import numpy.typing as npt
 from fastsnn_deploy.graph import SpikingGraph
 from fastsnn_deploy.simulators import Engine, StockEngine
 
-MOST_IMAGES = 1
+MOST_IMAGES = 4
 
-MOST_VALUES = 2**26
-"""Neurons x steps x images whose series are held at a time."""
+MOST_VALUES = 2**23, 2**26
+"""Neurons x steps x images whose series are held at a time: of several images, and of a single one."""
 
 
 def membrane_updates(
@@ -27,9 +27,9 @@ def membrane_updates(
     if not isinstance(graph, SpikingGraph):
         return None, 0
     size = sum(population.size for population in graph.populations) * max(steps, 1)
-    images = min(MOST_IMAGES, len(emitted), MOST_VALUES // max(size, 1))
-    if not images:
+    if size > MOST_VALUES[1]:
         return None, 0
+    images = min(MOST_IMAGES, len(emitted), max(1, MOST_VALUES[0] // max(size, 1)))
     names = [population.name for population in graph.populations]
     run = engine.run(np.asarray(emitted[:images]), steps if fixed else None, names)
     updates, first = 0, _first_arrivals(graph)
