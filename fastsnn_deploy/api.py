@@ -327,6 +327,9 @@ def save(
 def load(path: str | Path) -> fx.GraphModule:
     """Read a quantised model that `save` or `train` wrote; nothing in the file is executed.
 
+    Args:
+        path: The checkpoint.
+
     Returns:
         The module; `model.meta["input_shape"]` and `model.meta["metadata"]` are what the file says of it.
 
@@ -375,6 +378,9 @@ def export(
 
 def read(path: str | Path) -> Network:
     """Read a network from any file that this program knows: NetX of ours or stock, NIR.
+
+    Args:
+        path: The file.
 
     Returns:
         A SpikingGraph, or a StockNetwork for files of stock neurons.
