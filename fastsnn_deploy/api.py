@@ -375,6 +375,9 @@ def export(
 def read(path: str | Path) -> Network:
     """Read a network from any file that this program knows: NetX of ours or stock, NIR.
 
+    Args:
+        path: The file.
+
     Returns:
         A SpikingGraph, or a StockNetwork for files of stock neurons.
 
