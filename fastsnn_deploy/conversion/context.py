@@ -236,8 +236,7 @@ class Context:
             name = dataclasses.replace(node, name=f"{node.name}.arm{i}")
             parts = None
             if i in cut:
-                most = step / 16 if step else float(np.abs(arm.scale).max()) * self._reach(arm) / 4096
-                units = units_of_parts(arm.scale, unit, most, i == reference)
+                units = units_of_parts(arm.scale, unit, self._reach(arm), i == reference)
                 parts = in_parts(arm, self.ranges[arm.synapse.inputs[0]], name, self.state_max, units)
             for synapse, population, reader in parts or ():
                 self.add(synapse)

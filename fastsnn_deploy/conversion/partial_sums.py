@@ -23,37 +23,40 @@ from fastsnn_deploy.graph.synapses import zero_exponent
 SUFFIX = ".sum"
 """What names of partial sums end with, before their number."""
 
-SPIKE_UNITS = 32
-"""A spike of a partial sum is worth at least so many units of the sum that it goes into."""
-
 CANDIDATES = 64
+OCTAVES = 16
+TYPICAL = 1 / 32
+"""What a sum of many products is, against the most that it can be."""
 
 MOST_PARTS = 32
 """More would make a file many times as large as the network: such a layer is refused, or loses bits if allowed."""
 
 
-def units_of_parts(scale: Float64, unit: Float64, most: float, reference: bool) -> Int64:
+def units_of_parts(scale: Float64, unit: Float64, reach: int, reference: bool) -> Int64:
     """What one spike of an arm's partial sums stands for, in the arm's integers: int64 [C].
 
-    The sum adds such a spike as what it stands for times scale / unit, as an integer. Of candidates of at least
-    SPIKE_UNITS units of the sum, it is the one that is rounded least: neither the ratio of the two scales nor what a
-    part rounds off is seen in a count. All channels have units of one size, for their counts have the same bounds.
+    The sum adds such a spike as what it stands for times scale / unit, as an integer. A large one makes parts round
+    more; with a small one this integer is far from the ratio of the two scales. Of CANDIDATES in each of OCTAVES those
+    are taken that are least off, in units of the sum. All channels take theirs from one octave, for their counts have
+    the same bounds.
 
     Args:
         scale: Real value of one of the arm's integers, float64 [C].
         unit: Real value of one of the sum's integers, or a power of two as much, float64 [C].
-        most: Real value that a spike may stand for at most, so that what parts round is not seen.
+        reach: Largest magnitude of the arm's integers.
         reference: Whether the unit is the arm's scale times a power of two, so that it is exact in any case.
     """
-    live = np.abs(scale) > 0
-    ratio = np.where(live, np.abs(scale) / unit, 1.0)
+    ratio = np.where(scale != 0, np.abs(scale) / unit, 1.0)
     if reference:
         return np.maximum(np.rint(1 / ratio), 1).astype(np.int64)
-    wanted, room = SPIKE_UNITS / ratio.min(), most / max(float(np.abs(scale).max()), 1e-300) / 2
-    least = max(1, int(min(wanted, room, 2**22)))
-    candidates = np.unique(np.linspace(least, 2 * least, CANDIDATES).astype(np.int64))[:, None]
-    weights = candidates * ratio
-    return np.asarray(candidates[np.abs(np.rint(weights) / weights - 1).argmin(0), 0])
+    first = max(0, int(np.floor(np.log2(1 / ratio.max()))))
+    found: list[tuple[float, Int64]] = []
+    for octave in range(first, min(first + OCTAVES, 22)):
+        units = np.unique(np.linspace(2**octave, 2 ** (octave + 1), CANDIDATES).astype(np.int64))[:, None]
+        weights = units * ratio
+        off = np.hypot(weights, (np.rint(weights) / weights - 1) * ratio * reach * TYPICAL)
+        found.append((float(off.min(0).mean()), units[off.argmin(0), 0]))
+    return min(found, key=lambda each: each[0])[1]
 
 
 def in_parts(
