@@ -72,7 +72,7 @@ def test_rounding_costs_a_gradient_no_more_than_noise_of_its_size(depth: int):
 @pytest.mark.parametrize("depth", [3, 16])
 def test_three_steps_lower_the_loss(depth: int):
     model = prepared(depth)
-    optimiser, losses = torch.optim.Adam(model.parameters(), 1e-3), []
+    optimiser, losses = torch.optim.Adam(model.parameters(), 1e-4), []
     for _ in range(4):
         optimiser.zero_grad()
         loss = F.cross_entropy(model(IMAGES), LABELS)
