@@ -146,7 +146,7 @@ def unit_of_sum(
         own = _reach(arm, sources)
         reach = reach + np.abs(arm.scale) * (own if i not in in_parts else own.max() * (1 if i == reference else 2))
     exponent = _ceil_log2(np.maximum(finest, SLACK * reach / state_max) / base)
-    return base * np.exp2(exponent.max() if reference in in_parts else exponent)
+    return np.asarray(base * np.exp2(exponent.max() if reference in in_parts else exponent))
 
 
 def reference_arm(expression: Expression, in_parts: Collection[int]) -> int:

@@ -48,7 +48,7 @@ def units_of_parts(scale: Float64, unit: Float64, reach: int, reference: bool) -
     """
     ratio = np.where(scale != 0, np.abs(scale) / unit, 1.0)
     if reference:
-        return np.maximum(np.rint(1 / ratio), 1).astype(np.int64)
+        return np.asarray(np.maximum(np.rint(1 / ratio), 1), dtype=np.int64)
     first = max(0, int(np.floor(np.log2(1 / ratio.max()))))
     found: list[tuple[float, Int64]] = []
     for octave in range(first, min(first + OCTAVES, 22)):
