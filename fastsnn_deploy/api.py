@@ -384,5 +384,6 @@ def read(path: str | Path) -> Network:
 def _images(network: Any, images: Any) -> tuple[Any, Any]:
     """(what the network's `encode` takes, labels or None) of images, or of a data set's images."""
     if hasattr(images, "for_input"):
-        return images.for_input(network.input), images.labels.numpy()
+        suited = images.suited(network.metadata)
+        return suited.reader(network.input), suited.labels.numpy()
     return images, None

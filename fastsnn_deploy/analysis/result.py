@@ -19,7 +19,7 @@ from fastsnn_deploy.analysis.plain import beside, layer_row, plain
 from fastsnn_deploy.analysis.render import draw_layers, headline, report
 from fastsnn_deploy.analysis.structure import Network, layers_of
 from fastsnn_deploy.errors import InputError, known_name, require_progress, whole_number
-from fastsnn_deploy.graph import Encoded
+from fastsnn_deploy.graph.images import sliceable
 from fastsnn_deploy.simulators import ABOUT, ENGINES, open_engine
 from fastsnn_deploy.tables import Column, Result, Table, one_line
 
@@ -98,16 +98,16 @@ def profile(
     hardware = hardware if isinstance(hardware, Hardware) else load_hardware(hardware)
     hardware.require_prices()
     kind = kind_of(network)
-    emitted = kind.encode(network, images)
-    _check(emitted, batch, steps)
+    images = sliceable(images, len(network.input.shape))
+    _check(images, batch, steps)
     require_progress(progress)
     known_name("engine", engine, ABOUT.keys() | ENGINES.keys())
     opened = open_engine(network, engine) if steps is None else None
     batch = batch or (opened.batch_size if opened else _moderate(network))
     counts: list[Counts] = []
     dense: list[AnnCounts] = []
-    for start in range(0, len(emitted), batch):
-        part = emitted[start : start + batch]
+    for start in range(0, len(images), batch):
+        part = kind.encode(network, images[start : start + batch])
         if opened is not None:
             counts.append(counts_of(evaluation_of(network, opened.run(part))))
         elif steps is not None:
@@ -115,7 +115,7 @@ def profile(
         without = kind.conventional(network, part)
         dense += [without] if without is not None else []
         if progress is not None:
-            progress(start + len(part), len(emitted))
+            progress(start + len(part), len(images))
     ann = reduce(add, dense) if dense else None
     return priced(reduce(add, counts), ann, hardware, step_time_us=step_time_us, traffic=traffic)
 
@@ -140,8 +140,8 @@ def priced(
     )
 
 
-def _check(emitted: Encoded, batch: int | None, steps: int | None) -> None:
-    if len(emitted) < 1:
+def _check(images: Any, batch: int | None, steps: int | None) -> None:
+    if len(images) < 1:
         raise InputError("there is no image; a profile needs at least one")
     for name, value in (("batch", batch), ("steps", steps)):
         if value is not None:

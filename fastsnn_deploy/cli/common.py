@@ -25,6 +25,7 @@ from fastsnn_deploy.tables import Table, text_of
 
 if TYPE_CHECKING:
     from fastsnn_deploy.formats import Network
+    from fastsnn_deploy.graph.images import ImageReader
 
 QUIET_SECONDS = 2.0
 """Work that ends sooner prints no lines of progress into a pipe."""
@@ -47,12 +48,20 @@ Data = Annotated[
     str | None,
     typer.Option(
         callback=data_file,
-        help="Data set: see `fastsnn-deploy list data`; random; an .npz file, a folder of images, or "
-        "package.module:function. Default: the one that the network was trained on.",
+        help="Data set: a name (see `fastsnn-deploy list data`), one of torchvision, as SVHN; an .npz file; a folder "
+        "of images, of Hugging Face, or of .tar shards; package.module:function; or random. Default: the one that the "
+        "network was trained on.",
     ),
 ]
 DataRoot = Annotated[Path, typer.Option(envvar="FASTSNN_DATA_ROOT", help="Folder that holds the data set.")]
 Download = Annotated[bool, typer.Option("--download", help="Fetch the data set into the data root if it is missing.")]
+Preprocess = Annotated[
+    str | None,
+    typer.Option(
+        help="What is done to each picture: resize=256,crop=224,interpolation=bicubic,channels=RGB. Default: as the "
+        "network was stored, else nothing."
+    ),
+]
 Samples = Annotated[int, typer.Option(min=1, help="Number of test images.")]
 
 
@@ -145,12 +154,18 @@ RANDOM_IMAGES = 100
 
 
 def sample_images(
-    network: Network, data: str | None, root: Path, samples: int | None, download: bool = False
-) -> tuple[np.ndarray, np.ndarray | None, str]:
-    """The first test images, or all, as the network takes them: real values stay if its grid is not the data's.
+    network: Network,
+    data: str | None,
+    root: Path,
+    samples: int | None,
+    download: bool = False,
+    preprocess: str | None = None,
+) -> tuple[ImageReader | np.ndarray, np.ndarray | None, str]:
+    """The first test images, or all, preprocessed as the network was stored, and on its grid: real values stay.
 
     Returns:
-        (levels [n, *input shape], as `Input.encode` takes them; labels [n] or None; name).
+        (levels [n, *input shape], as `Input.encode` takes them, read when a slice is asked for; labels [n] or None;
+        name).
 
     Raises:
         InputError: fewer than `samples` exist, the network cannot take the images, or neither it nor the user names a
@@ -166,10 +181,10 @@ def sample_images(
     if name == "random":
         shape = (samples or RANDOM_IMAGES, *source.shape)
         return np.random.default_rng(0).integers(source.low, source.high + 1, shape), None, "random"
-    from fastsnn_deploy.training.data import load_images
+    from fastsnn_deploy.training.data import load_for
 
-    images = load_images(name, "test", root, download)
+    images = load_for(network.metadata, source, name, "test", root, download, preprocess)
     if samples is not None and samples > len(images.labels):
         raise InputError(f"data set '{name}' has {len(images.labels)} test images, {samples} were asked for")
-    chosen = slice(0, samples)
-    return images.for_input(source, chosen), images.labels[chosen].numpy(), name
+    chosen = images.select(slice(0, samples))
+    return chosen.reader(source), chosen.labels.numpy(), name

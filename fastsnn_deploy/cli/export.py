@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from fastsnn_deploy.cli.common import Data, DataRoot, Json, output, print_json, sample_images, show
+from fastsnn_deploy.cli.common import Data, DataRoot, Json, Preprocess, output, print_json, sample_images, show
 from fastsnn_deploy.cli.sources import (
     Bits,
     InputShape,
@@ -117,6 +117,7 @@ def export(
     ] = None,
     data: Data = None,
     data_root: DataRoot = Path("data"),
+    preprocess: Preprocess = None,
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """Convert a quantised network to an integer spiking network and write it as lava-dl NetX HDF5 or NIR.
@@ -137,14 +138,18 @@ def export(
     if not is_quantised(loaded.model) and bits is not None and checkpoint_file is None:
         checkpoint_file = planned(path.with_name(f"{path.stem}-{bits}bit.pt"))
     options = changes(chosen_output, replace_activations)
-    checkpoint, notes = quantised(loaded, model, bits, weight_bits, mean, std, data, data_root, **options)
+    checkpoint, notes = quantised(
+        loaded, model, bits, weight_bits, mean, std, data, data_root, network, preprocess, **options
+    )
     graph = convert(
         checkpoint, neurons=neurons or "unary", schedule=schedule.value, steps=steps, input=input_schedule.value,
         bias=bias_schedule.value, allow_loss=allow_loss,
     )  # fmt: skip
     calibration = None
     if not chosen.exact:
-        calibration = graph.input.encode(sample_images(graph, data, data_root, CALIBRATION_IMAGES)[0])
+        calibration = graph.input.encode(
+            sample_images(graph, data, data_root, CALIBRATION_IMAGES, preprocess=preprocess)[0][:]
+        )
     exported = write_target(graph, path, target, file_format, calibration)
     if graph_file is not None:
         save(exported.graph, graph_file)

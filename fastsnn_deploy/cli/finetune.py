@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from fastsnn_deploy.cli.common import Data, DataRoot, Download, Json, output, print_json, show
+from fastsnn_deploy.cli.common import Data, DataRoot, Download, Json, Preprocess, output, print_json, show
 from fastsnn_deploy.errors import InputError
 from fastsnn_deploy.tables import percent
 
@@ -19,6 +19,7 @@ def finetune(
     data: Data = None,
     data_root: DataRoot = Path("data"),
     download: Download = False,
+    preprocess: Preprocess = None,
     images: Annotated[int, typer.Option(min=1, help="Training images to learn from.")] = 2000,
     held_out: Annotated[int, typer.Option(min=1, help="Other training images, which judge each change.")] = 1000,
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the images for each layer.")] = 1,
@@ -39,8 +40,9 @@ def finetune(
     """
     from fastsnn_deploy.files import planned
     from fastsnn_deploy.quantisation import load, save
+    from fastsnn_deploy.quantisation.images import input_of
     from fastsnn_deploy.training.answers import quantised_logits
-    from fastsnn_deploy.training.data import load_images
+    from fastsnn_deploy.training.data import load_for
     from fastsnn_deploy.training.finetune import Finetuner, Settings
     from fastsnn_deploy.training.progress import TrainingBar
 
@@ -48,7 +50,11 @@ def finetune(
     name = data or checkpoint.metadata.get("data")
     if name is None:
         raise InputError("the checkpoint does not say which data it was trained on. Name it with --data")
-    train, test = (load_images(str(name), split, data_root, download) for split in ("train", "test"))
+    grid = input_of(checkpoint.model)
+    train, test = (
+        load_for(checkpoint.metadata, grid, str(name), split, data_root, download, preprocess)
+        for split in ("train", "test")
+    )
     settings = Settings(
         images=images, held_out=held_out, epochs=epochs, batch=batch, learning_rate=learning_rate, neurons=neurons,
         force=force, seed=seed,

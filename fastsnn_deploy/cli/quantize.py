@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +12,7 @@ from fastsnn_deploy.cli.common import (
     DataRoot,
     Download,
     Json,
+    Preprocess,
     output,
     print_json,
     progress_bar,
@@ -27,8 +27,8 @@ from fastsnn_deploy.cli.sources import (
     Std,
     TrustPickle,
     changes,
+    chosen_preprocessing,
     is_quantised,
-    numbers,
     opened,
 )
 from fastsnn_deploy.errors import InputError
@@ -50,6 +50,7 @@ def quantize(
     data: Data = None,
     data_root: DataRoot = Path("data"),
     download: Download = False,
+    preprocess: Preprocess = None,
     out: Annotated[Path, typer.Option("--out", "-o", callback=output, help="Checkpoint to write.")] = Path(
         "quantised.pt"
     ),
@@ -81,26 +82,28 @@ def quantize(
     come closer to the float network's. Prints the accuracy after each, and at the end that of the float network, the
     quantised one, the integer network and the spiking network, on the same test images.
     """
+    from fastsnn_deploy.graph.preprocessing import KEY
     from fastsnn_deploy.quantisation import Checkpoint, save
     from fastsnn_deploy.quantisation.post_training.quantize import quantize as quantise
     from fastsnn_deploy.training.accuracies import accuracies
     from fastsnn_deploy.training.answers import quantised_logits
-    from fastsnn_deploy.training.data import load_images
+    from fastsnn_deploy.training.data import load_chosen
     from fastsnn_deploy.training.fit import fit
 
     if data is None or data == "random":
         raise InputError("quantising needs images like those that the network will see. Name a data set with --data")
-    train, test = (load_images(data, split, data_root, download) for split in ("train", "test"))
-    test = _first(test, samples)
-    means, stds = numbers("--mean", mean) or train.mean, numbers("--std", std) or train.std
+    choose, notes = chosen_preprocessing(network, preprocess, mean, std)
+    train = load_chosen(data, "train", data_root, download, choose)
+    known = train.preprocessing
+    test = _first(load_chosen(data, "test", data_root, download, lambda _: known), samples)
     loaded = opened(model, network, key, trust_pickle, train.shape)
     if is_quantised(loaded.model):
         raise InputError(f"{model}: is quantised already. Run fastsnn-deploy export {model}, or give a float network")
     with progress_bar("quantising") as update:
         found = quantise(
-            loaded.model, train, bits, weight_bits, test=test, mean=means, std=stds, thresholds=thresholds,
+            loaded.model, train, bits, weight_bits, test=test, preprocessing=known, thresholds=thresholds,
             most_images=images, iterations=iterations, seed=seed, progress=update, input_shape=train.shape,
-            input_step=train.step, input_levels=(0, train.highest), **changes(chosen_output, replace_activations),
+            **changes(chosen_output, replace_activations),
         )  # fmt: skip
     history = None
     if epochs:
@@ -109,11 +112,13 @@ def quantize(
             teacher=found.teacher, freeze_batch_norm=True, shift=shift, flip=flip, seed=seed,
         )  # fmt: skip
     metadata: dict[str, Any] = {
-        "data": data, "grid": {"step": train.step, "low": 0, "high": train.highest}, "mean": list(means),
-        "std": list(stds), "post_training": {"source": model.name, "model": network, **found.to_dict()},
+        KEY: known.plain(), "data": data,
+        "post_training": {"source": model.name, "model": network, **found.to_dict()},
     }  # fmt: skip
-    answers = quantised_logits(found.model, test).argmax(1)
-    metadata["quantised_accuracy"] = float((answers == test.labels.numpy()).mean())
+    answers = quantised_logits(found.model, test)
+    if (outputs := answers.shape[1]) != train.classes:
+        notes += (f"the network has {outputs} outputs, {data} {train.classes} classes: output k is taken for class k",)
+    metadata["quantised_accuracy"] = float((answers.argmax(1) == test.labels.numpy()).mean())
     checkpoint = Checkpoint(found.model, train.shape, metadata)
     save(checkpoint, out)  # the work of minutes, also where the network has no spiking form
     with progress_bar("simulating", unit="images") as update:
@@ -125,6 +130,7 @@ def quantize(
         trained = () if history is None else history.report()
         show(
             *loaded.notes,
+            *notes,
             *found.report(),
             *trained,
             *right.report(),
@@ -137,4 +143,4 @@ def _first(images: Images, wanted: int | None) -> Images:
     count = min(SAMPLES, len(images.labels)) if wanted is None else wanted
     if count > len(images.labels):
         raise InputError(f"data set '{images.name}' has {len(images.labels)} test images, {count} were asked for")
-    return replace(images, levels=images.levels[:count], labels=images.labels[:count])
+    return images.select(slice(0, count))

@@ -17,6 +17,7 @@ from fastsnn_deploy.cli.common import (
     DataRoot,
     Download,
     Json,
+    Preprocess,
     Samples,
     output,
     print_json,
@@ -77,6 +78,7 @@ def run(
     data: Data = None,
     data_root: DataRoot = Path("data"),
     download: Download = False,
+    preprocess: Preprocess = None,
     stream: Annotated[
         bool, typer.Option("--stream", help="Without a reset: only changes between images, or one image a step.")
     ] = False,
@@ -105,14 +107,14 @@ def run(
     # a backend runs the very file where it can read it, else the network is written to one
     source = net if format_of(net).name == "netx" else network
     options = Options(source, backend, stream, steps, record is Record.all, timeout)
-    images, labels, name = sample_images(network, data, data_root, samples, download)
-    outcome = RUNNERS[type(network)](network, kind_of(network).encode(network, images), options)
+    images, labels, name = sample_images(network, data, data_root, samples, download, preprocess)
+    outcome = RUNNERS[type(network)](network, kind_of(network).encode(network, images[:]), options)
     facts: dict[str, Any] = {
         "net": str(net),
         "kind": "extension" if isinstance(network, SpikingGraph) else "stock",
         "backend": backend.value,
         "stream": stream,
-        "images": samples,
+        "images": len(images),
         "data": name,
     }
     facts |= outcome.facts

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fastsnn_deploy.cli.common import Data, DataRoot, Download, Json, print_json, show, this_process
+from fastsnn_deploy.cli.common import Data, DataRoot, Download, Json, Preprocess, print_json, show, this_process
 from fastsnn_deploy.errors import InputError
 from fastsnn_deploy.tables import percent
 
@@ -25,6 +25,7 @@ def train(
     data: Data = None,
     data_root: DataRoot = Path("data"),
     download: Download = False,
+    preprocess: Preprocess = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on after the last finished epoch.")] = False,
     restart: Annotated[
         bool, typer.Option("--restart", help="Begin anew although an unfinished training is there.")
@@ -46,7 +47,7 @@ def train(
         raise InputError("--resume and --restart exclude each other. Leave one out")
     if data == "random":
         raise InputError("random images have no labels to learn from. Name a data set with --data")
-    changes: dict[str, Any] = {"seed": seed, "data": data, "model": model}
+    changes: dict[str, Any] = {"seed": seed, "data": data, "model": model, "preprocess": preprocess}
     if model is not None:
         changes["model_options"] = {}  # they were the other network's
     chosen = load_recipe(recipe)

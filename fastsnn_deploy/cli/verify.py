@@ -15,6 +15,7 @@ from fastsnn_deploy.cli.common import (
     DataRoot,
     Download,
     Json,
+    Preprocess,
     Samples,
     print_json,
     progress_bar,
@@ -24,6 +25,8 @@ from fastsnn_deploy.cli.common import (
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from fastsnn_deploy.graph.images import ImageReader
 
 
 class BackendName(str, Enum):
@@ -49,6 +52,7 @@ def verify(
     data: Data = None,
     data_root: DataRoot = Path("data"),
     download: Download = False,
+    preprocess: Preprocess = None,
     batch: Annotated[int, typer.Option(min=1, help="Images at a time; one Lava run each.")] = 100,
     models: Annotated[Models, typer.Option(help="Lava's model of a convolution: ours (fast) or stock.")] = Models.fast,
     timeout: Annotated[float, typer.Option(help="Seconds for one Lava run.")] = 600.0,
@@ -66,7 +70,7 @@ def verify(
 
     checkpoint = load(model)
     truth = convert(checkpoint)
-    images, labels, name = sample_images(truth, data, data_root, samples, download)
+    images, labels, name = sample_images(truth, data, data_root, samples, download, preprocess)
     options: dict[str, Any] = {
         "backend": backend.value, "batch": batch, "models": models.value, "timeout": timeout
     }  # fmt: skip
@@ -83,11 +87,12 @@ def verify(
         raise typer.Exit(1)
 
 
-def quantised_predictions(quantised: nn.Module, images: np.ndarray, step: float) -> np.ndarray:
+def quantised_predictions(quantised: nn.Module, images: ImageReader | np.ndarray, step: float) -> np.ndarray:
     """Classes that the quantised PyTorch network (floating point) predicts for integer levels: int64 [N]."""
     import torch
 
     quantised.eval()
     with torch.no_grad():
-        logits = [quantised(part.float() * step).flatten(1) for part in torch.split(torch.from_numpy(images), 200)]
+        parts = (torch.from_numpy(images[start : start + 200]) for start in range(0, len(images), 200))
+        logits = [quantised(part.float() * step).flatten(1) for part in parts]
     return torch.cat(logits).argmax(1).numpy()

@@ -5,12 +5,15 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
 from fastsnn_deploy.errors import InputError, LoweringError, Problem, known_name
+from fastsnn_deploy.graph.images import PIXEL
+from fastsnn_deploy.graph.preprocessing import KEY, Preprocessing
 from fastsnn_deploy.quantisation.bit_plan import BitPlan
 from fastsnn_deploy.quantisation.capture import Captured, capture, unwrapped
 from fastsnn_deploy.quantisation.graph_edit import add_module, insert_after, problem_at
@@ -66,6 +69,7 @@ def prepare(
     input_shape: Sequence[int] | None = None,
     output: str | int | None = None,
     replace_activations: str | None = None,
+    preprocessing: Preprocessing | None = None,
 ) -> fx.GraphModule:
     """The quantised model of a float network: same structure, weights copied, every activation quantised.
 
@@ -79,6 +83,8 @@ def prepare(
     (floats in units of the data, [0, 1] for pixels) and normalises them itself, on the integer grid that the chip
     sees: step input_step, levels input_levels. Differences in std go into the first weights exactly, and so does an
     affine step before the first layer (batch norm, arithmetic with constants).
+    preprocessing: a record of mean, std, step and levels in their place, with what is done to pictures before; `save`
+    and `export` write it with the network.
     input_shape: (C, H, W) or (N,) of one image, with which the network is captured; without it usual ones are tried.
     A network of lines (C, L), as Conv1d takes them, becomes one of maps (C, 1, L), and takes such images; one that
     makes a map of its image first takes the map.
@@ -96,7 +102,7 @@ def prepare(
     )  # fmt: skip
     return prepare_planned(
         model, plan, mean=mean, std=std, input_step=input_step, input_levels=input_levels, input_shape=input_shape,
-        output=output, replace_activations=replace_activations,
+        output=output, replace_activations=replace_activations, preprocessing=preprocessing,
     )  # fmt: skip
 
 
@@ -111,8 +117,13 @@ def prepare_planned(
     input_shape: Sequence[int] | None = None,
     output: str | int | None = None,
     replace_activations: str | None = None,
+    preprocessing: Preprocessing | None = None,
 ) -> fx.GraphModule:
     """`prepare` with bits and quantisers in one value."""
+    if preprocessing is not None:
+        _require_alone(mean=mean, std=std, input_step=input_step, input_levels=input_levels)
+        mean, std = preprocessing.mean, preprocessing.std
+        input_step, input_levels = preprocessing.step, preprocessing.levels
     grid = checked_grid(mean, std, input_step, input_levels)
     if replace_activations is not None:
         known_name("replace_activations", replace_activations, ("relu",))
@@ -125,11 +136,21 @@ def prepare_planned(
         torch.set_default_dtype(before)
     if input_shape is not None:
         quantised.meta["input_shape"] = captured.taken
+    known = replace(preprocessing or Preprocessing(), step=grid.step, levels=grid.levels, mean=grid.mean, std=grid.std)
+    quantised.meta["metadata"] = {KEY: known.plain()}
     if captured.replaced:
         quantised.meta["replaced"] = captured.replaced
         warnings.warn(told(captured.replaced), UserWarning, stacklevel=3)
     parameter = next(unwrapped(model).parameters(), None)
     return quantised.to(parameter.device if parameter is not None else "cpu", torch.float32)
+
+
+def _require_alone(**given: Any) -> None:
+    """Raise InputError for options that a preprocessing says, too."""
+    alone = {"mean": (0.0,), "std": (1.0,), "input_step": PIXEL, "input_levels": (0, 255)}
+    both = [name for name, value in given.items() if value is not alone[name] and value != alone[name]]
+    if both:
+        raise InputError(f"preprocessing= says mean, std, step and levels itself. Leave out {', '.join(both)}")
 
 
 def _prepared(captured: Captured, plan: BitPlan, grid: ImageGrid) -> fx.GraphModule:

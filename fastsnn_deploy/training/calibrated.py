@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +18,6 @@ def calibrated_checkpoint(
     images: Images,
     bits: int,
     weight_bits: int,
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
     source: str | Path = "",
     **options: Any,
 ) -> Checkpoint:
@@ -28,11 +25,9 @@ def calibrated_checkpoint(
 
     Args:
         model: A float network; it stays as it is.
-        images: Raw, those of which the first 256 are taken.
+        images: Raw, those of which the first 256 are taken; their preprocessing, mean and std go with the network.
         bits: Of activations, 1 to 8.
         weight_bits: Of weights, 2 to 8; the first and the last layer have 8.
-        mean: What the float network's images were normalised with; None for the data set's own.
-        std: Likewise.
         source: File that the network comes from, kept in the metadata by its name.
         **options: Further ones of `prepare`.
 
@@ -41,10 +36,13 @@ def calibrated_checkpoint(
         InputError: images that do not pass through the network.
     """
     quantised = prepare(
-        model, bits, weight_bits, mean=images.mean if mean is None else mean, std=images.std if std is None else std,
-        input_step=images.step, input_levels=(0, images.highest), input_shape=images.shape, **options,
-    )  # fmt: skip
+        model, bits, weight_bits, preprocessing=images.preprocessing, input_shape=images.shape, **options
+    )
     calibrate(quantised, images)
     count = min(CALIBRATION_IMAGES, len(images.labels))
-    metadata = {"data": images.name, "calibrated": {"source": Path(source).name, "images": count, "bits": bits}}
+    metadata = {
+        **quantised.meta["metadata"],
+        "data": images.name,
+        "calibrated": {"source": Path(source).name, "images": count, "bits": bits},
+    }
     return Checkpoint(quantised, images.shape, metadata)

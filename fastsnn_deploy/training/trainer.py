@@ -6,7 +6,6 @@ import copy
 import math
 from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from torch.nn import functional as F
 
 from fastsnn_deploy.errors import InputError
 from fastsnn_deploy.files import own_files, planned
+from fastsnn_deploy.graph.preprocessing import KEY
 from fastsnn_deploy.processes import Processes, connected
 from fastsnn_deploy.quantisation.bit_plan import apply_plan
 from fastsnn_deploy.quantisation.calibration import calibrate
@@ -26,7 +26,7 @@ from fastsnn_deploy.quantisation.prepare import prepare_planned
 from fastsnn_deploy.quantisation.sources.weights import load_weights
 from fastsnn_deploy.training.averaging import Averaged
 from fastsnn_deploy.training.batches import Batch, Batches, alternating
-from fastsnn_deploy.training.data import Images, load_images
+from fastsnn_deploy.training.data import Images, load_chosen
 from fastsnn_deploy.training.distillation import distillation_loss
 from fastsnn_deploy.training.distributed import Group
 from fastsnn_deploy.training.images import apart
@@ -80,8 +80,9 @@ class Trainer:
         self.data_root = Path(data_root)
         self._scales: dict[torch.device, tuple[Tensor, Tensor]] = {}
         # a GPU holds the whole data set, and moves and mirrors the images itself
-        self.train_images = self._normalisation(load_images(recipe.data, "train", data_root, download)).to(self.device)
-        self.test_images = self._normalisation(load_images(recipe.data, "test", data_root, download)).to(self.device)
+        train = load_chosen(recipe.data, "train", data_root, download, recipe.preprocessing).held()
+        test = load_chosen(recipe.data, "test", data_root, download, lambda _: train.preprocessing).held()
+        self.train_images, self.test_images = train.to(self.device), test.to(self.device)
         self.measured, self.measured_name = self.test_images, "test"
         if recipe.hold_out:
             self.train_images, self.measured = apart(self.train_images, recipe.hold_out, recipe.seed)
@@ -193,10 +194,6 @@ class Trainer:
                 "batch_size, more images, or fewer processes"
             )
 
-    def _normalisation(self, images: Images) -> Images:
-        chosen = self.recipe.normalisation
-        return images if chosen is None else replace(images, mean=chosen.mean, std=chosen.std)
-
     def _float_network(self, name: str, options: dict[str, int], weights: str | None) -> nn.Module:
         images = self.train_images
         model = build(name, channels=images.shape[0], classes=images.classes, **options)
@@ -248,10 +245,7 @@ class Trainer:
             return model
         images = self.train_images
         model = placed(model, "cpu", torch.contiguous_format)
-        quantised = prepare_planned(
-            model, self.recipe.plan(stage), mean=images.mean, std=images.std, input_step=images.step,
-            input_levels=(0, images.highest),
-        )  # fmt: skip
+        quantised = prepare_planned(model, self.recipe.plan(stage), preprocessing=images.preprocessing)
         quantised.eval()
         calibrate(quantised, images.raw(slice(0, 256)).cpu())
         return quantised
@@ -374,9 +368,7 @@ class Trainer:
         images = self.train_images
         metadata = {
             "data": self.recipe.data,
-            "grid": {"step": images.step, "low": 0, "high": images.highest},
-            "mean": list(images.mean),
-            "std": list(images.std),
+            KEY: images.preprocessing.plain(),
             "recipe": self.recipe.model_dump(mode="json"),
             "quantised_accuracy": accuracy,
         }
