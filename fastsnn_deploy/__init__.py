@@ -41,10 +41,12 @@ if TYPE_CHECKING:
     from fastsnn_deploy.errors import InputError as InputError
     from fastsnn_deploy.graph import Encoded as Encoded
     from fastsnn_deploy.graph import SpikingGraph as SpikingGraph
+    from fastsnn_deploy.graph.preprocessing import Preprocessing as Preprocessing
     from fastsnn_deploy.graph.run import Run as Run
     from fastsnn_deploy.quantisation import Checkpoint as Checkpoint
     from fastsnn_deploy.quantisation.post_training.quantize import quantize as quantize
     from fastsnn_deploy.training.load_model import load_model as load_model
+    from fastsnn_deploy.training.published import preprocessing as preprocessing
 
 _HOMES = {
     "api": (
@@ -62,7 +64,9 @@ _HOMES = {
     "graph.run": ("Run",),
     "quantisation": ("Checkpoint",),
     "quantisation.post_training.quantize": ("quantize",),
+    "graph.preprocessing": ("Preprocessing",),
     "training.load_model": ("load_model",),
+    "training.published": ("preprocessing",),
 }  # fmt: skip
 """Where each name of the door lives; a module is imported when one of its names is first used."""
 

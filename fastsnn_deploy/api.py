@@ -47,7 +47,8 @@ def prepare(
         mean: What the network's images were normalised with, per channel. The quantised model takes raw images.
         std: Likewise.
         input_shape: (C, H, W) or (N,) of one image, if it is known already.
-        **options: `first_bits`, `last_bits`, `input_step`, `input_levels`, `activation`, `weight`, `levels`,
+        **options: `preprocessing`: a record of mean, std, step and levels in their place, and of what is done to
+            pictures before; `first_bits`, `last_bits`, `input_step`, `input_levels`, `activation`, `weight`, `levels`,
             `bits_by_layer`, `weight_bits_by_layer`, `output_bits`, `output_signed`, `output`, `replace_activations`:
             see `quantisation.prepare`.
 
@@ -112,10 +113,12 @@ def load_data(name: str, split: Literal["train", "test"] = "test", root: str | P
     """Labelled images by the name of their data set, or from the user's own files.
 
     Args:
-        name: digits, mnist, cifar10, cifar100, an .npz file, a folder of class folders, or package.module:function.
+        name: A name, as digits, cifar10 or SVHN; an .npz file; a folder of class folders, of Hugging Face `datasets` or
+            of WebDataset's .tar shards; package.module:function. See docs/data.md.
         split: Training or test images.
         root: Folder that holds the data set.
-        **options: `download=True` fetches a torchvision data set.
+        **options: `preprocessing=` says what is done to each picture, as `fd.preprocessing` gives it; `download=True`
+            fetches a torchvision data set.
     """
     from fastsnn_deploy.training.data import load_images
 

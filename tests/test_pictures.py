@@ -23,7 +23,7 @@ def test_large_folders_stay_in_their_files(tmp_path: Path, monkeypatch: pytest.M
         (tmp_path / split / label).mkdir(parents=True, exist_ok=True)
         pixels = rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(tmp_path / split / label / f"{i}.png")
-    whole = load_images("folder", "train", tmp_path)
+    whole = load_images("folder", "train", tmp_path).held()
     monkeypatch.setattr("fastsnn_deploy.training.images.IN_MEMORY", 100)
     images = load_images("folder", "train", tmp_path)
     assert isinstance(images.levels, Pictures)

@@ -56,6 +56,7 @@ def check(
     """
     from fastsnn_deploy.analysis.check import check as examine
     from fastsnn_deploy.graph.preprocessing import Preprocessing
+    from fastsnn_deploy.quantisation.given import as_checkpoint
     from fastsnn_deploy.quantisation.images import input_of
     from fastsnn_deploy.training.data import load_chosen, load_for
 
@@ -69,7 +70,7 @@ def check(
         options |= {"bits": bits, "weight_bits": weight_bits} | changes(output, replace_activations)
         options["preprocessing"] = choose(Preprocessing()) if images is None else images.preprocessing
     elif given:
-        known = loaded.model.meta.get("metadata", {})
+        known = as_checkpoint(loaded.model).metadata
         images = load_for(known, input_of(loaded.model), str(data), "train", data_root, text=preprocess)
     found = replace(examine(loaded.model, images, **options), network=model.name)
     if as_json:

@@ -143,7 +143,7 @@ class Preprocessing:
         if found is None:
             return None
         try:
-            plain = json.loads(found) if isinstance(found, str) else dict(found)
+            plain = dict(json.loads(found) if isinstance(found, str) else found)
             known = {field.name for field in fields(Preprocessing)}
             return Preprocessing(**{name: value for name, value in plain.items() if name in known})
         except (ValueError, TypeError, RecursionError) as error:  # InputError is a ValueError

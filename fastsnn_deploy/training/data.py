@@ -20,7 +20,6 @@ from fastsnn_deploy.graph.preprocessing import Preprocessing
 from fastsnn_deploy.training.images import Images as Images
 from fastsnn_deploy.training.images import Split as Split
 from fastsnn_deploy.training.images import Steps
-from fastsnn_deploy.training.pictures import Pictures
 from fastsnn_deploy.training.sources import SOURCES, Source, Wanted
 from fastsnn_deploy.training.sources.named import DATASETS as DATASETS
 from fastsnn_deploy.training.sources.named import dataset as dataset
@@ -75,6 +74,8 @@ def load_chosen(
         images = _source(wanted).read(wanted)
         images = images if choose is None else images.preprocessed(choose(images.preprocessing))
         _check(images)
+        if isinstance(images.levels, RealValues) or (choose is not None and len(images.labels) <= CHECKED):
+            images.check()
     except (OSError, RuntimeError, KeyError, ValueError, IndexError, EOFError, zipfile.BadZipFile) as error:
         if isinstance(error, InputError):
             raise
@@ -124,7 +125,7 @@ def load_for(
 def _wanted(text: str, split: Split, root: Path, download: bool) -> Wanted:
     """What a text names, with its options."""
     whole = Wanted(text, split, root, download)
-    found = re.fullmatch(r"(.+)\((.*)\)", text, re.DOTALL)
+    found = re.fullmatch(r"(.+?)\((.*)\)", text, re.DOTALL)
     if found is None or whole.place is not None:
         return whole
     try:
@@ -150,7 +151,7 @@ def _source(wanted: Wanted) -> Source:
 
 
 def _check(images: Images) -> None:
-    """Raise ValueError unless the arrays are what `Images` says, InputError for images known to be of no use."""
+    """Raise ValueError unless the arrays are what `Images` says."""
     levels, labels = images.levels, images.labels
     if levels.dim() != 4 or len(levels) != len(labels) or not len(labels) or levels.dtype.is_floating_point:
         raise ValueError(
@@ -158,5 +159,3 @@ def _check(images: Images) -> None:
         )
     if labels.min() < 0 or labels.max() >= images.classes:
         raise ValueError(f"labels reach from {labels.min()} to {labels.max()}, not from 0 to {images.classes - 1}")
-    if isinstance(levels, RealValues) or (isinstance(levels, Pictures) and len(levels) <= CHECKED):
-        levels.check()

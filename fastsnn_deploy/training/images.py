@@ -100,6 +100,11 @@ class Images:
         levels = self.levels.select(index) if isinstance(self.levels, Stored) else self.levels[index]
         return replace(self, levels=levels, labels=self.labels[index])
 
+    def check(self) -> None:
+        """Raise InputError naming every image that is known, without decoding it, to be of no use."""
+        if isinstance(self.levels, Stored):
+            self.levels.check()
+
     def held(self) -> Images:
         """The same images in memory, read but once, if they are not too many."""
         if not isinstance(self.levels, Stored) or math.prod(self.levels.shape) > IN_MEMORY:
@@ -225,8 +230,7 @@ class Images:
         Raises InputError as `for_input` does for the first image, and for files that are known to be of no use.
         """
         self.for_input(target, slice(0, 1))
-        if isinstance(self.levels, Stored):
-            self.levels.check()
+        self.check()
         return _Reader(self, target)
 
     def to(self, device: torch.device) -> Images:

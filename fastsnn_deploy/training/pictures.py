@@ -151,14 +151,23 @@ class Pictures(Stored):
         self.items, self.wanted = items, wanted or Preprocessing()
         self.chosen = np.arange(len(items)) if chosen is None else chosen
         self.checked = False
-        try:
-            with _opened(items, int(self.chosen[0])) as first:
-                self.grey, size = first.mode in GREY, (first.height, first.width)
-        except Exception as error:  # whatever a damaged picture may set off
-            raise self._told([_problem(items, int(self.chosen[0]), error)]) from error
         self.mode = {None: items.mode, "L": "L"}.get(self.wanted.channels, "RGB")
-        self.grey = self.grey and self.mode != "L"
+        self.first, size = self._first_usable()
         self.shape = (len(self.chosen), len(self.mode), *self._size(size))
+        if self.first != self.chosen[0]:
+            self._raise(self._header)
+
+    def _first_usable(self) -> tuple[int, tuple[int, int]]:
+        """(number, height and width) of the first picture that can be opened; sets `grey`. Raises InputError."""
+        problems = []
+        for number in self.chosen[: SHOWN + 1].tolist():
+            try:
+                with _opened(self.items, number) as image:
+                    self.grey = image.mode in GREY and self.mode != "L"
+                    return number, (image.height, image.width)
+            except Exception as error:  # whatever a damaged picture may set off
+                problems.append(_problem(self.items, number, error))
+        raise self._told(problems)
 
     def _size(self, size: tuple[int, int]) -> tuple[int, int]:
         resize = self.wanted.resize
@@ -219,7 +228,7 @@ class Pictures(Stored):
         if len(found) == 1:
             return InputError(str(found[0]))
         count = f"more than {SHOWN}" if len(found) > SHOWN else str(len(found))
-        return InputError(f"{count} of {len(self):,} images cannot be used", found[:SHOWN])
+        return InputError(f"{count} of {len(self.chosen):,} images cannot be used", found[:SHOWN])
 
     def _header(self, number: int) -> None:
         with _opened(self.items, number) as image:
@@ -229,7 +238,7 @@ class Pictures(Stored):
         if size != self.shape[2:]:
             height, width = self.shape[2:]
             raise _UnusableError(
-                f"is not {width}x{height} pixels like '{self.items.where(int(self.chosen[0]))}': they differ in size",
+                f"is not {width}x{height} pixels like '{self.items.where(self.first)}': they differ in size",
                 "Resize them all, or say --preprocess resize=256,crop=224 (of your choice)",
             )
 

@@ -82,7 +82,7 @@ def _named(text: str) -> Preprocessing | None:
 
 
 def _same_classes(options: Mapping[str, Any], published: int | None) -> bool:
-    return options.get("num_classes", published) == published
+    return bool(options.get("num_classes", published) == published)
 
 
 def _of_torchvision(weights: Any) -> Preprocessing | None:

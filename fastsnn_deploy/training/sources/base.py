@@ -19,7 +19,7 @@ from fastsnn_deploy.errors import InputError
 from fastsnn_deploy.training.images import Images, Split
 from fastsnn_deploy.training.pictures import Items, Pictures
 
-SPLITS = {"train": ("train",), "test": ("test", "val", "valid", "validation")}
+SPLITS: dict[Split, tuple[str, ...]] = {"train": ("train",), "test": ("test", "val", "valid", "validation")}
 """What a split may be called, the best name first."""
 
 FIFTH = 5
@@ -97,8 +97,7 @@ def start_of(path: Path | None, count: int = 512) -> bytes:
 
 def split_of(text: str) -> Split | None:
     """The split that a file's name names, None if none."""
-    found = (split for split, names in SPLITS.items() if any(name in text.lower() for name in names))
-    return next(found, None)  # type: ignore[return-value]
+    return next((split for split, names in SPLITS.items() if any(name in text.lower() for name in names)), None)
 
 
 def pictures(

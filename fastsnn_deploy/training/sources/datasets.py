@@ -65,9 +65,9 @@ def read_torchvision(wanted: Wanted) -> Images:
             f"{', '.join(SETS)}"
         )
     kind = getattr(datasets, name)
-    taken = inspect.signature(kind).parameters
-    if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in taken.values()):
-        taken = {**inspect.signature(datasets.MNIST).parameters, **taken} if name != "ImageNet" else taken
+    taken = set(inspect.signature(kind).parameters)
+    if issubclass(kind, datasets.MNIST):  # some hand their options on to it
+        taken |= set(inspect.signature(datasets.MNIST).parameters)
     options: dict[str, Any] = {"root": str(wanted.root)} if "root" in taken else {}
     if "download" in taken and wanted.download:
         options["download"] = True
@@ -81,7 +81,7 @@ def read_torchvision(wanted: Wanted) -> Images:
     if name.lower() in STATISTICS:
         mean, std = STATISTICS[name.lower()]
         images = replace(images, mean=mean, std=std)
-    return images if {"train", "split"} & taken.keys() else fifth(images, wanted.split)
+    return images if {"train", "split"} & taken else fifth(images, wanted.split)
 
 
 def _first_that_exists(name: str, kind: Callable[..., Any], calls: Sequence[dict[str, Any]]) -> Any:
@@ -188,7 +188,7 @@ def _labels_of(data: Any, first: Any, name: str) -> list[Any]:
     """The label of every item: where the data set keeps them, or from the items themselves."""
     count = len(data)
     for attribute in LABELS:
-        found = getattr(data, attribute, None)
+        found: Any = getattr(data, attribute, None)
         if attribute == "tensors" and isinstance(found, tuple):
             found = found[-1]
         try:

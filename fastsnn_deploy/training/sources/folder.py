@@ -42,6 +42,8 @@ def read_folder(wanted: Wanted) -> Images:
 @dataset("folder")
 def _root_itself(root: Path, split: Split, download: bool) -> Images:
     """The data root itself: `train/CLASS/*.png` and `test/CLASS/*.png`."""
+    if not root.is_dir():
+        raise FileNotFoundError(f"no such folder: {root}")
     return replace(read_folder(Wanted(str(root), split, root)), name="folder")
 
 
