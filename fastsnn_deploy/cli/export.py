@@ -53,7 +53,7 @@ class BiasSchedule(str, Enum):
 
 
 CALIBRATION_IMAGES = 100
-"""Test images that a target that is not exact looks at to choose its units."""
+"""Test images, if there are as many, that a target that is not exact looks at to choose its units."""
 
 TARGET_HELP = "; ".join(f"{name}: {each.summary.rstrip('.')}" for name, each in TARGETS.items()) + "."
 
@@ -147,9 +147,8 @@ def export(
     )  # fmt: skip
     calibration = None
     if not chosen.exact:
-        calibration = graph.input.encode(
-            sample_images(graph, data, data_root, CALIBRATION_IMAGES, preprocess=preprocess)[0][:]
-        )
+        found = sample_images(graph, data, data_root, None, preprocess=preprocess)[0]
+        calibration = graph.input.encode(found[:CALIBRATION_IMAGES])
     exported = write_target(graph, path, target, file_format, calibration)
     if graph_file is not None:
         save(exported.graph, graph_file)

@@ -20,7 +20,8 @@ from fastsnn_deploy.graph.preprocessing import Preprocessing
 from fastsnn_deploy.training.images import Images as Images
 from fastsnn_deploy.training.images import Split as Split
 from fastsnn_deploy.training.images import Steps
-from fastsnn_deploy.training.sources import SOURCES, Source, Wanted
+from fastsnn_deploy.training.sources import SOURCES as SOURCES
+from fastsnn_deploy.training.sources import Source, Wanted
 from fastsnn_deploy.training.sources.named import DATASETS as DATASETS
 from fastsnn_deploy.training.sources.named import dataset as dataset
 from fastsnn_deploy.training.stored import RealValues

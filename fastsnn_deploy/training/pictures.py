@@ -5,8 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import os
-import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import islice
@@ -127,13 +126,13 @@ class _UnusableError(ValueError):
 
 
 @contextmanager
-def _opened(items: Items, number: int) -> Any:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # of Pillow, about transparency, which goes
-        with items.open(number) as image:
-            if image.mode not in EIGHT_BITS:
-                raise _UnusableError(f"has pixels of mode {image.mode}", "Save it with 8 bits a channel")
-            yield image
+def _opened(items: Items, number: int) -> Iterator[Image.Image]:
+    with items.open(number) as image:
+        if image.mode not in EIGHT_BITS:
+            raise _UnusableError(f"has pixels of mode {image.mode}", "Save it with 8 bits a channel")
+        if isinstance(image.info.get("transparency"), bytes):  # it goes, and Pillow would warn of it
+            del image.info["transparency"]
+        yield image
 
 
 class Pictures(Stored):
