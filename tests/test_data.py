@@ -27,7 +27,7 @@ from fastsnn_deploy.training.sources.webdataset import braces
 
 NAMES = ("bee", "cow", "eel")
 SAVED = Path(__file__).parent / "saved_dataset"
-"""What `datasets` 5.2.0 wrote with `save_to_disk`: see its README."""
+"""What `datasets` 5.2.0 wrote with `save_to_disk`: the first four images to learn from, the first two for the test."""
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (12, 8, 9, 3), dtype=np.uint8)
 LABELS = np.arange(12) % 3

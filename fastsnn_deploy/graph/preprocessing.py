@@ -106,7 +106,7 @@ class Preprocessing:
         for part in text.split(","):
             name, _, value = (word.strip() for word in part.partition("="))
             if name not in _PARSE:
-                raise unknown("what --preprocess names,", name, _PARSE)
+                raise unknown("part of --preprocess", name, _PARSE)
             try:
                 given[name] = _NOTHING.get(name) if value == "none" else _PARSE[name](value)
             except ValueError as error:

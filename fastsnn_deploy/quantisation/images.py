@@ -70,12 +70,13 @@ def raw_tensor(model: nn.Module, images: Any, name: str = "the network") -> Tens
 
 
 def remember(model: Any, images: Any) -> None:
-    """Keep with a quantised model what is done to the pictures of a data set, and the names of its classes."""
+    """Keep with a quantised model what is done to the pictures of a data set, unless it knows, and their classes."""
     known = getattr(images, "preprocessing", None)
     if isinstance(known, Preprocessing) and hasattr(model, "meta"):
         metadata = model.meta.setdefault("metadata", {})
         stored = Preprocessing.of(metadata) or known
-        metadata[KEY] = replace(stored, **known.geometry(), classes=known.classes or stored.classes).plain()
+        done = stored if stored.moves else known
+        metadata[KEY] = replace(stored, **done.geometry(), classes=known.classes or stored.classes).plain()
 
 
 def stacked(items: Sequence[Any]) -> npt.NDArray[Any]:
