@@ -174,8 +174,8 @@ def _twice(names: tuple[str, ...]) -> list[str]:
 
 
 def _size(text: str) -> Size:
-    height, _, width = text.partition("x")
-    return int(height), int(width or height)
+    height, *width = (int(part) for part in text.split("x"))
+    return (height, *width) if width else (height, height)  # type: ignore[return-value]
 
 
 def _none(text: str) -> Any:
