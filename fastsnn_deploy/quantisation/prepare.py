@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from fastsnn_deploy.errors import InputError, LoweringError, Problem, known_name
+from fastsnn_deploy.errors import InputError, LoweringError, Problem, known_name, wrong_type
 from fastsnn_deploy.graph.images import PIXEL
 from fastsnn_deploy.graph.preprocessing import KEY, Preprocessing
 from fastsnn_deploy.quantisation.bit_plan import BitPlan
@@ -121,6 +121,8 @@ def prepare_planned(
 ) -> fx.GraphModule:
     """`prepare` with bits and quantisers in one value."""
     if preprocessing is not None:
+        if not isinstance(preprocessing, Preprocessing):
+            raise wrong_type("preprocessing", preprocessing, "an fd.Preprocessing, as fd.preprocessing gives it")
         _require_alone(mean=mean, std=std, input_step=input_step, input_levels=input_levels)
         mean, std = preprocessing.mean, preprocessing.std
         input_step, input_levels = preprocessing.step, preprocessing.levels
