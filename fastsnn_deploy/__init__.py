@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from fastsnn_deploy.errors import InputError as InputError
     from fastsnn_deploy.graph import Encoded as Encoded
     from fastsnn_deploy.graph import SpikingGraph as SpikingGraph
+    from fastsnn_deploy.graph.preprocessing import Preprocessing as Preprocessing
     from fastsnn_deploy.graph.run import Run as Run
     from fastsnn_deploy.quantisation import Checkpoint as Checkpoint
     from fastsnn_deploy.quantisation.given import load as load
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from fastsnn_deploy.reporting.run import report as report
     from fastsnn_deploy.tasks.network import task_of as task_of
     from fastsnn_deploy.training.load_model import load_model as load_model
+    from fastsnn_deploy.training.published import preprocessing as preprocessing
 
 _HOMES = {
     "api": (
@@ -73,7 +75,9 @@ _HOMES = {
     "quantisation.post_training.quantize": ("quantize",),
     "reporting.run": ("report",),
     "tasks.network": ("task_of",),
+    "graph.preprocessing": ("Preprocessing",),
     "training.load_model": ("load_model",),
+    "training.published": ("preprocessing",),
 }  # fmt: skip
 """Where each name of the door lives; a module is imported when one of its names is first used."""
 

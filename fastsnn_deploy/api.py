@@ -50,7 +50,8 @@ def prepare(
         mean: What the network's images were normalised with, per channel. The quantised model takes raw images.
         std: Likewise.
         input_shape: (C, H, W) or (N,) of one image, if it is known already.
-        **options: `first_bits`, `last_bits`, `input_step`, `input_levels`, `activation`, `weight`, `levels`,
+        **options: `preprocessing`: a record of mean, std, step and levels in their place, and of what is done to
+            pictures before; `first_bits`, `last_bits`, `input_step`, `input_levels`, `activation`, `weight`, `levels`,
             `bits_by_layer`, `weight_bits_by_layer`, `output_bits`, `output_signed`, `output`, `replace_activations`:
             see `quantisation.prepare`.
 
@@ -128,13 +129,15 @@ def load_data(
     """Labelled images by the name of their data set, or from the user's own files.
 
     Args:
-        name: digits, mnist, cifar10, cifar100, an .npz file, a folder of class folders, or package.module:function.
-            With boxes or masks: a file or folder, see docs/detection_segmentation.md.
+        name: A name, as digits, cifar10 or SVHN; an .npz file; a folder of class folders, of Hugging Face `datasets` or
+            of WebDataset's .tar shards; package.module:function. See docs/data.md. With boxes or masks: a file or
+            folder, see docs/detection_segmentation.md.
         split: Training or test images.
         root: Folder that holds the data set.
         task: "classification"; "detection" for images with boxes, "segmentation" for images with masks.
-        **options: `download=True` fetches a torchvision data set. With boxes or masks: `size`, (height, width) of all
-            images, and `classes`, the names of a network's.
+        **options: `preprocessing=` says what is done to each picture, as `fd.preprocessing` gives it; `download=True`
+            fetches a torchvision data set. With boxes or masks: `size`, (height, width) of all images, and `classes`,
+            the names of a network's.
     """
     from fastsnn_deploy.tasks import TASKS, load_scenes
     from fastsnn_deploy.training.data import load_images

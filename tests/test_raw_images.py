@@ -13,8 +13,9 @@ from torch import nn
 
 import fastsnn_deploy as fd
 from fastsnn_deploy.errors import InputError
-from fastsnn_deploy.training import data, own_data
-from fastsnn_deploy.training.data import COLOURS, load_images
+from fastsnn_deploy.training import data, images
+from fastsnn_deploy.training.data import load_images
+from fastsnn_deploy.training.sources.named import STATISTICS
 
 SHAPE = (1, 8, 8)
 REAL = np.random.default_rng(1).random((12, *SHAPE))
@@ -94,11 +95,12 @@ def test_integer_images_are_levels_in_the_prepared_network_too():
 
 
 def test_no_data_set_has_the_statistics_of_another(tmp_path: Path):
-    assert COLOURS["cifar10"] != COLOURS["cifar100"]
+    assert len(set(STATISTICS.values())) == len(STATISTICS)
     pixels, labels = np.zeros((10, 4, 4, 3), dtype=np.uint8), np.arange(10)
-    for name, statistics in COLOURS.items():
-        made = data._colour_images(name, pixels, labels, 10)
-        assert (made.mean, made.std) == statistics
+    (tmp_path / "cifar10").mkdir()
+    np.savez(tmp_path / "cifar10" / "test.npz", images=pixels, labels=labels)
+    made = load_images("cifar10", "test", tmp_path)
+    assert (made.mean, made.std) == STATISTICS["cifar10"]
     np.savez(tmp_path / "own.npz", images=pixels, labels=labels)
     for number in range(10):
         (tmp_path / "folder" / f"{number % 2}").mkdir(parents=True, exist_ok=True)
@@ -112,20 +114,21 @@ def test_no_data_set_has_the_statistics_of_another(tmp_path: Path):
 @pytest.mark.parametrize("limit", [2**30, 10])
 def test_grey_folders_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int):
     """They have three equal channels; where one is wanted, the message says why there are three."""
-    monkeypatch.setattr(own_data, "IN_MEMORY", limit)
+    monkeypatch.setattr(images, "IN_MEMORY", limit)
+    monkeypatch.setattr(data, "CHECKED", limit)
     for number in range(10):
         (tmp_path / f"{number % 2}").mkdir(exist_ok=True)
         pixels = np.random.default_rng(number).integers(0, 256, (8, 8), dtype=np.uint8)
         Image.fromarray(pixels).save(tmp_path / f"{number % 2}" / f"{number}.png")
-    images = fd.load_data("folder", "train", tmp_path)
-    assert images.grey
+    found = fd.load_data(str(tmp_path), "train")
+    assert found.grey
     model = calibrated(network(), REAL)
     for call in (
-        lambda: fd.calibrate(model, images), lambda: fd.fit(model, images, epochs=1, progress=False),
-        lambda: fd.evaluate(fd.convert(model), images),
+        lambda: fd.calibrate(model, found), lambda: fd.fit(model, found, epochs=1, progress=False),
+        lambda: fd.evaluate(fd.convert(model), found),
     ):  # fmt: skip
         with pytest.raises(InputError, match="whose images are grey and have three equal channels"):
             call()
     Image.fromarray(np.full((8, 8), 40000, dtype=np.uint16)).save(tmp_path / "0" / "0.png")
     with pytest.raises(InputError, match=r"0\.png: has pixels of mode I.*Save it with 8 bits"):
-        fd.load_data("folder", "train", tmp_path).raw(slice(0, 10))
+        fd.load_data(str(tmp_path), "train").raw(slice(0, 10))

@@ -26,6 +26,7 @@ FOREIGN = {
     "matplotlib": {"plots", "graph", "analysis", "training"},
     "numba": {"simulators"},
     "onnx": {"quantisation"},
+    "pyarrow": {"training"},
     "rich": {"cli", "training"},
     "torch": {"processes", "quantisation", "conversion", "simulators", "training", "analysis", "tasks", "api", "cli"},
     "torchmetrics": {"tasks"},

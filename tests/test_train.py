@@ -400,7 +400,7 @@ def test_folders_that_cannot_be_used(tmp_path: Path) -> None:
         load_images("folder", "train", tmp_path)
     write_folder(tmp_path, "RGB", [(6, 5), (6, 6)])
     with pytest.raises(InputError, match=r"differ in size.*Resize them"):
-        load_images("folder", "train", tmp_path)
+        load_images("folder", "train", tmp_path).held()
     shutil.rmtree(tmp_path / "test" / "cat")
     with pytest.raises(InputError, match="hold different classes"):
         load_images("folder", "test", tmp_path)

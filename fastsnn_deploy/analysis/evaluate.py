@@ -12,8 +12,7 @@ from fastsnn_deploy.analysis.evaluation import Evaluation, TopK, nothing
 from fastsnn_deploy.analysis.kinds import kind_of
 from fastsnn_deploy.analysis.structure import Network
 from fastsnn_deploy.errors import InputError, require_progress, whole_number
-from fastsnn_deploy.graph import Encoded
-from fastsnn_deploy.graph.images import array_of, labels_of
+from fastsnn_deploy.graph.images import labels_of, sliceable
 from fastsnn_deploy.simulators import BatchRun, Engine, StockEngine, open_engine
 
 Int64 = npt.NDArray[np.int64]
@@ -42,8 +41,7 @@ def evaluate(
     not fit.
     """
     classes = _classes(network)
-    levels = levels if isinstance(levels, Encoded) else array_of(levels)
-    levels = levels[None] if levels.ndim == len(network.input.shape) else levels
+    levels = sliceable(levels, len(network.input.shape))
     labels = None if labels is None else labels_of(labels, len(levels), "the network")
     _check(labels, classes, batch, steps, topk)
     require_progress(progress)

@@ -22,12 +22,13 @@ from fastsnn_deploy.analysis.mapping.grid import volume
 from fastsnn_deploy.analysis.mapping.result import Mapping as CoreMapping
 from fastsnn_deploy.analysis.mapping.run import map_cores
 from fastsnn_deploy.analysis.mapping.time import Timing, load_of, timing_of
-from fastsnn_deploy.analysis.membranes import membrane_updates
+from fastsnn_deploy.analysis.membranes import MOST_IMAGES, membrane_updates
 from fastsnn_deploy.analysis.neurobench import neurobench_of
 from fastsnn_deploy.analysis.result import Profile
 from fastsnn_deploy.analysis.structure import Network, layers_of
 from fastsnn_deploy.errors import InputError, known_name, require_progress, whole_number
 from fastsnn_deploy.graph import Encoded
+from fastsnn_deploy.graph.images import sliceable
 from fastsnn_deploy.simulators import ABOUT, ENGINES, open_engine
 from fastsnn_deploy.simulators.engine import Activity, activity_of
 
@@ -62,18 +63,19 @@ def profile(
     hardware.require_prices()
     known_name("engine", engine, ABOUT.keys() | ENGINES.keys())
     require_progress(progress)
-    emitted = kind_of(network).encode(network, images)
-    known = known_labels(network, labels, len(emitted))
-    _check(emitted, batch, steps)
+    images = sliceable(images, len(network.input.shape))
+    known = known_labels(network, labels, len(images))
+    _check(images, batch, steps)
     placed, unplaced = _placed(network, hardware, mapping)
     session = _Session(network, engine, steps, placed if not unplaced else None)
     size = batch or session.engine.batch_size
-    for start in range(0, len(emitted), size):
+    encode = kind_of(network).encode
+    for start in range(0, len(images), size):
         part = slice(start, start + size)
-        session.add(Encoded(emitted[part]), None if known is None else known[part])
+        session.add(encode(network, images[part]), None if known is None else known[part])
         if progress is not None:
-            progress(min(start + size, len(emitted)), len(emitted))
-    return session.profile(hardware, placed, unplaced, step_time_us, emitted)
+            progress(min(start + size, len(images)), len(images))
+    return session.profile(hardware, placed, unplaced, step_time_us, encode(network, images[:MOST_IMAGES]))
 
 
 class _Session:
@@ -194,8 +196,8 @@ def _far(mapping: CoreMapping) -> Mapping[str, Mapping[str, Int64]]:
     return far
 
 
-def _check(emitted: Encoded, batch: int | None, steps: int | None) -> None:
-    if len(emitted) < 1:
+def _check(images: Any, batch: int | None, steps: int | None) -> None:
+    if len(images) < 1:
         raise InputError("there is no image; a profile needs at least one")
     for name, value in (("batch", batch), ("steps", steps)):
         if value is not None:

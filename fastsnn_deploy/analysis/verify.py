@@ -16,6 +16,7 @@ from fastsnn_deploy.backends import lava
 from fastsnn_deploy.errors import InputError, Problem, known_name, real_number, require_progress, whole_number
 from fastsnn_deploy.formats import netx
 from fastsnn_deploy.graph import Encoded, SpikingGraph
+from fastsnn_deploy.graph.images import sliceable
 from fastsnn_deploy.graph.integer_network import integer_values, logits
 from fastsnn_deploy.simulators import open_engine
 from fastsnn_deploy.simulators.recorded import recorded_run
@@ -162,7 +163,7 @@ def _joined(mine: Differences | None, theirs: Differences | None, images: int) -
 
 def verify(
     graph: SpikingGraph,
-    images: npt.NDArray[np.generic],
+    images: Any,
     *,
     truth: SpikingGraph | None = None,
     backend: Backend = "reference",
@@ -185,19 +186,19 @@ def verify(
     require_options(images, backend, batch, models, timeout, progress)
     truth = truth or graph
     _require_same_layers(truth, graph)
-    answer_input, emitted = truth.input.encode(images), graph.input.encode(images)
+    images = sliceable(images, len(graph.input.shape))
     total = Verification(0, Differences())
     with tempfile.TemporaryDirectory(prefix="fastsnn-deploy-") as folder:
         if backend == "lava" and net is None:
             net = Path(folder) / "model.net"
             netx.write(graph, net)
-        for start in range(0, len(emitted), batch):
-            chunk = slice(start, start + batch)
-            values = integer_values(truth, answer_input[chunk])
-            part = _verify_batch(graph, values, emitted[chunk], backend, net, models, timeout)
+        for start in range(0, len(images), batch):
+            chunk = images[start : start + batch]
+            values = integer_values(truth, truth.input.encode(chunk))
+            part = _verify_batch(graph, values, graph.input.encode(chunk), backend, net, models, timeout)
             total = total.joined(part)
             if progress is not None:
-                progress(total.images, len(emitted))
+                progress(total.images, len(images))
     return total
 
 

@@ -16,6 +16,7 @@ from fastsnn_deploy.errors import GraphError, InputError, Problem
 from fastsnn_deploy.formats import Network
 from fastsnn_deploy.formats.base import format_of
 from fastsnn_deploy.graph import SpikingGraph
+from fastsnn_deploy.graph.images import sliceable
 from fastsnn_deploy.graph.integer_network import integer_values, logits
 from fastsnn_deploy.lava_dl import StockNetwork, StockRun, present
 from fastsnn_deploy.lava_dl import run as run_stock
@@ -29,7 +30,7 @@ Int64 = npt.NDArray[np.int64]
 def verify_network(
     network: Network,
     truth: SpikingGraph,
-    images: npt.NDArray[np.generic],
+    images: Any,
     *,
     net: str | Path | None = None,
     **options: Any,
@@ -48,7 +49,7 @@ def verify_network(
 def verify_stock(
     network: StockNetwork,
     truth: SpikingGraph,
-    images: npt.NDArray[np.generic],
+    images: Any,
     *,
     backend: Backend = "reference",
     batch: int = 50,
@@ -67,6 +68,7 @@ def verify_stock(
     construction leaves nothing to compare there.
     """
     require_options(images, backend, batch, models, timeout, progress)
+    images = sliceable(images, len(truth.input.shape))
     placements = placements_of(network.metadata)
     if not placements and backend == "reference":
         raise GraphError(

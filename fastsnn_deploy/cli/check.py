@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fastsnn_deploy.cli.common import Data, DataRoot, Json, print_json, show
+from fastsnn_deploy.cli.common import Data, DataRoot, Json, Preprocess, print_json, show
 from fastsnn_deploy.cli.sources import (
     InputShape,
     Key,
@@ -19,6 +19,7 @@ from fastsnn_deploy.cli.sources import (
     Std,
     TrustPickle,
     changes,
+    chosen_preprocessing,
     is_quantised,
     numbers,
     opened,
@@ -45,6 +46,7 @@ def check(
     replace_activations: ReplaceActivations = None,
     data: Data = None,
     data_root: DataRoot = Path("data"),
+    preprocess: Preprocess = None,
     as_json: Json = False,
 ) -> None:
     """Say what will become of each layer for each target, with all problems at once, before anything is trained.
@@ -53,27 +55,29 @@ def check(
     estimates.
     """
     from fastsnn_deploy.analysis.check import check as examine
+    from fastsnn_deploy.graph.preprocessing import Preprocessing
     from fastsnn_deploy.quantisation.fixed.quantiser import is_fixed
+    from fastsnn_deploy.quantisation.given import as_checkpoint
+    from fastsnn_deploy.quantisation.images import input_of
+    from fastsnn_deploy.training.data import load_chosen, load_for
 
     size = numbers("--input-shape", input_shape, int)
     loaded = opened(model, network, key, trust_pickle, size)
     options: dict[str, Any] = {"targets": target, "input_shape": size}
-    images = None
-    if data not in (None, "random"):
-        from fastsnn_deploy.training.data import load_images
-
-        images = load_images(str(data), "train", data_root)
+    images, notes, given = None, tuple[str, ...](), data not in (None, "random")
     if not is_quantised(loaded.model):
+        choose, notes = chosen_preprocessing(network, preprocess, mean, std)
+        images = load_chosen(str(data), "train", data_root, choose=choose) if given else None
         options |= {"bits": bits, "weight_bits": weight_bits} | changes(output, replace_activations)
-        pixels = None if is_fixed(loaded.model) else images  # another program's network has its own grid of images
-        options |= {} if pixels is None else {"input_step": pixels.step, "input_levels": (0, pixels.highest)}
-        for name, text in (("mean", mean), ("std", std)):
-            if text is not None or pixels is not None:
-                options[name] = numbers(f"--{name}", text) or getattr(images, name)
+        if not is_fixed(loaded.model):  # another program's network has its own grid of images
+            options["preprocessing"] = choose(Preprocessing()) if images is None else images.preprocessing
+    elif given:
+        known = as_checkpoint(loaded.model).metadata
+        images = load_for(known, input_of(loaded.model), str(data), "train", data_root, text=preprocess)
     found = replace(examine(loaded.model, images, **options), network=model.name)
     if as_json:
         print_json({"file": str(model), "kind": loaded.kind, **found.to_dict()})
     else:
-        show(f"{model}: {loaded.kind}", *loaded.notes, *found.report())
+        show(f"{model}: {loaded.kind}", *loaded.notes, *notes, *found.report())
     if not found.ok:
         raise typer.Exit(2)

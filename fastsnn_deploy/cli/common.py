@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -27,6 +26,7 @@ from fastsnn_deploy.tables import Table, text_of
 
 if TYPE_CHECKING:
     from fastsnn_deploy.formats import Network
+    from fastsnn_deploy.graph.images import ImageReader
     from fastsnn_deploy.training.images import Images
 
 QUIET_SECONDS = 2.0
@@ -50,12 +50,20 @@ Data = Annotated[
     str | None,
     typer.Option(
         callback=data_file,
-        help="Data set: see `fastsnn-deploy list data`; random; an .npz file, a folder of images, or "
-        "package.module:function. Default: the one that the network was trained on.",
+        help="Data set: a name (see `fastsnn-deploy list data`), one of torchvision, as SVHN; an .npz file; a folder "
+        "of images, of Hugging Face, or of .tar shards; package.module:function; or random. Default: the one that the "
+        "network was trained on.",
     ),
 ]
 DataRoot = Annotated[Path, typer.Option(envvar="FASTSNN_DATA_ROOT", help="Folder that holds the data set.")]
 Download = Annotated[bool, typer.Option("--download", help="Fetch the data set into the data root if it is missing.")]
+Preprocess = Annotated[
+    str | None,
+    typer.Option(
+        help="What is done to each picture: resize=256,crop=224,interpolation=bicubic,channels=RGB. Default: as the "
+        "network was stored, else nothing."
+    ),
+]
 Samples = Annotated[int, typer.Option(min=1, help="Number of test images.")]
 
 
@@ -148,14 +156,21 @@ RANDOM_IMAGES = 100
 
 
 def sample_images(
-    network: Network, data: str | None, root: Path, samples: int | None, download: bool = False, task: str | None = None
-) -> tuple[np.ndarray, Any, str]:
-    """The first test images, or all, as the network takes them: real values stay if its grid is not the data's.
+    network: Network,
+    data: str | None,
+    root: Path,
+    samples: int | None,
+    download: bool = False,
+    task: str | None = None,
+    preprocess: str | None = None,
+) -> tuple[ImageReader | np.ndarray, Any, str]:
+    """The first test images, or all, preprocessed as the network was stored, and on its grid: real values stay.
 
     task: what the user says that the network answers; None if it says so itself.
 
     Returns:
-        (levels [n, *input shape], as `Input.encode` takes them; labels [n], boxes or masks, or None; name).
+        (levels [n, *input shape], as `Input.encode` takes them, read when a slice is asked for; labels [n], boxes or
+        masks, or None; name).
 
     Raises:
         InputError: fewer than `samples` exist, the network cannot take the images, or neither it nor the user names a
@@ -174,10 +189,10 @@ def sample_images(
     if chosen_for is not None and has_scenes(chosen_for):
         scenes = drawn_scenes(network, chosen_for, data, root, samples, download)
         return scenes.images().for_input(source), scenes.truth, name
-    from fastsnn_deploy.training.data import load_images
+    from fastsnn_deploy.training.data import load_for
 
-    images = first_images(load_images(name, "test", root, download), samples)
-    return images.for_input(source), images.labels.numpy(), name
+    images = first_images(load_for(network.metadata, source, name, "test", root, download, preprocess), samples)
+    return images.reader(source), images.labels.numpy(), name
 
 
 def random_levels(count: int, shape: Sequence[int], low: int, high: int) -> np.ndarray:
@@ -189,7 +204,7 @@ def first_images(images: Images, count: int | None) -> Images:
     """So many of a data set's images, the first ones; None for all. Raises InputError if there are fewer."""
     if count is not None and count > len(images.labels):
         raise InputError(f"data set '{images.name}' has {len(images.labels)} test images, {count} were asked for")
-    return replace(images, levels=images.levels[:count], labels=images.labels[:count])
+    return images.select(slice(0, count))
 
 
 def differences(network: Any, quiet: bool = False) -> list[str]:

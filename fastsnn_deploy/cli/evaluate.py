@@ -14,6 +14,7 @@ from fastsnn_deploy.cli.common import (
     DataRoot,
     Download,
     Json,
+    Preprocess,
     differences,
     output,
     print_json,
@@ -37,6 +38,7 @@ def evaluate(
     data: Data = None,
     data_root: DataRoot = Path("data"),
     download: Download = False,
+    preprocess: Preprocess = None,
     samples: Annotated[int | None, typer.Option(min=1, help="Number of test images. Default: all.")] = None,
     batch: Annotated[int | None, typer.Option(min=1, help="Images at a time. Never changes a result.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Steps for each image. Default: until settled.")] = None,
@@ -68,6 +70,7 @@ def evaluate(
     from fastsnn_deploy.analysis.evaluate import evaluate as run_evaluation
     from fastsnn_deploy.analysis.gathering import gather
     from fastsnn_deploy.formats import read_network
+    from fastsnn_deploy.graph.images import ImageReader
     from fastsnn_deploy.simulators import open_engine
 
     processes = this_process(download)
@@ -85,17 +88,18 @@ def evaluate(
         else:
             show(*found.report())
         return
-    images, labels, name = sample_images(network, data, data_root, samples, download)
+    images, labels, name = sample_images(network, data, data_root, samples, download, preprocess=preprocess)
     if curve is not None:
         check_curve(curve, labels)
     differs = differences(network, as_json or not processes.first)
     opened = open_engine(network, engine, threads or processes.threads)
     share = processes.share(len(images))
+    own_images = images.part(share) if isinstance(images, ImageReader) else images[share]
     start = time.perf_counter()
     title = "evaluating" if processes.size == 1 else f"evaluating, 1 of {processes.size} processes"
     with progress_bar(title, processes.first, "images") as update:
         own = run_evaluation(
-            network, images[share], None if labels is None else labels[share],
+            network, own_images, None if labels is None else labels[share],
             engine=opened, batch=batch, steps=steps, progress=update,
         )  # fmt: skip
     result = gather(own, processes)

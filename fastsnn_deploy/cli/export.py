@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from fastsnn_deploy.cli.common import Data, DataRoot, Json, output, print_json, sample_images, show
+from fastsnn_deploy.cli.common import Data, DataRoot, Json, Preprocess, output, print_json, sample_images, show
 from fastsnn_deploy.cli.sources import (
     Bits,
     InputShape,
@@ -56,7 +56,7 @@ class BiasSchedule(str, Enum):
 
 
 CALIBRATION_IMAGES = 100
-"""Test images that a target that is not exact looks at to choose its units."""
+"""Test images, if there are as many, that a target that is not exact looks at to choose its units."""
 
 TARGET_HELP = "; ".join(f"{name}: {each.summary.rstrip('.')}" for name, each in TARGETS.items()) + "."
 
@@ -129,6 +129,7 @@ def export(
     data: Data = None,
     data_root: DataRoot = Path("data"),
     task: TaskName = None,
+    preprocess: Preprocess = None,
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """Convert a quantised network to an integer spiking network and write it as lava-dl NetX HDF5 or NIR.
@@ -153,7 +154,8 @@ def export(
         checkpoint_file = planned(path.with_name(f"{path.stem}-{made}.pt"))
     options = changes(chosen_output, replace_activations)
     checkpoint, notes = quantised(
-        loaded, model, bits, weight_bits, mean, std, data, data_root, rate_steps, task, sizes, **options
+        loaded, model, bits, weight_bits, mean, std, data, data_root, network, preprocess, rate_steps, task, sizes,
+        **options,
     )  # fmt: skip
     if task is not None and is_quantised(loaded.model):
         metadata = {**checkpoint.metadata, "task": read_task(task).description()}
@@ -164,7 +166,8 @@ def export(
     )  # fmt: skip
     calibration = None
     if not chosen.exact:
-        calibration = graph.input.encode(sample_images(graph, data, data_root, CALIBRATION_IMAGES)[0])
+        found = sample_images(graph, data, data_root, None, preprocess=preprocess)[0]
+        calibration = graph.input.encode(found[:CALIBRATION_IMAGES])
     exported = write_target(graph, path, target, file_format, calibration)
     if graph_file is not None:
         save(exported.graph, graph_file)

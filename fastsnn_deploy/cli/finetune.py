@@ -8,7 +8,7 @@ from typing import Annotated, Any, get_args
 
 import typer
 
-from fastsnn_deploy.cli.common import Data, DataRoot, Download, Json, output, print_json, show
+from fastsnn_deploy.cli.common import Data, DataRoot, Download, Json, Preprocess, output, print_json, show
 from fastsnn_deploy.cli.tasks import has_scenes
 from fastsnn_deploy.errors import InputError
 from fastsnn_deploy.tables import percent
@@ -20,6 +20,7 @@ def finetune(
     data: Data = None,
     data_root: DataRoot = Path("data"),
     download: Download = False,
+    preprocess: Preprocess = None,
     images: Annotated[int, typer.Option(min=1, help="Training images to learn from.")] = 2000,
     held_out: Annotated[int, typer.Option(min=1, help="Other training images, which judge each change.")] = 1000,
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the images for each layer.")] = 1,
@@ -40,12 +41,13 @@ def finetune(
     """
     from fastsnn_deploy.files import planned
     from fastsnn_deploy.quantisation import load, save
+    from fastsnn_deploy.quantisation.images import input_of
     from fastsnn_deploy.tasks import task_in
     from fastsnn_deploy.tasks.evaluate import figures_of
     from fastsnn_deploy.tasks.finetune import TaskFinetuner
     from fastsnn_deploy.tasks.sources import load_both
     from fastsnn_deploy.training.answers import quantised_logits
-    from fastsnn_deploy.training.data import Split, load_images
+    from fastsnn_deploy.training.data import Split, load_for
     from fastsnn_deploy.training.finetune import Finetuner, Settings
     from fastsnn_deploy.training.progress import TrainingBar
 
@@ -73,7 +75,11 @@ def finetune(
             )  # fmt: skip
             finetuner = TaskFinetuner(checkpoint, task, train_scenes, settings, **shared)
         else:
-            train, test = (load_images(str(name), split, data_root, download) for split in get_args(Split))
+            grid = input_of(checkpoint.model)
+            train, test = (
+                load_for(checkpoint.metadata, grid, str(name), split, data_root, download, preprocess)
+                for split in get_args(Split)
+            )
             finetuner = Finetuner(checkpoint, train, settings, **shared)
         try:
             tuned = finetuner.run(resume, restart)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fastsnn_deploy.cli.common import Json, print_json, show
+from fastsnn_deploy.graph.preprocessing import KEY, Preprocessing
 from fastsnn_deploy.tables import Column, Table, shape, words
 
 if TYPE_CHECKING:
@@ -27,9 +28,12 @@ def info(
     if as_json:
         print_json({"file": str(file), "kind": kind, **plain})
         return
-    metadata = {key: value if isinstance(value, str) else json.dumps(value) for key, value in plain["metadata"].items()}
+    known = Preprocessing.of(plain["metadata"])
+    others = {key: value for key, value in plain["metadata"].items() if key != KEY}
+    metadata = {key: value if isinstance(value, str) else json.dumps(value) for key, value in others.items()}
     short = {key: value if len(value) <= 200 else f"{value[:200]} ..." for key, value in metadata.items()}
-    show(f"{file}: {kind}", *report, *([Table.facts("Metadata", short)] if short else []))
+    pictures = [] if known is None else [Table.facts("Preprocessing of pictures", known.facts())]
+    show(f"{file}: {kind}", *report, *pictures, *([Table.facts("Metadata", short)] if short else []))
 
 
 def examine(file: Path) -> tuple[str, tuple[Table | str, ...], dict[str, Any]]:

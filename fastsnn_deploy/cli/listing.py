@@ -59,9 +59,11 @@ def _models() -> dict[str, str]:
 
 
 def _data() -> dict[str, str]:
-    from fastsnn_deploy.training.data import DATASETS
+    from fastsnn_deploy.training.data import DATASETS, SOURCES
 
-    return {name: _first_line(loader) for name, loader in DATASETS.items()} | {"random": "Random levels, no labels"}
+    kinds = {each.name: each.about for each in SOURCES if each.name != "a name"}
+    named = {name: _first_line(loader) for name, loader in DATASETS.items()}
+    return named | kinds | {"random": "Random levels, no labels"}
 
 
 def _hardware() -> dict[str, str]:

@@ -13,6 +13,7 @@ from fastsnn_deploy.cli.common import (
     DataRoot,
     Download,
     Json,
+    Preprocess,
     output,
     print_json,
     progress_bar,
@@ -54,6 +55,7 @@ def map_network(
     data: Data = None,
     data_root: DataRoot = Path("data"),
     download: Download = False,
+    preprocess: Preprocess = None,
     engine: Annotated[str, typer.Option(help="Simulator of the test images: cpu, reference, or gpu.")] = "cpu",
     as_json: Json = False,
 ) -> None:
@@ -74,7 +76,7 @@ def map_network(
     if samples is not None:
         from fastsnn_deploy.analysis.evaluate import evaluate
 
-        images, labels, _ = sample_images(network, data, data_root, samples, download)
+        images, labels, _ = sample_images(network, data, data_root, samples, download, preprocess=preprocess)
         with progress_bar("evaluating", unit="images") as update:
             timing = found.timing(evaluate(network, images, labels, engine=engine, progress=update))
     if out is not None:

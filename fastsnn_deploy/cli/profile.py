@@ -12,6 +12,7 @@ from fastsnn_deploy.cli.common import (
     DataRoot,
     Download,
     Json,
+    Preprocess,
     Samples,
     output,
     print_json,
@@ -28,6 +29,7 @@ def profile(
     data: Data = None,
     data_root: DataRoot = Path("data"),
     download: Download = False,
+    preprocess: Preprocess = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Steps for each image. Default: until settled.")] = None,
     engine: Annotated[str, typer.Option(help="Simulator: cpu, reference, or gpu.")] = "cpu",
     mapping: Annotated[
@@ -53,7 +55,7 @@ def profile(
 
     chosen = load_hardware(hardware)
     network = read_network(net)
-    images, labels, _ = sample_images(network, data, data_root, samples, download)
+    images, labels, _ = sample_images(network, data, data_root, samples, download, preprocess=preprocess)
     with progress_bar("profiling", unit="images") as update:
         result = run_profile(
             network, images, chosen, labels=labels, mapping=mapping, steps=steps, engine=engine,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,6 +12,7 @@ from fastsnn_deploy.cli.common import (
     DataRoot,
     Download,
     Json,
+    Preprocess,
     first_images,
     output,
     print_json,
@@ -27,6 +28,7 @@ from fastsnn_deploy.cli.sources import (
     Std,
     TrustPickle,
     changes,
+    chosen_preprocessing,
     is_quantised,
     numbers,
     opened,
@@ -52,6 +54,7 @@ def quantize(
     data: Data = None,
     data_root: DataRoot = Path("data"),
     download: Download = False,
+    preprocess: Preprocess = None,
     out: Annotated[Path, typer.Option("--out", "-o", callback=output, help="Checkpoint to write.")] = Path(
         "quantised.pt"
     ),
@@ -88,6 +91,7 @@ def quantize(
     quantised one, the integer network and the spiking network, on the same test images.
     """
     from fastsnn_deploy.conversion.convert import convert
+    from fastsnn_deploy.graph.preprocessing import KEY
     from fastsnn_deploy.quantisation import Checkpoint, save
     from fastsnn_deploy.quantisation.others import found_in
     from fastsnn_deploy.quantisation.post_training.quantize import quantize as quantise
@@ -96,13 +100,14 @@ def quantize(
     from fastsnn_deploy.tasks.sources import load_both
     from fastsnn_deploy.training.accuracies import accuracies
     from fastsnn_deploy.training.answers import quantised_logits
-    from fastsnn_deploy.training.data import Split, load_images
+    from fastsnn_deploy.training.data import load_chosen
     from fastsnn_deploy.training.fit import fit
 
     if data is None or data == "random":
         raise InputError("quantising needs images like those that the network will see. Name a data set with --data")
     chosen = chosen_task({}, task)
     scenes = None
+    choose, notes = chosen_preprocessing(network, preprocess, mean, std)
     if chosen is not None and has_scenes(chosen):
         if epochs:
             raise InputError("--epochs is for classes. Train a detector with fastsnn-deploy train")
@@ -113,24 +118,26 @@ def quantize(
         )  # fmt: skip
         scenes = scenes.first(samples)
         train, test = train_scenes.images(), scenes.images()
+        train = train.preprocessed(choose(train.preprocessing))
     else:
-        train, test = (load_images(data, split, data_root, download) for split in get_args(Split))
+        train = load_chosen(data, "train", data_root, download, choose)
+        test = load_chosen(data, "test", data_root, download, lambda _: train.preprocessing)
         test = first_images(test, min(SAMPLES, len(test.labels)) if samples is None else samples)
+    known = train.preprocessing
 
     def good(model: nn.Module) -> float:
         assert chosen is not None
         assert scenes is not None
         return figures_of(chosen, model, scenes)[chosen.metric] or 0.0
 
-    means, stds = numbers("--mean", mean) or train.mean, numbers("--std", std) or train.std
     loaded = opened(model, network, key, trust_pickle, train.shape)
     if is_quantised(loaded.model) or found_in(loaded.model):
         raise InputError(f"{model}: is quantised already. Run fastsnn-deploy export {model}, or give a float network")
     with progress_bar("quantising") as update:
         found = quantise(
-            loaded.model, train, bits, weight_bits, test=good if scenes else test, mean=means, std=stds,
+            loaded.model, train, bits, weight_bits, test=good if scenes else test, preprocessing=known,
             thresholds=thresholds, most_images=images, iterations=iterations, seed=seed, progress=update,
-            input_shape=train.shape, input_step=train.step, input_levels=(0, train.highest),
+            input_shape=train.shape,
             **changes(chosen_output, replace_activations),
         )  # fmt: skip
     history = None
@@ -140,14 +147,17 @@ def quantize(
             teacher=found.teacher, freeze_batch_norm=True, shift=shift, flip=flip, seed=seed,
         )  # fmt: skip
     metadata: dict[str, Any] = {
-        "data": data, "grid": {"step": train.step, "low": 0, "high": train.highest}, "mean": list(means),
-        "std": list(stds), "post_training": {"source": model.name, "model": network, **found.to_dict()},
+        KEY: known.plain(), "data": data,
+        "post_training": {"source": model.name, "model": network, **found.to_dict()},
     }  # fmt: skip
     if chosen is not None and scenes is not None:
         metadata["task"] = chosen.description()
     else:
-        answers = quantised_logits(found.model, test).argmax(1)
-        metadata["quantised_accuracy"] = float((answers == test.labels.numpy()).mean())
+        answers = quantised_logits(found.model, test)
+        if (outputs := answers.shape[1]) != train.classes:
+            told = f"the network has {outputs} outputs, {data} {train.classes} classes: output k is taken for class k"
+            notes += (told,)
+        metadata["quantised_accuracy"] = float((answers.argmax(1) == test.labels.numpy()).mean())
     checkpoint = Checkpoint(found.model, train.shape, metadata)
     save(checkpoint, out)  # the work of minutes, also where the network has no spiking form
     right: Result
@@ -167,6 +177,7 @@ def quantize(
         trained = () if history is None else history.report()
         show(
             *loaded.notes,
+            *notes,
             *found.report(),
             *trained,
             *right.report(),

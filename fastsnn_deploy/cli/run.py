@@ -17,6 +17,7 @@ from fastsnn_deploy.cli.common import (
     DataRoot,
     Download,
     Json,
+    Preprocess,
     Samples,
     differences,
     output,
@@ -93,6 +94,7 @@ def run(
     data: Data = None,
     data_root: DataRoot = Path("data"),
     download: Download = False,
+    preprocess: Preprocess = None,
     stream: Annotated[
         bool, typer.Option("--stream", help="Without a reset: only changes between images, or one image a step.")
     ] = False,
@@ -138,8 +140,8 @@ def run(
     if images:
         pictures, name = pictures_in(network, images), "files"
     else:
-        levels, truth, name = sample_images(network, data, data_root, samples, download, task)
-        pictures = pictures_of(levels, truth, network.input.high, draw is not None)
+        levels, truth, name = sample_images(network, data, data_root, samples, download, task, preprocess)
+        pictures = pictures_of(levels[:], truth, network.input.high, draw is not None)
     places = [] if draw is None else places_of(draw, pictures.names)
     differs = differences(network, as_json)
     outcome = RUNNERS[type(network)](network, kind_of(network).encode(network, pictures.levels), options)

@@ -13,8 +13,10 @@ from fastsnn_deploy.cli.tasks import chosen_task, has_scenes, height_width
 from fastsnn_deploy.errors import InputError
 
 if TYPE_CHECKING:
+    from fastsnn_deploy.graph.preprocessing import Preprocessing
     from fastsnn_deploy.quantisation import Checkpoint
     from fastsnn_deploy.quantisation.sources import Loaded
+    from fastsnn_deploy.training.data import Choice
 
 ModelName = Annotated[
     str | None,
@@ -58,6 +60,9 @@ ReplaceActivations = Annotated[
 
 WEIGHT_BITS = 8
 
+TOLD = 6
+"""Significant digits of what is to be typed again."""
+
 
 def changes(output: str | None, replace_activations: str | None) -> dict[str, Any]:
     """Options of `prepare` that choose or change what a network computes."""
@@ -73,6 +78,53 @@ def numbers(option: str, text: str | None, kind: type = float) -> tuple[Any, ...
         return tuple(kind(part) for part in text.split(","))
     except ValueError as error:
         raise InputError(f"{option} '{text}': must be numbers with commas between, as 3,32,32") from error
+
+
+def chosen_preprocessing(
+    network: str | None, preprocess: str | None, mean: str | None, std: str | None
+) -> tuple[Choice, tuple[str, ...]]:
+    """What is done to pictures for a float network, and lines for the user.
+
+    That is what the options say; for the rest what is written of its published weights (`--model timm:NAME`); else what
+    the data set says itself.
+    """
+    from fastsnn_deploy.training.published import preprocessing
+
+    known, notes = None if network is None else preprocessing(network), tuple[str, ...]()
+    if known is not None:
+        notes = (f"pictures are preprocessed as the metadata of {network} say: {in_words(known)}",)
+    elif network is not None and (other := preprocessing(network.partition("(")[0])) is not None:
+        notes = (
+            f"{network} has other classes than the published weights, whose preprocessing is not taken; it would be "
+            f"{in_options(other)}",
+        )
+    means, stds = numbers("--mean", mean), numbers("--std", std)
+
+    def choose(own: Preprocessing) -> Preprocessing:
+        chosen = own if known is None else replace(known, classes=own.classes)
+        chosen = chosen if preprocess is None else chosen.changed(preprocess)
+        return replace(chosen, mean=means or chosen.mean, std=stds or chosen.std)
+
+    return choose, notes
+
+
+def in_words(known: Preprocessing) -> str:
+    """A preprocessing on one line."""
+    facts = known.facts()
+    return ", ".join(f"{name} {facts[name]}" for name in ("channels", "resize", "crop", "mean", "std") if name in facts)
+
+
+def in_options(known: Preprocessing) -> str:
+    """The options that stand for it."""
+    sizes = {"resize": known.resize, "crop": known.crop}
+    parts = [
+        f"{name}={size if isinstance(size, int) else f'{size[0]}x{size[1]}'}"
+        for name, size in sizes.items()
+        if size is not None
+    ]
+    done = ",".join([*parts, f"interpolation={known.interpolation}"])
+    mean, std = (",".join(f"{value:.{TOLD}g}" for value in values) for values in (known.mean, known.std))
+    return f"--preprocess {done} --mean {mean} --std {std}"
 
 
 def opened(
@@ -93,8 +145,8 @@ def is_quantised(model: Any) -> bool:
 
 def quantised(
     loaded: Loaded, path: Path, bits: int | None, weight_bits: int | None, mean: str | None, std: str | None,
-    data: str | None, data_root: Path, rate_steps: int | None = None, task: str | None = None,
-    size: Sequence[int] | None = None, **options: Any,
+    data: str | None, data_root: Path, network: str | None, preprocess: str | None, rate_steps: int | None = None,
+    task: str | None = None, size: Sequence[int] | None = None, **options: Any,
 ) -> tuple[Checkpoint, tuple[str, ...]]:  # fmt: skip
     """The quantised model of a network, and lines for the user. A float one is never rounded without being asked to.
 
@@ -109,7 +161,7 @@ def quantised(
     from fastsnn_deploy.quantisation.others import found_in
     from fastsnn_deploy.tasks import load_scenes
     from fastsnn_deploy.training.calibrated import calibrated_checkpoint
-    from fastsnn_deploy.training.data import load_images
+    from fastsnn_deploy.training.data import load_chosen
 
     if is_quantised(loaded.model):
         given = [
@@ -135,20 +187,20 @@ def quantised(
         raise InputError("random images say nothing about the values in a network. Name a data set with --data")
     width = WEIGHT_BITS if weight_bits is None else weight_bits
     chosen = chosen_task({}, task)
+    choose, notes = chosen_preprocessing(network, preprocess, mean, std)
     if chosen is not None and has_scenes(chosen):
         images = load_scenes(data, "train", data_root, task=chosen.name, size=height_width(size)).images()
+        images = images.preprocessed(choose(images.preprocessing))
     else:
-        images = load_images(data, "train", data_root)
-    made = calibrated_checkpoint(
-        loaded.model, images, bits, width, numbers("--mean", mean), numbers("--std", std), path, **options
-    )
+        images = load_chosen(data, "train", data_root, choose=choose)
+    made = calibrated_checkpoint(loaded.model, images, bits, width, path, **options)
     if chosen is not None:
         made = replace(made, metadata={**made.metadata, "data": data, "task": chosen.description()})
     note = (
         f"a float network ({loaded.kind}), quantised to {bits}-bit activations and {width}-bit weights without "
         f"training: steps from {made.metadata['calibrated']['images']} training images of {data}"
     )
-    return made, (*loaded.notes, note)
+    return made, (*loaded.notes, *notes, note)
 
 
 def _as_it_is(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fastsnn_deploy.cli.common import Data, DataRoot, Download, Json, print_json, show, this_process
+from fastsnn_deploy.cli.common import Data, DataRoot, Download, Json, Preprocess, print_json, show, this_process
 from fastsnn_deploy.errors import InputError, known_name
 from fastsnn_deploy.tables import percent
 
@@ -34,6 +34,7 @@ def train(
     data: Data = None,
     data_root: DataRoot = Path("data"),
     download: Download = False,
+    preprocess: Preprocess = None,
     size: Annotated[
         str | None, typer.Option(help="Of images with boxes or masks: height and width for all of them, as 192x256.")
     ] = None,
@@ -64,7 +65,7 @@ def train(
     if (recipe is None) == (task is None):
         raise InputError(f"give --recipe, or --task ({', '.join(TASKS)}), whose recipe has that name; not both")
     chosen = load_recipe(str(recipe or known_name("task", task, TASKS)))
-    changes: dict[str, Any] = {"seed": seed, "data": data, "model": model}
+    changes: dict[str, Any] = {"seed": seed, "data": data, "model": model, "preprocess": preprocess}
     if model is not None:
         changes["model_options"] = {}  # they were the other network's
     if size is not None:

@@ -15,6 +15,7 @@ from fastsnn_deploy.cli.common import (
     DataRoot,
     Download,
     Json,
+    Preprocess,
     Samples,
     print_json,
     progress_bar,
@@ -25,6 +26,8 @@ from fastsnn_deploy.cli.tasks import TaskName, chosen_task
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+    from fastsnn_deploy.graph.images import ImageReader
 
 
 class BackendName(str, Enum):
@@ -50,6 +53,7 @@ def verify(
     data: Data = None,
     data_root: DataRoot = Path("data"),
     download: Download = False,
+    preprocess: Preprocess = None,
     batch: Annotated[int, typer.Option(min=1, help="Images at a time; one Lava run each.")] = 100,
     models: Annotated[Models, typer.Option(help="Lava's model of a convolution: ours (fast) or stock.")] = Models.fast,
     timeout: Annotated[float, typer.Option(help="Seconds for one Lava run.")] = 600.0,
@@ -73,7 +77,7 @@ def verify(
 
     checkpoint = load(model)
     truth = convert(checkpoint)
-    images, labels, name = sample_images(truth, data, data_root, samples, download, task)
+    images, labels, name = sample_images(truth, data, data_root, samples, download, task, preprocess)
     options: dict[str, Any] = {
         "backend": backend.value, "batch": batch, "models": models.value, "timeout": timeout
     }  # fmt: skip
@@ -101,10 +105,11 @@ def verify(
         raise typer.Exit(1)
 
 
-def quantised_outputs(quantised: nn.Module, images: np.ndarray, step: float) -> Tensor:
+def quantised_outputs(quantised: nn.Module, images: ImageReader | np.ndarray, step: float) -> Tensor:
     """What the quantised PyTorch network (floating point) answers to integer levels: float [N, *output shape]."""
     import torch
 
     quantised.eval()
     with torch.no_grad():
-        return torch.cat([quantised(part.float() * step) for part in torch.split(torch.from_numpy(images), 50)])
+        parts = (torch.from_numpy(images[start : start + 50]) for start in range(0, len(images), 50))
+        return torch.cat([quantised(part.float() * step) for part in parts])

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
 from functools import partial
 from typing import Literal
@@ -16,6 +18,7 @@ from fastsnn_deploy.conversion.quant_graph import Activation
 from fastsnn_deploy.conversion.trace import trace
 from fastsnn_deploy.errors import InputError, LoweringError, known_name, whole_number, wrong_type
 from fastsnn_deploy.graph import SpikingGraph
+from fastsnn_deploy.graph.preprocessing import KEY, Preprocessing
 from fastsnn_deploy.graph.ranges import STATE_MAX
 from fastsnn_deploy.quantisation.checkpoint import Checkpoint
 
@@ -70,6 +73,9 @@ def converted(
     for key in ("task", "figures"):
         if key in checkpoint.metadata:
             graph.metadata[key] = json.dumps(checkpoint.metadata[key])
+    if (known := Preprocessing.of(checkpoint.metadata)) is not None:
+        answers = math.prod(next(node for node in graph.nodes if node.name == graph.output).shape)
+        graph.metadata[KEY] = replace(known, classes=known.classes if len(known.classes) == answers else ()).text()
     if isinstance(recipe := checkpoint.metadata.get("recipe"), dict):
         graph.metadata["recipe"] = str(recipe.get("name"))
     made = partial(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import Any
 
@@ -17,6 +18,35 @@ PIXEL = 1 / 255
 """Step of pixels 0..255 that stand for 0..1."""
 
 NEEDS = "one array or tensor of numbers, channels first: (N, C, H, W) or one image"
+
+
+class ImageReader(ABC):
+    """Images [N, C, H, W] that lie elsewhere: what takes a batch after the other asks for slices, and holds no more."""
+
+    shape: tuple[int, ...]
+    """(N, C, H, W)"""
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    @abstractmethod
+    def __getitem__(self, index: slice) -> npt.NDArray[np.integer]:
+        """Raw images as an input's `encode` takes them."""
+
+    @abstractmethod
+    def part(self, chosen: slice) -> ImageReader:
+        """Some of them, unread."""
+
+
+def sliceable(images: Any, dimensions: int) -> Any:
+    """Images that a slice takes a batch of: an `ImageReader`, or an array with N in front. Raises as `array_of`.
+
+    dimensions: of one image.
+    """
+    if isinstance(images, ImageReader):
+        return images
+    array = images if isinstance(images, np.ndarray) else array_of(images)
+    return array[None] if array.ndim == dimensions else array
 
 
 def array_of(images: Any, name: str = "the network") -> npt.NDArray[Any]:
@@ -155,5 +185,6 @@ def images_and_labels(network: Any, images: Any) -> tuple[Any, Any]:
     if hasattr(images, "answers"):  # boxes or masks, which are no labels
         return images.images().for_input(network.input), None
     if hasattr(images, "for_input"):
-        return images.for_input(network.input), images.labels.numpy()
+        suited = images.suited(network.metadata)
+        return suited.reader(network.input), suited.labels.numpy()
     return images, None

@@ -11,7 +11,7 @@ from torch import Tensor, fx, nn
 from torch.utils.data import Dataset
 
 from fastsnn_deploy.errors import InputError, wrong_type
-from fastsnn_deploy.quantisation.images import input_of, raw_tensor, stacked
+from fastsnn_deploy.quantisation.images import input_of, raw_tensor, remember, stacked
 from fastsnn_deploy.quantisation.layers import QuantActivation
 from fastsnn_deploy.quantisation.post_training.thresholds import Rule, least_error
 
@@ -61,6 +61,7 @@ def calibration_images(quantised: nn.Module, images: Any, most: int = CALIBRATIO
     Raises InputError as `calibrate` does.
     """
     input_of(quantised)
+    remember(quantised, images)
     if isinstance(images, Dataset):
         if not hasattr(images, "__len__"):
             raise wrong_type("the data set", images, "a length, as a torch Dataset of (image, label) has it")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import Tensor, fx, nn
 
 from fastsnn_deploy.errors import InputError, wrong_type
 from fastsnn_deploy.graph.images import array_of, levels_of
+from fastsnn_deploy.graph.preprocessing import KEY, Preprocessing
 from fastsnn_deploy.quantisation.layers import QuantInput
 from fastsnn_deploy.quantisation.moves import SelectChannels
 from fastsnn_deploy.quantisation.structure import image_readers, module_at
@@ -65,6 +67,16 @@ def raw_tensor(model: nn.Module, images: Any, name: str = "the network") -> Tens
     """As `raw_levels`, in units of the data and on the model's device: float32."""
     grid = input_of(model)
     return (torch.from_numpy(raw_levels(model, images, name)).float() * grid.step).to(grid.offset.device)
+
+
+def remember(model: Any, images: Any) -> None:
+    """Keep with a quantised model what is done to the pictures of a data set, unless it knows, and their classes."""
+    known = getattr(images, "preprocessing", None)
+    if isinstance(known, Preprocessing) and hasattr(model, "meta"):
+        metadata = model.meta.setdefault("metadata", {})
+        stored = Preprocessing.of(metadata) or known
+        done = stored if stored.moves else known
+        metadata[KEY] = replace(stored, **done.geometry(), classes=known.classes or stored.classes).plain()
 
 
 def stacked(items: Sequence[Any]) -> npt.NDArray[Any]:

@@ -5,11 +5,15 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
-from fastsnn_deploy.errors import InputError, LoweringError, Problem, known_name
+from fastsnn_deploy.errors import InputError, LoweringError, Problem, known_name, wrong_type
+from fastsnn_deploy.graph.images import PIXEL
+from fastsnn_deploy.graph.preprocessing import KEY, Preprocessing
 from fastsnn_deploy.quantisation.bit_plan import BitPlan
 from fastsnn_deploy.quantisation.capture import Captured, capture, unwrapped
 from fastsnn_deploy.quantisation.drop_in import quantised_layer
@@ -18,6 +22,7 @@ from fastsnn_deploy.quantisation.fixed.prepare import prepared_fixed
 from fastsnn_deploy.quantisation.fixed.quantiser import is_fixed
 from fastsnn_deploy.quantisation.graph_edit import add_module, compiled, insert_after, problem_at
 from fastsnn_deploy.quantisation.image_grid import ImageGrid, checked_grid, fold_affine
+from fastsnn_deploy.quantisation.images import input_of
 from fastsnn_deploy.quantisation.layers import (
     QUANT_WEIGHTED,
     QuantActivation,
@@ -71,6 +76,7 @@ def prepare(
     input_shape: Sequence[int] | None = None,
     output: str | int | None = None,
     replace_activations: str | None = None,
+    preprocessing: Preprocessing | None = None,
 ) -> fx.GraphModule:
     """The quantised model of a float network: same structure, weights copied, every activation quantised.
 
@@ -84,6 +90,8 @@ def prepare(
     (floats in units of the data, [0, 1] for pixels) and normalises them itself, on the integer grid that the chip
     sees: step input_step, levels input_levels. Differences in std go into the first weights exactly, and so does an
     affine step before the first layer (batch norm, arithmetic with constants).
+    preprocessing: a record of mean, std, step and levels in their place, with what is done to pictures before; `save`
+    and `export` write it with the network.
     input_shape: (C, H, W) or (N,) of one image, with which the network is captured; without it usual ones are tried.
     A network of lines (C, L), as Conv1d takes them, becomes one of maps (C, 1, L), and takes such images; one that
     makes a map of its image first takes the map.
@@ -101,7 +109,7 @@ def prepare(
     )  # fmt: skip
     return prepare_planned(
         model, plan, mean=mean, std=std, input_step=input_step, input_levels=input_levels, input_shape=input_shape,
-        output=output, replace_activations=replace_activations,
+        output=output, replace_activations=replace_activations, preprocessing=preprocessing,
     )  # fmt: skip
 
 
@@ -117,11 +125,18 @@ def prepare_planned(
     output: str | int | None = None,
     replace_activations: str | None = None,
     round_averages: bool = True,
+    preprocessing: Preprocessing | None = None,
 ) -> fx.GraphModule:
     """`prepare` with bits and quantisers in one value.
 
     round_averages: average pools of counts round where they stand; else what reads them reads sums of counts.
     """
+    if preprocessing is not None:
+        if not isinstance(preprocessing, Preprocessing):
+            raise wrong_type("preprocessing", preprocessing, "an fd.Preprocessing, as fd.preprocessing gives it")
+        _require_alone(mean=mean, std=std, input_step=input_step, input_levels=input_levels)
+        mean, std = preprocessing.mean, preprocessing.std
+        input_step, input_levels = preprocessing.step, preprocessing.levels
     grid = checked_grid(mean, std, input_step, input_levels)
     if replace_activations is not None:
         known_name("replace_activations", replace_activations, ("relu",))
@@ -140,11 +155,25 @@ def prepare_planned(
         torch.set_default_dtype(before)
     if input_shape is not None:
         quantised.meta["input_shape"] = captured.taken
+    source = input_of(quantised)  # a network that is quantised already may bring its own grid
+    known = replace(
+        preprocessing or Preprocessing(), step=source.step, levels=(source.low, source.high), mean=grid.mean,
+        std=grid.std,
+    )  # fmt: skip
+    quantised.meta["metadata"] = {KEY: known.plain()}
     if captured.replaced:
         quantised.meta["replaced"] = captured.replaced
         warnings.warn(told(captured.replaced), UserWarning, stacklevel=3)
     parameter = next(unwrapped(model).parameters(), None)
     return quantised.to(parameter.device if parameter is not None else "cpu", torch.float32)
+
+
+def _require_alone(**given: Any) -> None:
+    """Raise InputError for options that a preprocessing says, too."""
+    alone = {"mean": (0.0,), "std": (1.0,), "input_step": PIXEL, "input_levels": (0, 255)}
+    both = [name for name, value in given.items() if value is not alone[name] and value != alone[name]]
+    if both:
+        raise InputError(f"preprocessing= says mean, std, step and levels itself. Leave out {', '.join(both)}")
 
 
 def _ready(captured: Captured) -> Captured:

@@ -27,6 +27,7 @@ from fastsnn_deploy.graph import (
     SpikingGraph,
     Synapse,
 )
+from fastsnn_deploy.graph.images import ImageReader
 from fastsnn_deploy.graph.integer_network import logits
 from fastsnn_deploy.graph.synapses.conv_transpose2d import channels_swapped
 
@@ -34,7 +35,10 @@ Progress = Callable[[int, int], None]
 
 
 def integer_logits(
-    graph: SpikingGraph, levels: npt.NDArray[np.generic], batch: int = 50, progress: Progress | None = None
+    graph: SpikingGraph,
+    levels: ImageReader | npt.NDArray[np.generic],
+    batch: int = 50,
+    progress: Progress | None = None,
 ) -> npt.NDArray[np.float64]:
     """Real-valued answers of the integer network, float64 [N, *output shape]: its integers times their scale."""
     outputs = integer_outputs(graph, levels, batch, progress)
@@ -42,7 +46,10 @@ def integer_logits(
 
 
 def integer_outputs(
-    graph: SpikingGraph, levels: npt.NDArray[np.generic], batch: int = 50, progress: Progress | None = None
+    graph: SpikingGraph,
+    levels: ImageReader | npt.NDArray[np.generic],
+    batch: int = 50,
+    progress: Progress | None = None,
 ) -> npt.NDArray[np.int64]:
     """The integers of the first output, int64 [N, *shape]: those of `simulate.evaluate`, an order of magnitude faster.
 

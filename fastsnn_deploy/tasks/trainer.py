@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from fastsnn_deploy.errors import InputError, known_name
+from fastsnn_deploy.graph.preprocessing import Preprocessing
 from fastsnn_deploy.quantisation import Checkpoint
 from fastsnn_deploy.quantisation.sources.weights import load_weights
 from fastsnn_deploy.tasks.augment import random_views
@@ -113,7 +114,8 @@ def float_network(checkpoint: Checkpoint, weights: str | Path) -> nn.Module:
     held = checkpoint.metadata
     try:
         recipe = Recipe.model_validate(held["recipe"])
-        mean, std = (torch.tensor(held[key]).view(1, -1, 1, 1) for key in ("mean", "std"))
+        known = Preprocessing.of(held) or Preprocessing()
+        mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (known.mean, known.std))
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(
             "the checkpoint does not say which float network it was trained from. Leave out --float"

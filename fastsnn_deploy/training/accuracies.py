@@ -76,7 +76,7 @@ def accuracies(
     """
     labels = test.labels.numpy()
     graph = convert(checkpoint, neurons=neurons, allow_loss=allow_loss)
-    levels = test.for_input(graph.input)
+    levels = test.reader(graph.input)
     spiking = evaluate(graph, levels, labels, topk=(1,), progress=progress)
 
     def right(logits: npt.NDArray[Any]) -> float:

@@ -44,7 +44,7 @@ class Batches:
             side: height and width to scale to, None for none.
         """
         data, (height, width) = self.data, self.data.shape[1:]
-        mean = (torch.tensor(data.mean) / data.step).round().to(torch.uint8)
+        mean = (torch.tensor(data.mean) / data.step).round().to(data.levels.dtype)
         order = torch.randperm(len(data.labels), generator=generator)
         batches = [index for index in torch.split(order, self.size) if self.group.smallest(len(index)) > 1]
         if not batches:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
+from fastsnn_deploy.graph.preprocessing import KEY
 from fastsnn_deploy.quantisation.calibration import CALIBRATION_IMAGES, calibrate
 from fastsnn_deploy.quantisation.checkpoint import Checkpoint
 from fastsnn_deploy.quantisation.others.take import from_quantised
@@ -20,8 +22,6 @@ def calibrated_checkpoint(
     images: Images,
     bits: int,
     weight_bits: int,
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
     source: str | Path = "",
     **options: Any,
 ) -> Checkpoint:
@@ -29,11 +29,9 @@ def calibrated_checkpoint(
 
     Args:
         model: A float network; it stays as it is.
-        images: Raw, those of which the first 256 are taken.
+        images: Raw, those of which the first 256 are taken; their preprocessing, mean and std go with the network.
         bits: Of activations, 1 to 8.
         weight_bits: Of weights, 2 to 8; the first and the last layer have 8.
-        mean: What the float network's images were normalised with; None for the data set's own.
-        std: Likewise.
         source: File that the network comes from, kept in the metadata by its name.
         **options: Further ones of `prepare`.
 
@@ -42,12 +40,15 @@ def calibrated_checkpoint(
         InputError: images that do not pass through the network.
     """
     quantised = prepare(
-        model, bits, weight_bits, mean=images.mean if mean is None else mean, std=images.std if std is None else std,
-        input_step=images.step, input_levels=(0, images.highest), input_shape=images.shape, **options,
-    )  # fmt: skip
+        model, bits, weight_bits, preprocessing=images.preprocessing, input_shape=images.shape, **options
+    )
     calibrate(quantised, images)
     count = min(CALIBRATION_IMAGES, len(images.labels))
-    metadata = {"data": images.name, "calibrated": {"source": Path(source).name, "images": count, "bits": bits}}
+    metadata = {
+        **quantised.meta["metadata"],
+        "data": images.name,
+        "calibrated": {"source": Path(source).name, "images": count, "bits": bits},
+    }
     return Checkpoint(quantised, images.shape, metadata)
 
 
@@ -65,10 +66,15 @@ def taken_checkpoint(
     images: their grid and shape; steps come from them only where the network has none.
     Raises InputError or LoweringError as `from_quantised`, whose options may follow.
     """
+    done = images.preprocessing
+    done = replace(done, mean=tuple(mean or done.mean), std=tuple(std or done.std))
     quantised = from_quantised(
-        model, weight_bits=weight_bits, mean=images.mean if mean is None else mean,
-        std=images.std if std is None else std, input_step=images.step, input_levels=(0, images.highest),
+        model, weight_bits=weight_bits, mean=done.mean, std=done.std, input_step=done.step, input_levels=done.levels,
         input_shape=images.shape, images=images, **options,
     )  # fmt: skip
-    metadata = {"data": images.name, "taken": {"source": Path(source).name, "notes": list(quantised.meta["notes"])}}
+    metadata = {
+        KEY: done.plain(),
+        "data": images.name,
+        "taken": {"source": Path(source).name, "notes": list(quantised.meta["notes"])},
+    }
     return Checkpoint(quantised, images.shape, metadata)

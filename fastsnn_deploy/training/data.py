@@ -1,55 +1,59 @@
-"""Labelled images by name: scikit-learn's digits (embedded), MNIST, CIFAR-10/100, and the user's own (`own_data`).
+"""Labelled images of any kind by what the user calls them; `sources/` reads them, a file a kind.
 
-Images stay integers (`levels`): that is what the chip receives. A data set is found in `root` either as the `.npz`
-files described below or as torchvision stores it; a new one is one function decorated with `@dataset`.
+Images stay integers (`levels`): that is what the chip receives.
 """
 
 from __future__ import annotations
 
+import ast
 import os
+import re
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import get_args
-
-import numpy as np
-import torch
+from typing import Any, get_args
 
 from fastsnn_deploy.errors import InputError, known_name, unknown, wrong_type
 from fastsnn_deploy.files import path_of
+from fastsnn_deploy.graph.preprocessing import Preprocessing
 from fastsnn_deploy.training.images import Images as Images
 from fastsnn_deploy.training.images import Split as Split
-from fastsnn_deploy.training.objects import names_an_object
-from fastsnn_deploy.training.own_data import load_folder, load_npz, load_object, open_npz
+from fastsnn_deploy.training.images import Steps
+from fastsnn_deploy.training.sources import SOURCES as SOURCES
+from fastsnn_deploy.training.sources import Source, Wanted
+from fastsnn_deploy.training.sources.named import DATASETS as DATASETS
+from fastsnn_deploy.training.sources.named import dataset as dataset
+from fastsnn_deploy.training.stored import RealValues
 
-Loader = Callable[[Path, Split, bool], Images]
+CHECKED = 20_000
+"""Files whose sizes are looked at when a data set is named; of more, those that are used."""
 
-DATASETS: dict[str, Loader] = {}
-"""Every data set by name."""
+OTHERWISE = (
+    "give an .npz file, a folder of class folders or of Hugging Face, .tar shards, package.module:function, or a name "
+    "of torchvision as SVHN"
+)
 
-DOWNLOADED = ("mnist", "cifar10", "cifar100")
-"""Data sets that torchvision can fetch."""
-
-
-def dataset(name: str) -> Callable[[Loader], Loader]:
-    """Register loader(root, split, download) under a name."""
-
-    def decorator(loader: Loader) -> Loader:
-        DATASETS[name] = loader
-        return loader
-
-    return decorator
+Choice = Callable[[Preprocessing], Preprocessing]
+"""What should be done to pictures, from what a data set says of its own."""
 
 
-def load_images(name: str, split: Split, root: str | Path = "data", download: bool = False) -> Images:
+def load_images(
+    name: str,
+    split: Split,
+    root: str | Path = "data",
+    download: bool = False,
+    preprocessing: Preprocessing | None = None,
+) -> Images:
     """Images of a data set.
 
     Args:
-        name: of a known data set in `root`; or an .npz file or a folder of images, as a path or below `root`; or
-            `package.module:function`, see `own_data`.
+        name: what `fastsnn-deploy list data` and docs/data.md say: a name, a file, a folder, a pattern of archives or a
+            function; options in brackets, as `EMNIST(split='balanced')`.
         split: which part.
-        root: folder of the named data sets.
+        root: folder of the named data sets; files and folders are looked for there, too.
         download: fetch a named data set that torchvision knows.
+        preprocessing: what is done to each picture; None for nothing.
 
     Raises:
         InputError: the name is unknown, or nothing readable is there.
@@ -57,26 +61,28 @@ def load_images(name: str, split: Split, root: str | Path = "data", download: bo
     name = os.fspath(name) if isinstance(name, os.PathLike) else name
     if not isinstance(name, str):
         raise wrong_type("the data set", name, "the name of one, or the path of an .npz file or a folder")
+    return load_chosen(name, split, root, download, None if preprocessing is None else lambda own: preprocessing)
+
+
+def load_chosen(
+    name: str, split: Split, root: str | Path = "data", download: bool = False, choose: Choice | None = None
+) -> Images:
+    """`load_images` with the preprocessing chosen when it is known what the data set says of its own."""
     known_name("split", split, get_args(Split))
-    place: str | Path = path_of(root, "folder of data sets")
+    folder = path_of(root, "folder of data sets")
+    wanted = _wanted(name, split, folder, download)
     try:
-        if name in DATASETS:
-            images = DATASETS[name](Path(root), split, download)
-        elif names_an_object(name):
-            images = load_object(name, split)
-        elif (found := next((path for path in (Path(name), Path(root) / name) if path.exists()), None)) is not None:
-            place = found
-            images = load_folder(found, split, name) if found.is_dir() else load_npz(found, split, name)
-        else:
-            raise unknown(
-                "data set", name, DATASETS, "give an .npz file, a folder of images, or package.module:function"
-            )
+        images = _source(wanted).read(wanted)
+        images = images if choose is None else images.preprocessed(choose(images.preprocessing))
         _check(images)
+        if isinstance(images.levels, RealValues) or (choose is not None and len(images.labels) <= CHECKED):
+            images.check()
     except (OSError, RuntimeError, KeyError, ValueError, IndexError, EOFError, zipfile.BadZipFile) as error:
         if isinstance(error, InputError):
             raise
+        place = wanted.place or folder
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        fix = "or pass --download to fetch it there" if name in DOWNLOADED else "and put the images there"
+        fix = "and put the images there" if wanted.place else "or pass --download to fetch it there"
         raise InputError(
             f"data set '{name}' ({split}) cannot be read from '{place}' ({reason}). Name its folder with --data-root, "
             f"{fix}"
@@ -84,86 +90,73 @@ def load_images(name: str, split: Split, root: str | Path = "data", download: bo
     return images
 
 
+def load_for(
+    metadata: Mapping[str, Any],
+    grid: Steps,
+    name: str,
+    split: Split,
+    root: str | Path = "data",
+    download: bool = False,
+    text: str | None = None,
+) -> Images:
+    """Images as a network was stored to take them.
+
+    Args:
+        metadata: the network's, which say what is done to pictures.
+        grid: of its input.
+        name, split, root, download: as in `load_images`.
+        text: what the user wants to be done instead, as `Preprocessing.changed` reads it; a warning says what differs.
+
+    Raises:
+        InputError: as `load_images`; or the text changes what is part of the network's integers.
+    """
+    base = Preprocessing.of(metadata) or Preprocessing(step=grid.step, levels=(grid.low, grid.high))
+    if text is None:
+        return load_images(name, split, root, download, base)
+    wanted = base.changed(text)
+    if (wanted.step, wanted.levels) != (base.step, base.levels):
+        raise InputError(
+            f"--preprocess {text}: step and levels are part of the network's integers. Quantise the float network again"
+        )
+    as_numbers = bool(base.classes) and not wanted.classes
+    images = load_images(name, split, root, download, wanted)
+    return replace(images, class_names=()) if as_numbers else images.suited(metadata)
+
+
+def _wanted(text: str, split: Split, root: Path, download: bool) -> Wanted:
+    """What a text names, with its options."""
+    whole = Wanted(text, split, root, download)
+    found = re.fullmatch(r"(.+?)\((.*)\)", text, re.DOTALL)
+    if found is None or whole.place is not None:
+        return whole
+    try:
+        call = ast.parse(f"f({found[2]})", mode="eval").body
+        if not isinstance(call, ast.Call) or call.args:
+            raise ValueError("only options with names")
+        options = {str(word.arg): ast.literal_eval(word.value) for word in call.keywords if word.arg}
+    except (SyntaxError, ValueError) as error:
+        raise InputError(f"data '{text}': options are written as {found[1]}(split='extra', ...)") from error
+    return Wanted(found[1], split, root, download, options)
+
+
+def _source(wanted: Wanted) -> Source:
+    """The kind of data that is meant. Raises InputError, naming all kinds, if it is none, and for unknown options."""
+    found = next((each for each in SOURCES if each.holds(wanted)), None)
+    if found is None:
+        raise unknown("data set", wanted.name, DATASETS, OTHERWISE)
+    for option in wanted.options:
+        if found.options is not None and option not in found.options:
+            takes = f"Known: {', '.join(found.options)}" if found.options else "It takes none"
+            raise InputError(f"data '{wanted.name}' ({found.name}): option '{option}' is not known. {takes}")
+    return found
+
+
 def _check(images: Images) -> None:
     """Raise ValueError unless the arrays are what `Images` says."""
     levels, labels = images.levels, images.labels
-    if levels.dtype != torch.uint8 or levels.dim() != 4 or len(levels) != len(labels) or len(labels) == 0:
+    if levels.dim() != 4 or len(levels) != len(labels) or not len(labels) or levels.dtype.is_floating_point:
         raise ValueError(
             f"images are {levels.dtype} {tuple(levels.shape)} with {len(labels)} labels, not uint8 [N, C, H, W]"
         )
     if labels.min() < 0 or labels.max() >= images.classes:
         raise ValueError(f"labels reach from {labels.min()} to {labels.max()}, not from 0 to {images.classes - 1}")
-
-
-@dataset("digits")
-def _digits(root: Path, split: Split, download: bool) -> Images:
-    """1,797 digits of 8x8 pixels with levels 0-16, shipped with scikit-learn; every fifth is a test image."""
-    from sklearn.datasets import load_digits
-
-    data = load_digits()
-    test = np.arange(len(data.images)) % 5 == 0
-    chosen = test if split == "test" else ~test
-    levels = torch.from_numpy(data.images[chosen].astype(np.uint8))[:, None]
-    labels = torch.from_numpy(data.target[chosen].astype(np.int64))
-    return Images("digits", levels, labels, 10, (0.305,), (0.376,), step=1 / 16, highest=16)
-
-
-@dataset("mnist")
-def _mnist(root: Path, split: Split, download: bool) -> Images:
-    """`mnist.npz` with x_train, y_train, x_test, y_test (uint8 NHWC), or torchvision's MNIST."""
-    file = root / "mnist.npz"
-    if file.exists():
-        with open_npz(file) as data:
-            levels, labels = data[f"x_{split}"], data[f"y_{split}"]
-        images = torch.from_numpy(levels.reshape(len(levels), 28, 28, 1)).permute(0, 3, 1, 2)
-    else:
-        from torchvision.datasets import MNIST
-
-        stored = MNIST(str(root), train=split == "train", download=download)
-        images, labels = stored.data[:, None], stored.targets.numpy()
-    targets = torch.from_numpy(labels.astype(np.int64))
-    return Images("mnist", images.contiguous(), targets, 10, (0.1307,), (0.3081,))
-
-
-COLOURS = {
-    "cifar10": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
-    "cifar100": ((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
-}
-"""Mean and standard deviation of the training images, per channel."""
-
-
-def _colour_images(name: str, images: np.ndarray, labels: np.ndarray, classes: int) -> Images:
-    levels = torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
-    return Images(name, levels, torch.from_numpy(labels.astype(np.int64)), classes, *COLOURS[name])
-
-
-@dataset("cifar10")
-def _cifar10(root: Path, split: Split, download: bool) -> Images:
-    """`cifar10/train_*.npz` and `cifar10/test.npz` with images (uint8 NHWC) and labels, or torchvision's CIFAR10."""
-    files = sorted((root / "cifar10").glob("train_*.npz" if split == "train" else "test.npz"))
-    if files:
-        parts = []
-        for file in files:
-            with open_npz(file) as data:
-                parts.append((data["images"], data["labels"]))
-        images, labels = (np.concatenate(column) for column in zip(*parts, strict=True))
-        return _colour_images("cifar10", images, labels, 10)
-    from torchvision.datasets import CIFAR10
-
-    stored = CIFAR10(str(root), train=split == "train", download=download)
-    return _colour_images("cifar10", stored.data, np.asarray(stored.targets), 10)
-
-
-@dataset("cifar100")
-def _cifar100(root: Path, split: Split, download: bool) -> Images:
-    """torchvision's CIFAR100."""
-    from torchvision.datasets import CIFAR100
-
-    stored = CIFAR100(str(root), train=split == "train", download=download)
-    return _colour_images("cifar100", stored.data, np.asarray(stored.targets), 100)
-
-
-@dataset("folder")
-def _folder(root: Path, split: Split, download: bool) -> Images:
-    """`root` itself: `train/CLASS/*.png` and `test/CLASS/*.png`."""
-    return load_folder(root, split, "folder")

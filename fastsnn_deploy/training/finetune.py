@@ -111,7 +111,7 @@ class Finetuner:
         log: Log | None = None,
     ) -> None:
         self.settings = settings or Settings()
-        self.data, self.engine, self.threads = data, engine, threads
+        self.data, self.engine, self.threads = data.held(), engine, threads
         self.state_file = None if state_file is None else Path(state_file)
         self.progress, self.log = progress or quiet, log or quiet
         self.source = dataclasses.replace(checkpoint, model=canonicalise(checkpoint.model).eval())

@@ -20,7 +20,7 @@ from fastsnn_deploy.graph.images import array_of, labels_of
 from fastsnn_deploy.plots import axes
 from fastsnn_deploy.processes import Processes
 from fastsnn_deploy.quantisation import QuantActivation, calibrate
-from fastsnn_deploy.quantisation.images import input_of, raw_levels, raw_tensor, stacked
+from fastsnn_deploy.quantisation.images import input_of, raw_levels, raw_tensor, remember, stacked
 from fastsnn_deploy.quantisation.layers import BATCH_NORMS
 from fastsnn_deploy.tables import Column, Result, Table, percent
 from fastsnn_deploy.training.augmentation import augment, draw
@@ -103,7 +103,7 @@ class History(Result):
 
 @dataclass(frozen=True)
 class _Held:
-    """Images in memory: levels of a grid, on the CPU."""
+    """Levels of a grid, on the CPU or in their files."""
 
     levels: Any
     labels: Tensor
@@ -152,7 +152,9 @@ def _source(model: fx.GraphModule, data: Any, name: str, workers: int) -> _Held 
     if isinstance(data, Images):
         brightest = torch.full((1, *data.shape), data.highest * data.step)
         raw_levels(model, brightest, f"the network ({name}, {data.described})")
-        return _Held(data.levels, data.labels.cpu(), data.step)
+        remember(model, data)
+        held = data.held()
+        return _Held(held.levels, held.labels.cpu(), held.step)
     if isinstance(data, Dataset) and hasattr(data, "__len__"):
         return _Streamed(data, model, name, workers)
     if not (isinstance(data, (tuple, list)) and len(data) == 2):

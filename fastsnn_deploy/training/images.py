@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -12,17 +14,22 @@ import torch
 from torch import Tensor
 
 from fastsnn_deploy.errors import InputError
-from fastsnn_deploy.graph.images import PIXEL, levels_of
-from fastsnn_deploy.training.image_files import ImageFiles
+from fastsnn_deploy.graph.images import PIXEL, ImageReader, levels_of
+from fastsnn_deploy.graph.preprocessing import Preprocessing, shape_words
+from fastsnn_deploy.training.pictures import Pictures, of_arrays
+from fastsnn_deploy.training.stored import Index, RealValues, Stored
 
 Split = Literal["train", "test"]
 
+IN_MEMORY = 2**30
+"""Bytes of a data set that training reads but once; larger ones are read from their files again and again."""
 
-class Grid(Protocol):
-    """Integers that stand for real values, as a network's `Input` has them."""
+SHOWN = 5
 
-    @property
-    def shape(self) -> tuple[int, ...]: ...
+
+class Steps(Protocol):
+    """Integers that stand for real values."""
+
     @property
     def step(self) -> float: ...
     @property
@@ -31,25 +38,37 @@ class Grid(Protocol):
     def high(self) -> int: ...
 
 
+class Grid(Steps, Protocol):
+    """Images of such integers, as a network's `Input` has them."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+
 @dataclass(frozen=True)
 class Images:
     """levels: uint8 [N, C, H, W]; labels: int64 [N]. A level times `step` is the raw value, `highest` the top level.
 
-    Levels of a data set too large for memory are an `ImageFiles`, which reads what an index asks for.
+    Levels that stay in their files are `Stored`, which reads what an index asks for. On a grid that the user gives
+    (`preprocessing`) they may be int32, and begin below 0, at `lowest`.
 
     mean, std: per channel, of raw values over the training images; what networks are normalised with. 0 and 1 where
-    nothing is known. grey: the three channels are equal, because the files hold grey images.
+    nothing is known. grey: the three channels are equal, because the files hold grey images. class_names: in the order
+    of the labels, () where nobody says. chosen: what the user asked to be done to each picture.
     """
 
     name: str
-    levels: Tensor | ImageFiles
+    levels: Tensor | Stored
     labels: Tensor
     classes: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    step: float = 1 / 255
+    step: float = PIXEL
     highest: int = 255
     grey: bool = False
+    lowest: int = 0
+    class_names: tuple[str, ...] = ()
+    chosen: Preprocessing | None = None
 
     @property
     def described(self) -> str:
@@ -63,11 +82,120 @@ class Images:
         """(C, H, W) of one image."""
         return tuple(self.levels.shape[1:])
 
-    def raw(self, index: Tensor | slice) -> Tensor:
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """What has been done to these images, and what their numbers mean: what a network for them is stored with."""
+        done = self.levels.wanted if isinstance(self.levels, Pictures) else self.chosen or Preprocessing()
+        return replace(
+            done, step=self.step, levels=(self.lowest, self.highest), mean=self.mean, std=self.std,
+            classes=self.class_names,
+        )  # fmt: skip
+
+    def raw(self, index: Index) -> Tensor:
         """Chosen images as float32 in units of the data, [n, C, H, W]."""
         return self.levels[index].float() * self.step
 
-    def for_input(self, target: Grid, index: Tensor | slice = slice(None)) -> npt.NDArray[np.integer]:
+    def select(self, index: Index) -> Images:
+        """Some of the images; those in files stay there, unread."""
+        levels = self.levels.select(index) if isinstance(self.levels, Stored) else self.levels[index]
+        return replace(self, levels=levels, labels=self.labels[index])
+
+    def check(self) -> None:
+        """Raise InputError naming every image that is known, without decoding it, to be of no use."""
+        if isinstance(self.levels, Stored):
+            self.levels.check()
+
+    def held(self) -> Images:
+        """The same images in memory, read but once, if they are not too many."""
+        if not isinstance(self.levels, Stored) or math.prod(self.levels.shape) > IN_MEMORY:
+            return self
+        levels = self.levels[:]
+        grey = self.grey and bool((levels == levels[:, :1]).all())
+        return replace(self, levels=levels, grey=grey, chosen=self.preprocessing)
+
+    def preprocessed(self, wanted: Preprocessing) -> Images:
+        """The images with something else done to each, and with the mean, std and classes that go with it.
+
+        Pixels keep their grid, real values get the wanted one. Raises InputError if they are no pictures and have not
+        the size already, and for classes that the wanted ones do not have.
+        """
+        levels, grid = self.levels, (self.step, (self.lowest, self.highest))
+        if isinstance(levels, RealValues):
+            levels, grid = levels.preprocessed(wanted), (wanted.step, wanted.levels)
+            self._require_size(wanted)
+        elif isinstance(levels, Pictures):
+            levels = levels.preprocessed(wanted)
+        elif wanted.moves and wanted.geometry() != self.preprocessing.geometry():
+            if self._are_pixels:
+                levels = Pictures(of_arrays(levels, f"data set '{self.name}'"), wanted=wanted)  # type: ignore[arg-type]
+            else:
+                self._require_size(wanted)
+        made = replace(
+            self, levels=levels, step=grid[0], lowest=grid[1][0], highest=grid[1][1], mean=wanted.mean, std=wanted.std,
+            chosen=wanted,
+        )  # fmt: skip
+        return made.relabelled(wanted.classes)
+
+    @property
+    def _are_pixels(self) -> bool:
+        grid = (self.lowest, self.highest) == (0, 255) and math.isclose(self.step, PIXEL)
+        return grid and self.shape[0] in (1, 3) and self.levels.dtype == torch.uint8
+
+    def _require_size(self, wanted: Preprocessing) -> None:
+        """Raise InputError unless images that cannot be resized have the wanted size already."""
+        _, height, width = self.shape
+        size = wanted.crop or (wanted.resize if isinstance(wanted.resize, tuple) else None)
+        if (size or (height, width)) != (height, width) or wanted.resize not in (None, size, min(height, width)):
+            raise InputError(
+                f"{self.described}: its values are no 8-bit pixels, which could be resized. Give images of the size "
+                f"{shape_words(size or wanted.resize or (height, width))}"
+            )
+
+    def relabelled(self, wanted: tuple[str, ...]) -> Images:
+        """Labels by the names of the wanted classes, where both sides have names; a warning says what differed.
+
+        Raises InputError naming the classes of images that are not among the wanted ones.
+        """
+        own = self.class_names
+        if not wanted or own == wanted:
+            return self
+        if not own:
+            return replace(self, class_names=wanted, classes=max(self.classes, len(wanted)))
+        present = sorted(set(self.labels.tolist()))
+        names = [own[label] for label in present]
+        if foreign := [name for name in names if name not in wanted]:
+            raise InputError(
+                f"{self.described}: {len(foreign)} of its {len(names)} classes are none of the network's "
+                f"({_some(foreign)}; the network has {_some(wanted)}). Give them the network's names, or take the "
+                "numbers of the labels as they are with --preprocess classes=none"
+            )
+        number = {name: place for place, name in enumerate(wanted)}
+        mapping = torch.tensor([number.get(name, 0) for name in own])
+        missing = [name for name in wanted if name not in names]
+        said = f"has {len(names)} of the network's {len(wanted)} classes, without {_some(missing)}" if missing else (
+            "names its classes in another order than the network"
+        )  # fmt: skip
+        warnings.warn(f"{self.described} {said}; labels follow the names", UserWarning, stacklevel=2)
+        labels = mapping.to(self.labels.device)[self.labels]
+        return replace(self, labels=labels, classes=len(wanted), class_names=wanted)
+
+    def suited(self, metadata: Mapping[str, Any]) -> Images:
+        """The images as a network's metadata say that it takes them: preprocessing and order of classes.
+
+        What the user has chosen stays; a warning says where it is not the network's.
+        """
+        stored = Preprocessing.of(metadata)
+        if stored is None:
+            return self
+        if self.chosen is None:
+            return self.preprocessed(stored)
+        own, theirs = self.chosen.geometry(), stored.geometry()
+        if differing := [f"{name} {own[name]} in place of {theirs[name]}" for name in own if own[name] != theirs[name]]:
+            what = f"{self.described}: not preprocessed as the network says: {', '.join(differing)}"
+            warnings.warn(what, UserWarning, stacklevel=2)
+        return self.relabelled(stored.classes)
+
+    def for_input(self, target: Grid, index: Index = slice(None)) -> npt.NDArray[np.integer]:
         """Chosen images as levels of a network's input. It may have another grid: real values stay what they are.
 
         Args:
@@ -80,36 +208,61 @@ class Images:
         Raises:
             InputError: the network takes images of another shape, or of a smaller range.
         """
-        levels, name = self.levels[index].cpu(), f"the network ({self.described})"
+        name, levels = f"the network ({self.described})", self.levels
+        shape, step, low, high = tuple(target.shape), target.step, target.low, target.high
 
         def checked(images: Tensor) -> npt.NDArray[np.int64]:
-            shape, step, low, high = tuple(target.shape), target.step, target.low, target.high
             return levels_of(images, shape=shape, step=step, low=low, high=high, name=name)
 
-        if not math.isclose(target.step, self.step) or target.low > 0 or target.high < self.highest:
-            return checked(levels.double() * self.step)
-        checked(levels[:1].long())  # of the right shape
-        pixels = target.high == 255 and math.isclose(target.step, PIXEL)
-        return np.asarray(levels.numpy() if pixels else levels.long().numpy())
+        if isinstance(levels, RealValues):
+            found = levels.preprocessed(Preprocessing(step=step, levels=(low, high)))[index]
+            return checked(found.long())
+        found = levels[index].cpu()
+        if not math.isclose(step, self.step) or low > self.lowest or high < self.highest:
+            return checked(found.double() * self.step)
+        checked(found[:1].long())  # of the right shape
+        pixels = high == 255 and math.isclose(step, PIXEL) and found.dtype == torch.uint8
+        return np.asarray(found.numpy() if pixels else found.long().numpy())
+
+    def reader(self, target: Grid) -> ImageReader:
+        """All images as `for_input` gives them, unread: whoever takes them asks for a slice at a time.
+
+        Raises InputError as `for_input` does for the first image, and for files that are known to be of no use.
+        """
+        self.for_input(target, slice(0, 1))
+        self.check()
+        return _Reader(self, target)
 
     def to(self, device: torch.device) -> Images:
         """The same images with levels and labels in the memory of a device; images in files stay there."""
-        levels = self.levels if isinstance(self.levels, ImageFiles) else self.levels.to(device)
+        levels = self.levels if isinstance(self.levels, Stored) else self.levels.to(device)
         return replace(self, levels=levels, labels=self.labels.to(device))
+
+
+class _Reader(ImageReader):
+    def __init__(self, images: Images, target: Grid) -> None:
+        self.images, self.target = images, target
+        self.shape = (len(images.labels), *images.shape)
+
+    def __getitem__(self, index: slice) -> npt.NDArray[np.integer]:
+        return self.images.for_input(self.target, index)
+
+    def part(self, chosen: slice) -> ImageReader:
+        return _Reader(self.images.select(chosen), self.target)
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
 
 
 def apart(images: Images, count: int, seed: int) -> tuple[Images, Images]:
     """(all but `count` images, those `count`), the same ones for one seed.
 
-    Raises InputError if so many cannot be kept apart, or the images are files, which stay in their folders.
+    Raises InputError if so many cannot be kept apart.
     """
-    levels = images.levels
-    if isinstance(levels, ImageFiles) or count >= len(images.labels):
-        raise InputError(
-            f"{images.described}: {count} training images cannot be held out: it has {len(images.labels)}"
-            + (" image files. Move some to another split" if isinstance(levels, ImageFiles) else "")
-        )
-    order = torch.randperm(len(images.labels), generator=torch.Generator().manual_seed(seed)).to(images.labels.device)
-    chosen = order[count:].sort().values, order[:count].sort().values
-    first, second = (replace(images, levels=levels[index], labels=images.labels[index]) for index in chosen)
-    return first, second
+    found = len(images.labels)
+    if count >= found:
+        raise InputError(f"{images.described}: {count} training images cannot be held out: it has {found}")
+    order = torch.randperm(found, generator=torch.Generator().manual_seed(seed)).to(images.labels.device)
+    first, second = order[count:].sort().values, order[:count].sort().values
+    return images.select(first), images.select(second)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -22,6 +23,7 @@ from pydantic import (
 
 from fastsnn_deploy.errors import InputError, Problem, unknown
 from fastsnn_deploy.files import existing_file
+from fastsnn_deploy.graph.preprocessing import Preprocessing
 from fastsnn_deploy.quantisation.bit_plan import BitPlan
 from fastsnn_deploy.quantisation.quantisers import ACTIVATION_QUANTISERS, WEIGHT_QUANTISERS
 from fastsnn_deploy.training.loop import half_cosine
@@ -136,7 +138,8 @@ class Recipe(_Strict):
     """A network, its data, and how it is trained.
 
     weights: float weights to start from (a state_dict), a path below the data root. normalisation: what those
-    weights and the teacher's were trained with, if not the data's own. activation, weight_quantiser: names of
+    weights and the teacher's were trained with, if not the data's own. preprocess: what is done to pictures, as
+    `--preprocess` writes it. activation, weight_quantiser: names of
     quantisers. bits_by_layer, weight_bits_by_layer: bits of layers that match a pattern, in every stage; output_bits,
     output_signed: the last layer emits spikes; all as in `BitPlan`. compile: through torch.compile, which needs
     a C++ compiler. test_every: epochs between two measurements of the test accuracy; resume_every: between two
@@ -151,6 +154,7 @@ class Recipe(_Strict):
     model_options: dict[str, PositiveInt] = {}
     weights: str | None = None
     normalisation: Normalisation | None = None
+    preprocess: str | None = None
     teacher: Teacher | None = None
     stages: tuple[Stage, ...] = Field(min_length=1)
     activation: str = "lsq"
@@ -229,6 +233,18 @@ class Recipe(_Strict):
                 except InputError as error:
                     raise ValueError(f"stage {i + 1}: {'; '.join(map(str, error.problems))}") from error
         return self
+
+    @field_validator("preprocess")
+    @classmethod
+    def _can_be_done(cls, text: str | None) -> str | None:
+        Preprocessing().changed(text or "resize=none")
+        return text
+
+    def preprocessing(self, own: Preprocessing) -> Preprocessing:
+        """What is done to the pictures of a data set, from what it says itself."""
+        chosen = own if self.preprocess is None else own.changed(self.preprocess)
+        normal = self.normalisation
+        return chosen if normal is None else replace(chosen, mean=normal.mean, std=normal.std)
 
     def augmentation(self, stage: Stage) -> Augment:
         """What changes the training images of a stage."""

@@ -5,9 +5,8 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
@@ -16,6 +15,7 @@ from torch.nn import functional as F
 
 from fastsnn_deploy.errors import InputError
 from fastsnn_deploy.files import own_files, planned
+from fastsnn_deploy.graph.preprocessing import KEY
 from fastsnn_deploy.processes import Processes, connected
 from fastsnn_deploy.quantisation.bit_plan import apply_plan
 from fastsnn_deploy.quantisation.calibration import calibrate
@@ -25,7 +25,7 @@ from fastsnn_deploy.quantisation.prepare import prepare_planned
 from fastsnn_deploy.quantisation.sources.weights import load_weights
 from fastsnn_deploy.training.averaging import Averaged
 from fastsnn_deploy.training.batches import Batches, alternating
-from fastsnn_deploy.training.data import Images, Split, load_images
+from fastsnn_deploy.training.data import Images, load_chosen
 from fastsnn_deploy.training.distillation import distillation_loss
 from fastsnn_deploy.training.distributed import Group
 from fastsnn_deploy.training.images import apart
@@ -76,7 +76,7 @@ class Trainer:
         self._scales: dict[torch.device, tuple[Tensor, Tensor]] = {}
         # a GPU holds the whole data set, and moves and mirrors the images itself
         train, test = self._load(download)
-        self.train_images, self.test_images = (self._normalisation(each).to(self.device) for each in (train, test))
+        self.train_images, self.test_images = train.to(self.device), test.to(self.device)
         self.measured, self.measured_name = self.test_images, "test"
         if recipe.hold_out:
             self.train_images, self.measured = apart(self.train_images, recipe.hold_out, recipe.seed)
@@ -91,8 +91,9 @@ class Trainer:
 
     def _load(self, download: bool) -> tuple[Images, Images]:
         """(training, test) images."""
-        train, test = (load_images(self.recipe.data, split, self.data_root, download) for split in get_args(Split))
-        return train, test
+        recipe, root = self.recipe, self.data_root
+        train = load_chosen(recipe.data, "train", root, download, recipe.preprocessing).held()
+        return train, load_chosen(recipe.data, "test", root, download, lambda _: train.preprocessing).held()
 
     @property
     def resume_file(self) -> Path:
@@ -194,10 +195,6 @@ class Trainer:
                 "batch_size, more images, or fewer processes"
             )
 
-    def _normalisation(self, images: Images) -> Images:
-        chosen = self.recipe.normalisation
-        return images if chosen is None else replace(images, mean=chosen.mean, std=chosen.std)
-
     @property
     def _outputs(self) -> dict[str, int]:
         """Options of the network that follow from the data."""
@@ -258,10 +255,7 @@ class Trainer:
             return model
         images = self.train_images
         model = placed(model, "cpu", torch.contiguous_format)
-        quantised = prepare_planned(
-            model, self.recipe.plan(stage), mean=images.mean, std=images.std, input_step=images.step,
-            input_levels=(0, images.highest),
-        )  # fmt: skip
+        quantised = prepare_planned(model, self.recipe.plan(stage), preprocessing=images.preprocessing)
         quantised.eval()
         calibrate(quantised, images.raw(slice(0, self.calibrated)).cpu())
         return quantised
@@ -386,9 +380,7 @@ class Trainer:
         images = self.train_images
         metadata = {
             "data": self.recipe.data,
-            "grid": {"step": images.step, "low": 0, "high": images.highest},
-            "mean": list(images.mean),
-            "std": list(images.std),
+            KEY: images.preprocessing.plain(),
             "recipe": self.recipe.model_dump(mode="json"),
             **measured,
         }

@@ -15,7 +15,7 @@ from fastsnn_deploy.errors import InputError, known_name, require_progress, whol
 from fastsnn_deploy.graph.images import array_of, labels_of
 from fastsnn_deploy.quantisation.calibration import calibration_images, set_steps
 from fastsnn_deploy.quantisation.functional import or_one
-from fastsnn_deploy.quantisation.images import raw_tensor
+from fastsnn_deploy.quantisation.images import raw_tensor, remember
 from fastsnn_deploy.quantisation.layers import switch_quantisers
 from fastsnn_deploy.quantisation.post_training.bias import correct_biases
 from fastsnn_deploy.quantisation.post_training.equalise import equalise
@@ -107,6 +107,7 @@ def quantize(
     seed, chosen = whole_number("seed", seed, 0), _chosen(stages)
     require_progress(progress)
     prepared = prepare(model, bits, weight_bits, mean=mean, std=std, **options).eval()
+    remember(prepared, images)
     raw = calibration_images(prepared, _drawn(images, most_images, seed), most_images)[:most_images]
     if len(raw) < 2:
         raise InputError("one image cannot both teach and judge. Give two at least, better 1,000")

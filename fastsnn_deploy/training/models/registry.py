@@ -32,7 +32,7 @@ def build(name: str, **options: Any) -> nn.Module:
     Args:
         name: Of the zoo; `package.module:builder` or `file.py:builder` of the user's own; `torchvision:NAME` or
             `timm:NAME`, without their weights. Options may follow in brackets: `lenet(width=8)`,
-            `torchvision:resnet18(num_classes=10)`.
+            `torchvision:resnet18(num_classes=10)`; `weights='IMAGENET1K_V1'` there says whose preprocessing is meant.
         **options: For the builder; channels and classes go to those that take them.
 
     Raises:
@@ -44,7 +44,7 @@ def build(name: str, **options: Any) -> nn.Module:
     """
     if not isinstance(name, str):
         raise wrong_type("the model", name, "the name of one")
-    name, written = _name_and_options(name)
+    name, written = name_and_options(name)
     options |= written
     if name.startswith(tuple(LIBRARIES)):
         library, _, wanted = name.partition(":")
@@ -62,7 +62,7 @@ def build(name: str, **options: Any) -> nn.Module:
         raise InputError(f"model '{name}': {error}") from error
 
 
-def _name_and_options(text: str) -> tuple[str, dict[str, Any]]:
+def name_and_options(text: str) -> tuple[str, dict[str, Any]]:
     """`name(key=value, ...)` taken apart; values are numbers, strings, True, None, and lists of them."""
     found = re.fullmatch(r"([^()]+)\((.*)\)", text, re.DOTALL)
     if found is None:
@@ -82,7 +82,7 @@ def _torchvision(name: str) -> Callable[..., nn.Module]:
     known = [each for each in models.list_models() if "/" not in each]
     if name not in known:
         raise _unknown("torchvision", name, known)
-    return lambda **options: models.get_model(name, weights=None, **options)
+    return lambda **options: models.get_model(name, **{**options, "weights": None})
 
 
 def _timm(name: str) -> Callable[..., nn.Module]:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from fastsnn_deploy.errors import InputError
 from fastsnn_deploy.training.data import load_images
-from fastsnn_deploy.training.image_files import ImageFiles
+from fastsnn_deploy.training.pictures import Pictures
 from fastsnn_deploy.training.recipe import Recipe, Stage
 from fastsnn_deploy.training.trainer import Trainer
 
@@ -23,10 +23,10 @@ def test_large_folders_stay_in_their_files(tmp_path: Path, monkeypatch: pytest.M
         (tmp_path / split / label).mkdir(parents=True, exist_ok=True)
         pixels = rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(tmp_path / split / label / f"{i}.png")
-    whole = load_images("folder", "train", tmp_path)
-    monkeypatch.setattr("fastsnn_deploy.training.own_data.IN_MEMORY", 100)
+    whole = load_images("folder", "train", tmp_path).held()
+    monkeypatch.setattr("fastsnn_deploy.training.images.IN_MEMORY", 100)
     images = load_images("folder", "train", tmp_path)
-    assert isinstance(images.levels, ImageFiles)
+    assert isinstance(images.levels, Pictures)
     assert (images.shape, images.mean, len(images.levels)) == (whole.shape, whole.mean, 6)
     assert torch.equal(images.labels, whole.labels)
     for index in (slice(0, 4), slice(4, 4), slice(None, None, -2), torch.tensor([5, 0, 0])):
@@ -40,7 +40,7 @@ def test_large_folders_stay_in_their_files(tmp_path: Path, monkeypatch: pytest.M
         stages=(Stage(epochs=1, learning_rate=0.1, bits=2),),
     )  # fmt: skip
     streamed = Trainer(recipe, tmp_path / "model.pt", data_root=tmp_path).run().model.state_dict()
-    monkeypatch.setattr("fastsnn_deploy.training.own_data.IN_MEMORY", 2**30)
+    monkeypatch.setattr("fastsnn_deploy.training.images.IN_MEMORY", 2**30)
     held = Trainer(recipe, tmp_path / "model.pt", data_root=tmp_path).run().model.state_dict()
     assert all(torch.equal(streamed[name], held[name]) for name in held)
 
