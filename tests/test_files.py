@@ -35,7 +35,6 @@ from fastsnn_deploy.quantisation.sources.weights import load_weights
 from fastsnn_deploy.targets import to_target
 from fastsnn_deploy.training.data import load_images
 from fastsnn_deploy.training.models import build
-from fastsnn_deploy.training.own_data import load_npz
 from fastsnn_deploy.training.recipe import load_recipe, recipe_folder
 from tests.commands import Result, runner
 from tests.test_cli import MAIN
@@ -374,7 +373,7 @@ READERS: dict[str, tuple[str, Callable[[Path], Any]]] = {
     "weights": ("w.pt", lambda path: load_weights(build("digits-net"), path)),
     "hardware": ("h.yaml", load_hardware),
     "recipe": ("r.yaml", load_recipe),
-    "data": ("d.npz", lambda path: load_npz(path, "test", "d")),
+    "data": ("d.npz", lambda path: load_images(str(path), "test")),
 }
 
 
