@@ -209,19 +209,20 @@ def test_memory_is_counted_in_bits():
     assert f"memory: {sum(bits.values()):,} bits" in result.summary()
 
 
-def test_one_part_unknown_leaves_the_total_unknown():
+def test_what_is_unknown_is_null_and_what_is_not_priced_is_absent():
     graph, images = converted(pooled(), (3, 8, 8))
-    plain = fd.profile(graph, images, hardware="loihi2").to_dict()["energy_pj_per_image"]
-    assert plain["static"] is None
-    assert plain["total"] is None
-    assert plain["dynamic"]["value"] > 0
-    assert "hops" not in plain["terms"]
-    assert "hops" not in fd.profile(graph, images, hardware="loihi2").layers().csv()
-    timed = profile(graph, images, "loihi2", step_time_us=10.0).to_dict()["energy_pj_per_image"]
-    assert timed["static"]["value"] > 0
-    assert timed["total"] is None  # hops are still not priced
-    north = fd.profile(graph, images, hardware="truenorth").to_dict()["energy_pj_per_image"]
-    assert north["total"]["value"] == pytest.approx(north["dynamic"]["value"] + north["static"]["value"])
+    placed = fd.profile(graph, images, hardware="loihi2").to_dict()["energy_pj_per_image"]
+    dynamic, *more = (boundary["energy_pj"]["value"] for boundary in placed["boundaries"])
+    assert dynamic == pytest.approx(placed["dynamic"]["value"])
+    assert [dynamic, *more] == sorted([dynamic, *more])
+    assert more[0] > dynamic
+    north = fd.profile(graph, images, hardware="truenorth")
+    boundaries = north.to_dict()["energy_pj_per_image"]["boundaries"]
+    assert boundaries[0]["energy_pj"]["value"] > 0
+    assert all(boundary["energy_pj"] is None for boundary in boundaries[1:])
+    assert all("does not fit" in boundary["reason"] for boundary in boundaries[1:])
+    assert "hops" not in north.to_dict()["energy_pj_per_image"]["terms"]
+    assert "hops" not in north.layers().csv()
 
 
 def test_arithmetic_says_what_it_leaves_out():
@@ -246,8 +247,8 @@ def test_what_a_chip_cannot_send_is_said_before_the_prices(hardware: str, lackin
     assert ("the chip has" in text) == (lacking is not None)
     if lacking is not None:
         assert lacking in text
-        assert text.index("the chip has") < text.index("Energy on")
-        assert text.count("the chip has") == 1
+        assert text.index("the chip has") < text.index("Dynamic energy on")
+        assert text.count("priced as if it had") == 1
         assert result.counts.total("negative_spikes") > 0
         negative = result.counts.total("negative_spikes") / 3
         assert f"{negative:,.1f} negative spikes an image" in text

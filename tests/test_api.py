@@ -70,7 +70,7 @@ def test_the_whole_way(quantised: nn.Module, pictures: np.ndarray, tmp_path: Pat
     assert fd.profile(snn, pictures, hardware="loihi2").counts.images == 12
     fd.save(quantised, tmp_path / "model.pt", input_shape=(1, 8, 8), metadata={"note": "small"})
     again = fd.load(tmp_path / "model.pt")
-    assert again.meta["metadata"] == {"note": "small"}
+    assert again.meta["metadata"]["note"] == "small"
     assert fd.convert(again).nodes == snn.nodes
     fd.export(snn, tmp_path / "model.net")
     assert fd.read(tmp_path / "model.net") == snn
