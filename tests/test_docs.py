@@ -44,7 +44,10 @@ ON_LAVA = {"docs/lava.md", "docs/streaming.md"}
 RAISES = {"docs/loihi.md": BackendError}
 """Pages whose code needs what nobody has here, and what it must end with instead."""
 
-SMALLER = {"docs/finetune.md": {'"cifar10"': '"digits"', "10_000": "60", "5_000": "40"}}
+SMALLER = {
+    "docs/energy.md": {'"cifar10"': '"digits"'},
+    "docs/finetune.md": {'"cifar10"': '"digits"', "10_000": "60", "5_000": "40"},
+}
 """What is put in place of what a page's code says, because it would take hours or data."""
 
 OTHER_PROGRAMS = {"cd", "git", "pip", "scripts/conformance_py310.sh", "source", "uv"}

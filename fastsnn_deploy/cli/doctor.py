@@ -21,7 +21,7 @@ from fastsnn_deploy.tables import Table, words
 REQUIRED = {
     "torch": "torch", "torchvision": "torchvision", "numpy": "numpy", "h5py": "h5py", "safetensors": "safetensors",
     "typer": "typer", "rich": "rich", "pydantic": "pydantic", "PyYAML": "yaml", "nir": "nir",
-    "scikit-learn": "sklearn", "llvmlite": "llvmlite", "numba": "numba",
+    "scikit-learn": "sklearn", "llvmlite": "llvmlite", "numba": "numba", "jinja2": "jinja2",
 }  # fmt: skip
 """Required distributions and the modules that they bring: all that pyproject.toml names."""
 
