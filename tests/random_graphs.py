@@ -264,10 +264,10 @@ def random_graph(
     nodes = [
         replace(n, **bounds(neurons, n.floor, n.ceiling)) if isinstance(n, Population) else n for n in builder.nodes
     ]
-    modes = ("once", "spread", "constant"), ("wave", "spread", "initial")
+    modes = ("once", "spread"), ("wave", "spread", "initial")
     schedule = Schedule(
         window=builder.integer(1, 4),
-        input=modes[0][builder.integer(0, 2)],
+        input=modes[0][builder.integer(0, 1)],
         bias=modes[1][builder.integer(0, 2)],
     )
     graph = SpikingGraph(nodes=tuple(nodes), outputs=(output.name,), schedule=schedule)

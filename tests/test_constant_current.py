@@ -20,6 +20,7 @@ from fastsnn_deploy.graph.integer_network import integer_values
 from fastsnn_deploy.passes.balance import balanced
 from fastsnn_deploy.passes.window import for_window
 from fastsnn_deploy.simulators import open_engine
+from fastsnn_deploy.simulators.integer import integer_outputs
 from fastsnn_deploy.simulators.recorded import recorded_run
 from fastsnn_deploy.simulators.reference import simulate
 from fastsnn_deploy.targets import TARGETS, to_target
@@ -160,6 +161,8 @@ def test_engine_and_reference_agree(seed: int, neurons: str, steps: int | None):
             assert np.array_equal(getattr(found, kind)[name], series), (kind, name)
     counts, right = integer_values(network, emitted), integer_values(graph, emitted)
     assert all(np.array_equal(counts[p.name], right[p.name]) for p in graph.populations) or steps is not None
+    answer = network.outputs[0]
+    assert np.array_equal(integer_outputs(network, random_images(network, seed)), counts[answer])
 
 
 class Small(nn.Module):

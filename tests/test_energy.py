@@ -242,7 +242,7 @@ def test_mistakes(graph: SpikingGraph, images: np.ndarray, found: Profile) -> No
 def test_the_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     run = runner(monkeypatch, capsys)
     path = tmp_path / "mapping.json"
-    assert run("map", NET, "--output", str(path)).returncode == 0
+    assert run("map", NET, "--out", str(path)).returncode == 0
     arguments = ("profile", NET, "--samples", "2", "--data", "random")
     monkeypatch.setenv("COLUMNS", "80")
     text = run(*arguments, "--mapping", str(path), "--step-time", "20")

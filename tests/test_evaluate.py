@@ -281,7 +281,7 @@ def test_wrong_arguments():
     with pytest.raises(InputError, match="takes"):
         run_it(graph, levels[:, :, :-1], labels)
     maps = replace(graph, outputs=(next(p.name for p in graph.populations if len(p.shape) == 3),))
-    with pytest.raises(InputError, match="is for classification"):
+    with pytest.raises(InputError, match="accuracy is for one output"):
         run_it(maps, levels, labels)
     whole = run_it(graph, levels, labels)
     for other in (run_it(graph, levels, None), run_it(graph, levels, labels, steps=3)):

@@ -76,6 +76,7 @@ def layer_values(graph: SpikingGraph, emitted: Encoded, names: Collection[str]) 
 def _values(
     graph: SpikingGraph, emitted: npt.NDArray[np.int64], wanted: Collection[str]
 ) -> dict[str, npt.NDArray[np.int64]]:
+    emitted = emitted * graph.schedule.repeats
     values: dict[str, Tensor] = {}
     found: dict[str, npt.NDArray[np.int64]] = {}
     readers = {name: sum(name in node.inputs for node in graph.nodes) for name in graph.by_name}
