@@ -14,7 +14,6 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import fastsnn_deploy as fd
 from fastsnn_deploy.analysis.ann import ann_counts, said_layers
-from fastsnn_deploy.analysis.profile import profile
 from fastsnn_deploy.conversion.conventional import ann_metadata
 from fastsnn_deploy.conversion.trace import trace
 from fastsnn_deploy.errors import InputError
