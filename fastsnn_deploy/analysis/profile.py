@@ -26,7 +26,7 @@ from fastsnn_deploy.analysis.membranes import MOST_IMAGES, membrane_updates
 from fastsnn_deploy.analysis.neurobench import neurobench_of
 from fastsnn_deploy.analysis.result import Profile
 from fastsnn_deploy.analysis.structure import Network, layers_of
-from fastsnn_deploy.errors import InputError, known_name, require_progress, whole_number
+from fastsnn_deploy.errors import InputError, known_name, real_number, require_progress, whole_number
 from fastsnn_deploy.graph import Encoded
 from fastsnn_deploy.graph.images import sliceable
 from fastsnn_deploy.simulators import ABOUT, ENGINES, open_engine
@@ -65,7 +65,11 @@ def profile(
     require_progress(progress)
     images = sliceable(images, len(network.input.shape))
     known = known_labels(network, labels, len(images))
-    _check(images, batch, steps)
+    if len(images) < 1:
+        raise InputError("there is no image; a profile needs at least one")
+    batch = None if batch is None else whole_number("batch", batch, 1)
+    steps = None if steps is None else whole_number("steps", steps, 1)
+    step_time_us = None if step_time_us is None else real_number("step_time_us", step_time_us)
     placed, unplaced = _placed(network, hardware, mapping)
     session = _Session(network, engine, steps, placed if not unplaced else None)
     size = batch or session.engine.batch_size
@@ -194,11 +198,3 @@ def _far(mapping: CoreMapping) -> Mapping[str, Mapping[str, Int64]]:
         far["messages"][layer.name] = layer.travel.destinations[core]
         far["hops"][layer.name] = layer.travel.crossed[core]
     return far
-
-
-def _check(images: Any, batch: int | None, steps: int | None) -> None:
-    if len(images) < 1:
-        raise InputError("there is no image; a profile needs at least one")
-    for name, value in (("batch", batch), ("steps", steps)):
-        if value is not None:
-            whole_number(name, value, 1)

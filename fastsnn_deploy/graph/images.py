@@ -46,6 +46,8 @@ def sliceable(images: Any, dimensions: int) -> Any:
     if isinstance(images, ImageReader):
         return images
     array = images if isinstance(images, np.ndarray) else array_of(images)
+    if array.ndim == 0:
+        raise wrong_type("images", images, "an array of images, with N in front")
     return array[None] if array.ndim == dimensions else array
 
 

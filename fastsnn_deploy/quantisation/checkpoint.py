@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from fastsnn_deploy.errors import InputError, LoweringError, Problem
+from fastsnn_deploy.errors import InputError, LoweringError, Problem, wrong_type
 from fastsnn_deploy.files import existing_file, kind_of_file, write_file
 from fastsnn_deploy.quantisation.capture import canonicalise
 from fastsnn_deploy.quantisation.graph_edit import RESERVED_NAMES
@@ -84,6 +84,8 @@ def save(checkpoint: Checkpoint, path: str | Path, again: bool = False, packed: 
     Raises LoweringError if the quantised model holds unsupported modules, InputError if metadata or training is not
     plain data, or the file cannot be written.
     """
+    if not isinstance(packed, bool):
+        raise wrong_type("packed", packed, "True or False")
     quantised = canonicalise(checkpoint.model)
     require_shape(quantised, checkpoint.input_shape)
     state, bits = pack_weights(quantised) if packed else (quantised.state_dict(), {})

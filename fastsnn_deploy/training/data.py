@@ -143,6 +143,8 @@ def _source(wanted: Wanted) -> Source:
     """The kind of data that is meant. Raises InputError, naming all kinds, if it is none, and for unknown options."""
     found = next((each for each in SOURCES if each.holds(wanted)), None)
     if found is None:
+        if os.path.basename(wanted.name) != wanted.name:
+            raise InputError(f"data '{wanted.name}': no such file or folder")
         raise unknown("data set", wanted.name, DATASETS, OTHERWISE)
     for option in wanted.options:
         if found.options is not None and option not in found.options:
