@@ -211,7 +211,7 @@ def require_options(
     whole_number("batch", batch, 1)
     real_number("timeout", timeout)
     require_progress(progress)
-    if hasattr(images, "__len__") and getattr(images, "ndim", 1) and not len(images):
+    if getattr(images, "ndim", 1) != 0 and hasattr(images, "__len__") and not len(images):
         raise InputError("there is no image; a proof needs at least one")
 
 
