@@ -143,6 +143,9 @@ def _source(wanted: Wanted) -> Source:
     """The kind of data that is meant. Raises InputError, naming all kinds, if it is none, and for unknown options."""
     found = next((each for each in SOURCES if each.holds(wanted)), None)
     if found is None:
+        if wanted.place is not None:
+            kinds = "a folder of class folders or of Hugging Face, .tar shards or a .parquet file"
+            raise InputError(f"data '{wanted.name}': is not an .npz file, nor {kinds}")
         if os.path.basename(wanted.name) != wanted.name:
             raise InputError(f"data '{wanted.name}': no such file or folder")
         raise unknown("data set", wanted.name, DATASETS, OTHERWISE)
