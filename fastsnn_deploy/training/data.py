@@ -82,7 +82,7 @@ def load_chosen(
             raise
         place = wanted.place or folder
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        fix = "and put the images there" if wanted.place else "or pass --download to fetch it there"
+        fix = "and put the images there" if wanted.place or name == "folder" else "or pass --download to fetch it there"
         raise InputError(
             f"data set '{name}' ({split}) cannot be read from '{place}' ({reason}). Name its folder with --data-root, "
             f"{fix}"
