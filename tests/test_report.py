@@ -247,7 +247,7 @@ def test_a_network_that_does_not_fit_says_everything_that_is_wrong(strange: Repo
 
 
 def test_a_difference_is_not_hidden(monkeypatch: pytest.MonkeyPatch):
-    wrong = Verification(1, Differences(10, 1), predictions=np.zeros(1), settle_steps=np.ones(1))
+    wrong = Verification(1, Differences(10, 1), outputs=np.zeros((1, 10)), settle_steps=np.ones(1))
     monkeypatch.setattr(run_module, "verify_network", lambda *arguments, **options: wrong)
     made = fd.report(NET, images(fd.read(NET), 1), engine="reference")
     assert "Not exact. 10 integers compared, 1 differ" in " ".join(Page(made.contents()["report.html"]).text.split())
