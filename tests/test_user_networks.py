@@ -12,7 +12,12 @@ from tests.scripts import script
 CHECK = script("check_cases")
 
 
-@pytest.mark.parametrize("name", user_networks.CASES)
+LARGE = [pytest.mark.slow, pytest.mark.scheduled, pytest.mark.timeout(1200)]
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=LARGE if name.startswith("torchvision") else []) for name in user_networks.CASES]
+)
 def test_every_network_is_what_it_must_be(name: str) -> None:
     """Prepared at 8 bits, trained, calibrated, saved, converted, written, read, simulated on both engines."""
     with warnings.catch_warnings():
