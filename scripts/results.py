@@ -23,8 +23,10 @@ import torch
 from results_page import PAGE, RECORDS, page, read_records, stamp, store
 
 from fastsnn_deploy.analysis.ann import ann_counts
+from fastsnn_deploy.analysis.baseline import estimate_ann
 from fastsnn_deploy.analysis.count import counts_of
-from fastsnn_deploy.analysis.energy import Band, estimate, estimate_ann
+from fastsnn_deploy.analysis.energies import Band
+from fastsnn_deploy.analysis.energy import estimate
 from fastsnn_deploy.analysis.evaluate import evaluate
 from fastsnn_deploy.analysis.evaluation import Evaluation
 from fastsnn_deploy.analysis.hardware import load_hardware

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import warnings
 from collections.abc import Callable
@@ -143,7 +144,8 @@ def by_onnxruntime(path: Path, images: torch.Tensor) -> list[np.ndarray]:
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    onnx.save(model, content := io.BytesIO())
+    session = onnxruntime.InferenceSession(content.getvalue(), options, providers=["CPUExecutionProvider"])
     found = dict(
         zip([each.name for each in session.get_outputs()], session.run(None, {"x": images.numpy()}), strict=True)
     )
@@ -258,7 +260,7 @@ def test_qonnx(tmp_path: Path):
 
 
 def write_qcdq(path: Path) -> None:
-    """As HAWQ and Brevitas have it: QuantizeLinear, Clip of the integers to fewer bits, DequantizeLinear."""
+    """As HAWQ and Brevitas have it: QDQ with a Clip of the integers to fewer bits between its nodes."""
     held = {name: values for name, values in weights().items() if name != "depth"}
     held |= {"zero": np.uint8(0), "low": np.uint8(0), "high": np.uint8(7), "pixel": np.float32(1 / 255)}
     held |= {"a_scale": np.float32(0.1234), "w_zero": np.zeros(6, np.int8), "o_zero": np.zeros(10, np.int8)}

@@ -69,7 +69,7 @@ def profiled() -> Profile:
 
 
 def results(folder: Path) -> list[Result]:
-    verified = replace(verify(graph(), levels(2)), labels=np.zeros(2, dtype=np.int64), data="random")
+    verified = replace(verify(graph(), levels(2)), data="random")
     files = [export(graph(), folder / "a.net"), export(graph(), folder / "a.nir", "signed-if", "nir")]
     return [graph(), run(), evaluation(), profiled(), profiled().counts, verified, *files]
 

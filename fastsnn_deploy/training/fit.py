@@ -56,10 +56,6 @@ TEMPERATURE, SHARE = 4.0, 0.5
 Batch = tuple[Tensor, Tensor]
 
 
-def _as_it_is(levels: Tensor) -> Tensor:
-    return levels
-
-
 @dataclass(frozen=True)
 class History(Result):
     """What `fit` did, one entry an epoch.
@@ -112,7 +108,7 @@ class _Held:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def batches(self, chosen: Sequence[Tensor], change: Callable[[Tensor], Tensor] = _as_it_is) -> Iterator[Batch]:
+    def batches(self, chosen: Sequence[Tensor], change: Callable[[Tensor], Tensor] = torch.detach) -> Iterator[Batch]:
         return ((change(self.levels[index]).float() * self.step, self.labels[index]) for index in chosen)
 
 
@@ -128,7 +124,7 @@ class _Streamed:
     def __len__(self) -> int:
         return len(self.data)  # type: ignore[arg-type]
 
-    def batches(self, chosen: Sequence[Tensor], change: Callable[[Tensor], Tensor] = _as_it_is) -> Iterator[Batch]:
+    def batches(self, chosen: Sequence[Tensor], change: Callable[[Tensor], Tensor] = torch.detach) -> Iterator[Batch]:
         loader = DataLoader(
             self.data, batch_sampler=[index.tolist() for index in chosen], num_workers=self.workers, collate_fn=_stack
         )
@@ -260,7 +256,7 @@ def fit(
             torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
             parts = torch.split(order[torch.randperm(len(order), generator=generator)], batch_size)
             parts = tuple(part for part in parts if len(part) > 1)  # batch norm needs two
-            change = partial(_changed, chosen_change, generator) if shift or flip else _as_it_is
+            change = partial(_changed, chosen_change, generator) if shift or flip else torch.detach
             batches = learned.batches(parts, change)
             loss, accuracy = run.epoch(epoch, batches, len(parts), sum(map(len, parts)), watch)
             if tested is not None:

@@ -1,4 +1,4 @@
-"""Quantisers that are operations of a program: of PyTorch 2 Export (quantize, dequantize) and fake quantisation.
+"""Quantisers that are operations of a program: of PyTorch 2 Export and fake quantisation.
 
 Of activations they become `FixedQuantiser`s, of weights constants that lie on a grid.
 """

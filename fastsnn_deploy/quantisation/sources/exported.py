@@ -79,7 +79,7 @@ def _program(path: Path) -> ExportedProgram:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            if registers := find_spec(QUANTISERS):  # quantize and dequantize, which programs of PT2E call
+            if registers := find_spec(QUANTISERS):  # operations that programs of PT2E call
                 import_module(registers.name)
             program = torch.export.load(io.BytesIO(path.read_bytes()))
     except Exception as error:  # whatever damaged content may set off in the reader

@@ -1,7 +1,7 @@
 """Quantisers of ONNX (QDQ, QLinear operators), QONNX (Quant, Trunc) and QCDQ, as they are: one function an operator.
 
 A node that stands for integers carries the real values that they mean, and `Translator.codes` says their scale and
-zero point, until a DequantizeLinear or a QLinear operator reads them.
+zero point, until a node of QDQ or a QLinear operator reads them.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ def _dynamic(t: Translator, inputs: Inputs, a: Attributes) -> list[Value]:
 
 @operator(OF_INTEGERS["Clip"])
 def _clip(t: Translator, inputs: Inputs, a: Attributes) -> fx.Node:
-    """Fewer bits, between QuantizeLinear and DequantizeLinear."""
+    """Fewer bits, between the two nodes of QDQ."""
     scale, zero, *ends = t.codes[t.here.input[0]]
     given = [a.pop(name, None) if value is None else value for name, value in clip_bounds(inputs)]
     low, high = (end if bound is None else int(bound) for bound, end in zip(given, ends, strict=True))
