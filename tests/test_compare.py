@@ -214,6 +214,20 @@ def test_a_given_float_network_is_the_model_without_its_quantisers(
     assert wrong.stage("float").accuracy < found.stage("float").accuracy
 
 
+def test_a_given_float_network_takes_images_as_the_model_was_stored_to(
+    float_model: nn.Module, test_images: Any
+) -> None:
+    """Not as the data set would have them, and not as the input's whole levels round them."""
+    own: dict[str, Any] = {"mean": (0.2,), "std": (0.5,)}
+    model = fd.prepare(float_model, 4, 8, **{**IMAGES, **own})
+    fd.calibrate(model, fd.load_data("digits", "train"))
+    found, said, other = (
+        fd.compare(model, test_images, float_model=float_model, advise=False, **given).stage("float")
+        for given in ({}, own, {"mean": MEAN, "std": STD})
+    )
+    assert found == said != other
+
+
 def test_a_file_with_one_other_weight(sound: fx.GraphModule, test_images: Any, tmp_path: Path) -> None:
     snn = fd.convert(sound, SHAPE)
 

@@ -10,6 +10,7 @@ import torch
 from torch import fx, nn
 
 from fastsnn_deploy.errors import InputError
+from fastsnn_deploy.graph.preprocessing import Preprocessing
 from fastsnn_deploy.quantisation.checkpoint import Checkpoint
 from fastsnn_deploy.quantisation.images import input_of
 from fastsnn_deploy.quantisation.layers import quantisers_off
@@ -63,11 +64,10 @@ def given_reference(
     Raises InputError if it answers with another shape, LoweringError if it cannot be captured.
     """
     grid, known = input_of(model), checkpoint.metadata
-    means = mean if mean is not None else known.get("mean", grid.mean)
-    stds = std if std is not None else known.get("std", (grid.std,))
+    own = Preprocessing.of(known) or Preprocessing(mean=tuple(grid.mean), std=(grid.std,))
     made = prepare(
-        float_model, 8, 8, mean=means, std=stds, input_step=grid.step, input_levels=(grid.low, grid.high),
-        input_shape=checkpoint.input_shape, **options,
+        float_model, 8, 8, mean=own.mean if mean is None else mean, std=own.std if std is None else std,
+        input_step=grid.step, input_levels=(grid.low, grid.high), input_shape=checkpoint.input_shape, **options,
     ).eval()  # fmt: skip
     image = torch.zeros(1, *checkpoint.input_shape)
     with torch.no_grad(), quantisers_off(made), quantisers_off(model):

@@ -25,6 +25,7 @@ from fastsnn_deploy.errors import InputError, LoweringError, require_progress, w
 from fastsnn_deploy.formats.base import Network
 from fastsnn_deploy.graph import Encoded, Population, Schedule, SpikingGraph
 from fastsnn_deploy.graph.integer_network import logits
+from fastsnn_deploy.graph.preprocessing import Preprocessing
 from fastsnn_deploy.graph.summary import totals
 from fastsnn_deploy.passes.spike_bounds import with_neurons
 from fastsnn_deploy.quantisation.checkpoint import Checkpoint
@@ -108,9 +109,9 @@ def compare(
     if steps is not None:
         steps = whole_number("steps", steps, 1)
     if float_model is not None and hasattr(images, "for_input"):
-        known = as_checkpoint(model, input_shape).metadata
-        mean = known.get("mean", images.mean) if mean is None else mean
-        std = known.get("std", images.std) if std is None else std
+        known = Preprocessing.of(as_checkpoint(model, input_shape).metadata) or images
+        mean = known.mean if mean is None else mean
+        std = known.std if std is None else std
     options = {"output": output, "replace_activations": replace_activations}
     given = {"mean": mean, "std": std, **options}
     if float_model is None and (unused := [name for name, value in given.items() if value is not None]):
