@@ -228,6 +228,19 @@ def test_a_given_float_network_takes_images_as_the_model_was_stored_to(
     assert found == said != other
 
 
+def test_classes_in_another_order_are_those_of_the_model(float_model: nn.Module, test_images: Any) -> None:
+    train = fd.load_data("digits", "train")
+    model = fd.prepare(float_model, 4, 8, preprocessing=train.preprocessing, input_shape=SHAPE)
+    fd.calibrate(model, train)
+    names = test_images.class_names[::-1]
+    turned = dataclasses.replace(test_images, labels=9 - test_images.labels, class_names=names)
+    plain = fd.compare(model, test_images, advise=False)
+    with pytest.warns(UserWarning, match="order"):
+        other = fd.compare(model, turned, advise=False)
+    assert other.stages == plain.stages
+    assert plain.stage("quantised").accuracy > 0.9
+
+
 def test_a_file_with_one_other_weight(sound: fx.GraphModule, test_images: Any, tmp_path: Path) -> None:
     snn = fd.convert(sound, SHAPE)
 

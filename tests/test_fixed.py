@@ -463,9 +463,10 @@ def test_from_the_shell_to_exact(
     proof = run("verify", facts["checkpoint"], net, "--data", "random", "--samples", 2, "--json")
     assert proof.returncode == 0, proof.stderr
     assert json.loads(proof.stdout)["exact"]
-    refused = run("export", path, "-o", net, "--bits", 4, "--data", "digits")
+    refused = run("export", path, "-o", net, "--bits", 4, "--preprocess", "resize=9", "--data", "digits")
     assert refused.returncode == 2
     assert "quantised already" in refused.stderr
+    assert "Leave out --bits, --preprocess" in refused.stderr
 
 
 # what cannot be taken

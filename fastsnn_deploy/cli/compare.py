@@ -13,6 +13,7 @@ from fastsnn_deploy.cli.common import (
     DataRoot,
     Download,
     Json,
+    Preprocess,
     first_images,
     output,
     print_json,
@@ -63,6 +64,7 @@ def compare(
     data: Data = None,
     data_root: DataRoot = Path("data"),
     download: Download = False,
+    preprocess: Preprocess = None,
     samples: Annotated[
         int | None, typer.Option(min=1, help="Number of test images. Default: the first 500, or all.")
     ] = None,
@@ -113,7 +115,7 @@ def compare(
         if is_quantised(loaded.model):
             raise InputError(f"{float_file}: is a quantised model. Give the float network that {model} was made from")
         options["float_model"] = loaded.model
-    images, name = _images(checkpoint, data, data_root, samples, download)
+    images, name = _images(checkpoint, data, data_root, samples, download, preprocess)
     with progress_bar("comparing") as update:
         found = run_comparison(
             checkpoint, images, net=net, mean=numbers("--mean", mean), std=numbers("--std", std), neurons=neurons,
@@ -141,19 +143,19 @@ def compare(
 
 
 def _images(
-    checkpoint: Checkpoint, data: str | None, root: Path, samples: int | None, download: bool
+    checkpoint: Checkpoint, data: str | None, root: Path, samples: int | None, download: bool, preprocess: str | None
 ) -> tuple[Any, str]:
     """The first test images, or all, and their name."""
     from fastsnn_deploy.quantisation.images import input_of
-    from fastsnn_deploy.training.data import load_images
+    from fastsnn_deploy.training.data import load_for
 
     name = data or checkpoint.metadata.get("data")
     if name is None:
         raise InputError(
             "the model does not say which data it was made with. Name it with --data; --data random gives random images"
         )
+    grid = input_of(checkpoint.model)
     if name == "random":
-        grid = input_of(checkpoint.model)
         return random_levels(samples or RANDOM_IMAGES, checkpoint.input_shape, grid.low, grid.high), name
-    images = load_images(str(name), "test", root, download)
+    images = load_for(checkpoint.metadata, grid, str(name), "test", root, download, preprocess)
     return first_images(images, min(SAMPLES, len(images.labels)) if samples is None else samples), str(name)

@@ -79,7 +79,8 @@ def evaluate(
     if has_scenes(chosen) or checkpoint or float_weights or at:
         refuse(processes.size > 1 and "several processes", curve and "--curve")
         found = every_form(
-            network, chosen, labelled(network, chosen, data, data_root, samples, download), samples is None,
+            network, chosen, labelled(network, chosen, data, data_root, samples, download, preprocess),
+            samples is None,
             checkpoint, float_weights, engine=engine, threads=threads, batch=batch, steps=steps,
             at=numbers("--at", at, int),
         )  # fmt: skip
@@ -128,19 +129,20 @@ def refuse(*given: Any) -> None:
 
 
 def labelled(
-    network: Network, task: Task | None, data: str | None, root: Path, samples: int | None, download: bool
-) -> Scenes:
+    network: Network, task: Task | None, data: str | None, root: Path, samples: int | None, download: bool,
+    preprocess: str | None,
+) -> Scenes:  # fmt: skip
     """Test images with the truth, whatever the task."""
     from fastsnn_deploy.tasks import Scenes
 
     if task is not None and has_scenes(task):
         return drawn_scenes(network, task, data, root, samples, download)
-    from fastsnn_deploy.training.data import load_images
+    from fastsnn_deploy.training.data import load_for
 
     name = data or network.metadata.get("data")
     if name is None or name == "random":
         raise InputError("the table of all forms needs labelled images. Name a data set with --data")
-    images = load_images(name, "test", root, download)
+    images = load_for(network.metadata, network.input, name, "test", root, download, preprocess)
     classes = tuple(map(str, range(images.classes)))
     levels = images.levels[slice(samples)]
     return Scenes(name, levels, classes, images.labels[:samples], (), images.step, images.highest).first(samples)

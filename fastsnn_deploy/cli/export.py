@@ -143,7 +143,6 @@ def export(
     from fastsnn_deploy.formats.export import export as write_target
     from fastsnn_deploy.graph import save
     from fastsnn_deploy.quantisation import save as save_checkpoint
-    from fastsnn_deploy.tasks import read_task
 
     chosen, suffix = target_named(target), format_named(file_format).suffix
     path = out or planned(model.with_suffix(suffix))
@@ -157,9 +156,6 @@ def export(
         loaded, model, bits, weight_bits, mean, std, data, data_root, network, preprocess, rate_steps, task, sizes,
         **options,
     )  # fmt: skip
-    if task is not None and is_quantised(loaded.model):
-        metadata = {**checkpoint.metadata, "task": read_task(task).description()}
-        checkpoint = replace(checkpoint, metadata=metadata)
     graph = convert(
         checkpoint, neurons=neurons or "unary", schedule=schedule.value, steps=steps, input=input_schedule.value,
         bias=bias_schedule.value, allow_loss=allow_loss,

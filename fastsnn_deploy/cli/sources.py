@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from fastsnn_deploy.graph.preprocessing import Preprocessing
     from fastsnn_deploy.quantisation import Checkpoint
     from fastsnn_deploy.quantisation.sources import Loaded
+    from fastsnn_deploy.tasks import Task
     from fastsnn_deploy.training.data import Choice
 
 ModelName = Annotated[
@@ -163,18 +164,21 @@ def quantised(
     from fastsnn_deploy.training.calibrated import calibrated_checkpoint
     from fastsnn_deploy.training.data import load_chosen
 
+    chosen = chosen_task({}, task)
     if is_quantised(loaded.model):
         given = [
             n for n, v in (("--bits", bits), ("--weight-bits", weight_bits), ("--mean", mean), ("--std", std)) if v
         ] + [f"--{name.replace('_', '-')}" for name in options]
         if given:
             raise InputError(f"{path}: is quantised already. Leave out {', '.join(given)}")
-        return as_checkpoint(loaded.model), loaded.notes
+        return _for_task(as_checkpoint(loaded.model), chosen), loaded.notes
+    choose, notes = chosen_preprocessing(network, preprocess, mean, std)
     if is_fixed(loaded.model):
-        return _as_it_is(loaded, path, bits, weight_bits, mean, std, options)
+        made, notes = _as_it_is(loaded, path, bits, weight_bits, mean, std, preprocess, options)
+        return _for_task(made, chosen), notes
     if kinds := found_in(loaded.model):
-        means, stds = numbers("--mean", mean), numbers("--std", std)
-        return _taken(loaded, path, kinds, bits, weight_bits, means, stds, data, data_root, rate_steps, options)
+        made = _taken(loaded, path, kinds, bits, weight_bits, data, data_root, choose, rate_steps, options)
+        return _for_task(made, chosen), (*loaded.notes, *notes, *made.model.meta["notes"])
     if rate_steps is not None:
         raise InputError(f"{path}: holds no neurons of SpikingJelly. Leave out --rate-steps")
     if bits is None or data is None:
@@ -186,8 +190,6 @@ def quantised(
     if data == "random":
         raise InputError("random images say nothing about the values in a network. Name a data set with --data")
     width = WEIGHT_BITS if weight_bits is None else weight_bits
-    chosen = chosen_task({}, task)
-    choose, notes = chosen_preprocessing(network, preprocess, mean, std)
     if chosen is not None and has_scenes(chosen):
         images = load_scenes(data, "train", data_root, task=chosen.name, size=height_width(size)).images()
         images = images.preprocessed(choose(images.preprocessing))
@@ -195,7 +197,7 @@ def quantised(
         images = load_chosen(data, "train", data_root, choose=choose)
     made = calibrated_checkpoint(loaded.model, images, bits, width, path, **options)
     if chosen is not None:
-        made = replace(made, metadata={**made.metadata, "data": data, "task": chosen.description()})
+        made = _for_task(replace(made, metadata={**made.metadata, "data": data}), chosen)
     note = (
         f"a float network ({loaded.kind}), quantised to {bits}-bit activations and {width}-bit weights without "
         f"training: steps from {made.metadata['calibrated']['images']} training images of {data}"
@@ -203,17 +205,22 @@ def quantised(
     return made, (*loaded.notes, *notes, note)
 
 
+def _for_task(made: Checkpoint, chosen: Task | None) -> Checkpoint:
+    """The same model, which says what it answers if the user does."""
+    return made if chosen is None else replace(made, metadata={**made.metadata, "task": chosen.description()})
+
+
 def _as_it_is(
     loaded: Loaded, path: Path, bits: int | None, weight_bits: int | None, mean: str | None, std: str | None,
-    options: Mapping[str, Any],
+    preprocess: str | None, options: Mapping[str, Any],
 ) -> tuple[Checkpoint, tuple[str, ...]]:  # fmt: skip
     """The quantised model of a network that another program has quantised, with its own integers and steps."""
     from fastsnn_deploy.quantisation import prepare
     from fastsnn_deploy.quantisation.given import as_checkpoint
     from fastsnn_deploy.quantisation.images import input_of
 
-    given = [name for name, value in (("--bits", bits), ("--weight-bits", weight_bits)) if value is not None]
-    if given:
+    asked = {"--bits": bits, "--weight-bits": weight_bits, "--preprocess": preprocess}
+    if given := [name for name, value in asked.items() if value is not None]:
         raise InputError(f"{path}: is quantised already ({loaded.kind}). Leave out {', '.join(given)}")
     model = prepare(
         loaded.model, mean=numbers("--mean", mean) or (0.0,), std=numbers("--std", std) or (1.0,), **options
@@ -228,12 +235,11 @@ def _as_it_is(
 
 def _taken(
     loaded: Loaded, path: Path, kinds: Mapping[str, int], bits: int | None, weight_bits: int | None,
-    mean: Sequence[float] | None, std: Sequence[float] | None, data: str | None, data_root: Path,
-    rate_steps: int | None, options: Mapping[str, Any],
-) -> tuple[Checkpoint, tuple[str, ...]]:  # fmt: skip
+    data: str | None, data_root: Path, choose: Choice, rate_steps: int | None, options: Mapping[str, Any],
+) -> Checkpoint:  # fmt: skip
     """The quantised model of a network that is quantised by modules of other projects."""
     from fastsnn_deploy.training.calibrated import taken_checkpoint
-    from fastsnn_deploy.training.data import load_images
+    from fastsnn_deploy.training.data import load_chosen
 
     given = [f"--{n.replace('_', '-')}" for n, v in {"bits": bits, **options}.items() if v and n != "output"]
     if given:
@@ -241,9 +247,6 @@ def _taken(
         raise InputError(f"{path}: is quantised already ({held}). Leave out {', '.join(given)}")
     if data is None or data == "random":
         raise InputError(f"{path}: does not say what images it takes. Name a data set with --data, as --data cifar10")
-    images = load_images(data, "train", data_root)
-    made = taken_checkpoint(
-        loaded.model, images, WEIGHT_BITS if weight_bits is None else weight_bits, mean, std, path, steps=rate_steps,
-        output=options.get("output"),
-    )  # fmt: skip
-    return made, (*loaded.notes, *made.model.meta["notes"])
+    images = load_chosen(data, "train", data_root, choose=choose)
+    width = WEIGHT_BITS if weight_bits is None else weight_bits
+    return taken_checkpoint(loaded.model, images, width, path, steps=rate_steps, output=options.get("output"))

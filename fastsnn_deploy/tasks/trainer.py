@@ -114,8 +114,8 @@ def float_network(checkpoint: Checkpoint, weights: str | Path) -> nn.Module:
     held = checkpoint.metadata
     try:
         recipe = Recipe.model_validate(held["recipe"])
-        known = Preprocessing.of(held) or Preprocessing()
-        mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (known.mean, known.std))
+        if (known := Preprocessing.of(held)) is None:
+            raise KeyError("what its images were normalised with")
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(
             "the checkpoint does not say which float network it was trained from. Leave out --float"
@@ -127,6 +127,7 @@ def float_network(checkpoint: Checkpoint, weights: str | Path) -> nn.Module:
         outputs = {"classes": len(task.classes), **task.network_options(recipe.task_options)}
     model = build(recipe.model, channels=checkpoint.input_shape[0], **outputs, **recipe.model_options)
     load_weights(model, weights)
+    mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (known.mean, known.std))
     return _Raw(model.eval(), mean, std)
 
 

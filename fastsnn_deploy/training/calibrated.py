@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -56,8 +54,6 @@ def taken_checkpoint(
     model: nn.Module,
     images: Images,
     weight_bits: int,
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
     source: str | Path = "",
     **options: Any,
 ) -> Checkpoint:
@@ -67,7 +63,6 @@ def taken_checkpoint(
     Raises InputError or LoweringError as `from_quantised`, whose options may follow.
     """
     done = images.preprocessing
-    done = replace(done, mean=tuple(mean or done.mean), std=tuple(std or done.std))
     quantised = from_quantised(
         model, weight_bits=weight_bits, mean=done.mean, std=done.std, input_step=done.step, input_levels=done.levels,
         input_shape=images.shape, images=images, **options,

@@ -24,7 +24,7 @@ from fastsnn_deploy.formats import as_network
 from fastsnn_deploy.formats.base import Network
 from fastsnn_deploy.graph import SpikingGraph
 from fastsnn_deploy.graph.arithmetic import per_channel
-from fastsnn_deploy.graph.images import labels_of
+from fastsnn_deploy.graph.images import images_and_labels, labels_of, sliceable
 from fastsnn_deploy.passes.spike_bounds import with_neurons
 from fastsnn_deploy.passes.window import for_window
 from fastsnn_deploy.quantisation.capture import canonicalise
@@ -114,10 +114,9 @@ def forms_of(
 def shown(forms: Forms, images: Any, labels: Any) -> Shown:
     """Raw images, or those of a data set with their labels, as the network takes them. Raises InputError."""
     source = forms.truth.input
-    if hasattr(images, "for_input"):
-        labels = images.labels.numpy() if labels is None and forms.classifies else labels
-        images = images.for_input(source)
-    emitted = np.asarray(source.encode(images))
+    images, own = images_and_labels(forms.truth, images)
+    labels = own if labels is None and forms.classifies else labels
+    emitted = np.asarray(source.encode(sliceable(images, len(source.shape))[:]))
     if not len(emitted):
         raise InputError("there is no image. Give one at least, better 500")
     known = None if labels is None else labels_of(labels, len(emitted), "the network")
