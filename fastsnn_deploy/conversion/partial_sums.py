@@ -23,8 +23,9 @@ from fastsnn_deploy.graph.synapses import zero_exponent
 SUFFIX = ".sum"
 """What names of partial sums end with, before their number."""
 
-CANDIDATES = 64
-OCTAVES = 16
+CANDIDATES, OCTAVES, MOST_OCTAVE = 64, 16, 22
+"""Units that are tried: so many in each octave, of so many octaves, none beyond the last, which fits a potential."""
+
 TYPICAL = 1 / 32
 """What a sum of many products is, against the most that it can be."""
 
@@ -49,9 +50,9 @@ def units_of_parts(scale: Float64, unit: Float64, reach: int, reference: bool) -
     ratio = np.where(scale != 0, np.abs(scale) / unit, 1.0)
     if reference:
         return np.asarray(np.maximum(np.rint(1 / ratio), 1), dtype=np.int64)
-    first = max(0, int(np.floor(np.log2(1 / ratio.max()))))
+    first = int(np.clip(np.floor(np.log2(1 / ratio.max())), 0, MOST_OCTAVE - 1))
     found: list[tuple[float, Int64]] = []
-    for octave in range(first, min(first + OCTAVES, 22)):
+    for octave in range(first, min(first + OCTAVES, MOST_OCTAVE)):
         units = np.unique(np.linspace(2**octave, 2 ** (octave + 1), CANDIDATES).astype(np.int64))[:, None]
         weights = units * ratio
         off = np.hypot(weights, (np.rint(weights) / weights - 1) * ratio * reach * TYPICAL)
