@@ -144,10 +144,10 @@ class Two(nn.Module):
 
 
 @pytest.mark.parametrize(("inputs", "factor", "most"), [
-    (600, 1.0, 0.04), (600, 0.27, 0.02), (600, 0.001, 0.01), (2000, 0.27, 0.06), (2000, 1e-12, 0.06),
+    (600, 1.0, 0.1), (600, 0.27, 0.04), (600, 0.001, 0.04), (2000, 0.27, 0.06), (2000, 1e-12, 0.06),
 ])  # fmt: skip
 def test_wide_sums_in_parts_stay_fine_against_the_step(inputs: int, factor: float, most: float) -> None:
-    """With units that only keep the ratio of the two, or only fit the potential, 3 to 61 % of the counts differ."""
+    """With units that only keep the ratio of the two, or only fit the potential, 8 to 66 % of the counts differ."""
     torch.manual_seed(0)
     model = fd.prepare(Two(inputs, factor), 8, 8, input_shape=(3, 4, 4))
     fd.calibrate(model, (torch.rand(32, 3, 4, 4) * 255).round() / 255)

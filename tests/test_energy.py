@@ -231,7 +231,7 @@ def test_mistakes(graph: SpikingGraph, images: np.ndarray, found: Profile) -> No
         profile(graph, images, "loihi2-2023", mapping=found.mapping)
     with pytest.raises(InputError, match="no mapping fits"):
         profile(graph, images, "horowitz45-int8", mapping=found.mapping)
-    with pytest.raises(InputError, match="must be positive"):
+    with pytest.raises(InputError, match="step_time_us: got 0.0 .*greater than 0"):
         profile(graph, images, "loihi2", step_time_us=0.0)
     with pytest.raises(InputError, match="labels reach from 11"):
         profile(graph, images, "loihi2", labels=[11, 12, 13])
