@@ -14,7 +14,7 @@ test: ## style, format, types and all tests: what a change must pass
 	.ci/run
 
 quick: ## tests that take neither Lava nor long, less than two minutes
-	uv run pytest -m "not lava and not slow"
+	uv run pytest -n 2 --dist loadfile -m "not lava and not slow"
 
 lint: ## style and format, mended where that is safe, and types
 	uv run ruff check --fix .

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torchmetrics.classification import MulticlassJaccardIndex
 
 from fastsnn_deploy.analysis.verify import verify
 from fastsnn_deploy.conversion.lower import lower
@@ -232,6 +233,17 @@ def test_miou_of_a_case_made_by_hand() -> None:
     assert math.isnan(figures["IoU c"])
     assert figures["mIoU"] == pytest.approx((0.5 + 2 / 3) / 2)
     assert figures["pixel accuracy"] == 0.75
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_iou_is_that_of_torchmetrics(seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    truth, predicted = (torch.randint(6, (4, 9, 11), generator=generator) for _ in range(2))
+    counts = confusion(predicted.clamp(max=4), truth, 5, 5)
+    theirs = MulticlassJaccardIndex(5, average="none", ignore_index=5)(predicted.clamp(max=4), truth)
+    figures = mean_iou(counts, tuple("abcde"))
+    assert [figures[f"IoU {name}"] for name in "abcde"] == pytest.approx(theirs.tolist())
+    assert figures["mIoU"] == pytest.approx(float(theirs.mean()))
 
 
 def test_segmentation_loss_ignores_and_weighs() -> None:
