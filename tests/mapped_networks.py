@@ -11,7 +11,7 @@ import numpy as np
 from fastsnn_deploy.analysis.chip import Limit
 from fastsnn_deploy.analysis.hardware import Hardware, load_hardware
 from fastsnn_deploy.analysis.mapping.grid import Grid
-from fastsnn_deploy.analysis.mapping.sites import Site
+from fastsnn_deploy.analysis.mapping.sites import Site, sites_of
 from fastsnn_deploy.graph import Concat, Flatten, MaxPool2d, SpikingGraph, Synapse
 from fastsnn_deploy.lava_dl import Lif, Sdnn, StockConv, StockDense, StockFlatten, StockInput, StockNetwork
 
@@ -177,3 +177,14 @@ def links(graph: SpikingGraph, connection: Synapse | MaxPool2d) -> np.ndarray:
 def connections(graph: SpikingGraph, site: Site) -> list[Synapse | MaxPool2d]:
     node = graph[site.name]
     return [node] if isinstance(node, MaxPool2d) else [graph[name] for name in node.inputs]
+
+
+def targets_of(graph: SpikingGraph, name: str, cores: dict[str, np.ndarray]) -> list[set[int]]:
+    """The cores that each neuron of a layer has a synapse on. cores: of the neurons of every layer that takes cores."""
+    found: list[set[int]] = [set() for _ in range(graph[name].size)]
+    for site in (site for site in sites_of(graph) if site.placed):
+        for connection in connections(graph, site):
+            for layer, places in reach(graph, connection.inputs[0]):
+                for neuron, reached in enumerate(links(graph, connection)[places]) if layer == name else ():
+                    found[neuron] |= set(cores[site.name][reached].tolist())
+    return found

@@ -19,7 +19,7 @@ from fastsnn_deploy.analysis.result import Profile
 from fastsnn_deploy.errors import InputError
 from fastsnn_deploy.graph import SpikingGraph
 from tests.commands import runner
-from tests.mapped_networks import connections, core_numbers, links, reach, small
+from tests.mapped_networks import core_numbers, small, targets_of
 from tests.random_graphs import random_graph, random_images
 
 NET = "netx_exports/digits-2bit-unary.net"
@@ -76,30 +76,18 @@ def test_a_measured_step_takes_the_place_of_the_least(graph: SpikingGraph, image
 
 @pytest.mark.parametrize("seed", range(6))
 def test_messages_and_hops_are_those_of_every_spike(seed: int) -> None:
-    """Spike by spike: the cores that hold a synapse of its tile, and the routers between."""
+    """Spike by spike: the cores that hold a synapse of its neuron."""
     graph, hardware = random_graph(seed), small(seed)
     prices = load_hardware("loihi2").energies
     hardware = hardware.model_copy(update={"energies": prices, "times": load_hardware("loihi2").times})
     mapping = fd.map_cores(graph, hardware, suggest=False)
     mapping = replace(mapping, violations=())
     run = profile(graph, random_images(graph, seed), hardware, mapping=mapping)
-    for layer in mapping.layers:
-        counts = run.counts[layer.name]
-        if not counts.sends:
-            continue
-        mine = core_numbers(layer.grid).reshape(-1)
+    cores = {layer.name: core_numbers(layer.grid).reshape(-1) for layer in mapping.layers}
+    for layer in (layer for layer in mapping.layers if run.counts[layer.name].sends):
         sent = run.evaluation.activity[layer.name].spikes.reshape(-1)
-        messages = 0
-        for site in (site for site in sites_of(graph) if site.placed):
-            other = core_numbers(mapping[site.name].grid).reshape(-1)
-            for connection in connections(graph, site):
-                for name, places in reach(graph, connection.inputs[0]):
-                    if name != layer.name:
-                        continue
-                    reached = links(graph, connection)[places]
-                    for core in range(layer.cores):
-                        targets = set(other[reached[mine == core].any(0)].tolist())
-                        messages += int(sent[mine == core].sum()) * len(targets)
+        readers = {site.name: cores[site.name] + mapping[site.name].first for site in sites_of(graph) if site.placed}
+        messages = sum(int(n) * len(to) for n, to in zip(sent, targets_of(graph, layer.name, readers), strict=True))
         amounts = next(each for each in run.energy.layers if each.name == layer.name).amounts
         assert amounts["messages"]["energies.message"] * run.counts.images == pytest.approx(messages)
 
@@ -231,7 +219,7 @@ def test_mistakes(graph: SpikingGraph, images: np.ndarray, found: Profile) -> No
         profile(graph, images, "loihi2-2023", mapping=found.mapping)
     with pytest.raises(InputError, match="no mapping fits"):
         profile(graph, images, "horowitz45-int8", mapping=found.mapping)
-    with pytest.raises(InputError, match="step_time_us: got 0.0 .*greater than 0"):
+    with pytest.raises(InputError, match=r"step_time_us: got 0.0 .*greater than 0"):
         profile(graph, images, "loihi2", step_time_us=0.0)
     with pytest.raises(InputError, match="labels reach from 11"):
         profile(graph, images, "loihi2", labels=[11, 12, 13])

@@ -18,7 +18,6 @@ from fastsnn_deploy.analysis.evaluate import evaluation_of, known_labels
 from fastsnn_deploy.analysis.evaluation import Evaluation
 from fastsnn_deploy.analysis.hardware import Hardware, load_hardware
 from fastsnn_deploy.analysis.kinds import kind_of
-from fastsnn_deploy.analysis.mapping.grid import volume
 from fastsnn_deploy.analysis.mapping.result import Mapping as CoreMapping
 from fastsnn_deploy.analysis.mapping.run import map_cores
 from fastsnn_deploy.analysis.mapping.time import Timing, load_of, timing_of
@@ -191,10 +190,9 @@ def _placed(
 
 
 def _far(mapping: CoreMapping) -> Mapping[str, Mapping[str, Int64]]:
-    """How many cores a message of each neuron goes to, and how many links it crosses."""
-    far: dict[str, dict[str, Int64]] = {"messages": {}, "hops": {}}
-    for layer in mapping.layers:
-        core = layer.grid.tiles_of(np.arange(volume(layer.shape)))
-        far["messages"][layer.name] = layer.travel.destinations[core]
-        far["hops"][layer.name] = layer.travel.crossed[core]
-    return far
+    """How many cores a spike of each neuron goes to, and how many links it crosses."""
+    far = {layer.name: layer.travel for layer in mapping.layers}
+    return {
+        "messages": {name: each.destinations.astype(np.int64) for name, each in far.items()},
+        "hops": {name: each.crossed.astype(np.int64) for name, each in far.items()},
+    }

@@ -5,47 +5,47 @@ Layers follow each other along a snake over the routers of a chip, chip after ch
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from fastsnn_deploy.analysis.chip import Chip, CoreKind
 from fastsnn_deploy.analysis.mapping.grid import Grid, Int64
 from fastsnn_deploy.analysis.mapping.sites import Reader, Site
 from fastsnn_deploy.analysis.mapping.usage import Usage
 
+Int32 = npt.NDArray[np.int32]
+
 
 @dataclass(frozen=True, eq=False)
 class Travel:
-    """How far a message of each core of a layer goes, int64 [cores] each. destinations: cores that it goes to. crossed:
-    links between routers, over all of them. between_chips: those between chips. neurons: of each core.
+    """How far a spike of each neuron of a layer goes, int32 [neurons] each. destinations: cores where the neuron has a
+    synapse; each gets one message. crossed: links between routers, over all of them. between_chips: those between
+    chips.
 
-    The properties are the same for one message, means over the neurons of the layer.
+    The properties are means over the neurons.
     """
 
-    neurons: Int64
-    destinations: Int64
-    crossed: Int64
-    between_chips: Int64
+    destinations: Int32
+    crossed: Int32
+    between_chips: Int32
 
     @property
     def destination_cores(self) -> float:
-        """Cores that a message goes to."""
-        return self._mean(self.destinations)
+        """Cores that a spike goes to."""
+        return float(self.destinations.mean())
 
     @property
     def hops(self) -> float:
         """Links between routers that it crosses, over all its destinations."""
-        return self._mean(self.crossed)
+        return float(self.crossed.mean())
 
     @property
     def chip_links(self) -> float:
         """Links between chips."""
-        return self._mean(self.between_chips)
-
-    def _mean(self, each: Int64) -> float:
-        return int(self.neurons @ each) / int(self.neurons.sum())
+        return float(self.between_chips.mean())
 
 
 def placed_in_order(sites: tuple[Site, ...], grids: Mapping[str, Grid]) -> dict[str, int]:
@@ -108,13 +108,19 @@ def routers(cores: Int64, chip: Chip) -> tuple[Int64, Int64, Int64]:
 def travel(
     site: Site, readers: tuple[Reader, ...], grids: Mapping[str, Grid], first: Mapping[str, int], chip: Chip
 ) -> Travel:
-    """How far messages of a layer go. first: the first core of each layer."""
+    """How far spikes of a layer go. first: the first core of each layer."""
     grid = grids[site.name]
-    totals = np.zeros((3, grid.cores), dtype=np.int64)
+    mine = routers(first[site.name] + np.arange(grid.cores), chip)
+    core = grid.tiles_of(np.arange(site.neurons))
+    totals = np.zeros((3, site.neurons), dtype=np.int32)
+    by_layer: dict[str, list[Iterator[Int64]]] = {}
     for reader, connection, part in readers:
-        source, target = connection.pairs(part, grid, grids[reader.name])
-        ends = [routers(cores, chip) for cores in (source + first[site.name], target + first[reader.name])]
-        columns, rows, chips = (np.abs(a - b) for a, b in zip(*ends, strict=True))
-        for total, each in zip(totals, (np.ones_like(source), columns + rows, chips), strict=True):
-            np.add.at(total, source, each)
-    return Travel(grid.neurons, *totals)
+        by_layer.setdefault(reader.name, []).append(connection.read_by_tiles(part, grid.shape, grids[reader.name]))
+    for name, reads in by_layer.items():
+        for number, parts in enumerate(zip(*reads, strict=True)):  # one that reads by two connections gets one message
+            reached = parts[0] if len(parts) == 1 else np.unique(np.concatenate(parts))
+            there = routers(np.array([first[name] + number]), chip)
+            columns, rows, chips = (np.abs(a - b) for a, b in zip(mine, there, strict=True))
+            for total, each in zip(totals, (np.ones_like(columns), columns + rows, chips), strict=True):
+                total[reached] += each[core[reached]].astype(np.int32)
+    return Travel(*totals)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastsnn_deploy.analysis.hardware import Hardware
-from fastsnn_deploy.analysis.mapping.grid import Grid, volume
+from fastsnn_deploy.analysis.mapping.grid import Grid
 from fastsnn_deploy.analysis.mapping.place import Travel
 from fastsnn_deploy.analysis.mapping.sites import Site
 from fastsnn_deploy.analysis.mapping.usage import RESOURCES, Usage, limits_of, worst
@@ -56,7 +56,7 @@ class Violation:
 class LayerMapping:
     """One layer on its cores, which follow each other from `first` on, in order channels, rows, columns of the tiles.
 
-    used: what each core holds, int64 [cores] for each of `usage.RESOURCES`. travel: how far its messages go.
+    used: what each core holds, int64 [cores] for each of `usage.RESOURCES`. travel: how far its spikes go.
     """
 
     name: str
@@ -142,7 +142,7 @@ class Mapping(Result):
     @property
     def chip_links(self) -> float:
         """Links between chips that are crossed when every neuron sends one message."""
-        return sum(layer.travel.chip_links * volume(layer.shape) for layer in self.layers)
+        return sum(int(layer.travel.between_chips.sum()) for layer in self.layers)
 
     def table(self) -> Table:
         """One line a layer for people."""

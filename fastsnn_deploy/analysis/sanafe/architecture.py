@@ -1,4 +1,4 @@
-"""The chip of a hardware profile as an architecture of SANA-FE: one mesh, and on it the cores that the network takes."""
+"""The chip of a hardware profile as an architecture of SANA-FE: a mesh, and the cores that the network takes."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class Prices:
 def prices_of(mapping: CoreMapping) -> dict[str, Prices]:
     """Prices of every layer, at the values of the profile; what it has no constant for costs nothing.
 
-    Raises InputError naming every layer whose synapses have several prices: SANA-FE's files have one for all synapses of
-    a neuron.
+    Raises InputError naming every layer whose synapses have several prices: SANA-FE's files have one for all synapses
+    of a neuron.
     """
     energies, found, problems = mapping.hardware.prices, {}, []
     message, hop, silent, firing = (
@@ -52,8 +52,8 @@ def prices_of(mapping: CoreMapping) -> dict[str, Prices]:
         found[site.name] = Prices(each, access, spike, message, hop)
     if problems:
         raise InputError(
-            "SANA-FE's files have one price for all synapses of a neuron. Take a profile without prices by type, such as "
-            "loihi2",
+            "SANA-FE's files have one price for all synapses of a neuron. Take a profile without prices by type, such "
+            "as loihi2",
             problems,
         )
     return found
@@ -103,9 +103,8 @@ def _held(places: Mapping[str, Place]) -> Iterator[tuple[tuple[int, int], tuple[
 def _core(number: int, neurons: int, prices: Prices | None, computed: bool, hardware: Hardware) -> list[str]:
     """One core; None for one that nothing is on."""
     prices = prices or Prices(0.0, 0.0, 0.0, 0.0, 0.0)
-    silent, firing, synapse = (
-        _seconds(hardware, key) or 0.0 for key in ("neuron_update_inactive", "neuron_update_active", "synaptic_operation")
-    )
+    keys = ("neuron_update_inactive", "neuron_update_active", "synaptic_operation")
+    silent, firing, synapse = (_seconds(hardware, key) or 0.0 for key in keys)
     units, soma = -(-neurons // UNIT), "leaky_integrate_fire" if computed else "input"
     return [
         f"        - name: core{number}",
@@ -120,11 +119,12 @@ def _core(number: int, neurons: int, prices: Prices | None, computed: bool, hard
         "              attributes: {model: accumulator, energy_update: 0.0, latency_update: 0.0}",
         "          soma:",
         f'            - name: "soma[0..{(units if computed else neurons) - 1}]"',
-        f"              attributes: {{model: {soma}, energy_access_neuron: {prices.access}e-12, energy_update_neuron: 0.0, "
-        f"energy_spike_out: {prices.spike}e-12, latency_access_neuron: {silent}, latency_update_neuron: 0.0, "
-        f"latency_spike_out: {max(firing - silent, 0.0)}}}",
+        f"              attributes: {{model: {soma}, energy_access_neuron: {prices.access}e-12, "
+        f"energy_update_neuron: 0.0, energy_spike_out: {prices.spike}e-12, latency_access_neuron: {silent}, "
+        f"latency_update_neuron: 0.0, latency_spike_out: {max(firing - silent, 0.0)}}}",
         "          axon_out:",
-        f"            - {{name: out, attributes: {{energy_message_out: {prices.message}e-12, latency_message_out: 0.0}}}}",
+        "            - name: out",
+        f"              attributes: {{energy_message_out: {prices.message}e-12, latency_message_out: 0.0}}",
     ]
 
 

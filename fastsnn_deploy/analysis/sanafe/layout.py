@@ -53,13 +53,11 @@ def sent_by(places: Mapping[str, Place], links: Iterable[Links], rows: int) -> d
     links = tuple(links)
     found = {}
     for name, place in places.items():
-        ends = [each for each in links if each.before == name]
-        source = np.concatenate([np.zeros(0, dtype=np.int64), *(each.source for each in ends)])
-        tile, core = (
-            np.concatenate([np.zeros(0, dtype=np.int64), *(getattr(places[each.after], key)[each.target] for each in ends)])
-            for key in ("tile", "core")
-        )
-        source, tile, core = np.unique(np.stack([source, tile, core]), axis=1)
+        ends = [np.zeros((3, 0), dtype=np.int64)]
+        for each in (each for each in links if each.before == name):
+            there = places[each.after]
+            ends.append(np.stack([each.source, there.tile[each.target], there.core[each.target]]))
+        source, tile, _ = np.unique(np.concatenate(ends, axis=1), axis=1)
         away = [np.abs(a - b) for a, b in zip(divmod(place.tile[source], rows), divmod(tile, rows), strict=True)]
         hops = np.zeros(len(place.tile), dtype=np.int64)
         np.add.at(hops, source, away[0] + away[1])

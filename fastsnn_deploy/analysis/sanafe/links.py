@@ -67,7 +67,8 @@ def _weights(network: StockNetwork, name: str, connection: Connection, source: I
     if isinstance(layer, StockDense):
         return np.asarray(layer.weight[target, source])
     assert isinstance(layer, StockConv)
-    (c, *read), (o, *reader) = (np.unravel_index(*each) for each in ((source, connection.source), (target, layer.shape)))
+    c, *read = np.unravel_index(source, connection.source)
+    o, *reader = np.unravel_index(target, layer.shape)
     tap = [
         (at - out * stride + padding) // dilation
         for at, out, stride, padding, dilation in zip(

@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
-import numpy.typing as npt
 
 from fastsnn_deploy.analysis.mapping.grid import Int64
 from fastsnn_deploy.analysis.sanafe.architecture import UNIT
@@ -15,8 +14,6 @@ from fastsnn_deploy.analysis.sanafe.links import Links
 from fastsnn_deploy.analysis.sanafe.trains import Trains
 from fastsnn_deploy.lava_dl import Lif, StockConv, StockDense, StockNetwork
 from fastsnn_deploy.lava_dl.limits import THRESHOLD_MAX
-
-Bools = npt.NDArray[np.bool_]
 
 
 def group_names(layers: Iterable[str]) -> dict[str, str]:
@@ -32,13 +29,17 @@ def network_text(
     for name, group in groups.items():
         neurons = len(places[name].tile)
         lines += [f"    - name: {group}", "      attributes: {log_spikes: true}", "      neurons:"]
-        lines += _computed(network, name, trains, neurons) if name in trains.computed else _replayed(name, trains, neurons)
+        if name in trains.computed:
+            lines += _computed(network, name, trains, neurons)
+        else:
+            lines += _replayed(name, trains, neurons)
     lines.append("  edges:")
     for link in links:
-        # SANA-FE's replaying neurons take no synaptic input but 0
-        weight = link.weight if link.after in trains.computed and link.weight is not None else np.zeros_like(link.source)
+        weight = link.weight if link.after in trains.computed else None
         if len(link.source):
-            lines += _edges(groups[link.before], groups[link.after], link.source, link.target, weight)
+            # SANA-FE's replaying neurons take no synaptic input but 0
+            weights = np.zeros_like(link.source) if weight is None else weight
+            lines += _edges(groups[link.before], groups[link.after], link.source, link.target, weights)
     lines.append("mappings:")
     for name, group in groups.items():
         lines += _mapped(group, places[name], name in trains.computed)

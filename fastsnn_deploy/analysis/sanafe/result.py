@@ -12,7 +12,9 @@ from fastsnn_deploy.tables import Column, Result, Table, one_line, words
 
 FORMAT = "fastsnn-deploy SANA-FE export"
 
-FOLDER = FolderKind("SANA-FE export", ("arch.yaml", "network.yaml", "expected.json"), ("expected.json", FORMAT.encode()))
+FILES = ("arch.yaml", "network.yaml", "expected.json")
+
+FOLDER = FolderKind("SANA-FE export", FILES, (FILES[-1], FORMAT.encode()))
 
 COUNTS = ("spikes", "synaptic_operations", "messages", "hops")
 
@@ -22,9 +24,9 @@ ENERGIES = ("synapse_pj", "soma_pj", "network_pj")
 
 @dataclass(frozen=True)
 class LayerTotals:
-    """One layer over all images. group: its name in SANA-FE's files. spikes, messages, hops: that it sends; messages: one
-    to each core where the neuron has a synapse. synaptic_operations: that it receives. Energies at the values of the
-    profile, in pJ."""
+    """One layer over all images. group: its name in SANA-FE's files. spikes, messages, hops: that it sends; messages:
+    one to each core where the neuron has a synapse. synaptic_operations: that it receives. Energies at the values of
+    the profile, in pJ."""
 
     layer: str
     group: str
@@ -40,8 +42,8 @@ class LayerTotals:
 
 @dataclass(frozen=True)
 class SanafeExport(Result):
-    """folder: that was written. steps: of all images together, which SANA-FE is told to run. computed: layers whose spikes
-    SANA-FE finds itself; the others are replayed. layers: what it has to find."""
+    """folder: that was written. steps: of all images together, which SANA-FE is told to run. computed: layers whose
+    spikes SANA-FE finds itself; the others are replayed. layers: what it has to find."""
 
     folder: Path
     hardware: str
@@ -73,8 +75,8 @@ class SanafeExport(Result):
         return (
             table,
             f"energy at the values of '{self.hardware}': {energies}",
-            f"{self.folder}: {self.cores:,} cores, {self.synapses:,} synapses; run SANA-FE on arch.yaml and network.yaml "
-            f"for {self.steps:,} steps",
+            f"{self.folder}: {self.cores:,} cores, {self.synapses:,} synapses; run SANA-FE on arch.yaml and "
+            f"network.yaml for {self.steps:,} steps",
         )
 
     def to_dict(self) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,11 +41,11 @@ def export_sanafe(
 ) -> SanafeExport:
     """Write a network on the cores of a chip, with the spikes of a run, for the simulator SANA-FE.
 
-    A folder with `arch.yaml` (mesh, cores and constants of the profile), `network.yaml` (neurons, every synapse, and the
-    core of each neuron) and `expected.json` (what SANA-FE has to count). SANA-FE's neurons send spikes of 1 only and
-    have no ceiling, so signed, graded and pooling neurons replay the spikes of this program's own run; stock LIF neurons
-    of the target `stock-lif` are given their weights and find them themselves. SANA-FE is a program under the GPL that
-    the reader runs; nothing here needs it.
+    A folder with `arch.yaml` (mesh, cores and constants of the profile), `network.yaml` (neurons, every synapse, and
+    the core of each neuron) and `expected.json` (what SANA-FE has to count). SANA-FE's neurons send spikes of 1 only
+    and have no ceiling, so signed, graded and pooling neurons replay the spikes of this program's own run; stock LIF
+    neurons of the target `stock-lif` are given their weights and find them themselves. SANA-FE is a program under the
+    GPL that the reader runs; nothing here needs it.
 
     Args:
         network: What `convert` or `read` gives, or a file; of stock networks those that forget (`stock-lif`).
@@ -129,10 +128,11 @@ def _totals(
 ) -> LayerTotals:  # fmt: skip
     """What SANA-FE has to find for one layer."""
     spikes = _spikes(trains, name, len(place.tile))
-    arriving = (
-        _spikes(trains, each.before, len(sent[each.before].messages))[each.source] for each in links if each.after == name
+    operations = sum(
+        int(_spikes(trains, each.before, len(sent[each.before].messages))[each.source].sum())
+        for each in links
+        if each.after == name
     )
-    operations = sum(int(each.sum()) for each in arriving)
     fired, messages, hops = int(spikes.sum()), int(spikes @ sent[name].messages), int(spikes @ sent[name].hops)
     return LayerTotals(
         layer=name,

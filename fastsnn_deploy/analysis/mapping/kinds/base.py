@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -117,12 +118,23 @@ class Connection(ABC):
 
     def read_by(self, after: Grid) -> Int64:
         """Elements that each core reads, int64 [cores]."""
-        return over(*(self.axis_reads(axis, after) for axis in range(3)))
+        lengths = ([len(each) for each in self.tile_reads(axis, after)] for axis in range(3))
+        return over(*(np.array(each, dtype=np.int64) for each in lengths))
 
-    def axis_reads(self, axis: int, after: Grid) -> Int64:
-        """Positions along an axis that each tile reads, int64 [tiles]."""
+    def tile_reads(self, axis: int, after: Grid) -> list[Int64]:
+        """Positions along an axis that each tile reads, int64 [positions] a tile."""
         read, reader = self.axis_pairs(axis)
-        return np.bincount(_distinct(reader // after.tile[axis], read)[0], minlength=after.parts[axis])
+        tiles, positions = _distinct(reader // after.tile[axis], read)
+        return np.split(positions, np.searchsorted(tiles, np.arange(1, after.parts[axis])))
+
+    def read_by_tiles(self, part: Part, before: Shape, after: Grid) -> Iterator[Int64]:
+        """Elements of a layer of that shape, flattened, that each core of the layer reads, in order of the cores."""
+        channels, rows, columns = (self.tile_reads(axis, after) for axis in range(3))
+        size, (_, height, width) = volume(before) if part.flat else before[0], before
+        for c in channels:
+            found = c[(c >= part.offset) & (c < part.offset + size)] - part.offset
+            for h, w in itertools.product(rows, columns):
+                yield found if part.flat else ((found[:, None, None] * height + h[:, None]) * width + w).reshape(-1)
 
 
 def row_words(weights: int, bits: int, rows: Rows, extra: int = 0) -> int:

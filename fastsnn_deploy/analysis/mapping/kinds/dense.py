@@ -39,8 +39,8 @@ class Dense(Connection):
         """Every core with every core."""
         return every_pair(before.cores, after.cores)
 
-    def read_by(self, after: Grid) -> Int64:
-        return np.full(after.cores, self.source[0])
+    def tile_reads(self, axis: int, after: Grid) -> list[Int64]:
+        return [np.arange(self.source[axis])] * after.parts[axis]
 
 
 @connects(Linear, StockDense)(Dense)

@@ -72,10 +72,10 @@ class Windowed(Connection):
             return every_pair(before.parts[0], after.parts[0])
         return super().axis_tiles(axis, offset, before, after)
 
-    def axis_reads(self, axis: int, after: Grid) -> Int64:
+    def tile_reads(self, axis: int, after: Grid) -> list[Int64]:
         if axis == 0 and self.groups == 1:
-            return np.full(after.parts[0], self.source[0])
-        return super().axis_reads(axis, after)
+            return [np.arange(self.source[0])] * after.parts[0]
+        return super().tile_reads(axis, after)
 
     def _channel_pairs(self) -> tuple[Int64, Int64]:
         """Every channel of a group reads every channel of that group."""
