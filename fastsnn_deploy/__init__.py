@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from fastsnn_deploy.analysis.mapping.result import Mapping as Mapping
     from fastsnn_deploy.analysis.mapping.run import map_cores as map_cores
     from fastsnn_deploy.analysis.result import Profile as Profile
+    from fastsnn_deploy.analysis.sanafe.run import export_sanafe as export_sanafe
     from fastsnn_deploy.analysis.verify import Verification as Verification
     from fastsnn_deploy.api import calibrate as calibrate
     from fastsnn_deploy.api import convert as convert
@@ -64,6 +65,7 @@ _HOMES = {
     "analysis.mapping.result": ("Mapping",),
     "analysis.mapping.run": ("map_cores",),
     "analysis.result": ("Profile",),
+    "analysis.sanafe.run": ("export_sanafe",),
     "analysis.verify": ("Verification",),
     "conversion.by_hand": ("Graph",),
     "errors": ("DeployError", "InputError"),

@@ -82,7 +82,7 @@ def architecture(
     for tile in range(tiles):
         lines += [f"    - name: tile{tile}", "      attributes:"]
         for direction in ("north", "east", "south", "west"):
-            lines.append(f"        energy_{direction}_hop: {hop}e-12")
+            lines.append(f"        energy_{direction}_hop: {_joules(hop)}")
             lines.append(f"        latency_{direction}_hop: {_seconds(hardware, 'hop') or 0.0}")
         lines.append("      core:")
         cores = 1 + max((core for at, core in held if at == tile), default=0)
@@ -112,19 +112,19 @@ def _core(number: int, neurons: int, prices: Prices | None, computed: bool, hard
         "          axon_in: [{name: in, attributes: {energy_message_in: 0.0, latency_message_in: 0.0}}]",
         "          synapse:",
         "            - name: synapse",
-        f"              attributes: {{model: current_based, energy_process_spike: {prices.synapse}e-12, "
+        f"              attributes: {{model: current_based, energy_process_spike: {_joules(prices.synapse)}, "
         f"latency_process_spike: {synapse}}}",
         "          dendrite:",
         f'            - name: "dendrite[0..{units - 1}]"',
         "              attributes: {model: accumulator, energy_update: 0.0, latency_update: 0.0}",
         "          soma:",
         f'            - name: "soma[0..{(units if computed else neurons) - 1}]"',
-        f"              attributes: {{model: {soma}, energy_access_neuron: {prices.access}e-12, "
-        f"energy_update_neuron: 0.0, energy_spike_out: {prices.spike}e-12, latency_access_neuron: {silent}, "
+        f"              attributes: {{model: {soma}, energy_access_neuron: {_joules(prices.access)}, "
+        f"energy_update_neuron: 0.0, energy_spike_out: {_joules(prices.spike)}, latency_access_neuron: {silent}, "
         f"latency_update_neuron: 0.0, latency_spike_out: {max(firing - silent, 0.0)}}}",
         "          axon_out:",
         "            - name: out",
-        f"              attributes: {{energy_message_out: {prices.message}e-12, latency_message_out: 0.0}}",
+        f"              attributes: {{energy_message_out: {_joules(prices.message)}, latency_message_out: 0.0}}",
     ]
 
 
@@ -132,3 +132,7 @@ def _seconds(hardware: Hardware, key: str) -> float | None:
     """A time of the profile; None where it has none."""
     constant = getattr(hardware.times, key)
     return None if constant is None else constant.value * 1e-9
+
+
+def _joules(picojoules: float) -> str:
+    return f"{picojoules * 1e-12:.9g}"
