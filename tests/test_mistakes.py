@@ -354,6 +354,10 @@ WRONG_OPTIONS: Options = {
         {"objective": "speed"}, {"objective": 3}, {"cores": 0}, {"cores": 1.5}, {"cores": True}, {"cores": "a"},
         {"mapping": "ghost.json"}, {"mapping": 3}, {"host_input": "no"}, {"suggest": 1},
     ),
+    "export_sanafe": (
+        {"hardware": 3}, {"hardware": None}, {"hardware": "ghost.yaml"}, {"hardware": "speck2f"}, {"mapping": 3},
+        {"mapping": "ghost.json"},
+    ),
     "export": ({"target": 3}, {"target": None}, {"format": 3}, {"target": "sigma-delta"}),
     "fit": (
         {"epochs": 0}, {"epochs": 1.5}, {"epochs": "a"}, {"epochs": True}, {"batch_size": 1}, {"batch_size": 2.5},
@@ -375,6 +379,7 @@ def test_options(name: str, options: dict[str, Any], given: Given):
     arguments: dict[str, tuple[Any, ...]] = {
         "prepare": (network(),), "convert": (given.model,), "export": (given.snn, given.file("no.net")),
         "fit": (given.fresh(), (PIXELS, LABELS)), "map_cores": (given.snn,), "quantize": (network(), PIXELS),
+        "export_sanafe": (given.snn, PIXELS, given.file("no.net")),
     }  # fmt: skip
     keywords = ({"epochs": 1, "progress": False} if name == "fit" else {}) | options
     message = refused(lambda: getattr(fd, name)(*arguments.get(name, (given.snn, PIXELS)), **keywords))

@@ -32,6 +32,7 @@ from fastsnn_deploy.cli.profile import profile
 from fastsnn_deploy.cli.quantize import quantize
 from fastsnn_deploy.cli.report import report
 from fastsnn_deploy.cli.run import run
+from fastsnn_deploy.cli.sanafe import sanafe
 from fastsnn_deploy.cli.train import train
 from fastsnn_deploy.cli.verify import verify
 from fastsnn_deploy.errors import DeployError, InputError, unknown
@@ -63,7 +64,8 @@ CHOICE = re.compile(
 )
 
 COMMANDS = (
-    demo, check, train, quantize, finetune, export, verify, compare, run, profile, report, evaluate, info, doctor,
+    demo, check, train, quantize, finetune, export, verify, compare, run, profile, report, sanafe, evaluate, info,
+    doctor,
 )  # fmt: skip
 for command in COMMANDS:
     app.command()(command)

@@ -18,7 +18,7 @@ UNIT = 1024
 
 @dataclass(frozen=True)
 class Prices:
-    """What SANA-FE charges a layer, in pJ. synapse: an operation that arrives. access: a neuron in every step. spike:
+    """What a layer takes in SANA-FE, in pJ. synapse: an operation that arrives. access: a neuron in every step. spike:
     what a firing one takes beyond that. message: one that is sent. hop: one over a link."""
 
     synapse: float

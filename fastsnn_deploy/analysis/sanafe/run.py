@@ -21,8 +21,9 @@ from fastsnn_deploy.analysis.sanafe.result import FOLDER, LayerTotals, SanafeExp
 from fastsnn_deploy.analysis.sanafe.trains import Trains, trains_of
 from fastsnn_deploy.analysis.structure import layers_of
 from fastsnn_deploy.errors import InputError, Problem, wrong_type
+from fastsnn_deploy.files import own_files
 from fastsnn_deploy.folders import planned_folder, write_folder
-from fastsnn_deploy.graph.images import sliceable
+from fastsnn_deploy.graph.images import images_and_labels, sliceable
 
 if TYPE_CHECKING:
     from fastsnn_deploy.formats.base import Network
@@ -77,7 +78,8 @@ def export_sanafe(
     chosen.require_prices()
     found = as_network(network)
     placed = _mapping(found, chosen, mapping)
-    folder = planned_folder(path, FOLDER)
+    with own_files():  # a command has planned the folder itself
+        folder = planned_folder(path, FOLDER)
     prices = prices_of(placed)
     synapses = sum(each.synapses for layer in layers_of(found) for each in layer.incoming)
     if synapses > MOST_SYNAPSES:
@@ -85,7 +87,7 @@ def export_sanafe(
             f"the network has {synapses:,} synapses, and SANA-FE keeps each as an object of about a kilobyte. Take one "
             f"with at most {MOST_SYNAPSES:,}"
         )
-    batch = sliceable(images, len(found.input.shape))
+    batch = sliceable(images_and_labels(found, images)[0], len(found.input.shape))
     if not len(batch):
         raise InputError("there is no image to run. Give at least one")
     trains = trains_of(found, kind_of(found).encode(found, batch[:]))
