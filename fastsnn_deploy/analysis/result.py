@@ -23,7 +23,7 @@ from fastsnn_deploy.tables import Column, Result, Table, one_line
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-VERSION = 3
+VERSION = 4
 """Of the estimator and of the JSON of a profile: it changes whenever a network may get other numbers."""
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from fastsnn_deploy.analysis.evaluation import Evaluation
     from fastsnn_deploy.analysis.mapping.time import Timing
 
-VERSION = 1
+VERSION = 2
 """Of the estimator and of the file of a mapping: it changes whenever a network may get other numbers."""
 
 SHOWN = ("neurons", "synapse_words", "axon_map_words", "axon_memory_words", "total_words")
