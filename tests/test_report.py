@@ -24,6 +24,7 @@ from fastsnn_deploy.analysis.verify import Verification
 from fastsnn_deploy.errors import InputError
 from fastsnn_deploy.folders import planned_folder, write_folder
 from fastsnn_deploy.graph import SpikingGraph
+from fastsnn_deploy.graph.images import ImageReader
 from fastsnn_deploy.reporting import run as run_module
 from fastsnn_deploy.reporting.latex import SPECIAL, escaped
 from fastsnn_deploy.reporting.measured import read_measured
@@ -32,7 +33,7 @@ from fastsnn_deploy.reporting.result import CONTENTS, FOLDER, Report
 from fastsnn_deploy.reporting.schema import ReportFile, schema_text
 from tests.commands import runner
 from tests.pages import ROOT
-from tests.random_graphs import random_graph
+from tests.random_graphs import random_graph, random_images
 
 NET = "netx_exports/digits-2bit-unary.net"
 SCHEMA = ROOT / "docs" / "schemas" / "report.json"
@@ -282,6 +283,26 @@ def test_networks_of_every_kind_of_layer_have_a_page(seed: int):
     page = Page(made.contents()["report.html"])
     assert all(row.layer in page.text for row in made.file.layers)
     assert made.file.proof.exact
+
+
+def test_images_that_lie_elsewhere_are_asked_for_in_slices():
+    """NumPy would ask one by one, and get a map of three channels for each."""
+    graph = random_graph(1)
+    levels = random_images(graph, 1)
+
+    class Elsewhere(ImageReader):
+        shape = levels.shape
+
+        def __getitem__(self, index: slice) -> np.ndarray:
+            assert isinstance(index, slice)
+            return levels[index]
+
+        def part(self, chosen: slice) -> ImageReader:
+            raise AssertionError
+
+    proof = fd.report(graph, Elsewhere(), proof_images=1).file.proof
+    assert proof is not None
+    assert proof.exact
 
 
 def test_stock_networks_are_proved_against_their_model(tmp_path: Path):

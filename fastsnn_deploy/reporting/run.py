@@ -19,7 +19,7 @@ from fastsnn_deploy.analysis.verify import Verification
 from fastsnn_deploy.analysis.verify_stock import verify_network
 from fastsnn_deploy.errors import GraphError, InputError, require_progress, whole_number, wrong_type
 from fastsnn_deploy.graph import Encoded, SpikingGraph
-from fastsnn_deploy.graph.images import images_and_labels
+from fastsnn_deploy.graph.images import images_and_labels, sliceable
 from fastsnn_deploy.reporting.findings import Findings, file_source, image_source
 from fastsnn_deploy.reporting.measured import read_measured
 from fastsnn_deploy.reporting.result import Report
@@ -113,7 +113,7 @@ def report(
         notes.append("no image was run: spikes, steps, time, energy, accuracy and the proof are not known")
     else:
         levels, known = images_and_labels(found, images)
-        emitted = kind_of(found).encode(found, levels)
+        emitted = kind_of(found).encode(found, sliceable(levels, len(found.input.shape))[:])
         sources.append(image_source(data, emitted))
         run.on(emitted, known if labels is None else labels, model, proof)
     return Report(
