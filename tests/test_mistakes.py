@@ -337,6 +337,7 @@ WRONG_OPTIONS: Options = {
     "convert": (
         {"neurons": "unray"}, {"neurons": 3}, {"neurons": "burst0"}, {"schedule": "sometimes"}, {"schedule": 3},
         {"steps": 3}, {"input": "onec"}, {"bias": 3}, {"allow_loss": "no"},
+        *({"start_delay": steps} for steps in (-1, 1.5, True, "a", 10**9)),
         *({"schedule": "window", "steps": steps} for steps in (0, -1, 1.5, True, "a", 10**5, 10**9)),
     ),
     "simulate": tuple({"steps": steps} for steps in (0, -1, 1.5, True, "a", 10**9)),
