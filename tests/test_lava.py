@@ -156,8 +156,8 @@ def test_random_graphs_give_the_reference_integers(seed: int) -> None:
 
 @pytest.mark.parametrize("balance", [True, False])
 def test_layers_that_wait_give_the_reference_integers(balance: bool) -> None:
-    graph = everything("unary", balance=False)
-    graph = replace(graph, schedule=replace(graph.schedule, start_delay=3))
+    graph = random_graph(12, balance=False, blocks=3)
+    graph = replace(graph, schedule=replace(graph.schedule, bias="wave", start_delay=3))
     graph = balanced(graph) if balance else graph
     assert timing.pipelines(graph) == balance
     emitted = graph.input.encode(random_images(graph, 1, 3))
