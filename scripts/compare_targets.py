@@ -24,6 +24,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 RECORD = ROOT / "docs" / "records" / "targets.json"
+CHIPS = ("--hardware", "loihi2", "--hardware", "loihi1-davies2018")
 NAMES = ("resnet20-2bit", "resnet20-3bit")
 
 
@@ -33,7 +34,7 @@ def main() -> None:
     parser.add_argument("names", nargs="*", default=NAMES)
     parser.add_argument("--data-root", default="data")
     parser.add_argument("--samples", type=int, default=1000)
-    parser.add_argument("--spiking-samples", type=int, default=10)
+    parser.add_argument("--spiking-samples", type=int, default=20)
     parser.add_argument("--tables", action="store_true", help="print the tables of the record, measure nothing")
     options = parser.parse_args()
     for name in options.names:
@@ -53,7 +54,7 @@ def measure(name: str, options: argparse.Namespace) -> dict[str, Any]:
     """One network by the command that users have."""
     arguments = [
         "compare-targets", f"netx_exports/{name}.pt", "--samples", str(options.samples), "--spiking-samples",
-        str(options.spiking_samples), "--plot", f"docs/images/targets-{name}.svg",
+        str(options.spiking_samples), *CHIPS, "--plot", f"docs/images/targets-{name}.svg",
     ]  # fmt: skip
     command = [sys.executable, "-m", "fastsnn_deploy", *arguments, "--data-root", options.data_root, "--json"]
     start = time.perf_counter()

@@ -350,6 +350,11 @@ WRONG_OPTIONS: Options = {
         {"backend": "lavva"}, {"backend": 3}, {"batch": 0}, {"batch": 1.5}, {"batch": "a"}, {"models": "slow"},
         {"timeout": -1}, {"timeout": "a"}, {"progress": 3},
     ),
+    "compare_targets": (
+        {"hardware": 3}, {"hardware": []}, {"hardware": "speck2f"}, {"hardware": ["loihi2", "lohi2"]}, {"targets": []},
+        {"targets": "graded"}, {"targets": ["gradde"]}, {"targets": [3]}, {"targets": ["burst0"]}, {"targets": 3},
+        {"spiking_images": 0}, {"spiking_images": 1.5}, {"allow_loss": "no"}, {"progress": 3},
+    ),
     "map_cores": (
         {"hardware": 3}, {"hardware": None}, {"hardware": "ghost.yaml"}, {"hardware": "horowitz45-int8"},
         {"objective": "speed"}, {"objective": 3}, {"cores": 0}, {"cores": 1.5}, {"cores": True}, {"cores": "a"},

@@ -45,9 +45,9 @@ def default_choices(graph: SpikingGraph) -> tuple[Choice, ...]:
 
 def choices_named(names: Sequence[str]) -> tuple[Choice, ...]:
     """Those that the user names, each once. Raises InputError for an unknown one, and for none."""
-    if isinstance(names, str) or not names:
+    if not isinstance(names, (list, tuple)) or not names:
         raise InputError(f"targets={names!r}: name at least one, in a list. Known: {', '.join(_known())}")
-    return tuple(map(choice_named, dict.fromkeys(names)))
+    return tuple({choice.name: choice for choice in map(choice_named, names)}.values())
 
 
 def choice_named(name: str) -> Choice:

@@ -131,7 +131,7 @@ class _Work:
         self.calibration = graph.encode(images[:few])
         self.answers: list[tuple[tuple[Node, ...], Int64]] = []
         self.truth: Int64 | None = labels
-        if labels is None and len(graph[graph.outputs[0]].shape) == 1:
+        if labels is None and len(graph.outputs) == 1 and len(graph[graph.outputs[0]].shape) == 1:
             self.truth = self._answers(graph)
 
     def rows(self, choice: Choice) -> Iterator[Row]:
