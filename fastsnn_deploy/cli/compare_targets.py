@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -74,6 +75,7 @@ def compare_targets(
         found = run_comparison(
             graph, images, labels, hardware=hardware, targets=target, spiking_images=spiking_samples, progress=update
         )
+    found = replace(found, name=model.stem)
     if csv is not None:
         write_file(csv, found.table().csv())
     if plot is not None:

@@ -36,7 +36,7 @@ def draw(found: TargetComparison, hardware: str, ax: Axes | None) -> Axes:
         best = found.on_front(row)
         ax.plot(
             latency, energy, "o", linestyle="none", markersize=7, color=POSITIVE if best else NEUTRAL,
-            markerfacecolor=POSITIVE if best else "white", label=_said(number, row),
+            markerfacecolor=POSITIVE if best else "white", label=_said(number, row, found),
         )  # fmt: skip
     for row in rows:
         if not _place(found, row):
@@ -79,8 +79,9 @@ def _place(found: TargetComparison, row: Row) -> tuple[float, float] | None:
     return None if energy is None or latency is None else (latency / 1e3, energy.value / 1e6)
 
 
-def _said(number: int, row: Row) -> str:
+def _said(number: int, row: Row, found: TargetComparison) -> str:
     right = "" if row.accuracy is None else f", {percent(row.accuracy)}"
+    right += f" of {row.images:,}" if right and row.images < max(each.images for each in found.rows) else ""
     return f"{number} {row.target}{right}, {row.cores:,} cores"
 
 
