@@ -54,7 +54,7 @@ def draw(found: TargetComparison, hardware: str, ax: Axes | None) -> Axes:
         ax.annotate(str(number), (x, y), offset, textcoords="offset points", ha="center", va="center", fontsize=9)
     ax.legend(
         loc="upper left", bbox_to_anchor=(-0.12, -0.17), fontsize=9, frameon=False, handletextpad=0.1,
-        title="filled: no other is better in all of\naccuracy, energy, latency, cores", title_fontsize=9,
+        title="filled: the front of accuracy,\nenergy, latency and cores", title_fontsize=9,
         alignment="left",
     )  # fmt: skip
     return ax
