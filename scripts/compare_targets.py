@@ -13,6 +13,7 @@ import argparse
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 import time
@@ -29,6 +30,9 @@ from fastsnn_deploy.files import write_file
 ROOT = Path(__file__).resolve().parent.parent
 RECORD = ROOT / "docs" / "records" / "targets.json"
 CHIPS = ("loihi2", "loihi1-davies2018")
+MORE = re.compile(r"( and \d+ more violations?)?; see `map`")
+"""What the reason of a network that does not fit ends with."""
+
 PICTURED = ("resnet20-2bit", "resnet20-3bit")
 NAMES = ("digits-2bit", "mnist-lenet-2bit", *PICTURED)
 
@@ -40,13 +44,15 @@ def main() -> None:
     parser.add_argument("--data-root", default="data")
     parser.add_argument("--samples", type=int, default=1000)
     parser.add_argument("--spiking-samples", type=int, default=20)
-    parser.add_argument("--tables", action="store_true", help="print the tables of the record, measure nothing")
+    parser.add_argument("--tables", action="store_true", help="only print the tables of the record, and draw")
     options = parser.parse_args()
     for name in options.names:
         if not options.tables:
             made = measure(name, options)
             record = known() | {name: made}
             RECORD.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        if name in PICTURED:
+            write_file(ROOT / "docs" / "images" / f"targets-{name}.svg", drawn(known()[name]["found"], "svg"))
         print(f"{name}\n\n{tables(known()[name])}\n")
 
 
@@ -64,8 +70,6 @@ def measure(name: str, options: argparse.Namespace) -> dict[str, Any]:
     images = data.select(slice(0, options.samples))
     found = fd.compare_targets(graph, images, hardware=CHIPS, spiking_images=options.spiking_samples, progress=shown)
     found = replace(found, name=name)
-    if name in PICTURED:
-        write_file(ROOT / "docs" / "images" / f"targets-{name}.svg", drawn(found, "svg"))
     return {
         "images": f"{graph.metadata['data']}, the first {len(images.labels):,} test images",
         "date": f"{datetime.now(timezone.utc):%Y-%m-%d}",
@@ -107,7 +111,12 @@ def table(found: dict[str, Any], chip: str) -> str:
             f"{row['steps']:.1f}",
         )  # fmt: skip
         lines.append(f"| {row['target']} | {'**yes**' if row['front'] else ''} | " + " | ".join(numbers) + " |")
-    lines += [f"\n`{row['target']}` is refused: {row['refused']}" for row in rows if row["refused"]]
+    lines = lines if len(lines) > 2 else []
+    reasons: dict[str, list[str]] = {}
+    for row in rows:
+        if row["refused"]:
+            reasons.setdefault(MORE.sub("", row["refused"]), []).append(f"`{row['target']}`")
+    lines += [f"\nRefused: {', '.join(names)}: {reason}." for reason, names in reasons.items()]
     return "\n".join(lines)
 
 

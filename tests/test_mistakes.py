@@ -352,7 +352,7 @@ WRONG_OPTIONS: Options = {
     ),
     "compare_targets": (
         {"hardware": 3}, {"hardware": []}, {"hardware": "speck2f"}, {"hardware": ["loihi2", "lohi2"]}, {"targets": []},
-        {"targets": "graded"}, {"targets": ["gradde"]}, {"targets": [3]}, {"targets": ["burst0"]}, {"targets": 3},
+        {"targets": "graded"}, {"targets": 3},
         {"spiking_images": 0}, {"spiking_images": 1.5}, {"allow_loss": "no"}, {"progress": 3},
     ),
     "map_cores": (
@@ -393,6 +393,7 @@ def test_names_get_a_guess(given: Given):
     cases: list[tuple[Callable[[], Any], str]] = [
         (lambda: fd.export(given.snn, out, target="signedif"), "Did you mean 'signed-if'?"),
         (lambda: fd.export(given.snn, out, format="netz"), "Did you mean 'netx'?"),
+        (lambda: fd.compare_targets(given.snn, PIXELS, targets=["burst0"]), "Did you mean 'burst"),
         (lambda: fd.profile(given.snn, PIXELS, "lohi2"), "Did you mean 'loihi2'?"),
         (lambda: fd.verify(given.snn, PIXELS, backend="lavva"), "Did you mean 'lava'?"),  # type: ignore[arg-type]
         (lambda: fd.load_data("digist"), "Did you mean 'digits'?"),

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import fastsnn_deploy as fd
+from fastsnn_deploy.analysis.comparison.file import differences
 from fastsnn_deploy.errors import GraphError, InputError
 from fastsnn_deploy.formats import netx, nir
 from fastsnn_deploy.graph import Schedule, SpikingGraph, load, save
@@ -53,7 +54,9 @@ def test_neurons_that_have_all_their_input_take_nothing_back(seed: int):
 
 @given(SEEDS, st.integers(1, 5))
 def test_arms_of_a_sum_still_arrive_together(seed: int, start_delay: int):
-    graph = with_start_delay(random_graph(seed), start_delay)
+    before = random_graph(seed)
+    graph = with_start_delay(before, start_delay)
+    assert differences(before, graph) == ()  # the same network still
     for node in graph.populations:
         arrivals = {graph.depths[name] for name in node.inputs}
         assert arrivals == {graph.arrival(node)} == {graph.depths[node.name] - start_delay}

@@ -79,7 +79,7 @@ def compare_targets(
     if csv is not None:
         write_file(csv, found.table().csv())
     if plot is not None:
-        write_file(plot, drawn(found, plot.suffix[1:]))
+        write_file(plot, drawn(found.to_dict(), plot.suffix[1:]))
     if as_json:
         print_json({"model": str(model), **found.to_dict()})
     else:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastsnn_deploy.analysis.energies import Band
 from fastsnn_deploy.analysis.result import Profile
+from fastsnn_deploy.errors import known_name
 from fastsnn_deploy.tables import Column, Result, Table, one_line, percent, words
 
 if TYPE_CHECKING:
@@ -208,7 +209,7 @@ class TargetComparison(Result):
         """
         from fastsnn_deploy.analysis.choosing.draw import draw
 
-        return draw(self, hardware or self.hardware[0], ax)
+        return draw(self.to_dict(), known_name("hardware", hardware or self.hardware[0], self.hardware), ax)
 
 
 def _scaled(value: float | None, factor: float) -> float | None:

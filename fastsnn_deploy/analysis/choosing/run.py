@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +12,15 @@ from torch import nn
 
 from fastsnn_deploy.analysis.choosing.choices import Choice, choices_named, default_choices
 from fastsnn_deploy.analysis.choosing.result import Row, TargetComparison
+from fastsnn_deploy.analysis.comparison.file import differences
 from fastsnn_deploy.analysis.evaluate import evaluate, known_labels
 from fastsnn_deploy.analysis.hardware import Hardware, load_hardware
 from fastsnn_deploy.analysis.profile import profile
 from fastsnn_deploy.analysis.result import Profile
 from fastsnn_deploy.conversion.convert import convert
 from fastsnn_deploy.errors import InputError, MismatchError, require_progress, whole_number, wrong_type
-from fastsnn_deploy.graph import Node, SpikingGraph
+from fastsnn_deploy.graph import SpikingGraph
 from fastsnn_deploy.graph.images import images_and_labels, sliceable
-from fastsnn_deploy.passes.spike_bounds import with_neurons
 from fastsnn_deploy.quantisation.checkpoint import Checkpoint
 from fastsnn_deploy.quantisation.given import as_checkpoint
 from fastsnn_deploy.simulators.integer import integer_logits
@@ -129,7 +128,7 @@ class _Work:
         self.graph, self.images, self.chips, self.few, self.progress = graph, images, chips, few, progress
         self.done, self.total = 0, choices * few * len(chips)
         self.calibration = graph.encode(images[:few])
-        self.answers: list[tuple[tuple[Node, ...], Int64]] = []
+        self.answers: list[tuple[SpikingGraph, Int64]] = []
         self.truth: Int64 | None = labels
         if labels is None and len(graph.outputs) == 1 and len(graph[graph.outputs[0]].shape) == 1:
             self.truth = self._answers(graph)
@@ -178,14 +177,13 @@ class _Work:
 
     def _answers(self, graph: SpikingGraph) -> Int64:
         """Those of the integer network on all images, int64 [N]. Most targets compute the same one."""
-        integers = _timeless(graph)
         for known, answers in self.answers:
-            if known == integers:
+            if not differences(known, graph):
                 return answers
         self.total += len(self.images)
         found = np.asarray(integer_logits(graph, self.images, progress=self._within).argmax(1))
         self._advance(len(self.images))
-        self.answers.append((integers, found))
+        self.answers.append((graph, found))
         return found
 
     def _within(self, done: int, total: int) -> None:
@@ -194,13 +192,3 @@ class _Work:
     def _advance(self, images: int) -> None:
         self.done += images
         self.progress(self.done, self.total)
-
-
-def _timeless(graph: SpikingGraph) -> tuple[Node, ...]:
-    """The nodes without what no integer depends on: delays and spike bounds."""
-    nodes = []
-    for node in with_neurons(graph, "unary").nodes:
-        same: dict[str, Any] = {"delay": 1} if hasattr(node, "delay") else {}
-        same |= {"delays": (0,) * len(node.inputs)} if hasattr(node, "delays") else {}
-        nodes.append(replace(node, **same))
-    return tuple(nodes)
