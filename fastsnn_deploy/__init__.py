@@ -19,6 +19,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from fastsnn_deploy.analysis.check import Check as Check
     from fastsnn_deploy.analysis.check import check as check
+    from fastsnn_deploy.analysis.choosing.run import compare_targets as compare_targets
     from fastsnn_deploy.analysis.comparison.run import compare as compare
     from fastsnn_deploy.analysis.evaluation import Evaluation as Evaluation
     from fastsnn_deploy.analysis.mapping.result import Mapping as Mapping
@@ -60,6 +61,7 @@ _HOMES = {
         "simulate", "verify",
     ),
     "analysis.check": ("Check", "check"),
+    "analysis.choosing.run": ("compare_targets",),
     "analysis.comparison.run": ("compare",),
     "analysis.evaluation": ("Evaluation",),
     "analysis.mapping.result": ("Mapping",),

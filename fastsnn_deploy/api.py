@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from fastsnn_deploy.errors import InputError, known_name, wrong_type
+from fastsnn_deploy.errors import InputError, known_name, whole_number, wrong_type
 from fastsnn_deploy.graph import SpikingGraph
 from fastsnn_deploy.graph.images import images_and_labels
 
@@ -156,6 +156,7 @@ def convert(
     steps: int | None = None,
     input: Literal["once", "spread", "constant"] = "once",
     bias: Literal["wave", "spread", "initial"] = "wave",
+    start_delay: int = 0,
     allow_loss: bool = False,
 ) -> SpikingGraph:
     """The integer spiking network of a quantised model: it settles to exactly the integers of that model.
@@ -170,6 +171,8 @@ def convert(
         input: "once": one graded spike a pixel; "spread": over the window, as always with schedule "window", unless it
             is "constant": the constant current of the official codes, with the counts that they get.
         bias: "wave": with a layer's first input; "spread": over the window; "initial": in the first step.
+        start_delay: Steps that each layer waits from its first input before it fires: fewer spikes are taken back, each
+            layer is as much later, and every settled count stays.
         allow_loss: Let trained integers lose bits where potentials of 24 bits cannot hold them; otherwise refused.
 
     Raises:
@@ -178,6 +181,7 @@ def convert(
     """
     from fastsnn_deploy.analysis.agreement import with_agreement
     from fastsnn_deploy.conversion.convert import converted
+    from fastsnn_deploy.passes.start_delay import with_start_delay
     from fastsnn_deploy.passes.window import for_window
     from fastsnn_deploy.quantisation.given import as_checkpoint
 
@@ -187,13 +191,16 @@ def convert(
     if current and schedule == "settle":
         what = "input='constant' (--input constant) is for networks that stop after their window"
         raise InputError(f"{what}. Use schedule='window' (--schedule window) with it")
+    whole_number("start_delay", start_delay, 0)
     checkpoint = as_checkpoint(model, input_shape)
     graph, calls = converted(
         checkpoint, neurons=neurons, input_schedule="spread" if input == "spread" else "once", bias_schedule=bias,
         allow_loss=allow_loss, steps=steps, current=current,
     )  # fmt: skip
     graph = with_agreement(graph, checkpoint.model, calls)
-    return for_window(graph, steps, "constant" if current else "spread") if schedule == "window" else graph
+    if schedule == "window":
+        graph = for_window(graph, steps, "constant" if current else "spread")
+    return with_start_delay(graph, start_delay)
 
 
 def simulate(network: SpikingGraph | str | Path, images: Any, engine: str = "cpu", steps: int | None = None) -> Run:

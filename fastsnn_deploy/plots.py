@@ -57,7 +57,7 @@ def picture(draw: Callable[..., object], size: tuple[float, float], heights: Seq
         raise InputError(f"a picture needs Matplotlib. {INSTALL}") from error
     figure = Figure(figsize=size, layout="constrained")
     FigureCanvasAgg(figure)
-    draw(*figure.subplots(len(heights), 1, height_ratios=heights))
+    draw(*figure.subplots(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0])
     image = io.BytesIO()
     figure.savefig(image, format=kind, dpi=150)
     return image.getvalue()

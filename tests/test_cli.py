@@ -44,7 +44,8 @@ def assert_refused(result: Result, folder: Path, *spikes: str, code: int = 2) ->
 
 def test_help_and_version(run, tmp_path: Path):
     text = run("--help").stdout
-    for command in ("demo", "train", "export", "evaluate", "finetune", "verify", "compare", "profile", "run", "doctor"):
+    commands = "demo", "train", "export", "evaluate", "finetune", "verify", "compare", "profile", "run", "doctor"
+    for command in (*commands, "compare-targets"):
         assert command in text
         assert "--json" in run(command, "--help").stdout
     assert run("--version").stdout.startswith("fastsnn-deploy ")

@@ -61,13 +61,13 @@ def case(seed: int, images: int = 3, **options: Any) -> tuple[SpikingGraph, np.n
 @settings(max_examples=150, deadline=None)
 @given(
     SEEDS, NEURONS, st.booleans(), DENSITIES, st.booleans(), st.sampled_from([None, 0, 1, 3, 7, 30]),
-    st.sampled_from(["settled", "settled", "window"]),
+    st.sampled_from(["settled", "settled", "window"]), st.sampled_from([0, 0, 1, 6]),
 )  # fmt: skip
 def test_cpu_equals_the_reference_in_every_integer(
-    seed: int, neurons: str, balance: bool, density: float, private: bool, steps: int | None, stop: str
+    seed: int, neurons: str, balance: bool, density: float, private: bool, steps: int | None, stop: str, wait: int
 ):
     graph, emitted = case(seed, neurons=neurons, balance=balance)
-    graph = replace(graph, schedule=replace(graph.schedule, stop=stop))
+    graph = replace(graph, schedule=replace(graph.schedule, stop=stop, start_delay=wait))
     for names in (recorded_nodes(graph), []):  # neurons that nobody watches take other loops
         run = CpuEngine(graph, 1, private=private, density=density).run(emitted, steps, names)
         assert_equal_runs(run, ReferenceEngine(graph).run(emitted, steps, names))

@@ -28,6 +28,7 @@ SCHEDULES = st.builds(
     input=st.sampled_from(["once", "spread", "constant"]),
     bias=st.sampled_from(["wave", "spread", "initial"]),
     stop=st.sampled_from(["settled", "settled", "window"]),
+    start_delay=st.sampled_from([0, 0, 1, 6]),
 )
 
 

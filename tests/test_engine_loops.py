@@ -94,9 +94,9 @@ def wide_graph(
 
 
 SCHEDULES = [
-    Schedule(window=window, input=how, bias=bias, stop=stop)
-    for window, (how, bias), stop in product(
-        (1, 3, 7, 15, 23), (("spread", "spread"), ("once", "initial"), ("once", "wave")), ("settled", "window")
+    Schedule(window=window, input=how, bias=bias, stop=stop, start_delay=start_delay)
+    for window, (how, bias), stop, start_delay in product(
+        (1, 3, 7, 15, 23), (("spread", "spread"), ("once", "initial"), ("once", "wave")), ("settled", "window"), (0, 2)
     )
 ]
 

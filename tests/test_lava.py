@@ -154,6 +154,17 @@ def test_random_graphs_give_the_reference_integers(seed: int) -> None:
     assert_same(lava.run(graph, emitted, steps, timeout=TIMEOUT), simulate(graph, emitted, steps))
 
 
+@pytest.mark.parametrize("balance", [True, False])
+def test_layers_that_wait_give_the_reference_integers(balance: bool) -> None:
+    graph = random_graph(12, balance=False, blocks=3)
+    graph = replace(graph, schedule=replace(graph.schedule, bias="wave", start_delay=3))
+    graph = balanced(graph) if balance else graph
+    assert timing.pipelines(graph) == balance
+    emitted = graph.input.encode(random_images(graph, 1, 3))
+    steps = max(1, int(simulate(graph, emitted).settle_steps.max()) - 1)
+    assert_same(lava.run(graph, emitted, steps, timeout=TIMEOUT), simulate(graph, emitted, steps))
+
+
 def test_an_initial_potential_above_threshold_or_below_zero_is_not_pipelined() -> None:
     graph = random_graph(16)
     nodes = [

@@ -337,6 +337,7 @@ WRONG_OPTIONS: Options = {
     "convert": (
         {"neurons": "unray"}, {"neurons": 3}, {"neurons": "burst0"}, {"schedule": "sometimes"}, {"schedule": 3},
         {"steps": 3}, {"input": "onec"}, {"bias": 3}, {"allow_loss": "no"},
+        *({"start_delay": steps} for steps in (-1, 1.5, True, "a", 10**9)),
         *({"schedule": "window", "steps": steps} for steps in (0, -1, 1.5, True, "a", 10**5, 10**9)),
     ),
     "simulate": tuple({"steps": steps} for steps in (0, -1, 1.5, True, "a", 10**9)),
@@ -348,6 +349,11 @@ WRONG_OPTIONS: Options = {
     "verify": (
         {"backend": "lavva"}, {"backend": 3}, {"batch": 0}, {"batch": 1.5}, {"batch": "a"}, {"models": "slow"},
         {"timeout": -1}, {"timeout": "a"}, {"progress": 3},
+    ),
+    "compare_targets": (
+        {"hardware": 3}, {"hardware": []}, {"hardware": "speck2f"}, {"hardware": ["loihi2", "lohi2"]}, {"targets": []},
+        {"targets": "graded"}, {"targets": 3},
+        {"spiking_images": 0}, {"spiking_images": 1.5}, {"allow_loss": "no"}, {"progress": 3},
     ),
     "map_cores": (
         {"hardware": 3}, {"hardware": None}, {"hardware": "ghost.yaml"}, {"hardware": "horowitz45-int8"},
@@ -392,6 +398,7 @@ def test_names_get_a_guess(given: Given):
     cases: list[tuple[Callable[[], Any], str]] = [
         (lambda: fd.export(given.snn, out, target="signedif"), "Did you mean 'signed-if'?"),
         (lambda: fd.export(given.snn, out, format="netz"), "Did you mean 'netx'?"),
+        (lambda: fd.compare_targets(given.snn, PIXELS, targets=["burst0"]), "Did you mean 'burst"),
         (lambda: fd.profile(given.snn, PIXELS, "lohi2"), "Did you mean 'loihi2'?"),
         (lambda: fd.verify(given.snn, PIXELS, backend="lavva"), "Did you mean 'lava'?"),  # type: ignore[arg-type]
         (lambda: fd.load_data("digist"), "Did you mean 'digits'?"),

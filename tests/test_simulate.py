@@ -34,9 +34,10 @@ NEURONS = st.sampled_from(["unary", "graded"])
 
 
 @settings(max_examples=150)
-@given(SEEDS, NEURONS, st.booleans())
-def test_spiking_network_settles_to_the_integer_network(seed: int, neurons: str, balance: bool):
+@given(SEEDS, NEURONS, st.booleans(), st.sampled_from([0, 0, 1, 7]))
+def test_spiking_network_settles_to_the_integer_network(seed: int, neurons: str, balance: bool, start_delay: int):
     graph = random_graph(seed, neurons=neurons, balance=balance)
+    graph = replace(graph, schedule=replace(graph.schedule, start_delay=start_delay))
     emitted = graph.input.encode(random_images(graph, seed))
     values, run = integer_values(graph, emitted), simulate(graph, emitted)
     for node in graph.nodes:
@@ -82,10 +83,11 @@ def test_images_of_a_batch_do_not_influence_each_other(seed: int):
 
 
 @settings(max_examples=25)
-@given(SEEDS, NEURONS, st.booleans())
-def test_simulator_equals_a_neuron_by_neuron_oracle(seed: int, neurons: str, balance: bool):
+@given(SEEDS, NEURONS, st.booleans(), st.integers(0, 2))
+def test_simulator_equals_a_neuron_by_neuron_oracle(seed: int, neurons: str, balance: bool, start_delay: int):
     """Written from semantics alone: explicit synapse matrices, Python integers, one neuron at a time."""
     graph = random_graph(seed, blocks=2, neurons=neurons, balance=balance, max_size=4, max_channels=2)
+    graph = replace(graph, schedule=replace(graph.schedule, start_delay=start_delay))
     emitted = graph.input.encode(random_images(graph, seed, 1))
     steps = 12
     run = simulate(graph, emitted, steps)
@@ -104,6 +106,11 @@ def _oracle(graph: SpikingGraph, image: list[int], steps: int) -> tuple[dict, di
     counts = {node.name: [0] * node.size for node in graph.nodes}
     seen = {m.name: [0] * graph[m.inputs[0]].size for m in graph.nodes if isinstance(m, MaxPool2d)}
     schedule = graph.schedule
+    first: dict[str, int] = {}  # step in which the last of the inputs can begin to arrive
+    sends: dict[str, int] = {}
+    for node in graph.nodes:
+        first[node.name] = max((sends[n] + d for n, d in zip(node.inputs, node.edge_delays, strict=True)), default=0)
+        sends[node.name] = first[node.name] + (schedule.start_delay if isinstance(node, Population) else 0)
 
     def share(total: int, step: int, how: str) -> int:
         if how == "constant":
@@ -134,7 +141,8 @@ def _oracle(graph: SpikingGraph, image: list[int], steps: int) -> tuple[dict, di
                 counts[node.name] = now
             elif isinstance(node, (Population, Readout)):
                 emitted, after = [], []
-                start = 0 if schedule.bias == "initial" else graph.depths[node.name]
+                start = 0 if schedule.bias == "initial" else first[node.name]
+                waits = schedule.start_delay > 0 and t < sends[node.name]
                 for i in range(node.size):
                     c = i // (node.size // node.channels)
                     synaptic_input = share(int(node.bias[c]), t - start, schedule.bias)
@@ -146,7 +154,9 @@ def _oracle(graph: SpikingGraph, image: list[int], steps: int) -> tuple[dict, di
                         after.append(before + synaptic_input)
                         continue
                     v, n, theta = state[node.name][i] + synaptic_input, counts[node.name][i], int(node.threshold[c])
-                    if node.neurons == "graded":
+                    if waits:
+                        s = 0
+                    elif node.neurons == "graded":
                         s = min(max((v + theta * n) // theta, node.floor), node.ceiling) - n
                     elif v >= theta and n < node.ceiling:
                         s = 1

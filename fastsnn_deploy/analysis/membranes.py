@@ -42,9 +42,10 @@ def membrane_updates(
 
 
 def _first_arrivals(graph: SpikingGraph) -> dict[str, int]:
-    """Step in which the first of a node's first spikes can arrive; `SpikingGraph.depths` says it of the last."""
+    """Step in which the first of a node's first spikes can arrive; `SpikingGraph.arrival` says it of the last."""
     found: dict[str, int] = {}
     for node in graph.nodes:
-        arrivals = [found[name] + delay for name, delay in zip(node.inputs, node.edge_delays, strict=True)]
+        sent = (graph.depths[name] if graph.wait(graph[name]) else found[name] for name in node.inputs)
+        arrivals = [step + delay for step, delay in zip(sent, node.edge_delays, strict=True)]
         found[node.name] = min(arrivals, default=0)
     return found

@@ -101,6 +101,13 @@ def export(
     bias_schedule: Annotated[
         BiasSchedule, typer.Option("--bias", help="wave: with a layer's first synaptic input; spread: over the window.")
     ] = BiasSchedule.wave,
+    start_delay: Annotated[
+        int,
+        typer.Option(
+            "--start-delay", min=0,
+            help="Steps that each layer waits from its first input before it fires: fewer spikes are taken back.",
+        ),
+    ] = 0,
     graph_file: Annotated[
         Path | None,
         typer.Option(
@@ -158,7 +165,7 @@ def export(
     )  # fmt: skip
     graph = convert(
         checkpoint, neurons=neurons or "unary", schedule=schedule.value, steps=steps, input=input_schedule.value,
-        bias=bias_schedule.value, allow_loss=allow_loss,
+        bias=bias_schedule.value, start_delay=start_delay, allow_loss=allow_loss,
     )  # fmt: skip
     calibration = None
     if not chosen.exact:

@@ -20,6 +20,7 @@ from fastsnn_deploy import __version__
 from fastsnn_deploy.cli.check import check
 from fastsnn_deploy.cli.common import messages, print_json, silence, write
 from fastsnn_deploy.cli.compare import compare
+from fastsnn_deploy.cli.compare_targets import compare_targets
 from fastsnn_deploy.cli.demo import demo
 from fastsnn_deploy.cli.doctor import doctor
 from fastsnn_deploy.cli.evaluate import evaluate
@@ -64,8 +65,8 @@ CHOICE = re.compile(
 )
 
 COMMANDS = (
-    demo, check, train, quantize, finetune, export, verify, compare, run, profile, report, sanafe, evaluate, info,
-    doctor,
+    demo, check, train, quantize, finetune, export, verify, compare, compare_targets, run, profile, report, sanafe,
+    evaluate, info, doctor,
 )  # fmt: skip
 for command in COMMANDS:
     app.command()(command)

@@ -106,20 +106,32 @@ class SpikingGraph(Result):
 
     @cached_property
     def depths(self) -> Mapping[str, int]:
-        """Step in which the last of a node's first spikes can arrive (input: 0); one a synapse and max pool."""
+        """Step from which on a node takes part: the last of its first spikes can arrive (input: 0; one a synapse and
+        max pool), and a population has waited for its start delay."""
         depths: dict[str, int] = {}
         for node in self.nodes:
             arrivals = [depths[name] + delay for name, delay in zip(node.inputs, node.edge_delays, strict=True)]
-            depths[node.name] = max(arrivals, default=0)
+            depths[node.name] = max(arrivals, default=0) + self.wait(node)
         return depths
 
     def fires(self, node: Node, step: int) -> bool:
         """Whether the schedule lets a population fire in a step."""
-        return self.schedule.stop == "settled" or 0 <= step - self.depths[node.name] < self.schedule.duration
+        since = step - self.depths[node.name]
+        if self.schedule.stop == "window":
+            return 0 <= since < self.schedule.duration
+        return not self.schedule.start_delay or since >= 0
+
+    def wait(self, node: Node) -> int:
+        """Steps from the first synaptic input of a node until it may fire: the start delay of a population, else 0."""
+        return self.schedule.start_delay if isinstance(node, Population) else 0
+
+    def arrival(self, node: Node) -> int:
+        """Step in which the last of a node's first spikes can arrive."""
+        return self.depths[node.name] - self.wait(node)
 
     def bias_start(self, node: Node) -> int:
         """Step in which the bias of a population or readout begins to enter."""
-        return 0 if self.schedule.bias == "initial" else self.depths[node.name]
+        return 0 if self.schedule.bias == "initial" else self.arrival(node)
 
     @property
     def depth(self) -> int:

@@ -53,6 +53,7 @@ def totals(graph: SpikingGraph) -> dict[str, int]:
         "parameters": sum(s.parameters for s in graph.synapses),
         "depth": graph.depth,
         "window": graph.schedule.window,
+        **({"start_delay": graph.schedule.start_delay} if graph.schedule.start_delay else {}),
     }
 
 
@@ -75,8 +76,9 @@ def layer_table(rows: Sequence[dict[str, Any]], title: str = "Layers") -> Table:
 
 def totals_line(values: dict[str, int]) -> str:
     """Totals in one line: 1,234 neurons, 56,789 synapses, depth 7, ..."""
-    steps = ("depth", "window")
-    return ", ".join(f"{k} {shown(v)}" if k in steps else f"{shown(v)} {k}" for k, v in values.items())
+    steps = ("depth", "window", "start delay")
+    named = ((key.replace("_", " "), value) for key, value in values.items())
+    return ", ".join(f"{k} {shown(v)}" if k in steps else f"{shown(v)} {k}" for k, v in named)
 
 
 def _value(row: dict[str, Any], key: str) -> Any:

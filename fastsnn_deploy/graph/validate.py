@@ -11,6 +11,7 @@ from fastsnn_deploy.errors import Problem
 from fastsnn_deploy.graph.node import NODE_TYPES, Node
 from fastsnn_deploy.graph.nodes import Concat, Input, Population, Readout
 from fastsnn_deploy.graph.ranges import STATE_BITS, STATE_MAX
+from fastsnn_deploy.graph.schedule import MOST_STEPS
 
 if TYPE_CHECKING:
     from fastsnn_deploy.graph.spiking_graph import SpikingGraph
@@ -131,7 +132,8 @@ def integers_fit(graph: SpikingGraph) -> Iterator[Problem]:
             value = np.asarray(getattr(node, key, 0))
             if value.dtype.kind not in "iu" or (value.size and np.abs(value.astype(np.float64)).max() >= 2**31):
                 yield Problem(_at(node), f"{key} must hold integers of 32 signed bits")
-    for key, number in (("window", graph.schedule.window), ("steps", graph.schedule.duration)):
+    chosen = graph.schedule
+    for key, number in (("window", chosen.window), ("steps", chosen.duration), ("start_delay", chosen.start_delay)):
         if type(number) is not int or abs(number) >= 2**31:
             yield Problem("schedule", f"{key} {number} must be an integer of 32 signed bits")
 
@@ -166,6 +168,11 @@ def schedule_known(graph: SpikingGraph) -> Iterator[Problem]:
         yield Problem("schedule", f"unknown mode stop='{schedule.stop}'")
     if schedule.duration < 1:
         yield Problem("schedule", f"steps {schedule.steps} must be at least 1")
+    if schedule.start_delay < 0:
+        yield Problem("schedule", f"start_delay {schedule.start_delay} must be at least 0")
+    elif schedule.start_delay and (last := max(graph.depths.values())) > MOST_STEPS:
+        what = f"start_delay {schedule.start_delay} lets the last layer start in step {last:,}, beyond {MOST_STEPS:,}"
+        yield Problem("schedule", what)
     if schedule.duration != schedule.window and (schedule.stop, schedule.input, schedule.bias) not in PUBLISHED:
         what = f"{schedule.steps} steps, other than the window, need stop='window', a spread bias and no input at once"
         yield Problem("schedule", what)

@@ -22,11 +22,12 @@ def balanced(graph: SpikingGraph) -> SpikingGraph:
             depths[node.name] = target
             continue
         arrivals = [depths[name] + delay for name, delay in zip(node.inputs, node.edge_delays, strict=True)]
-        depths[node.name] = max(arrivals, default=0)
+        wave = max(arrivals, default=0)
+        depths[node.name] = wave + graph.wait(node)
         if isinstance(node, (Population, Readout)):
             for synapse, arrival in zip(inputs, arrivals, strict=True):
-                if isinstance(synapse, Synapse) and arrival < depths[node.name]:
-                    lag = depths[node.name] - arrival
+                if isinstance(synapse, Synapse) and arrival < wave:
+                    lag = wave - arrival
                     nodes[synapse.name] = dataclasses.replace(synapse, delay=synapse.delay + lag)
                     depths[synapse.name] += lag
     return dataclasses.replace(graph, nodes=tuple(nodes[node.name] for node in graph.nodes))

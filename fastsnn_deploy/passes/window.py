@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastsnn_deploy.errors import GraphError, InputError, Problem, known_name, whole_number
-from fastsnn_deploy.graph import Input, Node, Population, Readout, Schedule, SpikingGraph, Synapse
+from fastsnn_deploy.graph import Input, Node, Population, Readout, SpikingGraph, Synapse
 from fastsnn_deploy.graph.arithmetic import Int64
 
 INPUTS = ("spread", "constant")
@@ -42,7 +42,8 @@ def for_window(
         raise InputError("the network has its schedule already: its image enters as a constant current")
     window = graph.schedule.window
     count = window if steps is None else whole_number("steps", steps, 1)
-    schedule = Schedule(window, input, "spread", "window", None if count == window else count)
+    changed: dict[str, Any] = {"input": input, "steps": None if count == window else count}
+    schedule = dataclasses.replace(graph.schedule, bias="spread", stop="window", **changed)
     nodes = _for_current(graph) if input == "constant" else graph.nodes
     if schedule.gain != 1:
         nodes = tuple(_scaled(node, schedule.gain) for node in nodes)

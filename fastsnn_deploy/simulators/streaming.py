@@ -115,7 +115,11 @@ def injection_steps(graph: SpikingGraph) -> int:
 
 
 def checked_frames(graph: SpikingGraph, frames: Any) -> Encoded:
-    """Raw or Encoded frames as the input emits them. Raises InputError unless there is one at least."""
+    """Raw or Encoded frames as the input emits them. Raises InputError unless there is one at least, and for a network
+    with a start delay: it is counted from rest, and a stream rests only once."""
+    if graph.schedule.start_delay:
+        what = f"the network has a start delay of {graph.schedule.start_delay} steps, which holds from rest only"
+        raise InputError(f"{what}: a stream goes on from the frame before. Export it without --start-delay")
     encoded = graph.encode(frames)
     if not len(encoded):
         raise InputError("a stream needs at least one frame")

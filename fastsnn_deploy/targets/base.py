@@ -63,12 +63,17 @@ def to_target(graph: SpikingGraph, name: str, calibration: Int64 | None = None) 
     """`graph` in the form of a target.
 
     calibration: int64 [N, *input shape], encoded typical images, for targets that are not exact.
-    Raises InputError for an unknown target and for one that has no schedule if the image is a constant current,
-    GraphError if the target cannot hold the graph.
+    Raises InputError for an unknown target and for one that has no schedule if the image is a constant current or
+    neurons have a start delay, GraphError if the target cannot hold the graph.
     """
     chosen = target_named(name)
+    able = " or ".join(each.name for each in TARGETS.values() if each.scheduled)
+    if graph.schedule.start_delay and not chosen.scheduled:
+        raise InputError(
+            f"target '{name}' has no schedule, so its neurons cannot wait for a start delay of "
+            f"{graph.schedule.start_delay} steps. Use --target {able}, or leave out --start-delay"
+        )
     if graph.schedule.input == "constant" and not chosen.scheduled:
-        able = " or ".join(each.name for each in TARGETS.values() if each.scheduled)
         raise InputError(
             f"target '{name}' has no schedule, and thresholds for a constant current are none without it. Use --target "
             f"{able}, or input='spread' (--input spread)"

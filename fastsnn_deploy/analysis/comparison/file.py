@@ -11,7 +11,7 @@ import numpy as np
 from fastsnn_deploy.errors import Problem
 from fastsnn_deploy.graph import Node, Population, SpikingGraph, Synapse
 
-TIMING = {"min_spike", "max_spike", "delay", "module"}
+TIMING = {"min_spike", "max_spike", "delay", "delays", "module"}
 """Fields that change when spikes come, or what a layer is called, and never a count."""
 
 

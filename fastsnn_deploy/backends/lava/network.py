@@ -86,6 +86,7 @@ class Network:
 
     def _population(self, node: Population) -> dict[str, Any]:
         schedule = self.graph.schedule
+        held = schedule.stop == "window" or schedule.start_delay > 0
         neurons = SignedIF(
             shape=_lava(node.shape),
             threshold=_int32(node.threshold),
@@ -95,7 +96,7 @@ class Network:
             ceiling=node.ceiling,
             min_spike=node.min_spike,
             max_spike=node.max_spike,
-            fire_start=self.graph.depths[node.name] - self.timing.offsets[node.name],
+            fire_start=self.graph.depths[node.name] - self.timing.offsets[node.name] if held else 0,
             fire_steps=schedule.duration if schedule.stop == "window" else None,
             **self._bias(node),
         )

@@ -34,15 +34,14 @@ class Timing:
 def plan(graph: SpikingGraph, images: int, steps: int) -> Timing:
     """The pipelined plan where it is exact, else the gapped one. images and steps are at least 1."""
     if pipelines(graph):
-        return Timing(steps, steps, dict(graph.depths), images)
+        return Timing(steps, steps, {node.name: graph.arrival(node) for node in graph.nodes}, images)
     return Timing(steps, steps + longest_lag(graph), dict.fromkeys(graph.depths, 0), images)
 
 
 def pipelines(graph: SpikingGraph) -> bool:
     """Whether every arm arrives with its wave and every population rests until its first synaptic input."""
-    depths = graph.depths
     together = all(
-        depths[name] + delay == depths[node.name]
+        graph.depths[name] + delay == graph.arrival(node)
         for node in graph.nodes
         for name, delay in zip(node.inputs, node.edge_delays, strict=True)
     )

@@ -77,6 +77,8 @@ def _fill(file: h5py.File, graph: SpikingGraph) -> None:
     put_text(schedule, "stop", graph.schedule.stop)
     if graph.schedule.steps is not None:
         put_numbers(schedule, "steps", graph.schedule.steps)
+    if graph.schedule.start_delay:
+        put_numbers(schedule, "start_delay", graph.schedule.start_delay)
 
 
 def _check_origin(file: h5py.File, path: Path) -> None:
@@ -119,7 +121,8 @@ def _graph(root: Fields) -> SpikingGraph:
 def _schedule(fields: Fields) -> Schedule:
     modes: dict[str, Any] = {key: fields.text(key) for key in ("input", "bias", "stop")}
     steps = fields.integer("steps") if "steps" in fields else None
-    return Schedule(window=fields.integer("window"), steps=steps, **modes)
+    start_delay = fields.integer("start_delay") if "start_delay" in fields else 0
+    return Schedule(window=fields.integer("window"), steps=steps, start_delay=start_delay, **modes)
 
 
 def _metadata(fields: Fields) -> dict[str, str]:

@@ -32,7 +32,8 @@ def _of_network(graph: SpikingGraph) -> Iterator[Loss]:
         ("integers", "integer arithmetic", "may compute in floating point, with rounding in sums beyond 2**24", True),
         (
             "schedule",
-            f"window {schedule.window}, input '{schedule.input}', bias '{schedule.bias}'",
+            f"window {schedule.window}, input '{schedule.input}', bias '{schedule.bias}'"
+            + (f", start delay {schedule.start_delay}" if schedule.start_delay else ""),
             "has no rule for when input and bias are injected, nor for how long a run lasts",
             True,
         ),

@@ -127,7 +127,7 @@ class CpuEngine(Engine):
 
 def _tile_images(graph: SpikingGraph) -> int:
     """Images whose widest layers fit TILE_BYTES, at one byte a neuron and step of the window."""
-    widest = max(node.size for node in graph.nodes) * (graph.schedule.duration + 2)
+    widest = max(node.size for node in graph.nodes) * (graph.schedule.duration + graph.schedule.start_delay + 2)
     return int(np.clip(TILE_BYTES // (4 * widest), 1, 64))
 
 

@@ -65,6 +65,8 @@ def rows_of(
     if tile.graph.schedule.stop == "window":  # held before its window and silent after it
         start, ends, busy = min(start, tile.graph.depths[node.name]), [a.end for a in arrivals], 0
         ends.append(tile.graph.depths[node.name] + tile.graph.schedule.duration)
+    elif tile.graph.schedule.start_delay and (starts or unsettled):  # the tail is of neurons that may fire
+        ends.append(tile.graph.depths[node.name] + busy)
     end = min(max([*ends, start + (busy if starts or unsettled else 0)]), tile.limit)
     # nobody looks at the neurons after a window
     kept = (tile.images, node.size) if tile.graph.schedule.stop == "settled" else (0, node.size)

@@ -58,7 +58,7 @@ class GpuEngine(Engine):
         schedule = self.graph.schedule
         unary = max((p.ceiling - p.floor for p in self.graph.populations if p.payload == 1), default=0)
         at_once = schedule.input == "once" and schedule.bias != "spread"
-        rows = 8 + 2 * unary + (1 if at_once else schedule.duration)
+        rows = 8 + 2 * unary + schedule.start_delay + (1 if at_once else schedule.duration)
         sent = sum(
             node.size * store_type(int(self.plan.payloads[node.name].max())).itemsize
             for node in self.graph.nodes

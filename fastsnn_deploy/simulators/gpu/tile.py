@@ -91,8 +91,8 @@ class Tile:
 
     def population(self, node: Population) -> None:
         """All neurons through all steps, from the first arrival until they have settled."""
-        if self.graph.schedule.stop == "window":
-            self._within_window(node)
+        if self.graph.schedule.stop == "window" or self.graph.schedule.start_delay:
+            self._held_back(node)
             return
         cell, bias = self.plan.cells[node.name], self.plan.biases[node.name]
         arms = self._arms(node)
@@ -110,26 +110,31 @@ class Tile:
         if node.name in self.record:
             self._keep_potential(node, start, self._potential(node, spikes, drive))
 
-    def _within_window(self, node: Population) -> None:
-        """All neurons through the steps of their window; what came before it counts in its first step."""
+    def _held_back(self, node: Population) -> None:
+        """All neurons from their depth on, through their window or until they have settled; what came before counts in
+        their first step."""
         cell, bias, depth = self.plan.cells[node.name], self.plan.biases[node.name], self.graph.depths[node.name]
-        arms = self._arms(node)
-        begin, close = self._clip(depth, depth + self.graph.schedule.duration)
-        parts = [(arm.start, arm.end) for _, arm in arms] + [self._clip(bias.start, bias.end), (begin, close)]
-        start, end = span(parts)
+        arms, stops = self._arms(node), self.graph.schedule.stop == "window"
+        parts = [(arm.start, arm.end) for _, arm in arms] + [self._clip(bias.start, bias.end)]
+        last = depth + self.graph.schedule.duration if stops else max(depth + 1, *(end for _, end in parts))
+        begin, close = self._clip(depth, last)
+        start, end = span([*parts, (begin, close)])
         spikes, drive = self._silence(node), None
         if begin < close:
             first, advance, drive = self._first(node, arms, start, end, alone=start < begin)
             if start < begin:
                 first = partial(_held, advance, cell, drive, begin - start)
-            spikes = settle(cell, self.batch, close - begin, close - begin, first, advance)
+            limit = close if stops else self.steps
+            limit = None if limit is None else limit - begin
+            spikes = settle(cell, self.batch, close - begin, limit, first, advance)
         self._send(node, Series(begin if len(spikes) else 0, spikes))
         if node.name in self.record:
             if drive is None:
                 drive = Drive(self._synaptic_input(node, arms, start, end), self._bias(node, start, end))
-            sent = torch.zeros((end - start, *spikes.shape[1:]), dtype=spikes.dtype, device=spikes.device)
+            until = max(end, begin + len(spikes))
+            sent = torch.zeros((until - start, *spikes.shape[1:]), dtype=spikes.dtype, device=spikes.device)
             if len(spikes):
-                sent[begin - start : close - start] = spikes
+                sent[begin - start : begin - start + len(spikes)] = spikes
             self._keep_potential(node, start, self._potential(node, sent, drive))
 
     def _first(

@@ -25,7 +25,7 @@ class SignedIF(AbstractProcess):  # type: ignore[misc]
 
     threshold, initial: int [C]. bias: int [C] or of `shape`, added in `bias_parts` even parts from step
     `bias_start` of each image on, for `bias_steps` steps. floor, ceiling: bounds of the net count. min_spike,
-    max_spike: of one spike. Neurons fire in the `fire_steps` steps from `fire_start` on (None: always).
+    max_spike: of one spike. Neurons fire in the `fire_steps` steps from `fire_start` on (None: for ever).
     Ports: a_in synaptic input, s_out spikes, v_out potential after the reset by subtraction.
     """
 
@@ -119,7 +119,8 @@ class PySignedIF(PyLoihiProcessModel):  # type: ignore[misc]
         bias = share(self.bias, now[1] - self.bias_start, self.bias_parts, self.bias_steps)
         self.v[...] = wrap(self.v + synaptic_input + bias)
         spikes = self.silence
-        if self.fire_steps is None or 0 <= now[1] - self.fire_start < self.fire_steps:
+        since = now[1] - self.fire_start
+        if since >= 0 and (self.fire_steps is None or since < self.fire_steps):
             limits = self.floor, self.ceiling, self.min_spike, self.max_spike
             spikes = emit(self.v, self.count, self.threshold, *limits)
         self.v -= spikes * self.threshold

@@ -1,0 +1,1 @@
+"""Which target for a network: all of them measured on the same images, and those that no other beats."""
