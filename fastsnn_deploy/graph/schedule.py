@@ -50,8 +50,6 @@ class Schedule:
         steps: with stop "window" and nothing that enters at once, a number of steps other than the window: image and
             bias go on entering at the same rate, as QCFS does for any T. None: the window.
         start_delay: steps that every population waits before it may fire, from the step in which the last of its inputs
-            can begin to arrive. What comes in the meantime is summed first: fewer spikes are taken back, later.
-        start_delay: steps that every population waits before it may fire, from the step in which the last of its inputs
             can begin to arrive: what comes in the meantime is summed first, so that fewer spikes are taken back.
     """
 
