@@ -224,6 +224,8 @@ def test_what_sana_fe_cannot_hold_is_refused_by_name(tmp_path: Path, monkeypatch
         fd.export_sanafe(graph, images[:0], out)
     with pytest.raises(InputError, match="Map it to this one"):
         fd.export_sanafe(graph, images, out, "loihi2", mapping=fd.map_cores(graph, "loihi2-2023"))
+    with pytest.raises(InputError, match="a network with other layers"):
+        fd.export_sanafe(graph, images, out, "loihi2", mapping=fd.map_cores(random_graph(1), "loihi2"))
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "letter").touch()
     with pytest.raises(InputError, match="holds letter, and is no SANA-FE export"):

@@ -68,7 +68,7 @@ def architecture(
     hop = max((each.hop for each in prices.values()), default=0.0)
     lines = [
         "architecture:",
-        f'  name: "{hardware.name}"',
+        "  name: chip",
         "  attributes:",
         "    topology: mesh",
         f"    width: {mesh.columns * mapping.chips}",

@@ -13,6 +13,7 @@ from fastsnn_deploy.analysis.hardware import Hardware, load_hardware
 from fastsnn_deploy.analysis.kinds import kind_of
 from fastsnn_deploy.analysis.mapping.result import Mapping as CoreMapping
 from fastsnn_deploy.analysis.mapping.run import map_cores
+from fastsnn_deploy.analysis.mapping.sites import sites_of
 from fastsnn_deploy.analysis.sanafe.architecture import Prices, architecture, prices_of
 from fastsnn_deploy.analysis.sanafe.layout import Place, Sent, places_of, sent_by
 from fastsnn_deploy.analysis.sanafe.links import Links, links_of
@@ -115,6 +116,9 @@ def _mapping(network: Network, hardware: Hardware, mapping: CoreMapping | str | 
     if isinstance(mapping, CoreMapping):
         if mapping.hardware != hardware:
             raise InputError(f"the mapping is for '{mapping.hardware.name}', not '{hardware.name}'. Map it to this one")
+        ours, theirs = ([(each.name, each.shape) for each in sites] for sites in (sites_of(network), mapping.sites))
+        if ours != theirs:
+            raise InputError("the mapping is of a network with other layers. Map this one")
         found = mapping
     else:
         found = map_cores(network, hardware, mapping=mapping, suggest=False)
