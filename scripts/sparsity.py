@@ -1,12 +1,12 @@
 """Synaptic operations against accuracy: the shipped 3-bit ResNet-20, fine-tuned at several prices of an operation.
 
-    python scripts/sparsity.py --data-root FOLDER --work FOLDER [--sparsity 0 1 2 4] [--epochs 3]
+    python scripts/sparsity.py --data-root FOLDER --work FOLDER [--sparsity 0 1 2 4] [--epochs 2] [--images 15000]
 
 FOLDER holds cifar10 and weights/, as recipes use them. Every price is one training from the same checkpoint, with the
-same images in the same order, and the teacher of the shipped recipe; 5,000 training images are held out and measured
-while training, the test images after its end. What is interrupted goes on after the last finished epoch when the
-same command is given again. Then the spiking networks, signed and graded, run on all test images until they have
-settled. Results go to docs/records/sparsity.json, a line a price, and docs/images/sparsity.svg is drawn from them.
+same images in the same order, and the float network that it began with as teacher; 5,000 training images are held out
+and measured while training, the test images after its end. What is interrupted goes on after the last finished epoch
+when the same command is given again. Then the spiking networks, signed and graded, run on all test images until they
+have settled. Results go to docs/records/sparsity.json, an entry a price, and docs/images/sparsity.svg is drawn from it.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +24,10 @@ from torch import nn
 
 import fastsnn_deploy as fd
 from fastsnn_deploy.analysis.count import counts_of
-from fastsnn_deploy.analysis.operations import integer_operations
+from fastsnn_deploy.analysis.counts import ConnectionCounts
 from fastsnn_deploy.conversion.convert import convert
 from fastsnn_deploy.files import write_file
-from fastsnn_deploy.graph import Encoded
-from fastsnn_deploy.graph.integer_network import integer_values
+from fastsnn_deploy.plots import NEGATIVE, POSITIVE, picture
 from fastsnn_deploy.quantisation import Checkpoint, load
 from fastsnn_deploy.training.recipe import Recipe
 from fastsnn_deploy.training.trainer import Trainer
@@ -39,21 +39,25 @@ HELD_OUT = 5000
 
 
 class FineTuner(Trainer):
-    """A training that starts from the shipped checkpoint."""
+    """A training that starts from the shipped checkpoint. most: images that it learns from."""
+
+    def __init__(self, *arguments: Any, most: int, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.train_images = self.train_images.select(slice(0, most))
 
     def _float_network(self, name: str, options: dict[str, int], weights: str | None) -> nn.Module:
         return load(SOURCE).model
 
 
-def recipe_of(sparsity: float, epochs: int, rate: float, exact: bool) -> Recipe:
-    """One price. exact: float32, without a compiler."""
+def recipe_of(sparsity: float, epochs: int, rate: float, compiled: bool) -> Recipe:
+    """One price."""
     stage = {"epochs": epochs, "learning_rate": rate, "bits": 3, "weight_bits": 4, "freeze_batch_norm": True}
     return Recipe.model_validate({
         "name": "resnet20-3bit-sparse", "data": "cifar10", "model": "resnet20", "sparsity": sparsity,
         "normalisation": {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)},
-        "teacher": {"model": "resnet32", "weights": "weights/resnet32-d509ac18.th"},
+        "teacher": {"model": "resnet20", "weights": "weights/resnet20-12fca82f.th"},
         "stages": [stage], "batch_size": 128, "weight_decay": 1e-4, "augment": {"shift": 4, "flip": True},
-        "hold_out": HELD_OUT, "precision": "float32" if exact else "bfloat16", "compile": not exact,
+        "hold_out": HELD_OUT, "precision": "bfloat16", "compile": compiled,
     })  # fmt: skip
 
 
@@ -63,43 +67,71 @@ def measured(checkpoint: Checkpoint, root: Path) -> dict[str, Any]:
     test = fd.load_data("cifar10", "test", root)
     levels, labels = np.asarray(test.for_input(graph.input)), test.labels.numpy()
     found: dict[str, Any] = {"quantised_accuracy": checkpoint.metadata["quantised_accuracy"]}
-    total = 0
-    for start in range(0, len(labels), 250):
-        emitted = graph.input.encode(levels[start : start + 250])
-        total += int(integer_operations(graph, integer_values(graph, Encoded(emitted))).sum())
-    found["counts_alone"] = round(total / len(labels))
     for neurons in ("unary", "graded"):
-        snn = convert(checkpoint, neurons=neurons)
-        evaluation = fd.evaluate(snn, levels, labels)
+        evaluation = fd.evaluate(convert(checkpoint, neurons=neurons), levels, labels)
         counts = counts_of(evaluation)
+        sums = {key: counts.total(key) for key in ("synaptic_operations", "spikes", "negative_spikes")}
         found[neurons] = {
-            "accuracy": evaluation.topk[0].correct / len(labels),
-            "synaptic_operations": round(counts.total("synaptic_operations") / len(labels)),
-            "spikes": round(counts.total("spikes") / len(labels)),
-            "negative_spikes": round(counts.total("negative_spikes") / len(labels)),
-            "steps": round(counts.steps / len(labels), 2),
-        }
+            "accuracy": evaluation.topk[0].correct / len(labels), "steps": round(counts.steps / len(labels), 2),
+            **{key: round(each / len(labels)) for key, each in sums.items()},
+        }  # fmt: skip
+    if counts.total("negative_spikes") == counts["input"].negative_spikes:  # no graded neuron took anything back
+        of_image, others = partition(counts.connections)
+        alone = sum(each.synaptic_operations for each in of_image) + sum(each.payload_operations for each in others)
+        found["counts_alone"] = round(alone / len(labels))
     return found
 
 
-def draw(record: dict[str, Any]) -> None:
-    """Operations against accuracy, signed and graded."""
-    from fastsnn_deploy.plots import axes
+def partition(connections: tuple[ConnectionCounts, ...]) -> tuple[list[ConnectionCounts], list[ConnectionCounts]]:
+    """Those that read the image, and the others."""
+    of_image = [each for each in connections if each.sources == ("input",)]
+    return of_image, [each for each in connections if each not in of_image]
 
-    ax = axes(None)
-    for neurons, mark in (("unary", "o"), ("graded", "s")):
-        points = sorted(record["points"], key=lambda point: point[neurons]["synaptic_operations"])
-        start = record["shipped"][neurons]
-        each = [(p[neurons]["synaptic_operations"] / 1e6, 100 * p[neurons]["accuracy"]) for p in points]
-        line = ax.plot(*zip(*each, strict=True), marker=mark, label=f"{neurons}, fine-tuned")[0]
-        at = start["synaptic_operations"] / 1e6, 100 * start["accuracy"]
-        ax.plot(*at, marker="*", markersize=11, color=line.get_color(), linestyle="none", label=f"{neurons}, shipped")
-        for point, place in zip(points, each, strict=True):
-            ax.annotate(f"{point['sparsity']:g}", place, xytext=(0, 6), textcoords="offset points", ha="center")
-    ax.set(xlabel="synaptic operations of one image (million)", ylabel="accuracy (%)")
-    ax.legend()
-    assert ax.figure is not None
-    ax.figure.savefig(PICTURE, bbox_inches="tight", metadata={"Date": None})
+
+def draw(record: dict[str, Any]) -> None:
+    """Operations against accuracy, signed and graded, each with the shipped network."""
+
+    def points(ax: Any) -> None:
+        for neurons, mark, colour in (("unary", "o", POSITIVE), ("graded", "s", NEGATIVE)):
+            places = [(place(point[neurons]), f"{point['sparsity']:g}") for point in record["points"]]
+            kind = "signed" if neurons == "unary" else neurons
+            line = list(zip(*(at for at, _ in places), strict=True))
+            ax.plot(*line, marker=mark, color=colour, label=f"{kind}, by sparsity")
+            ax.plot(*place(record["shipped"][neurons]), "*", color=colour, markersize=12, label=f"{kind}, shipped")
+            for at, name in places:
+                ax.annotate(name, at, xytext=(0, -13), textcoords="offset points", ha="center", fontsize=8)
+        ax.set(xlabel="synaptic operations of one image, million", ylabel="test images right, %", xlim=(0, None))
+        ax.margins(y=0.15)
+        ax.grid(alpha=0.3)
+        ax.legend(loc="lower right")
+
+    write_file(PICTURE, picture(points, (6.4, 3.8), (1,), "svg"), again=True)
+
+
+def place(found: dict[str, Any]) -> tuple[float, float]:
+    """Where a network lies in the picture."""
+    return found["synaptic_operations"] / 1e6, 100 * found["accuracy"]
+
+
+def train(sparsity: float, options: argparse.Namespace) -> tuple[Checkpoint, list[str]]:
+    """The checkpoint of one price, and a line for each epoch; goes on where it was."""
+    recipe = recipe_of(sparsity, options.epochs, options.learning_rate, options.compile)
+    file, lines = options.work / f"sparsity-{sparsity:g}.pt", options.work / f"sparsity-{sparsity:g}.txt"
+    begun = time.monotonic()
+
+    def log(line: str) -> None:
+        with lines.open("a") as opened:
+            opened.write(line + "\n")
+
+    def watch(done: int, total: int) -> None:
+        if done % 10 == 0:
+            operations = float(trainer.priced.spent[-1][0]) if sparsity else 0.0
+            taken = time.monotonic() - begun
+            print(f"{sparsity:g}: {done} of {total} steps, {taken:.0f} s, {operations:,.0f} operations", flush=True)
+
+    trainer = FineTuner(recipe, file, data_root=options.data_root, log=log, progress=watch, most=options.images)
+    checkpoint = trainer.run(resume=file.exists() or trainer.resume_file.exists())
+    return checkpoint, lines.read_text().splitlines()
 
 
 def main() -> None:
@@ -108,9 +140,10 @@ def main() -> None:
     parser.add_argument("--data-root", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True, help="folder for checkpoints and unfinished trainings")
     parser.add_argument("--sparsity", type=float, nargs="*", default=[0.0, 1.0, 2.0, 4.0])
-    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--images", type=int, default=15_000, help="training images of an epoch")
     parser.add_argument("--learning-rate", type=float, default=0.01)
-    parser.add_argument("--exact", action="store_true", help="float32 without a compiler: slower")
+    parser.add_argument("--compile", action="store_true", help="through torch.compile: faster once it is compiled")
     parser.add_argument("--train-only", action="store_true", help="leave measuring to another call")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -119,23 +152,15 @@ def main() -> None:
         record["shipped"] = measured(load(SOURCE), options.data_root)
         write_file(RECORD, json.dumps(record, indent=1) + "\n", again=True)
     for sparsity in options.sparsity:
-        recipe = recipe_of(sparsity, options.epochs, options.learning_rate, options.exact)
-        file, lines = options.work / f"sparsity-{sparsity:g}.pt", options.work / f"sparsity-{sparsity:g}.txt"
-
-        def log(line: str, lines: Path = lines) -> None:
-            with lines.open("a") as opened:
-                opened.write(line + "\n")
-
-        trainer = FineTuner(recipe, file, data_root=options.data_root, log=log)
-        checkpoint = trainer.run(resume=file.exists() or trainer.resume_file.exists())
+        checkpoint, lines = train(sparsity, options)
         if options.train_only:
             continue
         point = {
-            "sparsity": sparsity, "epochs": options.epochs, "learning_rate": options.learning_rate,
-            "date": str(datetime.date.today()), "torch": torch.__version__, "training": lines.read_text().splitlines(),
-            **measured(checkpoint, options.data_root),
+            "sparsity": sparsity, "epochs": options.epochs, "images": options.images,
+            "learning_rate": options.learning_rate, "date": str(datetime.date.today()), "torch": torch.__version__,
+            "training": lines, **measured(checkpoint, options.data_root),
         }  # fmt: skip
-        kept = [each for each in json.loads(RECORD.read_text())["points"] if each["sparsity"] != sparsity]
+        kept = [each for each in record["points"] if each["sparsity"] != sparsity]
         record["points"] = sorted([*kept, point], key=lambda each: each["sparsity"])
         write_file(RECORD, json.dumps(record, indent=1) + "\n", again=True)
     if len(record["points"]) > 1:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -134,8 +134,8 @@ def test_the_estimate_is_that_of_the_integer_network(bits: int, activation: str)
 
 def test_every_neuron_at_its_ceiling_costs_the_most():
     torch.manual_seed(0)
-    layers = nn.Conv2d(2, 4, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(4, 4, 2), nn.ReLU(), nn.Flatten(), nn.Linear(16, 3)
-    model = quantised(nn.Sequential(*layers), 3)
+    layers = nn.Conv2d(2, 4, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(4, 4, 2), nn.ReLU()
+    model = quantised(nn.Sequential(*layers, nn.Flatten(), nn.Linear(16, 3)), 3)
     with torch.no_grad():
         for module in model.modules():
             if isinstance(module, nn.Conv2d):
@@ -197,23 +197,23 @@ def test_what_the_model_has_no_value_for_is_said():
 
 
 def digits(sparsity: float) -> tuple[fx.GraphModule, Any, int]:
-    train, test = load_images("digits", "train"), load_images("digits", "test")
+    train, test = (load_images("digits", split).select(slice(0, 400)) for split in ("train", "test"))
     torch.manual_seed(0)
     layers = (nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.BatchNorm2d(8), nn.ReLU())
     model = fd.prepare(nn.Sequential(*layers, nn.Flatten(), nn.Linear(128, 10)), 2, 4, input_shape=(1, 8, 8))
-    history = fit(model, train, test, epochs=3, learning_rate=0.1, sparsity=sparsity, progress=False)
-    graph = fd.convert(model)
+    history = fit(model, train, test, epochs=6, batch_size=50, learning_rate=0.1, sparsity=sparsity, progress=False)
+    graph = lower(trace(model, (1, 8, 8)))
     values = integer_values(graph, test.raw(slice(0, None)).numpy())
-    return model, history, int(integer_operations(graph, values).sum()) // len(test.labels)
+    return model, history, int(integer_operations(graph, values).sum())
 
 
 def test_fit_trades_operations_for_loss():
-    (plain, before, full), (_, after, half) = digits(0.0), digits(1.0)
+    (plain, before, full), (_, after, half) = digits(0.0), digits(3.0)
     assert before.operations == ()
-    assert len(after.operations) == 3
+    assert len(after.operations) == 6
     assert after.operations[-1] < after.operations[0]
     assert half < full / 2
-    assert after.accuracy[-1] > before.accuracy[-1] - 0.03
+    assert after.accuracy[-1] > 0.8
     assert "synaptic operations" in after.summary()
     assert json.loads(json.dumps(after.to_dict()))["operations"] == list(after.operations)
     assert "synaptic" not in before.summary()
@@ -222,7 +222,7 @@ def test_fit_trades_operations_for_loss():
 
 def test_recipes_have_it_and_go_on_to_the_same_bit(tmp_path: Path):
     stages = [{"epochs": 1, "learning_rate": 0.1}, {"epochs": 2, "learning_rate": 0.03, "bits": 2}]
-    recipe, lines = small(sparsity=2.0, stages=stages), []
+    recipe, lines = small(sparsity=2.0, stages=stages, batch_size=87), []
     whole = Trainer(recipe, tmp_path / "whole.pt", log=lines.append).run().model.state_dict()
     assert ["synaptic operations an image" in line for line in lines] == [False, True, True]
 
@@ -234,7 +234,7 @@ def test_recipes_have_it_and_go_on_to_the_same_bit(tmp_path: Path):
         Trainer(recipe, tmp_path / "parts.pt", log=interrupted).run()
     parts = Trainer(recipe, tmp_path / "parts.pt").run(resume=True).model.state_dict()
     assert same(parts, whole)
-    without = Trainer(small(stages=stages), tmp_path / "without.pt").run().model.state_dict()
+    without = Trainer(small(stages=stages, batch_size=87), tmp_path / "without.pt").run().model.state_dict()
     assert not same(without, whole)
 
 
