@@ -49,15 +49,18 @@ class FineTuner(Trainer):
         return load(SOURCE).model
 
 
-def recipe_of(sparsity: float, epochs: int, rate: float, compiled: bool) -> Recipe:
+def recipe_of(sparsity: float, options: argparse.Namespace) -> Recipe:
     """One price."""
-    stage = {"epochs": epochs, "learning_rate": rate, "bits": 3, "weight_bits": 4, "freeze_batch_norm": True}
+    stage = {
+        "epochs": options.epochs, "learning_rate": options.learning_rate, "bits": 3, "weight_bits": 4,
+        "freeze_batch_norm": True,
+    }  # fmt: skip
     return Recipe.model_validate({
         "name": "resnet20-3bit-sparse", "data": "cifar10", "model": "resnet20", "sparsity": sparsity,
         "normalisation": {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)},
         "teacher": {"model": "resnet20", "weights": "weights/resnet20-12fca82f.th"},
-        "stages": [stage], "batch_size": 128, "weight_decay": 1e-4, "augment": {"shift": 4, "flip": True},
-        "hold_out": HELD_OUT, "precision": "bfloat16", "compile": compiled,
+        "stages": [stage], "batch_size": options.batch, "weight_decay": 1e-4, "augment": {"shift": 4, "flip": True},
+        "hold_out": HELD_OUT, "precision": "bfloat16", "compile": options.compile,
     })  # fmt: skip
 
 
@@ -115,7 +118,7 @@ def place(found: dict[str, Any]) -> tuple[float, float]:
 
 def train(sparsity: float, options: argparse.Namespace) -> tuple[Checkpoint, list[str]]:
     """The checkpoint of one price, and a line for each epoch; goes on where it was."""
-    recipe = recipe_of(sparsity, options.epochs, options.learning_rate, options.compile)
+    recipe = recipe_of(sparsity, options)
     file, lines = options.work / f"sparsity-{sparsity:g}.pt", options.work / f"sparsity-{sparsity:g}.txt"
     begun = time.monotonic()
 
@@ -142,6 +145,7 @@ def main() -> None:
     parser.add_argument("--sparsity", type=float, nargs="*", default=[0.0, 1.0, 2.0, 4.0])
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--images", type=int, default=15_000, help="training images of an epoch")
+    parser.add_argument("--batch", type=int, default=128, help="images a step")
     parser.add_argument("--learning-rate", type=float, default=0.01)
     parser.add_argument("--compile", action="store_true", help="through torch.compile: faster once it is compiled")
     parser.add_argument("--train-only", action="store_true", help="leave measuring to another call")
@@ -156,7 +160,7 @@ def main() -> None:
         if options.train_only:
             continue
         point = {
-            "sparsity": sparsity, "epochs": options.epochs, "images": options.images,
+            "sparsity": sparsity, "epochs": options.epochs, "images": options.images, "batch": options.batch,
             "learning_rate": options.learning_rate, "date": str(datetime.date.today()), "torch": torch.__version__,
             "training": lines, **measured(checkpoint, options.data_root),
         }  # fmt: skip

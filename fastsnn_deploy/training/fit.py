@@ -223,7 +223,8 @@ def fit(
                 accuracy = run.accuracy(tested.batches(torch.split(torch.arange(len(tested)), 500)))
             losses.append(loss)
             accuracies.append(accuracy)
-            operations += [run.priced.operations(run.loop.group)] if sparsity else []
+            spent = run.priced.operations(run.loop.group)
+            operations += [] if spent is None else [spent]
             if isinstance(bar, TrainingBar):
                 kind = "training" if tested is None else "test"
                 bar.epoch(f"epoch {epoch + 1}/{epochs}: loss {loss:.4f}, {kind} accuracy {100 * accuracy:.2f} %")
