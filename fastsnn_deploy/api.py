@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from fastsnn_deploy.graph.run import Run
     from fastsnn_deploy.quantisation import Checkpoint
     from fastsnn_deploy.tasks import Scenes, TaskEvaluation
-    from fastsnn_deploy.training.fit import History
+    from fastsnn_deploy.training.history import History
     from fastsnn_deploy.training.images import Images
 
 Progress = Callable[[int, int], None]

@@ -370,6 +370,7 @@ WRONG_OPTIONS: Options = {
         {"learning_rate": -1}, {"learning_rate": "a"}, {"learning_rate": np.nan}, {"weight_decay": -1},
         {"weight_decay": "a"}, {"device": "gpu"}, {"device": "abacus"}, {"seed": 1.5}, {"seed": "a"}, {"workers": -1},
         {"workers": "a"}, {"progress": 3}, {"teacher": 3}, {"shift": -1}, {"shift": 0.5},
+        {"sparsity": -1}, {"sparsity": "a"}, {"sparsity": np.inf},
     ),
     "quantize": (
         {"bits": 0}, {"weight_bits": 9}, {"mean": "half"}, {"thresholds": "msee"}, {"thresholds": 3},

@@ -75,6 +75,10 @@ def quantize(
     epochs: Annotated[int, typer.Option(min=0, help="Then train, with the float network as teacher.")] = 0,
     learning_rate: Annotated[float, typer.Option(help="Of that training, the first one.")] = 0.01,
     batch: Annotated[int, typer.Option(min=2, help="Images a step of that training.")] = 128,
+    sparsity: Annotated[
+        float,
+        typer.Option(min=0, help="Price of synaptic operations in its loss: 1 to begin with. See docs/sparsity.md."),
+    ] = 0.0,
     shift: Annotated[int, typer.Option(min=0, help="Move its images at random by up to so many pixels.")] = 0,
     flip: Annotated[bool, typer.Option("--flip", help="Mirror half of its images.")] = False,
     seed: Annotated[int, typer.Option(min=0, help="Chooses the images and their order.")] = 0,
@@ -105,6 +109,8 @@ def quantize(
 
     if data is None or data == "random":
         raise InputError("quantising needs images like those that the network will see. Name a data set with --data")
+    if sparsity and not epochs:
+        raise InputError(f"--sparsity {sparsity:g} is a price in the loss of a training. Say how long with --epochs")
     chosen = chosen_task({}, task)
     scenes = None
     choose, notes = chosen_preprocessing(network, preprocess, mean, std)
@@ -144,7 +150,7 @@ def quantize(
     if epochs:
         history = fit(
             found.model, train, test, epochs=epochs, learning_rate=learning_rate, batch_size=batch,
-            teacher=found.teacher, freeze_batch_norm=True, shift=shift, flip=flip, seed=seed,
+            teacher=found.teacher, freeze_batch_norm=True, sparsity=sparsity, shift=shift, flip=flip, seed=seed,
         )  # fmt: skip
     metadata: dict[str, Any] = {
         KEY: known.plain(), "data": data,

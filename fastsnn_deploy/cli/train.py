@@ -41,6 +41,14 @@ def train(
     epochs: Annotated[
         str | None, typer.Option(help="Other numbers of epochs than the recipe's: one for each stage, as 20,5,5.")
     ] = None,
+    sparsity: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            help="Another price of synaptic operations in the loss than the recipe's: 0 none, 1 to begin with. See "
+            "docs/sparsity.md.",
+        ),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on after the last finished epoch.")] = False,
     restart: Annotated[
         bool, typer.Option("--restart", help="Begin anew although an unfinished training is there.")
@@ -65,7 +73,9 @@ def train(
     if (recipe is None) == (task is None):
         raise InputError(f"give --recipe, or --task ({', '.join(TASKS)}), whose recipe has that name; not both")
     chosen = load_recipe(str(recipe or known_name("task", task, TASKS)))
-    changes: dict[str, Any] = {"seed": seed, "data": data, "model": model, "preprocess": preprocess}
+    changes: dict[str, Any] = {
+        "seed": seed, "data": data, "model": model, "preprocess": preprocess, "sparsity": sparsity
+    }  # fmt: skip
     if model is not None:
         changes["model_options"] = {}  # they were the other network's
     if size is not None:

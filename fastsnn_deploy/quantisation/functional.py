@@ -37,6 +37,20 @@ class _ScaleGradient(torch.autograd.Function):
         return gradients[0] * ctx.factor, None
 
 
+class _CountsOf(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, values: Tensor, step: Tensor, low: int, high: int) -> Tensor:
+        ctx.save_for_backward(x, step)
+        ctx.low, ctx.high = low, high
+        return (values / step).round_()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None, None]:
+        x, step = ctx.saved_tensors
+        inside = (x >= ctx.low * step) & (x <= ctx.high * step)
+        return gradients[0] / step * inside, None, None, None, None
+
+
 def round_half_up(x: Tensor) -> Tensor:
     """floor(x + 0.5), gradient 1."""
     return _RoundHalfUp.apply(x)  # type: ignore[no-any-return, no-untyped-call]
@@ -58,6 +72,14 @@ def integers(x: Tensor, step: Tensor, low: int, high: int) -> Tensor:
     step broadcasts to x. The gradient is 1 inside the clip range and 0 outside.
     """
     return round_half_up(torch.clamp(x / step, low, high))
+
+
+def counts_of(x: Tensor, values: Tensor, step: Tensor, low: int, high: int) -> Tensor:
+    """The integers values / step, float32; the gradient to x is that of x / step clipped to low .. high, no other.
+
+    values: multiples of the step that a quantiser made of x, of one shape.
+    """
+    return _CountsOf.apply(x, values, step, low, high)  # type: ignore[no-any-return, no-untyped-call]
 
 
 def lsq(x: Tensor, step: Tensor, low: int, high: int, elements: int) -> Tensor:

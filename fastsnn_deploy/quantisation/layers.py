@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from fastsnn_deploy.graph.synapses.conv_transpose2d import channels_swapped
 from fastsnn_deploy.quantisation.fixed.quantiser import FixedQuantiser
+from fastsnn_deploy.quantisation.functional import counts_of
 from fastsnn_deploy.quantisation.functional import weight_limit as weight_limit
 from fastsnn_deploy.quantisation.moves import PadChannels as PadChannels
 from fastsnn_deploy.quantisation.moves import Subsample as Subsample
@@ -157,6 +158,14 @@ class QuantActivation(nn.Module):
             self.initialise(x.detach().float(), self.first_step)
         elements = x[0].numel() if len(x) else 1
         return self.rule.quantise(x, self._limited(), self.low, self.high, self.levels, elements)
+
+    def counts(self, x: Tensor, values: Tensor) -> Tensor:
+        """The integers of `values`, which `forward` made of x, float32.
+
+        Their gradient goes to x, straight through where x is in the range. The step has none: what `forward` learns of
+        it does not hold here, where a larger step means fewer spikes, not larger values.
+        """
+        return counts_of(x.float(), values, self.step_in_use(), self.low, self.high)
 
     def first_step(self, x: Tensor, high: int) -> Tensor:
         """The step that training starts from."""

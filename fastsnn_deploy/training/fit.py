@@ -6,9 +6,9 @@ import copy
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
@@ -17,15 +17,14 @@ from torch.utils.data import DataLoader, Dataset
 
 from fastsnn_deploy.errors import InputError, Problem, real_number, require_progress, whole_number, wrong_type
 from fastsnn_deploy.graph.images import array_of, labels_of
-from fastsnn_deploy.plots import axes
 from fastsnn_deploy.processes import Processes
 from fastsnn_deploy.quantisation import QuantActivation, calibrate
 from fastsnn_deploy.quantisation.images import input_of, raw_levels, raw_tensor, remember, stacked
 from fastsnn_deploy.quantisation.layers import BATCH_NORMS
-from fastsnn_deploy.tables import Column, Result, Table, percent
 from fastsnn_deploy.training.augmentation import augment, draw
 from fastsnn_deploy.training.distillation import distillation_loss
 from fastsnn_deploy.training.distributed import Group
+from fastsnn_deploy.training.history import History
 from fastsnn_deploy.training.images import Images
 from fastsnn_deploy.training.loop import (
     CLIP,
@@ -40,9 +39,7 @@ from fastsnn_deploy.training.loop import (
 )
 from fastsnn_deploy.training.progress import TrainingBar
 from fastsnn_deploy.training.recipe import Augment
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+from fastsnn_deploy.training.sparsity import Priced
 
 CHECKED = 1000
 """Images that are checked at a time."""
@@ -54,47 +51,6 @@ TEMPERATURE, SHARE = 4.0, 0.5
 """Of what is learned from a teacher, as recipes have it unless they say otherwise."""
 
 Batch = tuple[Tensor, Tensor]
-
-
-@dataclass(frozen=True)
-class History(Result):
-    """What `fit` did, one entry an epoch.
-
-    loss: mean loss of the training images, before each step: cross entropy, mixed with a teacher's if there is one.
-    accuracy: fraction of the test images that are right after the epoch; without test images, of the training images
-    before each step.
-    """
-
-    loss: tuple[float, ...]
-    accuracy: tuple[float, ...]
-    tested: bool
-
-    def __repr__(self) -> str:
-        kind = "test" if self.tested else "training"
-        return (
-            f"History({len(self.loss)} epochs, loss {self.loss[0]:.4f} -> {self.loss[-1]:.4f}, {kind} accuracy "
-            f"{100 * self.accuracy[-1]:.2f} %)"
-        )
-
-    def report(self) -> tuple[Table]:
-        """A line for each epoch."""
-        rows = [
-            (epoch + 1, f"{loss:.4f}", percent(accuracy))
-            for epoch, (loss, accuracy) in enumerate(zip(self.loss, self.accuracy, strict=True))
-        ]
-        heading = "test accuracy" if self.tested else "training accuracy"
-        return (Table("Training", (Column("epoch"), Column("loss"), Column(heading)), tuple(rows)),)
-
-    def plot_accuracy(self, ax: Axes | None = None) -> Axes:
-        """Accuracy after each epoch, in percent; returns the axes."""
-        ax = axes(ax)
-        ax.plot(range(1, len(self.accuracy) + 1), [100 * each for each in self.accuracy], marker="o")
-        ax.set(xlabel="epoch", ylabel="accuracy (%)")
-        return ax
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data."""
-        return {**asdict(self), "loss": list(self.loss), "accuracy": list(self.accuracy)}
 
 
 @dataclass(frozen=True)
@@ -175,6 +131,7 @@ def fit(
     weight_decay: float = 1e-4,
     teacher: nn.Module | None = None,
     freeze_batch_norm: bool = False,
+    sparsity: float = 0.0,
     shift: int = 0,
     flip: bool = False,
     device: str = "cpu",
@@ -202,6 +159,8 @@ def fit(
             divergence from the teacher's softened answers (Hinton et al., arXiv 1503.02531, temperature 4).
         freeze_batch_norm: normalise by the running statistics, as in use, and leave them as they are: for a network
             that is nearly right.
+        sparsity: what synaptic operations cost: the loss grows by this times their share of the most that the spiking
+            network could make, as its counts alone make them. Start with 1; 0 for nothing. See docs/sparsity.md.
         shift: move each image at random by up to so many pixels; what comes in is 0. Not for a `Dataset`, which can
             do it itself.
         flip: mirror half of the images; likewise.
@@ -226,7 +185,7 @@ def fit(
         >>> len(fit(prepare(network), (images, labels), epochs=2, progress=False).loss)
         2
     """
-    _require_options(epochs, batch_size, learning_rate, weight_decay, seed, workers, shift)
+    _require_options(epochs, batch_size, learning_rate, weight_decay, seed, workers, shift, sparsity)
     require_progress(None if isinstance(progress, bool) else progress)
     home, chosen = input_of(model).offset.device, open_device(device)
     learned = _source(model, train, "train", workers)
@@ -237,7 +196,7 @@ def fit(
     chosen_change = Augment(shift=shift, flip=flip)
     if isinstance(learned, _Streamed) and (shift or flip):
         raise InputError("shift and flip are for images in memory. Let the Dataset change its images itself")
-    classes = _first_look(model, learned, order)
+    classes, shape = _first_look(model, learned, order)
     if teacher is not None:
         _require_teacher(teacher, learned, classes)
     for source in (learned, tested):
@@ -245,12 +204,13 @@ def fit(
             _require_classes(source.labels, classes)
     bar = TrainingBar("training") if progress is True else nullcontext()
     with torch.random.fork_rng(devices=[]), bar:
-        run = _Run(placed(model, chosen, torch.channels_last), chosen, epochs, learning_rate, weight_decay)
+        placed(model, chosen, torch.channels_last).eval()
+        run = _Run(model, chosen, epochs, learning_rate, weight_decay, Priced(model, sparsity, shape))
         run.freeze = freeze_batch_norm
         if teacher is not None:
             run.teacher = placed(copy.deepcopy(teacher), chosen, torch.channels_last).eval()
         watch = progress if callable(progress) else bar.advance if isinstance(bar, TrainingBar) else quiet
-        losses, accuracies = [], []
+        losses, accuracies, operations = [], [], []
         for epoch in range(epochs):
             generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
             torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
@@ -263,17 +223,20 @@ def fit(
                 accuracy = run.accuracy(tested.batches(torch.split(torch.arange(len(tested)), 500)))
             losses.append(loss)
             accuracies.append(accuracy)
+            spent = run.priced.operations(run.loop.group)
+            operations += [] if spent is None else [spent]
             if isinstance(bar, TrainingBar):
                 kind = "training" if tested is None else "test"
                 bar.epoch(f"epoch {epoch + 1}/{epochs}: loss {loss:.4f}, {kind} accuracy {100 * accuracy:.2f} %")
     placed(model, home, torch.contiguous_format).eval()
     warn_unless_lower(losses)
-    return History(tuple(losses), tuple(accuracies), tested is not None)
+    return History(tuple(losses), tuple(accuracies), tested is not None, tuple(operations))
 
 
 def _require_options(
-    epochs: Any, batch_size: Any, learning_rate: Any, weight_decay: Any, seed: Any, workers: Any, shift: Any
-) -> None:
+    epochs: Any, batch_size: Any, learning_rate: Any, weight_decay: Any, seed: Any, workers: Any, shift: Any,
+    sparsity: Any,
+) -> None:  # fmt: skip
     """Raise InputError listing every option that makes no sense."""
     problems = []
     for check in (
@@ -284,6 +247,7 @@ def _require_options(
         lambda: whole_number("seed", seed, 0),
         lambda: whole_number("workers", workers, 0),
         lambda: whole_number("shift", shift, 0),
+        lambda: real_number("sparsity", sparsity, positive=False),
     ):
         try:
             check()
@@ -294,19 +258,20 @@ def _require_options(
         raise InputError(f"the network cannot be trained with {what} and the other options", problems)
 
 
-def _first_look(model: fx.GraphModule, source: _Held | _Streamed, order: Tensor) -> int:
-    """Fail before a long run, and set the steps of activations that have seen nothing; the number of classes."""
+def _first_look(model: fx.GraphModule, source: _Held | _Streamed, order: Tensor) -> tuple[int, tuple[int, ...]]:
+    """Fail before a long run, and set the steps of activations that have seen nothing; number of classes, shape of an
+    image."""
     images, _ = next(iter(source.batches([order[:CALIBRATED]])))
     seen = all(module.initialised for module in model.modules() if isinstance(module, QuantActivation))
     try:
         with torch.no_grad():
-            shape = model.eval()(images[:2].to(input_of(model).offset.device)).flatten(1).shape
+            answers = model.eval()(images[:2].to(input_of(model).offset.device)).flatten(1)
     except RuntimeError as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"the network cannot take images of shape {tuple(images.shape[1:])} ({reason})") from error
     if not seen:
         calibrate(model, images)
-    return int(shape[1])
+    return int(answers.shape[1]), tuple(images.shape[1:])
 
 
 def _require_teacher(teacher: Any, source: _Held | _Streamed, classes: int) -> None:
@@ -340,9 +305,10 @@ class _Run:
     """A model with its optimiser."""
 
     def __init__(
-        self, model: nn.Module, device: torch.device, epochs: int, learning_rate: float, weight_decay: float
-    ) -> None:
-        self.model, self.device, self.epochs, self.right = model, device, epochs, 0
+        self, model: nn.Module, device: torch.device, epochs: int, learning_rate: float, weight_decay: float,
+        priced: Priced,
+    ) -> None:  # fmt: skip
+        self.model, self.device, self.epochs, self.right, self.priced = model, device, epochs, 0, priced
         self.teacher: nn.Module | None = None
         self.freeze = False
         groups = decay_weights_only(model, weight_decay)
@@ -383,15 +349,16 @@ class _Run:
 
     def _loss(self, batch: Batch) -> Tensor:
         images, labels = batch
-        logits = self._answer(images)
+        answer, price = self.priced(self._placed(images))
+        logits = answer.flatten(1)
         _require_classes(labels, logits.shape[1])
         self.right += int((logits.detach().argmax(1).cpu() == labels).sum())
         loss = F.cross_entropy(logits, labels.to(self.device))
         if self.teacher is None:
-            return loss
+            return loss + price
         with torch.no_grad():
             taught = self.teacher(self._placed(images)).flatten(1)
-        return (1 - SHARE) * loss + SHARE * distillation_loss(logits, taught, TEMPERATURE)
+        return (1 - SHARE) * loss + SHARE * distillation_loss(logits, taught, TEMPERATURE) + price
 
     def _rate(self, first: float, epoch: int, step: int, steps: int) -> float:
         return first * half_cosine(math.pi * (epoch + step / steps) / self.epochs)

@@ -146,6 +146,7 @@ class Recipe(_Strict):
     states to resume from. hold_out: training images, the
     same for one seed, that are kept apart and measured in place of the test images while training; the test images
     are then read once, at the end. keep_float: the float first stage leaves its weights beside the checkpoint.
+    sparsity: what synaptic operations cost in the loss of quantised stages, as `training.sparsity` says; 0 for nothing.
     """
 
     name: str
@@ -176,6 +177,7 @@ class Recipe(_Strict):
     resume_every: PositiveInt = 1
     hold_out: NonNegativeInt = 0
     keep_float: bool = False
+    sparsity: float = Field(default=0.0, ge=0)
     task: str = CLASSIFICATION
     task_options: dict[str, PositiveInt] = {}
     size: tuple[PositiveInt, PositiveInt] | None = None

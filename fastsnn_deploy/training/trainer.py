@@ -34,6 +34,7 @@ from fastsnn_deploy.training.models import build
 from fastsnn_deploy.training.optimisers import optimiser_for
 from fastsnn_deploy.training.recipe import Recipe, Stage
 from fastsnn_deploy.training.resume import read_state, write_state
+from fastsnn_deploy.training.sparsity import Priced
 
 
 class Trainer:
@@ -280,6 +281,7 @@ class Trainer:
         for epoch in range(first, stage.epochs):
             loss = self._epoch(loop, number, epoch, before + epoch)
             line = f"stage {number + 1}/{len(self.recipe.stages)} epoch {epoch + 1}/{stage.epochs}: loss {loss:.4f}"
+            line += self.priced.line(self.group)
             last = epoch + 1 == stage.epochs
             if (epoch + 1) % self.recipe.test_every == 0 or last:
                 with nullcontext() if averaged is None else averaged.applied():
@@ -296,12 +298,14 @@ class Trainer:
     def _loop(
         self, model: nn.Module, optimiser: torch.optim.Optimizer, number: int, averaged: Averaged | None
     ) -> Loop[tuple[Tensor, Any]]:
-        stage, forward = self.recipe.stages[number], self._compiled(model)
-        smoothing = self.recipe.smoothing(stage)
+        stage = self.recipe.stages[number]
+        smoothing, sparsity = self.recipe.smoothing(stage), self.recipe.sparsity if stage.bits else 0.0
+        self.priced = Priced(model, sparsity, self.train_images.shape, self._compiled)
 
         def loss(batch: tuple[Tensor, Any]) -> Tensor:
             images, truth = batch
-            return self._loss(forward(self._normalised(model, images)).float(), images, truth, smoothing)
+            answer, price = self.priced(self._normalised(model, images))
+            return self._loss(answer.float(), images, truth, smoothing) + price
 
         return Loop(
             model, optimiser, loss, schedule=lambda first, epoch, step, steps: stage.rate(first, epoch + step / steps),
