@@ -137,7 +137,10 @@ def test_a_target_that_says_exact_and_is_not_is_found_out(snn: SpikingGraph, mon
         fd.compare_targets(snn, PIXELS, targets=["graded"])
 
 
-def test_only_networks_that_settle(snn: SpikingGraph):
+def test_only_networks_that_settle(snn: SpikingGraph, found: TargetComparison):
+    options: dict = {"targets": ["signed-if"], "spiking_images": FEW}
+    graded = fd.compare_targets(with_neurons(snn, "graded"), PIXELS, **options).rows[0]
+    assert graded.each("spikes") == found["signed-if", "loihi2"].each("spikes")
     for other in (for_window(snn), with_start_delay(snn, 1), with_neurons(snn, "unsigned")):
         with pytest.raises(InputError, match="that settles, without a start delay"):
             fd.compare_targets(other, PIXELS)

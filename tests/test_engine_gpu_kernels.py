@@ -68,7 +68,8 @@ def check_kernels() -> None:
             for steps in (None, 6):
                 compare(graph, emitted, steps, [])
             compare(graph, emitted, None, names_of(graph))
-            compare(replace(graph, schedule=replace(graph.schedule, stop="window")), emitted, None, [])
+            for held in ({"stop": "window"}, {"start_delay": 3}):
+                compare(replace(graph, schedule=replace(graph.schedule, **held)), emitted, None, [])
         for seed in range(5):
             graph = random_graph(seed, blocks=3, max_size=5, neurons=neurons, balance=bool(seed % 2))
             compare(graph, graph.input.encode(random_images(graph, seed)), None if seed % 2 else 7, [])

@@ -21,6 +21,7 @@ from fastsnn_deploy.conversion.convert import convert
 from fastsnn_deploy.errors import InputError, MismatchError, require_progress, whole_number, wrong_type
 from fastsnn_deploy.graph import SpikingGraph
 from fastsnn_deploy.graph.images import images_and_labels, sliceable
+from fastsnn_deploy.passes.spike_bounds import with_neurons
 from fastsnn_deploy.quantisation.checkpoint import Checkpoint
 from fastsnn_deploy.quantisation.given import as_checkpoint
 from fastsnn_deploy.simulators.integer import integer_logits
@@ -52,7 +53,7 @@ def compare_targets(
     `sigma-delta`, on those that are run step by step.
 
     Args:
-        model: A quantised model, a Checkpoint or its path; or the settling unary network that `convert` makes of it.
+        model: A quantised model, a Checkpoint or its path; or the settling network that `convert` makes of it.
         images: Raw, as `evaluate` takes them, or what `load_data` gives.
         labels: int [N]; None: answers are compared with those of the integer network.
         hardware: Profiles with energies, their names or paths, one or several.
@@ -115,7 +116,7 @@ def _graph(model: Any, input_shape: Sequence[int] | None, allow_loss: bool) -> S
     settles = model.schedule.stop == "settled" and all(population.settles for population in model.populations)
     if not settles or model.schedule.start_delay:
         raise InputError("targets are made of a network that settles, without a start delay. Give its model, model.pt")
-    return model
+    return with_neurons(model, "unary")
 
 
 class _Work:
