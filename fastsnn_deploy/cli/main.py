@@ -34,6 +34,7 @@ from fastsnn_deploy.cli.quantize import quantize
 from fastsnn_deploy.cli.report import report
 from fastsnn_deploy.cli.run import run
 from fastsnn_deploy.cli.train import train
+from fastsnn_deploy.cli.tune import tune
 from fastsnn_deploy.cli.verify import verify
 from fastsnn_deploy.errors import DeployError, InputError, unknown
 from fastsnn_deploy.files import one_command
@@ -64,7 +65,7 @@ CHOICE = re.compile(
 )
 
 COMMANDS = (
-    demo, check, train, quantize, finetune, export, verify, compare, compare_targets, run, profile,
+    demo, check, train, quantize, finetune, tune, export, verify, compare, compare_targets, run, profile,
     report, evaluate, info, doctor,
 )  # fmt: skip
 for command in COMMANDS:

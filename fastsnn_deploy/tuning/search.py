@@ -1,0 +1,269 @@
+"""The search itself, by Optuna: a study holds its trials, in memory or in a storage that others may share."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastsnn_deploy.errors import InputError, Problem, wrong_type
+from fastsnn_deploy.files import is_stream, kind_of_file
+from fastsnn_deploy.tuning.bench import Bench, Measured
+from fastsnn_deploy.tuning.quantities import Quantity
+from fastsnn_deploy.tuning.space import Choice, Parameter, Space, Value
+
+if TYPE_CHECKING:
+    from optuna import Study, Trial
+    from optuna.storages import BaseStorage
+    from optuna.trial import FrozenTrial
+
+SETUP = "fastsnn-deploy tune"
+"""Attribute of a study that says what search it is."""
+
+SQLITE, JOURNAL = (".db", ".sqlite", ".sqlite3"), (".log", ".journal")
+
+ATTEMPTS = 20
+"""How often the sampler is asked for a network that no trial has had."""
+
+WAIT_SECONDS = 60
+"""How long a process waits for others that write to the same SQLite file."""
+
+
+@dataclass(frozen=True)
+class TrialResult:
+    """One network that was tried. values: by quantity, as far as it was measured. missed: by constraint or other
+    reason, how far, as a share of the limit; empty for one that meets the budget. why: the first reason in words."""
+
+    number: int
+    choice: Choice
+    values: Mapping[str, float]
+    missed: Mapping[str, float]
+    why: str
+
+    @property
+    def met(self) -> bool:
+        """It meets the budget, on the images that judged."""
+        return not self.missed
+
+
+def optuna() -> Any:
+    """The library. Raises InputError if it is not there."""
+    try:
+        import optuna as library
+    except ModuleNotFoundError as error:
+        raise InputError("tune needs Optuna. Install it with `pip install 'fastsnn-deploy[tune]'`") from error
+    return library
+
+
+def open_study(
+    storage: str | Path | None, name: str, setup: Mapping[str, Any], bound: str, existing: bool = False
+) -> Study:
+    """A study: the one of this name in the storage, or a new one.
+
+    storage: an SQLite file, a journal file, the URL of a data base, or None for memory. setup: what search it is, plain
+    data. bound: of what is sought, "most" or "least".
+    Raises InputError if the storage cannot be used, or its study is another search, listing what differs.
+    """
+    library = optuna()
+    if not isinstance(name, str) or not name:
+        raise wrong_type("study", name, "a name")
+    direction = "minimize" if bound == "most" else "maximize"
+    try:
+        with quiet(library):
+            study: Study = library.create_study(
+                storage=_storage(library, storage), study_name=name, direction=direction, load_if_exists=True
+            )
+            held = study.user_attrs.get(SETUP)
+            if held is None:
+                study.set_user_attr(SETUP, json.dumps(setup))
+    except InputError:
+        raise
+    except Exception as error:  # whatever a foreign or locked file, or a data base far away, may set off
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise InputError(f"{storage}: cannot be used as a storage of trials ({reason:.200})") from error
+    if held is not None:
+        _require_same(json.loads(held), json.loads(json.dumps(setup)), storage, name)
+    return study
+
+
+def _require_same(held: Mapping[str, Any], setup: Mapping[str, Any], storage: Any, name: str) -> None:
+    problems = [
+        Problem(key, f"{_short(held.get(key))} there, {_short(setup.get(key))} here")
+        for key in sorted({*held, *setup}) if held.get(key) != setup.get(key)
+    ]  # fmt: skip
+    if problems:
+        what = f"{storage}: its study '{name}' is another search. Give the same options, or another name with --study"
+        raise InputError(what, problems)
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _storage(library: Any, storage: str | Path | None) -> BaseStorage | None:
+    """Raises InputError for a file of another kind."""
+    if storage is None:
+        return None
+    if not isinstance(storage, (str, os.PathLike)):
+        raise wrong_type("storage", storage, "a file (.db, .sqlite; .log, .journal) or the URL of a data base")
+    text = os.fspath(storage)
+    if "://" in text:
+        made: BaseStorage = library.storages.RDBStorage(text)
+        return made
+    path = Path(text)
+    if kind := kind_of_file(path):
+        raise InputError(f"{path}: is of another kind ({kind}), and no storage of trials. Name another file")
+    if path.is_dir() or is_stream(path) or not path.absolute().parent.is_dir():
+        raise InputError(f"{path}: no file can be written there. Name another one")
+    if path.suffix in SQLITE:
+        options = {"connect_args": {"timeout": WAIT_SECONDS}}
+        made = library.storages.RDBStorage(f"sqlite:///{path}", engine_kwargs=options)
+        return made
+    if path.suffix in JOURNAL:
+        if path.is_file() and path.stat().st_size and not _is_journal(path):
+            raise InputError(f"{path}: is no journal of trials. Name another file")
+        from optuna.storages.journal import JournalFileBackend
+
+        made = library.storages.JournalStorage(JournalFileBackend(str(path)))
+        return made
+    raise InputError(
+        f"{path}: the name must end in {', '.join(SQLITE)} (SQLite) or {', '.join(JOURNAL)} (a journal, also for "
+        "network file systems), or be the URL of a data base, as postgresql://host/name"
+    )
+
+
+def _is_journal(path: Path) -> bool:
+    """A journal has one JSON object a line."""
+    with path.open("rb") as file:
+        line = file.readline(10_000)
+    try:
+        return isinstance(json.loads(line), dict)
+    except ValueError:
+        return False
+
+
+@contextmanager
+def quiet(library: Any) -> Iterator[None]:
+    """Within, the library says nothing: what happens is told by the search."""
+    before = library.logging.get_verbosity()
+    library.logging.set_verbosity(library.logging.ERROR)
+    try:
+        yield
+    finally:
+        library.logging.set_verbosity(before)
+
+
+class Search:
+    """Trials of a study, one after the other; other processes may add theirs to the same study meanwhile."""
+
+    def __init__(self, study: Study, space: Space, bench: Bench, aim: Quantity, trials: int, seed: int) -> None:
+        self.library, self.study, self.space, self.bench = optuna(), study, space, bench
+        self.aim, self.trials, self.seed = aim, trials, seed
+        self.points = space.points(seed)
+        states = self.library.trial.TrialState
+        self.finished = (states.COMPLETE, states.PRUNED)
+        self.taken = (*self.finished, states.RUNNING, states.WAITING)
+
+    def run(self, tell: Callable[[TrialResult, int, int], None]) -> None:
+        """Try networks until the study has its trials, or nothing is left to try. tell: called after each trial with
+        what it gave, the number of trials that are done, and in all."""
+        whole = len(self.points) == self.space.size
+        wanted = min(self.trials, self.space.size)
+        with quiet(self.library):
+            while (done := len(self._those(self.finished))) < wanted:
+                point = self._next_point()
+                if point is None and whole:  # the rest of it runs elsewhere
+                    break
+                if point is not None:
+                    self.study.enqueue_trial(point)
+                tell(self._one(self._ask(done)), done + 1, wanted)
+
+    def results(self) -> tuple[TrialResult, ...]:
+        """All trials of the study that are done, those of other processes too."""
+        return tuple(map(self._read, self._those(self.finished)))
+
+    def _those(self, states: Any) -> list[FrozenTrial]:
+        return self.study.get_trials(deepcopy=False, states=states)
+
+    def _next_point(self) -> dict[str, Value] | None:
+        """The first point that nobody has taken. A trial of a process that was killed counts as running."""
+        taken = [trial.system_attrs.get("fixed_params", trial.params) for trial in self._those(self.taken)]
+        held = [trial.params for trial in self._those(self.taken)]
+        return next((point for point in self.points if point not in taken and point not in held), None)
+
+    def _ask(self, done: int) -> tuple[Trial, Choice]:
+        """A trial to be done and its network, if possible one that no trial has had; `done` trials and the seed say
+        which, so that a search that goes on is the search that was never interrupted."""
+        known = [self._choice(trial.params) for trial in self._those(self.finished)]
+        for attempt in range(ATTEMPTS):
+            seed = np.random.SeedSequence([self.seed, done, attempt]).generate_state(1)
+            self.study.sampler = self.library.samplers.TPESampler(seed=int(seed[0]))
+            trial = self.study.ask()
+            choice = self._suggest(trial)
+            if choice not in known:
+                break
+            if attempt + 1 < ATTEMPTS:
+                self.study.tell(trial, state=self.library.trial.TrialState.FAIL)
+        return trial, choice
+
+    def _one(self, asked: tuple[Trial, Choice]) -> TrialResult:
+        """One trial. Whatever ends it, the study knows: nothing stays half done."""
+        states, (trial, choice) = self.library.trial.TrialState, asked
+        try:
+            found = self._measured(trial, choice)
+            trial.set_user_attr("values", found.values)
+            trial.set_user_attr("missed", found.missed)
+            trial.set_user_attr("why", found.why)
+            for constraint in (*(each.text for each in self.bench.budget), "fits", "its form"):
+                trial.set_constraint(constraint, found.missed.get(constraint, 0.0))
+        except BaseException:
+            self.study.tell(trial, state=states.FAIL)
+            raise
+        value = found.values.get(self.aim.name)
+        if value is None:  # it missed the budget before this was measured
+            self.study.tell(trial, state=states.PRUNED)
+        else:
+            self.study.tell(trial, value)
+        return TrialResult(trial.number, choice, found.values, found.missed, found.why)
+
+    def _measured(self, trial: Trial, choice: Choice) -> Measured:
+        """As measured, here or by a trial before with the same network."""
+        for other in self._those(self.finished):
+            if self._choice(other.params) == choice:
+                held = other.user_attrs
+                return Measured(dict(held["values"]), dict(held["missed"]), str(held["why"]))
+        return self.bench.measure(choice)
+
+    def _suggest(self, trial: Trial) -> Choice:
+        return self._chosen(lambda key, parameter: _suggested(trial, key, parameter))
+
+    def _choice(self, params: Mapping[str, Value]) -> Choice:
+        return self._chosen(lambda key, parameter: params[key])
+
+    def _chosen(self, value_of: Callable[[str, Parameter], Value]) -> Choice:
+        names = tuple(self.space.parameters)
+        model = str(value_of("model", Parameter("model", names, names))) if len(names) > 1 else names[0]
+        values: dict[str, Value] = {}
+        for each in self.space.parameters[model]:
+            if self.space.needed(each, str(values.get("code"))):
+                values[each.name] = value_of(self.space.key(model, each), each) if each.stored else each.choices[0]
+        return self.space.choice(model, values)
+
+    def _read(self, trial: FrozenTrial) -> TrialResult:
+        held = trial.user_attrs
+        return TrialResult(trial.number, self._choice(trial.params), held["values"], held["missed"], held["why"])
+
+
+def _suggested(trial: Trial, key: str, parameter: Parameter) -> Value:
+    choices = parameter.choices
+    if parameter.ordered:
+        return trial.suggest_int(key, int(choices[0]), int(choices[-1]))
+    found: Any = trial.suggest_categorical(key, choices)
+    return int(found) if isinstance(found, int) else str(found)
