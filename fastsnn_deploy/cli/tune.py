@@ -75,8 +75,11 @@ def tune(
     ] = None,
     hardware: Annotated[str, typer.Option(help="Hardware profile by name, or a .yaml file.")] = "loihi2",
     codes: Annotated[
-        str, typer.Option(help="To try, with commas between: signed, graded, burst2 (3, ...), window, stock-lif.")
-    ] = "signed,burst2,graded,window",
+        str,
+        typer.Option(
+            help="To try, with commas between: signed-if, graded, burst2 (3, ...), window, stock-lif, sigma-delta."
+        ),
+    ] = "signed-if,burst2,graded,window",
     bits: Annotated[
         str, typer.Option(help="Of activations, to try for each layer; a trained one also keeps its own.")
     ] = "2,3,4",

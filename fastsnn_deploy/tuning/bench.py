@@ -18,16 +18,19 @@ from fastsnn_deploy.analysis.result import Profile
 from fastsnn_deploy.api import convert
 from fastsnn_deploy.errors import DeployError, InputError
 from fastsnn_deploy.formats.base import Network
-from fastsnn_deploy.graph import SpikingGraph
+from fastsnn_deploy.graph import Encoded, SpikingGraph
 from fastsnn_deploy.quantisation import Checkpoint
 from fastsnn_deploy.simulators.integer import integer_logits
-from fastsnn_deploy.targets import to_target
+from fastsnn_deploy.targets import TARGETS
 from fastsnn_deploy.training.images import Images
 from fastsnn_deploy.tuning.budget import Budget
 from fastsnn_deploy.tuning.codes import code_named
 from fastsnn_deploy.tuning.quantities import QUANTITIES
 from fastsnn_deploy.tuning.space import Choice
 from fastsnn_deploy.tuning.start import Start
+
+TYPICAL = 20
+"""Images from which targets that are not exact choose their units."""
 
 KEPT = 4
 """Quantised models that are kept: the next trial may differ in its code alone."""
@@ -37,11 +40,14 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Built:
-    """A network of the search. graph: what `export` takes; network: in the form of the target."""
+    """A network of the search. graph, target, calibration: as `export` takes them. network: what that writes. truth:
+    the graph whose integers are its answers; None where they are not certain to be."""
 
     graph: SpikingGraph
-    network: Network
     target: str
+    calibration: Encoded
+    network: Network
+    truth: SpikingGraph | None
 
 
 @dataclass
@@ -76,12 +82,14 @@ class Bench:
 
     def build(self, choice: Choice) -> Built:
         """The network of a choice, always the same one. Raises DeployError if it has no such form."""
-        checkpoint, code = self._quantised(choice), code_named(choice.code)
-        graph = convert(
-            checkpoint, neurons=code.neurons, schedule=code.schedule, start_delay=choice.start_delay,
-            allow_loss=self.allow_loss,
-        )  # fmt: skip
-        return Built(graph, to_target(graph, code.target).network, code.target)
+        code = code_named(choice.code)
+        plain = convert(self._quantised(choice), start_delay=choice.start_delay, allow_loss=self.allow_loss)
+        typical = plain.encode(self.taught[:TYPICAL].numpy())
+        made = code.make(plain, typical)
+        truth = made.graph if code.exact else None
+        if code.name in TARGETS:
+            return Built(plain, code.name, typical, made.network, truth)
+        return Built(made.graph, "signed-if", typical, made.network, truth)
 
     def _engine(self, built: Built) -> str:
         """That of graphs; stock networks have one of their own."""
@@ -139,13 +147,8 @@ class Bench:
         """Share of labelled images that are right. A network that settles answers as its integer network, which is
         ten times as fast."""
         levels, labels = images.reader(built.graph.input), images.labels.numpy()
-        network = built.network
-        if isinstance(network, SpikingGraph) and _settles(network):
-            answers = integer_logits(network, levels, progress=progress).reshape(len(labels), -1)
+        if built.truth is not None:
+            answers = integer_logits(built.truth, levels, progress=progress).reshape(len(labels), -1)
             return float(np.mean(answers.argmax(1) == labels))
-        found = evaluate(network, levels, labels, engine=self._engine(built), topk=(1,), progress=progress)
+        found = evaluate(built.network, levels, labels, engine=self._engine(built), topk=(1,), progress=progress)
         return found.accuracy()
-
-
-def _settles(graph: SpikingGraph) -> bool:
-    return graph.schedule.stop == "settled" and all(population.settles for population in graph.populations)

@@ -1,50 +1,28 @@
-"""How a network may send its counts: neurons, schedule and target together, under the one name that `tune` takes."""
+"""How a network may send its counts: the choices of `compare_targets`; start delays are a parameter of their own."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from typing import Any
 
-from fastsnn_deploy.errors import known_name
-from fastsnn_deploy.targets import target_named
+from fastsnn_deploy.analysis.choosing.choices import Choice, choice_named
+from fastsnn_deploy.errors import InputError
+from fastsnn_deploy.targets import TARGETS
 
-BURSTS = range(2, 256)
-
-
-@dataclass(frozen=True)
-class Code:
-    """neurons, schedule: as `convert` takes them; target: as `export` does."""
-
-    name: str
-    neurons: str
-    target: str = "signed-if"
-    schedule: Literal["settle", "window"] = "settle"
-
-    @property
-    def waits(self) -> bool:
-        """Whether its neurons can have a start delay: the target keeps the schedule."""
-        return target_named(self.target).scheduled
-
-
-CODES = {
-    each.name: each
-    for each in (
-        Code("signed", "unary"),
-        Code("graded", "graded", "graded"),
-        Code("window", "unary", schedule="window"),
-        Code("stock-lif", "unary", "stock-lif"),
-        *(Code(f"burst{most}", f"burst{most}") for most in BURSTS),
-    )
-}
-"""Every code by name."""
-
-USUAL = ("signed", "burst2", "graded", "window")
+USUAL = ("signed-if", "burst2", "graded", "window")
 """Those that are tried unless the user says otherwise: they take no further neurons."""
 
+POSSIBLE = (*TARGETS, "window", *(f"burst{most}" for most in range(2, 256)))
 
-def code_named(name: object) -> Code:
+
+def code_named(name: Any) -> Choice:
     """A code by its name. Raises InputError, with a guess, for others."""
-    known = [each for each in CODES if not each.startswith("burst")]
-    if not isinstance(name, str) or name not in CODES:
-        known_name("code", name, (*known, "burst2"), "burst3, burst4, ...")
-    return CODES[str(name)]
+    if isinstance(name, str) and name.startswith("start-delay"):
+        raise InputError(
+            f"code '{name}': start delays go with every code. Give them with start_delays (--start-delays)"
+        )
+    return choice_named(name)
+
+
+def waits(code: str) -> bool:
+    """Whether neurons of a code can have a start delay: its target keeps the schedule."""
+    return code not in TARGETS or TARGETS[code].scheduled

@@ -7,12 +7,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from fastsnn_deploy.analysis.mapping.result import Mapping as CoreMapping
 from fastsnn_deploy.analysis.result import Profile
 from fastsnn_deploy.errors import InputError
+from fastsnn_deploy.formats.base import Network
 from fastsnn_deploy.formats.export import Exported, export
-from fastsnn_deploy.graph import SpikingGraph
 from fastsnn_deploy.tables import Column, Result, Table, one_line, percent, words
+from fastsnn_deploy.tuning.bench import Built
 from fastsnn_deploy.tuning.budget import Budget
 from fastsnn_deploy.tuning.quantities import QUANTITIES, Quantity
 from fastsnn_deploy.tuning.search import TrialResult
@@ -42,10 +45,10 @@ class Tuned(Result):
     """The outcome of `tune`.
 
     budget, aim: what was asked for. hardware: name of the profile. trials: all that are done, in order. best: the one
-    to have, or, where none meets the budget, the nearest; None without trials. graph, target: its network, as `export`
-    takes them; mapping, profile: of that network, as far as they were made. test_accuracy: on test images, None where
-    they were not looked at. images: how many gave what. notes: lines for the user. command: rebuilds the network from
-    the shell, "" if the search was not started there. interrupted: before all trials were done.
+    to have, or, where none meets the budget, the nearest; None without trials. built: its network; mapping, profile: of
+    that network, as far as they were made. test_accuracy: on test images, None where they were not looked at. images:
+    how many gave what. notes: lines for the user. command: rebuilds the network from the shell, empty if the search was
+    not started there. interrupted: before all trials were done.
     """
 
     budget: Budget
@@ -54,8 +57,7 @@ class Tuned(Result):
     trials: tuple[TrialResult, ...]
     best: TrialResult | None
     images: Images
-    graph: SpikingGraph | None = field(default=None, repr=False)
-    target: str = ""
+    built: Built | None = field(default=None, repr=False)
     mapping: CoreMapping | None = field(default=None, repr=False)
     profile: Profile | None = field(default=None, repr=False)
     test_accuracy: float | None = None
@@ -76,6 +78,11 @@ class Tuned(Result):
     def met(self) -> bool:
         """The best network meets the budget, and on the test images too, where they were looked at."""
         return self.best is not None and self.best.met and not self._missed_in_test()
+
+    @property
+    def network(self) -> Network | None:
+        """The best network, in the form of its target."""
+        return None if self.built is None else self.built.network
 
     @property
     def fixed(self) -> dict[str, Value]:
@@ -214,9 +221,9 @@ class Tuned(Result):
         Raises:
             InputError: no network meets the budget, or the file cannot be written.
         """
-        if not self.met or self.graph is None:
+        if not self.met or self.built is None:
             raise InputError(f"no network that was tried meets {self.budget.text}, so none is written")
-        return export(self.graph, path, self.target, format)
+        return export(self.built.graph, path, self.built.target, format, np.asarray(self.built.calibration))
 
 
 def _plain(trial: TrialResult) -> dict[str, Any]:

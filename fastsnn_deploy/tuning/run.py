@@ -80,7 +80,8 @@ def tune(
         hardware: A hardware profile with limits of a chip, its name, or the path of a .yaml file.
         aim: Of the networks that meet the budget, the one to have: the quantity that should be best. Default: energy,
             where the budget bounds the accuracy; else accuracy.
-        codes: What to try of "signed", "graded", "burst2" (3, ...), "window" and "stock-lif".
+        codes: What to try of "signed-if", "graded", "burst2" (3, ...), "window", "stock-lif" and "sigma-delta",
+            as in `compare_targets`.
         bits: Of activations, what to try for each layer. A trained network also keeps its own; none gets more.
         weight_bits: Likewise, of weights between the first and the last layer.
         start_delays: Steps that neurons may wait before they fire.
@@ -223,8 +224,7 @@ def _with_evidence(found: Tuned, bench: Bench, test: Images | None, progress: Pr
     )  # fmt: skip
     found = replace(
         found,
-        graph=built.graph,
-        target=built.target,
+        built=built,
         mapping=again.mapping,
         profile=again.profile,
         notes=(*found.notes, *notes),

@@ -29,7 +29,7 @@ SETUP = "fastsnn-deploy tune"
 SQLITE, JOURNAL = (".db", ".sqlite", ".sqlite3"), (".log", ".journal")
 
 ATTEMPTS = 20
-"""How often the sampler is asked for a network that no trial has had."""
+"""How often a sampler is asked for a network that no trial has had: first TPE, which may stay where it was, then chance."""
 
 WAIT_SECONDS = 60
 """How long a process waits for others that write to the same SQLite file."""
@@ -204,7 +204,9 @@ class Search:
         known = [self._choice(trial.params) for trial in self._those(self.finished)]
         for attempt in range(ATTEMPTS):
             seed = np.random.SeedSequence([self.seed, done, attempt]).generate_state(1)
-            self.study.sampler = self.library.samplers.TPESampler(seed=int(seed[0]))
+            samplers = self.library.samplers
+            kind = samplers.TPESampler if 2 * attempt < ATTEMPTS else samplers.RandomSampler
+            self.study.sampler = kind(seed=int(seed[0]))
             trial = self.study.ask()
             choice = self._suggest(trial)
             if choice not in known:

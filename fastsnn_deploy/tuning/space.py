@@ -16,7 +16,7 @@ from math import prod
 from typing import TypeAlias
 
 from fastsnn_deploy.errors import InputError, Problem
-from fastsnn_deploy.tuning.codes import CODES
+from fastsnn_deploy.tuning.codes import POSSIBLE, waits
 from fastsnn_deploy.tuning.start import Start
 
 Value: TypeAlias = int | str
@@ -134,7 +134,7 @@ class Space:
         start = self.starts[name]
         return (
             Parameter("model", tuple(self.starts), tuple(self.starts)),
-            Parameter("code", tuple(CODES), self.codes),
+            Parameter("code", POSSIBLE, self.codes),
             Parameter("start-delay", tuple(range(MOST_DELAY + 1)), self.delays),
             *self._layers("bits", start.bits, start.least_bits, self.bits, start.trained),
             *self._layers("weight-bits", start.weight_bits, start.least_weight_bits, self.weight_bits, start.trained),
@@ -175,7 +175,7 @@ class Space:
 
     def needed(self, parameter: Parameter, code: str) -> bool:
         """Whether a network with this code has the parameter."""
-        return parameter.name != "start-delay" or CODES[code].waits
+        return parameter.name != "start-delay" or waits(code)
 
     def choice(self, model: str, values: Mapping[str, Value]) -> Choice:
         """The network that values say, by name of the parameter."""
