@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ from fastsnn_deploy.tuning.space import Choice, Parameter, Space, Value
 
 if TYPE_CHECKING:
     from optuna import Study, Trial
+    from optuna.samplers import BaseSampler
     from optuna.storages import BaseStorage
     from optuna.trial import FrozenTrial
 
@@ -29,7 +31,7 @@ SETUP = "fastsnn-deploy tune"
 SQLITE, JOURNAL = (".db", ".sqlite", ".sqlite3"), (".log", ".journal")
 
 ATTEMPTS = 20
-"""How often a sampler is asked for a network that no trial has had: first TPE, which may stay where it was, then chance."""
+"""How often a sampler is asked for a network that no trial has had: TPE, which may stay where it was, then chance."""
 
 WAIT_SECONDS = 60
 """How long a process waits for others that write to the same SQLite file."""
@@ -155,7 +157,9 @@ def quiet(library: Any) -> Iterator[None]:
     before = library.logging.get_verbosity()
     library.logging.set_verbosity(library.logging.ERROR)
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", library.exceptions.ExperimentalWarning)  # of PartialFixedSampler
+            yield
     finally:
         library.logging.set_verbosity(before)
 
@@ -169,21 +173,15 @@ class Search:
         self.points = space.points(seed)
         states = self.library.trial.TrialState
         self.finished = (states.COMPLETE, states.PRUNED)
-        self.taken = (*self.finished, states.RUNNING, states.WAITING)
+        self.taken = (*self.finished, states.RUNNING)
 
     def run(self, tell: Callable[[TrialResult, int, int], None]) -> None:
         """Try networks until the study has its trials, or nothing is left to try. tell: called after each trial with
         what it gave, the number of trials that are done, and in all."""
-        whole = len(self.points) == self.space.size
         wanted = min(self.trials, self.space.size)
         with quiet(self.library):
-            while (done := len(self._those(self.finished))) < wanted:
-                point = self._next_point()
-                if point is None and whole:  # the rest of it runs elsewhere
-                    break
-                if point is not None:
-                    self.study.enqueue_trial(point)
-                tell(self._one(self._ask(done)), done + 1, wanted)
+            while (done := len(self._those(self.finished))) < wanted and (asked := self._ask(done)) is not None:
+                tell(self._one(*asked), done + 1, wanted)
 
     def results(self) -> tuple[TrialResult, ...]:
         """All trials of the study that are done, those of other processes too."""
@@ -194,30 +192,46 @@ class Search:
 
     def _next_point(self) -> dict[str, Value] | None:
         """The first point that nobody has taken. A trial of a process that was killed counts as running."""
-        taken = [trial.system_attrs.get("fixed_params", trial.params) for trial in self._those(self.taken)]
-        held = [trial.params for trial in self._those(self.taken)]
-        return next((point for point in self.points if point not in taken and point not in held), None)
+        taken = [trial.params for trial in self._those(self.taken)]
+        return next((point for point in self.points if point not in taken), None)
 
-    def _ask(self, done: int) -> tuple[Trial, Choice]:
-        """A trial to be done and its network, if possible one that no trial has had; `done` trials and the seed say
-        which, so that a search that goes on is the search that was never interrupted."""
-        known = [self._choice(trial.params) for trial in self._those(self.finished)]
+    def _ask(self, done: int) -> tuple[Trial, Choice] | None:
+        """A trial to be done and its network, if possible one that no trial has; None if the rest of a small space runs
+        elsewhere. The number of trials and the seed say which: a search that goes on is one that never stopped.
+        """
         for attempt in range(ATTEMPTS):
-            seed = np.random.SeedSequence([self.seed, done, attempt]).generate_state(1)
-            samplers = self.library.samplers
-            kind = samplers.TPESampler if 2 * attempt < ATTEMPTS else samplers.RandomSampler
-            self.study.sampler = kind(seed=int(seed[0]))
+            point = self._next_point()
+            if point is None and len(self.points) == self.space.size:
+                return None
+            # trials that wait in a study would be taken twice: SQLite has no locks for a row
+            self.study.sampler = self._sampler(point, done, attempt)
             trial = self.study.ask()
             choice = self._suggest(trial)
-            if choice not in known:
-                break
-            if attempt + 1 < ATTEMPTS:
-                self.study.tell(trial, state=self.library.trial.TrialState.FAIL)
-        return trial, choice
+            if attempt + 1 == ATTEMPTS or not self._is_held(trial.number, choice):
+                return trial, choice
+            self.study.tell(trial, state=self.library.trial.TrialState.FAIL)
+        raise AssertionError("the last attempt is taken")
 
-    def _one(self, asked: tuple[Trial, Choice]) -> TrialResult:
+    def _sampler(self, point: dict[str, Value] | None, done: int, attempt: int) -> BaseSampler:
+        samplers = self.library.samplers
+        seed = int(np.random.SeedSequence([self.seed, done, attempt]).generate_state(1)[0])
+        kind = samplers.TPESampler if point is None and 2 * attempt < ATTEMPTS else samplers.RandomSampler
+        made: BaseSampler = kind(seed=seed)
+        return made if point is None else samplers.PartialFixedSampler(point, made)
+
+    def _is_held(self, number: int, choice: Choice) -> bool:
+        """Whether another trial has the same network, and is done or was begun before."""
+        running = self.library.trial.TrialState.RUNNING
+        for other in self._those(self.taken):
+            if other.number < number or other.state != running:
+                with suppress(KeyError):  # what is not suggested yet
+                    if self._choice(other.params) == choice:
+                        return True
+        return False
+
+    def _one(self, trial: Trial, choice: Choice) -> TrialResult:
         """One trial. Whatever ends it, the study knows: nothing stays half done."""
-        states, (trial, choice) = self.library.trial.TrialState, asked
+        states = self.library.trial.TrialState
         try:
             found = self._measured(trial, choice)
             trial.set_user_attr("values", found.values)
