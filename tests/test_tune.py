@@ -275,13 +275,13 @@ def test_a_search_that_goes_on_is_the_search(
 ):
     monkeypatch.setattr(space, "BEGIN", 2)  # then TPE proposes
     options: dict[str, Any] = {"codes": ["burst2", "graded"], "bits": [1, 2], "start_delays": range(9)}
-    whole = tune(budget, trials=5, **options)
-    for trials in (3, 5):
+    whole = tune(budget, trials=4, **options)
+    for trials in (2, 4):
         parts = tune(budget, trials=trials, storage=tmp_path / name, **options)
     assert [(t.choice, dict(t.values)) for t in parts.trials] == [(t.choice, dict(t.values)) for t in whole.trials]
-    assert len({json.dumps(t.choice.fixed) for t in whole.trials}) == 5
+    assert len({json.dumps(t.choice.fixed) for t in whole.trials}) == 4
     with pytest.raises(InputError, match="is another search") as error:
-        tune("spikes<=5", trials=5, seed=1, storage=tmp_path / name, **options)
+        tune("spikes<=5", trials=4, seed=1, storage=tmp_path / name, **options)
     assert {problem.where for problem in error.value.problems} >= {"budget", "seed"}
 
 
@@ -323,7 +323,7 @@ def shared(model: str, storage: str, own: str, other: str) -> list[str]:
     while not Path(other).exists():
         time.sleep(0.01)
     fd.tune(
-        model, "cores<=1", (images, np.arange(60) % 4), storage=storage, trials=16, samples=20, profile_samples=2,
+        model, "cores<=1", (images, np.arange(60) % 4), storage=storage, trials=10, samples=20, profile_samples=2,
         images=20, start_delays=range(40), codes=["graded"], tell=told.append,
     )  # fmt: skip
     return told
@@ -342,7 +342,7 @@ def test_two_processes_work_on_one_study(task: Task, tmp_path: Path):
     assert first > 0
     assert int(told) > 0
     assert first + int(told) == len(finished)
-    assert 16 <= len(finished) <= 17  # one may begin while the other ends the last
+    assert 10 <= len(finished) <= 11  # one may begin while the other ends the last
     assert len({json.dumps(trial.params, sort_keys=True) for trial in finished}) == len(finished)
 
 
@@ -421,6 +421,7 @@ def test_the_command_shows_the_nearest_network_where_nothing_meets_the_budget(
         (("--bits", "9"), "bits is 9, must be at most 8"),
         (("--codes", "graded,,"), "must be values with commas between"),
         (("--codes", "gradde"), "Did you mean 'graded'?"),
+        (("--codes", "start-delay-2"), "start delays go with every code"),
         (("--fix", "code"), "must be a name and a value"),
         (("--fix", "colour=red"), "matches no parameter"),
         (("--aim", "speed"), "aim 'speed' is not known"),

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 SETUP = "fastsnn-deploy tune"
 """Attribute of a study that says what search it is."""
 
+FOUND = "found"
+"""Attribute of a trial: what was measured."""
+
 SQLITE, JOURNAL = (".db", ".sqlite", ".sqlite3"), (".log", ".journal")
 
 ATTEMPTS = 20
@@ -234,11 +237,9 @@ class Search:
         states = self.library.trial.TrialState
         try:
             found = self._measured(trial, choice)
-            trial.set_user_attr("values", found.values)
-            trial.set_user_attr("missed", found.missed)
-            trial.set_user_attr("why", found.why)
-            for constraint in (*(each.text for each in self.bench.budget), "fits", "its form"):
-                trial.set_constraint(constraint, found.missed.get(constraint, 0.0))
+            trial.set_user_attr(FOUND, {"values": found.values, "missed": found.missed, "why": found.why})
+            for constraint, miss in found.missed.items():
+                trial.set_constraint(constraint, miss)
         except BaseException:
             self.study.tell(trial, state=states.FAIL)
             raise
@@ -253,7 +254,7 @@ class Search:
         """As measured, here or by a trial before with the same network."""
         for other in self._those(self.finished):
             if self._choice(other.params) == choice:
-                held = other.user_attrs
+                held = other.user_attrs[FOUND]
                 return Measured(dict(held["values"]), dict(held["missed"]), str(held["why"]))
         return self.bench.measure(choice)
 
@@ -273,7 +274,7 @@ class Search:
         return self.space.choice(model, values)
 
     def _read(self, trial: FrozenTrial) -> TrialResult:
-        held = trial.user_attrs
+        held = trial.user_attrs[FOUND]
         return TrialResult(trial.number, self._choice(trial.params), held["values"], held["missed"], held["why"])
 
 
