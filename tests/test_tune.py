@@ -316,15 +316,19 @@ print(len(shared(*sys.argv[1:])))
 
 
 def shared(model: str, storage: str, own: str, other: str) -> list[str]:
-    """What one of two processes was told of its trials; both begin when the other is there."""
+    """What one of two processes was told of its trials; after its first one it waits for the other's."""
     images = np.random.default_rng(0).integers(0, 256, (60, 1, 8, 8)).astype(np.uint8)
     told: list[str] = []
-    Path(own).touch()
-    while not Path(other).exists():
-        time.sleep(0.01)
+
+    def tell(line: str) -> None:
+        told.append(line)
+        Path(own).touch()
+        while not Path(other).exists():
+            time.sleep(0.01)
+
     fd.tune(
         model, "cores<=1", (images, np.arange(60) % 4), storage=storage, trials=10, samples=20, profile_samples=2,
-        images=20, start_delays=range(40), codes=["graded"], tell=told.append,
+        images=20, start_delays=range(40), codes=["graded"], tell=tell,
     )  # fmt: skip
     return told
 
@@ -343,7 +347,8 @@ def test_two_processes_work_on_one_study(task: Task, tmp_path: Path):
     assert int(told) > 0
     assert first + int(told) == len(finished)
     assert 10 <= len(finished) <= 11  # one may begin while the other ends the last
-    assert len({json.dumps(trial.params, sort_keys=True) for trial in finished}) == len(finished)
+    networks = {json.dumps(trial.params, sort_keys=True) for trial in finished}
+    assert len(networks) >= len(finished) - 1  # two that choose in the same instant may choose the same
 
 
 def test_storages_that_cannot_be_used(tune: Callable[..., Tuned], tmp_path: Path, task: Task):
@@ -385,12 +390,12 @@ def test_the_command_writes_the_winner_and_says_how_to_make_it_again(
     run: Callable[..., Result], checkpoint_file: Path, tmp_path: Path
 ):
     result = run("tune", checkpoint_file, "--budget", "cores<=20,steps<9, accuracy>=20%", *FEW, "--trials", 2,
-                 "--bits", "1-2", "--codes", "graded", "--storage", tmp_path / "trials.log", "--csv",
+                 "--judge", "test", "--bits", "1-2", "--codes", "graded", "--storage", tmp_path / "trials.log", "--csv",
                  tmp_path / "trials.csv", "-o", tmp_path / "best.net", "--json")  # fmt: skip
     assert result.returncode == 0, result.stderr
     found = json.loads(result.stdout)
     assert (found["met"], found["file"]) == (True, str(tmp_path / "best.net"))
-    assert found["images"] == {"taught": 32, "profiled": 1, "judged": 40, "trained_on": True, "tested": 20}
+    assert found["images"] == {"taught": 32, "profiled": 1, "judged": 40, "trained_on": False, "tested": 20}
     assert len((tmp_path / "trials.csv").read_text().splitlines()) == 3
     words = shlex.split(found["command"])
     assert words[:3] == ["fastsnn-deploy", "tune", str(checkpoint_file)]

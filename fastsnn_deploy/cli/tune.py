@@ -51,7 +51,7 @@ class Judge(str, Enum):
 
 OF_THE_SEARCH = {
     "models", "aim", "codes", "bits", "weight_bits", "start_delays", "same_bits", "fix", "trials", "storage", "study",
-    "out", "csv", "test_samples", "as_json",
+    "out", "csv", "as_json",
 }  # fmt: skip
 """Options that the command which rebuilds one network has no need of, or gets anew."""
 
@@ -274,6 +274,7 @@ def _command(context: typer.Context, fixed: Mapping[str, Any]) -> str:
         if name in OF_THE_SEARCH or source is None or source.name in ("DEFAULT", "DEFAULT_MAP"):
             continue
         value = context.params[name]
+        value = value.value if isinstance(value, Enum) else value
         words += [parameter.opts[0]] if value is True else [parameter.opts[0], str(value)]
     values = [f"{name}={value}" for name, value in fixed.items() if name != "model"]
     return shlex.join([*words, *(part for value in values for part in ("--fix", value)), "-o", "best.net"])
