@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from fastsnn_deploy.tasks.network import task_of as task_of
     from fastsnn_deploy.training.load_model import load_model as load_model
     from fastsnn_deploy.training.published import preprocessing as preprocessing
+    from fastsnn_deploy.tuning.run import tune as tune
 
 _HOMES = {
     "api": (
@@ -82,6 +83,7 @@ _HOMES = {
     "graph.preprocessing": ("Preprocessing",),
     "training.load_model": ("load_model",),
     "training.published": ("preprocessing",),
+    "tuning.run": ("tune",),
 }  # fmt: skip
 """Where each name of the door lives; a module is imported when one of its names is first used."""
 

@@ -45,7 +45,7 @@ def assert_refused(result: Result, folder: Path, *spikes: str, code: int = 2) ->
 def test_help_and_version(run, tmp_path: Path):
     text = run("--help").stdout
     commands = "demo", "train", "export", "evaluate", "finetune", "verify", "compare", "profile", "run", "doctor"
-    for command in (*commands, "compare-targets"):
+    for command in (*commands, "compare-targets", "tune"):
         assert command in text
         assert "--json" in run(command, "--help").stdout
     assert run("--version").stdout.startswith("fastsnn-deploy ")

@@ -46,6 +46,7 @@ RAISES = {"docs/loihi.md": BackendError}
 
 SMALLER = {
     "docs/energy.md": {'"cifar10"': '"digits"'},
+    "docs/tune.md": {"trials=20": "trials=2"},
     "docs/finetune.md": {'"cifar10"': '"digits"', "10_000": "60", "5_000": "40"},
 }
 """What is put in place of what a page's code says, because it would take hours or data."""

@@ -140,6 +140,7 @@ def test_no_model_at_all(kind: str, given: Given):
     for function in (fd.simulate, fd.evaluate, fd.profile):
         refused(lambda function=function: function(wrong, PIXELS), *says, "a spiking network")
     refused(lambda: fd.map_cores(wrong), *says, "a spiking network")
+    refused(lambda: fd.tune(wrong, "cores<=1", (PIXELS, LABELS), samples=2, profile_samples=1, images=2))
     if wrong is not None:  # then the network itself is meant
         refused(lambda: fd.verify(given.model, PIXELS, net=wrong), *says, "a spiking network")
 
@@ -350,6 +351,17 @@ WRONG_OPTIONS: Options = {
         {"backend": "lavva"}, {"backend": 3}, {"batch": 0}, {"batch": 1.5}, {"batch": "a"}, {"models": "slow"},
         {"timeout": -1}, {"timeout": "a"}, {"progress": 3},
     ),
+    "tune": (
+        {"hardware": 3}, {"hardware": "horowitz45-int8"}, {"aim": "speed"}, {"aim": 3}, {"codes": []},
+        {"codes": "graded"}, {"bits": 2},
+        {"bits": [0]}, {"bits": [9]}, {"bits": [1.5]}, {"weight_bits": [1]}, {"start_delays": [-1]},
+        {"start_delays": [10**6]}, {"same_bits": 1}, {"fixed": 3}, {"fixed": {"code": 1.5}}, {"fixed": {"colour": 3}},
+        {"trials": 0}, {"trials": True}, {"storage": 3}, {"storage": "trials.txt"}, {"study": ""}, {"study": 3},
+        {"samples": 0}, {"samples": 10**9}, {"profile_samples": 3}, {"images": 1}, {"images": 10**9},
+        {"iterations": -1}, {"iterations": "a"}, {"seed": -1}, {"seed": 10**30}, {"engine": "cup"},
+        {"allow_loss": "no"}, {"progress": 3}, {"tell": 3}, {"test": 3}, {"test": (PIXELS, LABELS / 2)},
+        {"judges": (PIXELS[:1], LABELS[:1])},
+    ),
     "compare_targets": (
         {"hardware": 3}, {"hardware": []}, {"hardware": "speck2f"}, {"hardware": ["loihi2", "lohi2"]}, {"targets": []},
         {"targets": "graded"}, {"targets": 3},
@@ -387,8 +399,12 @@ def test_options(name: str, options: dict[str, Any], given: Given):
         "prepare": (network(),), "convert": (given.model,), "export": (given.snn, given.file("no.net")),
         "fit": (given.fresh(), (PIXELS, LABELS)), "map_cores": (given.snn,), "quantize": (network(), PIXELS),
         "export_sanafe": (given.snn, PIXELS, given.file("no.net")),
+        "tune": (given.model, "cores<=1", (PIXELS, LABELS)),
     }  # fmt: skip
-    keywords = ({"epochs": 1, "progress": False} if name == "fit" else {}) | options
+    usual = {
+        "fit": {"epochs": 1, "progress": False}, "tune": {"samples": 2, "profile_samples": 1, "images": 2, "trials": 1}
+    }  # fmt: skip
+    keywords = usual.get(name, {}) | options
     message = refused(lambda: getattr(fd, name)(*arguments.get(name, (given.snn, PIXELS)), **keywords))
     assert any(key in message or str(value) in message for key, value in options.items())
     assert not given.file("no.net").exists()

@@ -38,7 +38,7 @@ ARRAYS: tuple[Any, ...] = (
 THINGS: tuple[Any, ...] = (network(), nn.Identity(), nn.Conv2d(1, 2, 3), network().state_dict(), object(), int, len)
 NAMES = (
     "prepare", "calibrate", "convert", "simulate", "evaluate", "verify", "profile", "save", "load", "export", "read",
-    "load_data", "load_model", "check", "compare", "compare_targets", "export_sanafe",
+    "load_data", "load_model", "check", "compare", "tune", "compare_targets", "export_sanafe",
 )  # fmt: skip
 
 
@@ -70,6 +70,10 @@ def test_any_value_for_any_argument(name: str, data: st.DataObject, ours: tuple[
         "load_model": {"path": "model.pt"}, "check": {"model": network(), "images": PIXELS},
         "compare": {"model": model, "images": PIXELS, "labels": LABELS},
         "export_sanafe": {"network": graph, "images": PIXELS, "path": "sanafe"},
+        "tune": {
+            "models": model, "budget": "cores<=1", "train": (PIXELS, LABELS), "codes": ["graded"], "bits": [2],
+            "samples": 2, "profile_samples": 1, "images": 2, "trials": 1, "engine": "reference",
+        },
         "compare_targets": {"model": graph, "images": PIXELS, "targets": ["window"], "spiking_images": 2},
     }  # fmt: skip
     kinds = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY

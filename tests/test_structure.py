@@ -14,7 +14,7 @@ PACKAGE = Path(fastsnn_deploy.__file__).parent
 STAGES = [
     "errors", "files", "folders", "tables", "plots", "processes", "graph", "lava_dl", "passes", "quantisation",
     "conversion", "simulators", "targets", "formats", "backends", "analysis", "reporting", "training", "tasks", "api",
-    "cli", "__main__",
+    "tuning", "cli", "__main__",
 ]  # fmt: skip
 """Left to right; a stage may import from itself and from those before it."""
 
@@ -26,9 +26,21 @@ FOREIGN = {
     "matplotlib": {"plots", "graph", "analysis", "training"},
     "numba": {"simulators"},
     "onnx": {"quantisation"},
+    "optuna": {"tuning"},
     "pyarrow": {"training"},
     "rich": {"cli", "training"},
-    "torch": {"processes", "quantisation", "conversion", "simulators", "training", "analysis", "tasks", "api", "cli"},
+    "torch": {
+        "processes",
+        "quantisation",
+        "conversion",
+        "simulators",
+        "training",
+        "analysis",
+        "tasks",
+        "api",
+        "tuning",
+        "cli",
+    },
     "torchmetrics": {"tasks"},
     "torchvision": {"training", "tasks"},
     "triton": {"simulators"},

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -246,6 +247,7 @@ def _shipped() -> dict[str, Path]:
     return {path.stem: path for path in folder.glob("*.yaml")}
 
 
+@lru_cache(maxsize=32)
 def _parse(content: bytes, path: str) -> Hardware:
     try:
         data = yaml.safe_load(content.decode("utf-8"))

@@ -28,6 +28,7 @@ REQUIRED = {
 OPTIONAL = {
     "matplotlib": ("matplotlib", "No pictures of curves. Install it with `pip install matplotlib`"),
     "onnx": ("onnx", "No ONNX files. Install it with `pip install onnx`"),
+    "optuna": ("optuna", "No tune. Install it with `pip install optuna`"),
     "torchmetrics": ("torchmetrics", "No mAP of detectors. Install it with `pip install torchmetrics`"),
     "pycocotools": ("pycocotools", "No mAP of detectors. Install it with `pip install pycocotools`"),
 }

@@ -35,6 +35,7 @@ from fastsnn_deploy.cli.report import report
 from fastsnn_deploy.cli.run import run
 from fastsnn_deploy.cli.sanafe import sanafe
 from fastsnn_deploy.cli.train import train
+from fastsnn_deploy.cli.tune import tune
 from fastsnn_deploy.cli.verify import verify
 from fastsnn_deploy.errors import DeployError, InputError, unknown
 from fastsnn_deploy.files import one_command
@@ -65,8 +66,8 @@ CHOICE = re.compile(
 )
 
 COMMANDS = (
-    demo, check, train, quantize, finetune, export, verify, compare, compare_targets, run, profile, report, sanafe,
-    evaluate, info, doctor,
+    demo, check, train, quantize, finetune, tune, export, verify, compare, compare_targets, run, profile, report,
+    sanafe, evaluate, info, doctor,
 )  # fmt: skip
 for command in COMMANDS:
     app.command()(command)

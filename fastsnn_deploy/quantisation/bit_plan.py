@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from typing import Any
 
 from torch import fx
 
@@ -130,21 +131,53 @@ def apply_plan(quantised: fx.GraphModule, plan: BitPlan) -> None:
     The quantisers, the weights of the first and last layers, the bits of a spiking output and the signs of
     activations are kept.
     """
-    kept = first_layers(quantised) | last_layers(quantised)
+    set_layers(
+        quantised,
+        lambda path, activation: plan.grid(path, activation.signed),
+        lambda path, layer: plan.bits_of_weight(path, plan.weight_bits),
+    )
+
+
+def set_layers(
+    quantised: fx.GraphModule,
+    grid_of: Callable[[str, QuantActivation], tuple[int, int]],
+    weight_bits_of: Callable[[str, Any], int],
+) -> list[Any]:
+    """Change hidden layers in place, by path and module: (bits, levels) of activations, bits of weights.
+
+    Steps stretch so that ranges stay. Returns the modules that are others now.
+    """
+    changed: list[Any] = []
     stretched: set[int] = set()  # tied activations have one learned number
-    for node, module in modules(quantised):
-        if isinstance(module, QuantActivation) and node.target != SPIKING_OUTPUT:
-            before, grid = module.high, plan.grid(node.meta.get("module", ""), module.signed)
+    for path, module in hidden_layers(quantised):
+        if isinstance(module, QuantActivation):
+            before, grid = module.high, grid_of(path, module)
             if grid == (module.bits, module.levels):
                 continue
             module.set_levels(*grid)
             if id(module.learned) not in stretched:
                 stretched.add(id(module.learned))
                 module.keep_range(before)
+        else:
+            wanted = weight_bits_of(path, module)
+            if wanted == module.weight_bits:
+                continue
+            module.set_weight_bits(wanted)
+        changed.append(module)
+    return changed
+
+
+def hidden_layers(quantised: fx.GraphModule) -> Iterator[tuple[str, Any]]:
+    """Path and module of every activation, and of every layer with weights, whose bits may change, in order.
+
+    The weights of the first and last layers and a spiking output stay as they are. Several may have one path.
+    """
+    kept = first_layers(quantised) | last_layers(quantised)
+    for node, module in modules(quantised):
+        if isinstance(module, QuantActivation) and node.target != SPIKING_OUTPUT:
+            yield node.meta.get("module", ""), module
         elif isinstance(module, QUANT_WEIGHTED) and node not in kept:
-            wanted = plan.bits_of_weight(node.meta.get("module") or str(node.target), plan.weight_bits)
-            if wanted != module.weight_bits:
-                module.set_weight_bits(wanted)
+            yield node.meta.get("module") or str(node.target), module
 
 
 def _inner_quantiser(quantised: fx.GraphModule) -> str:

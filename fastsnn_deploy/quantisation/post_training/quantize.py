@@ -111,8 +111,8 @@ def quantize(
     raw = calibration_images(prepared, _drawn(images, most_images, seed), most_images)[:most_images]
     if len(raw) < 2:
         raise InputError("one image cannot both teach and judge. Give two at least, better 1,000")
-    judges = max(1, len(raw) // JUDGES)
-    work = _Work(prepared, raw[:-judges], raw[-judges:], test, rule, iterations, seed)
+    taught, judging = held_apart(raw)
+    work = _Work(prepared, taught, judging, test, rule, iterations, seed)
     parts = len(list(segments(prepared)))
     total = 1 + len(chosen) + (parts if "rounding" in chosen else 0)
     advance = progress or _silent
@@ -120,7 +120,7 @@ def quantize(
         work.run(name, partial(_within, advance, number, total))
         advance(total if number == len(chosen) else number + 1, total)
     return PostTraining(
-        work.model, work.teacher, bits, weight_bits, (len(raw) - judges, judges), work.float_accuracy,
+        work.model, work.teacher, bits, weight_bits, (len(taught), len(judging)), work.float_accuracy,
         tuple(work.results),
     )  # fmt: skip
 
@@ -144,7 +144,7 @@ class _Work:
         self.taught, self.judging, self.rule, self.iterations, self.seed = taught, judging, rule, iterations, seed
         self.model, self.teacher = prepared, _copy(prepared, quantised=False)
         self.reference = self.teacher  # as the model, its channels may be equalised
-        self.answers = _answers(self.teacher, judging)
+        self.answers = values_of(self.teacher, judging)
         self.test = test if test is None or callable(test) else _labelled(prepared, test)
         self.float_accuracy = self._accuracy(self.teacher)
         self.results: list[StageResult] = []
@@ -163,7 +163,7 @@ class _Work:
             correct_biases(model, few)
         elif name == "rounding":
             round_weights(model, reference, self.taught, self.iterations, advance, self.seed)
-        found = _answers(model, self.judging)
+        found = values_of(model, self.judging)
         error = float((found - self.answers).square().mean() / or_one(self.answers.var(correction=0)))
         alike = float((found.argmax(1) == self.answers.argmax(1)).float().mean())
         kept = not self.results or error < min(result.error for result in self.results if result.kept)
@@ -179,7 +179,7 @@ class _Work:
         right = 0
         for start in range(0, len(labels), BATCH):
             chosen = slice(start, start + BATCH)
-            right += int((_answers(model, images(chosen)).argmax(1).cpu() == labels[chosen]).sum())
+            right += int((values_of(model, images(chosen)).argmax(1).cpu() == labels[chosen]).sum())
         return right / len(labels)
 
 
@@ -190,8 +190,14 @@ def _copy(network: fx.GraphModule, quantised: bool) -> fx.GraphModule:
     return copied
 
 
-def _answers(network: fx.GraphModule, images: Tensor) -> Tensor:
-    """[N, values]; of a map [N, channels, height, width]."""
+def held_apart(images: Tensor) -> tuple[Tensor, Tensor]:
+    """(images that teach, those that judge): two at least."""
+    judges = max(1, len(images) // JUDGES)
+    return images[:-judges], images[-judges:]
+
+
+def values_of(network: fx.GraphModule, images: Tensor) -> Tensor:
+    """Answers for raw images, [N, values]; of a map [N, channels, height, width]."""
     with torch.no_grad():
         found = torch.cat([network(part) for part in torch.split(images, BATCH)])
     return found if found.dim() == 4 and found[0, 0].numel() > 1 else found.flatten(1)
