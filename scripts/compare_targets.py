@@ -14,7 +14,6 @@ import json
 import os
 import platform
 import re
-import subprocess
 import sys
 import time
 from dataclasses import replace
@@ -76,7 +75,6 @@ def measure(name: str, options: argparse.Namespace) -> dict[str, Any]:
         "seconds": round(time.perf_counter() - start),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "versions": {package: version(package) for package in ("fastsnn-deploy", "torch", "numpy")},
-        "commit": subprocess.check_output(["git", "rev-parse", "HEAD"], cwd=ROOT, text=True).strip(),
         "found": found.to_dict(),
     }
 
