@@ -1,6 +1,6 @@
 """Synaptic operations against accuracy: the shipped 3-bit ResNet-20, fine-tuned at several prices of an operation.
 
-    python scripts/sparsity.py --data-root FOLDER --work FOLDER [--sparsity 0 1 2 4] [--epochs 2] [--images 15000]
+    python scripts/sparsity.py --data-root FOLDER --work FOLDER [--sparsity 0 16 32 64] [--epochs 2] [--images 15000]
 
 FOLDER holds cifar10 and weights/, as recipes use them. Every price is one training from the same checkpoint, with the
 same images in the same order, and the float network that it began with as teacher; 5,000 training images are held out
@@ -27,7 +27,7 @@ from fastsnn_deploy.analysis.count import counts_of
 from fastsnn_deploy.analysis.counts import ConnectionCounts
 from fastsnn_deploy.conversion.convert import convert
 from fastsnn_deploy.files import write_file
-from fastsnn_deploy.plots import NEGATIVE, POSITIVE, picture
+from fastsnn_deploy.plots import NEGATIVE, NEUTRAL, POSITIVE, picture
 from fastsnn_deploy.quantisation import Checkpoint, load
 from fastsnn_deploy.training.recipe import Recipe
 from fastsnn_deploy.training.trainer import Trainer
@@ -36,6 +36,7 @@ ROOT = Path(__file__).resolve().parents[1]
 RECORD, PICTURE = ROOT / "docs/records/sparsity.json", ROOT / "docs/images/sparsity.svg"
 SOURCE = ROOT / "netx_exports/resnet20-3bit.pt"
 HELD_OUT = 5000
+CODES = ("unary", "graded")
 
 
 class FineTuner(Trainer):
@@ -70,7 +71,7 @@ def measured(checkpoint: Checkpoint, root: Path) -> dict[str, Any]:
     test = fd.load_data("cifar10", "test", root)
     levels, labels = np.asarray(test.for_input(graph.input)), test.labels.numpy()
     found: dict[str, Any] = {"quantised_accuracy": checkpoint.metadata["quantised_accuracy"]}
-    for neurons in ("unary", "graded"):
+    for neurons in CODES:
         evaluation = fd.evaluate(convert(checkpoint, neurons=neurons), levels, labels)
         counts = counts_of(evaluation)
         sums = {key: counts.total(key) for key in ("synaptic_operations", "spikes", "negative_spikes")}
@@ -92,23 +93,25 @@ def partition(connections: tuple[ConnectionCounts, ...]) -> tuple[list[Connectio
 
 
 def draw(record: dict[str, Any]) -> None:
-    """Operations against accuracy, signed and graded, each with the shipped network."""
+    """Operations against accuracy, signed above graded, each with the shipped network."""
 
-    def points(ax: Any) -> None:
-        for neurons, mark, colour in (("unary", "o", POSITIVE), ("graded", "s", NEGATIVE)):
+    def panels(*both: Any) -> None:
+        for ax, neurons, kind, colour in zip(both, CODES, ("signed", "graded"), (POSITIVE, NEGATIVE), strict=True):
             places = [(place(point[neurons]), f"{point['sparsity']:g}") for point in record["points"]]
-            kind = "signed" if neurons == "unary" else neurons
             line = list(zip(*(at for at, _ in places), strict=True))
-            ax.plot(*line, marker=mark, color=colour, label=f"{kind}, by sparsity")
-            ax.plot(*place(record["shipped"][neurons]), "*", color=colour, markersize=12, label=f"{kind}, shipped")
+            ax.plot(*line, marker="o", color=colour, label=f"{kind}, fine-tuned at this sparsity")
+            start = place(record["shipped"][neurons])
+            ax.plot(*start, "*", color=colour, markersize=12, linestyle="none", label=f"{kind}, shipped")
+            ax.axvline(start[0] / 2, color=NEUTRAL, linestyle=":", label="half of shipped")
             for at, name in places:
                 ax.annotate(name, at, xytext=(0, -13), textcoords="offset points", ha="center", fontsize=8)
-        ax.set(xlabel="synaptic operations of one image, million", ylabel="test images right, %", xlim=(0, None))
-        ax.margins(y=0.15)
-        ax.grid(alpha=0.3)
-        ax.legend(loc="lower right")
+            ax.set(ylabel="test images right, %", xlim=(0, 1.05 * start[0]))
+            ax.margins(y=0.25)
+            ax.grid(alpha=0.3)
+            ax.legend(loc="upper left", fontsize=8)
+        both[-1].set_xlabel("synaptic operations of one image, million")
 
-    write_file(PICTURE, picture(points, (6.4, 3.8), (1,), "svg"), again=True)
+    write_file(PICTURE, picture(panels, (6.4, 5.6), (1, 1), "svg"), again=True)
 
 
 def place(found: dict[str, Any]) -> tuple[float, float]:
@@ -142,7 +145,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-root", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True, help="folder for checkpoints and unfinished trainings")
-    parser.add_argument("--sparsity", type=float, nargs="*", default=[0.0, 1.0, 2.0, 4.0])
+    parser.add_argument("--sparsity", type=float, nargs="*", default=[0.0, 16.0, 32.0, 64.0])
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--images", type=int, default=15_000, help="training images of an epoch")
     parser.add_argument("--batch", type=int, default=128, help="images a step")

@@ -77,7 +77,7 @@ def quantize(
     batch: Annotated[int, typer.Option(min=2, help="Images a step of that training.")] = 128,
     sparsity: Annotated[
         float,
-        typer.Option(min=0, help="Price of synaptic operations in its loss: 1 to begin with. See docs/sparsity.md."),
+        typer.Option(min=0, help="Price of synaptic operations in its loss: 0 none, 1 is mild. See docs/sparsity.md."),
     ] = 0.0,
     shift: Annotated[int, typer.Option(min=0, help="Move its images at random by up to so many pixels.")] = 0,
     flip: Annotated[bool, typer.Option("--flip", help="Mirror half of its images.")] = False,

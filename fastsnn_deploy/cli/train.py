@@ -45,7 +45,7 @@ def train(
         float | None,
         typer.Option(
             min=0,
-            help="Another price of synaptic operations in the loss than the recipe's: 0 none, 1 to begin with. See "
+            help="Another price of synaptic operations in the loss than the recipe's: 0 none, 1 is mild. See "
             "docs/sparsity.md.",
         ),
     ] = None,

@@ -160,7 +160,7 @@ def fit(
         freeze_batch_norm: normalise by the running statistics, as in use, and leave them as they are: for a network
             that is nearly right.
         sparsity: what synaptic operations cost: the loss grows by this times their share of the most that the spiking
-            network could make, as its counts alone make them. Start with 1; 0 for nothing. See docs/sparsity.md.
+            network could make, as its counts alone make them. 0 for nothing, 1 is mild. See docs/sparsity.md.
         shift: move each image at random by up to so many pixels; what comes in is 0. Not for a `Dataset`, which can
             do it itself.
         flip: mirror half of the images; likewise.
