@@ -28,6 +28,7 @@ settings.register_profile(
 )
 settings.load_profile("default")
 torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else 2)
+os.environ.pop("COLUMNS", None)  # workers have it: commands would cut their lines as for a screen
 
 STARTS_LAVA = (
     "fastsnn_deploy.backends.lava.", "fastsnn_deploy.backends.loihi.job",
