@@ -25,7 +25,6 @@ from torch import nn
 import fastsnn_deploy as fd
 from fastsnn_deploy.analysis.count import counts_of
 from fastsnn_deploy.analysis.counts import ConnectionCounts
-from fastsnn_deploy.conversion.convert import convert
 from fastsnn_deploy.files import write_file
 from fastsnn_deploy.plots import NEGATIVE, NEUTRAL, POSITIVE, picture
 from fastsnn_deploy.quantisation import Checkpoint, load
@@ -36,7 +35,10 @@ ROOT = Path(__file__).resolve().parents[1]
 RECORD, PICTURE = ROOT / "docs/records/sparsity.json", ROOT / "docs/images/sparsity.svg"
 SOURCE = ROOT / "netx_exports/resnet20-3bit.pt"
 HELD_OUT = 5000
-CODES = ("unary", "graded")
+FORMS: dict[str, dict[str, Any]] = {"unary": {}, "start_delay_2": {"start_delay": 2}, "graded": {"neurons": "graded"}}
+"""What is measured of a checkpoint: options of `convert` by their name in the record."""
+
+DRAWN = {"unary": ("signed", POSITIVE), "graded": ("graded", NEGATIVE)}
 
 
 class FineTuner(Trainer):
@@ -67,15 +69,15 @@ def recipe_of(sparsity: float, options: argparse.Namespace) -> Recipe:
 
 def measured(checkpoint: Checkpoint, root: Path) -> dict[str, Any]:
     """Accuracy, and operations of one image of the test set, of everything that a checkpoint becomes."""
-    graph = convert(checkpoint)
+    graph = fd.convert(checkpoint)
     test = fd.load_data("cifar10", "test", root)
     levels, labels = np.asarray(test.for_input(graph.input)), test.labels.numpy()
     found: dict[str, Any] = {"quantised_accuracy": checkpoint.metadata["quantised_accuracy"]}
-    for neurons in CODES:
-        evaluation = fd.evaluate(convert(checkpoint, neurons=neurons), levels, labels)
+    for form, changed in FORMS.items():
+        evaluation = fd.evaluate(fd.convert(checkpoint, **changed), levels, labels)
         counts = counts_of(evaluation)
         sums = {key: counts.total(key) for key in ("synaptic_operations", "spikes", "negative_spikes")}
-        found[neurons] = {
+        found[form] = {
             "accuracy": evaluation.topk[0].correct / len(labels), "steps": round(counts.steps / len(labels), 2),
             **{key: round(each / len(labels)) for key, each in sums.items()},
         }  # fmt: skip
@@ -96,11 +98,11 @@ def draw(record: dict[str, Any]) -> None:
     """Operations against accuracy, signed above graded, each with the shipped network."""
 
     def panels(*both: Any) -> None:
-        for ax, neurons, kind, colour in zip(both, CODES, ("signed", "graded"), (POSITIVE, NEGATIVE), strict=True):
-            places = [(place(point[neurons]), f"{point['sparsity']:g}") for point in record["points"]]
+        for ax, (form, (kind, colour)) in zip(both, DRAWN.items(), strict=True):
+            places = [(place(point[form]), f"{point['sparsity']:g}") for point in record["points"]]
             line = list(zip(*(at for at, _ in places), strict=True))
             ax.plot(*line, marker="o", color=colour, label=f"{kind}, fine-tuned at this sparsity")
-            start = place(record["shipped"][neurons])
+            start = place(record["shipped"][form])
             ax.plot(*start, "*", color=colour, markersize=12, linestyle="none", label=f"{kind}, shipped")
             ax.axvline(start[0] / 2, color=NEUTRAL, linestyle=":", label="half of shipped")
             for at, name in places:
