@@ -139,7 +139,7 @@ def train(sparsity: float, options: argparse.Namespace) -> tuple[Checkpoint, lis
 
     trainer = FineTuner(recipe, file, data_root=options.data_root, log=log, progress=watch, most=options.images)
     checkpoint = trainer.run(resume=file.exists() or trainer.resume_file.exists())
-    return checkpoint, lines.read_text().splitlines()
+    return checkpoint, [line for line in lines.read_text().splitlines() if line.startswith("stage")]
 
 
 def main() -> None:
