@@ -61,7 +61,8 @@ VERIFIED = (
     "torchvision:mnasnet0_5 torchvision:squeezenet1_1 torchvision:googlenet torchvision:inception_v3 "
     "torchvision:densenet121 torchvision:shufflenet_v2_x0_5 torchvision:regnet_x_400mf torchvision:fcn_resnet50 "
     "own:unet own:yolo_tiny timm:mobilenetv1_100 timm:repvgg_a0 timm:dla34 timm:hrnet_w18_small timm:darknet17 "
-    "timm:selecsls42 timm:vovnet39a timm:resnet10t timm:efficientnet_lite0 timm:xception41"
+    "timm:selecsls42 timm:vovnet39a timm:resnet10t timm:efficientnet_lite0 timm:xception41 timm:regnetx_002 "
+    "timm:mobilenetv2_035 timm:gernet_s timm:efficientnet_es timm:resnetv2_18"
 )
 """Networks whose settled spikes are compared with the integer network, on one image."""
 LARGE = (

@@ -285,7 +285,7 @@ def test_the_page_of_networks_is_that_of_the_record() -> None:
     assert sum(name.startswith("timm:") for name in inside) >= 36
     assert all(entry.get("exact") is not False for entry in record.values())
     assert all(entry["causes"] for entry in record.values() if entry["state"] != "in")
-    assert len(set(FAMILIES.VERIFIED.split()) & set(inside)) >= 20
+    assert len(set(FAMILIES.VERIFIED.split()) & set(inside)) >= 25
 
 
 @pytest.mark.parametrize("name", ["own:yolo_tiny", "torchvision:squeezenet1_1"])
