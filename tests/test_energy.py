@@ -217,6 +217,10 @@ def test_a_network_that_does_not_fit_has_dynamic_energy_alone(graph: SpikingGrap
 def test_mistakes(graph: SpikingGraph, images: np.ndarray, found: Profile) -> None:
     with pytest.raises(InputError, match="is for 'loihi2', not 'loihi2-2023'"):
         profile(graph, images, "loihi2-2023", mapping=found.mapping)
+    with pytest.raises(InputError, match="a network with other layers"):
+        profile(graph, images, "loihi2", mapping=fd.map_cores(random_graph(1), "loihi2", suggest=False))
+    with pytest.raises(InputError, match="mapping: got 3"):
+        profile(graph, images, "loihi2", mapping=3)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="no mapping fits"):
         profile(graph, images, "horowitz45-int8", mapping=found.mapping)
     with pytest.raises(InputError, match=r"step_time_us: got 0.0 .*greater than 0"):

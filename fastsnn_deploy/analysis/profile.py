@@ -19,7 +19,7 @@ from fastsnn_deploy.analysis.evaluation import Evaluation
 from fastsnn_deploy.analysis.hardware import Hardware, load_hardware
 from fastsnn_deploy.analysis.kinds import kind_of
 from fastsnn_deploy.analysis.mapping.result import Mapping as CoreMapping
-from fastsnn_deploy.analysis.mapping.run import map_cores
+from fastsnn_deploy.analysis.mapping.run import mapping_for
 from fastsnn_deploy.analysis.mapping.time import Timing, load_of, timing_of
 from fastsnn_deploy.analysis.membranes import MOST_IMAGES, membrane_updates
 from fastsnn_deploy.analysis.neurobench import neurobench_of
@@ -178,12 +178,7 @@ def _placed(
         if mapping is not None:
             raise InputError(f"hardware profile '{hardware.name}' has no limits of a chip, so no mapping fits it")
         return None, f"the profile '{hardware.name}' has no limits of a chip"
-    if isinstance(mapping, CoreMapping):
-        found = mapping
-        if found.hardware != hardware:
-            raise InputError(f"the mapping is for '{found.hardware.name}', not '{hardware.name}'. Map it to this one")
-    else:
-        found = map_cores(network, hardware, mapping=mapping, suggest=False)
+    found = mapping_for(network, hardware, mapping)
     first, others = next(iter(found.violations), None), len(found.violations) - 1
     more = f" and {others} more violation{'s' if others > 1 else ''}" if others > 0 else ""
     return found, "" if first is None else f"the network does not fit ({first}{more}; see `map`)"

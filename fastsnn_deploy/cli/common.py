@@ -65,6 +65,10 @@ Preprocess = Annotated[
     ),
 ]
 Samples = Annotated[int, typer.Option(min=1, help="Number of test images.")]
+HardwareName = Annotated[str, typer.Option(help="Hardware profile by name, or a .yaml file.")]
+MappingFile = Annotated[
+    Path | None, typer.Option(help="Tiles and places from this mapping.json of `map`. Default: fewest cores.")
+]
 
 
 def show(*report: Table | str) -> None:

@@ -12,6 +12,7 @@ from fastsnn_deploy.cli.common import (
     Data,
     DataRoot,
     Download,
+    HardwareName,
     Json,
     Preprocess,
     output,
@@ -34,7 +35,7 @@ class Objective(str, Enum):
 
 def map_network(
     net: Annotated[Path, typer.Argument(help="Exported network (model.net), of this or another program.")],
-    hardware: Annotated[str, typer.Option(help="Hardware profile by name, or a .yaml file.")] = "loihi2",
+    hardware: HardwareName = "loihi2",
     objective: Annotated[
         Objective, typer.Option(help="Fewest cores, or the least full fullest core.", show_choices=True)
     ] = Objective.cores,

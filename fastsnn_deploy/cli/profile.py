@@ -11,7 +11,9 @@ from fastsnn_deploy.cli.common import (
     Data,
     DataRoot,
     Download,
+    HardwareName,
     Json,
+    MappingFile,
     Preprocess,
     Samples,
     output,
@@ -24,7 +26,7 @@ from fastsnn_deploy.cli.common import (
 
 def profile(
     net: Annotated[Path, typer.Argument(help="Exported network (model.net).")],
-    hardware: Annotated[str, typer.Option(help="Hardware profile by name, or a .yaml file.")] = "loihi2",
+    hardware: HardwareName = "loihi2",
     samples: Samples = 20,
     data: Data = None,
     data_root: DataRoot = Path("data"),
@@ -32,9 +34,7 @@ def profile(
     preprocess: Preprocess = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Steps for each image. Default: until settled.")] = None,
     engine: Annotated[str, typer.Option(help="Simulator: cpu, reference, or gpu.")] = "cpu",
-    mapping: Annotated[
-        Path | None, typer.Option(help="Tiles and places from this mapping.json of `map`. Default: fewest cores.")
-    ] = None,
+    mapping: MappingFile = None,
     step_time: Annotated[
         float | None, typer.Option(help="Microseconds that a step takes, as measured. Default: the least it can.")
     ] = None,

@@ -9,7 +9,17 @@ from typing import Annotated
 
 import typer
 
-from fastsnn_deploy.cli.common import Data, DataRoot, Download, Json, print_json, progress_bar, sample_images, show
+from fastsnn_deploy.cli.common import (
+    Data,
+    DataRoot,
+    Download,
+    HardwareName,
+    Json,
+    print_json,
+    progress_bar,
+    sample_images,
+    show,
+)
 from fastsnn_deploy.cli.map import NOT_FITTING, Objective
 
 
@@ -18,7 +28,7 @@ def report(
     out: Annotated[
         Path, typer.Option("--output", "-o", help="Folder to write: new, empty, or a report to be replaced.")
     ] = Path("report"),
-    hardware: Annotated[str, typer.Option(help="Hardware profile by name, or a .yaml file.")] = "loihi2",
+    hardware: HardwareName = "loihi2",
     samples: Annotated[int, typer.Option(min=0, help="Number of test images. 0: only what needs none.")] = 100,
     proof: Annotated[
         int | None, typer.Option("--proof-samples", min=0, help="How many of them the proof takes. Default: 10.")

@@ -11,7 +11,9 @@ from fastsnn_deploy.cli.common import (
     Data,
     DataRoot,
     Download,
+    HardwareName,
     Json,
+    MappingFile,
     Preprocess,
     Samples,
     print_json,
@@ -25,15 +27,13 @@ def sanafe(
     out: Annotated[
         Path, typer.Option("--output", "-o", help="Folder to write: new, empty, or one of these to be replaced.")
     ] = Path("sanafe"),
-    hardware: Annotated[str, typer.Option(help="Hardware profile by name, or a .yaml file.")] = "loihi2",
+    hardware: HardwareName = "loihi2",
     samples: Samples = 3,
     data: Data = None,
     data_root: DataRoot = Path("data"),
     download: Download = False,
     preprocess: Preprocess = None,
-    mapping: Annotated[
-        Path | None, typer.Option(help="Tiles and places from this mapping.json of `map`. Default: fewest cores.")
-    ] = None,
+    mapping: MappingFile = None,
     as_json: Json = False,
 ) -> None:
     """Write a network on its cores, with the spikes of test images, for the simulator SANA-FE, which is run apart.

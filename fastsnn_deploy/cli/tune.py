@@ -14,6 +14,7 @@ from fastsnn_deploy.cli.common import (
     Data,
     DataRoot,
     Download,
+    HardwareName,
     Json,
     Preprocess,
     first_images,
@@ -73,7 +74,7 @@ def tune(
         str | None,
         typer.Option(help="What should be best among those that meet it. Default: energy if accuracy is bounded."),
     ] = None,
-    hardware: Annotated[str, typer.Option(help="Hardware profile by name, or a .yaml file.")] = "loihi2",
+    hardware: HardwareName = "loihi2",
     codes: Annotated[
         str,
         typer.Option(

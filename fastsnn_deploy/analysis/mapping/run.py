@@ -14,7 +14,7 @@ from fastsnn_deploy.analysis.mapping.partition import Partition, balanced, fewes
 from fastsnn_deploy.analysis.mapping.place import first_cores, travel
 from fastsnn_deploy.analysis.mapping.result import LayerMapping, Mapping
 from fastsnn_deploy.analysis.mapping.sites import Site, sites_of
-from fastsnn_deploy.errors import known_name, whole_number, wrong_type
+from fastsnn_deploy.errors import InputError, known_name, whole_number, wrong_type
 
 if TYPE_CHECKING:
     from fastsnn_deploy.formats.base import Network
@@ -92,6 +92,24 @@ def map_cores(
             neurons = any(violation.of_neurons for violation in violations)
             fixes = (*(other_neurons(found, chosen, most) if neurons else ()), *other_chips(sites, chosen, most))
     return Mapping(chosen, objective, tuple(_layers(partition, first)), violations, fixes, sites)
+
+
+def mapping_for(network: Network, hardware: Hardware, mapping: Mapping | str | Path | None) -> Mapping:
+    """The mapping that a caller gives, or the one with the fewest cores.
+
+    mapping: what `map_cores` gave, a file of it, or None.
+    Raises InputError unless it is of this network, on this chip.
+    """
+    if mapping is not None and not isinstance(mapping, (Mapping, str, Path)):
+        raise wrong_type("mapping", mapping, "what fd.map_cores gives, or the path of a mapping.json")
+    if not isinstance(mapping, Mapping):
+        return map_cores(network, hardware, mapping=mapping, suggest=False)
+    if mapping.hardware != hardware:
+        raise InputError(f"the mapping is for '{mapping.hardware.name}', not '{hardware.name}'. Map it to this one")
+    ours, theirs = ([(each.name, each.shape) for each in sites] for sites in (sites_of(network), mapping.sites))
+    if ours != theirs:
+        raise InputError("the mapping is of a network with other layers. Map this one")
+    return mapping
 
 
 def _without_file(sites: tuple[Site, ...], hardware: Hardware, most: int | None) -> tuple[str, ...]:

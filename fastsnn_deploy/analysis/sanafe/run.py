@@ -12,8 +12,7 @@ import numpy as np
 from fastsnn_deploy.analysis.hardware import Hardware, load_hardware
 from fastsnn_deploy.analysis.kinds import kind_of
 from fastsnn_deploy.analysis.mapping.result import Mapping as CoreMapping
-from fastsnn_deploy.analysis.mapping.run import map_cores
-from fastsnn_deploy.analysis.mapping.sites import sites_of
+from fastsnn_deploy.analysis.mapping.run import mapping_for
 from fastsnn_deploy.analysis.sanafe.architecture import Prices, architecture, prices_of
 from fastsnn_deploy.analysis.sanafe.layout import Place, Sent, places_of, sent_by
 from fastsnn_deploy.analysis.sanafe.links import Links, links_of
@@ -21,7 +20,7 @@ from fastsnn_deploy.analysis.sanafe.network import group_names, network_text
 from fastsnn_deploy.analysis.sanafe.result import FOLDER, LayerTotals, SanafeExport
 from fastsnn_deploy.analysis.sanafe.trains import Trains, trains_of
 from fastsnn_deploy.analysis.structure import layers_of
-from fastsnn_deploy.errors import InputError, Problem, wrong_type
+from fastsnn_deploy.errors import InputError, Problem
 from fastsnn_deploy.files import own_files
 from fastsnn_deploy.folders import planned_folder, write_folder
 from fastsnn_deploy.graph.images import images_and_labels, sliceable
@@ -78,7 +77,7 @@ def export_sanafe(
     chosen = hardware if isinstance(hardware, Hardware) else load_hardware(hardware)
     chosen.require_prices()
     found = as_network(network)
-    placed = _mapping(found, chosen, mapping)
+    placed = _fitting(found, chosen, mapping)
     with own_files():  # a command has planned the folder itself
         folder = planned_folder(path, FOLDER)
     prices = prices_of(placed)
@@ -110,18 +109,8 @@ def export_sanafe(
     return made
 
 
-def _mapping(network: Network, hardware: Hardware, mapping: CoreMapping | str | Path | None) -> CoreMapping:
-    if mapping is not None and not isinstance(mapping, (CoreMapping, str, Path)):
-        raise wrong_type("mapping", mapping, "what fd.map_cores gives, or the path of a mapping.json")
-    if isinstance(mapping, CoreMapping):
-        if mapping.hardware != hardware:
-            raise InputError(f"the mapping is for '{mapping.hardware.name}', not '{hardware.name}'. Map it to this one")
-        ours, theirs = ([(each.name, each.shape) for each in sites] for sites in (sites_of(network), mapping.sites))
-        if ours != theirs:
-            raise InputError("the mapping is of a network with other layers. Map this one")
-        found = mapping
-    else:
-        found = map_cores(network, hardware, mapping=mapping, suggest=False)
+def _fitting(network: Network, hardware: Hardware, mapping: CoreMapping | str | Path | None) -> CoreMapping:
+    found = mapping_for(network, hardware, mapping)
     if not found.fits:
         problems = [Problem(each.layer, each.what) for each in found.violations]
         raise InputError(f"the network does not fit on '{hardware.name}'; see `map` for what would help", problems)
