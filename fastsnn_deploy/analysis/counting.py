@@ -55,13 +55,12 @@ def effective_operations(graph: SpikingGraph, connection: Connection, number: In
     """
     if not (isinstance(connection, Synapse) and has_multipliers(connection)):
         return 0
-    binary = dataclasses.replace(
-        connection,
-        weight=(connection.weight != 0).astype(np.int8),
-        exponent=zero_exponent(connection.channels),
-    )
+    groups = getattr(connection, "groups", 1)
+    binary = (connection.weight != 0).reshape(groups, -1, *connection.weight.shape[1:])
+    # only the sum over outputs is wanted: one output a group has it
+    summed = dataclasses.replace(connection, weight=binary.sum(1), exponent=zero_exponent(groups))
     source = graph[connection.inputs[0]].shape
-    return int(binary.apply(number.reshape(1, *source)).sum())
+    return int(summed.apply(number.reshape(1, *source)).sum())
 
 
 def taps(graph: SpikingGraph, name: str, delay: int = 0) -> tuple[tuple[str, int], ...]:

@@ -17,6 +17,7 @@ import torch
 from fastsnn_deploy.graph import Node, SpikingGraph
 from fastsnn_deploy.processes import available_cores
 from fastsnn_deploy.simulators.batched import ReferenceEngine
+from fastsnn_deploy.simulators.cpu.tally import narrow
 from fastsnn_deploy.simulators.cpu.tile import Sums, Tile
 from fastsnn_deploy.simulators.cpu.trial import tried
 from fastsnn_deploy.simulators.engine import Activity, BatchRun, Engine, Recording, Tallies, engine
@@ -65,7 +66,7 @@ class CpuEngine(Engine):
         if tallies is not None:  # neurons in memory order
             orders = {name: self.plan.order[name] for name in tallies.weights}
             placed = {name: x if orders[name] is None else x[:, orders[name]] for name, x in tallies.weights.items()}
-            tallies = replace(tallies, weights=placed)
+            tallies = replace(tallies, weights={name: narrow(x) for name, x in placed.items()})
 
         def one(part: npt.NDArray[np.integer]) -> Tile:
             tile = Tile(self.plan, part, steps, record, self.density, self.cache_bytes, tallies)
@@ -159,7 +160,7 @@ def _workers(count: int) -> Iterator[ThreadPoolExecutor]:
 def _joined(parts: list[Recording]) -> Recording:
     def join(series: list[npt.NDArray[np.int32] | None]) -> npt.NDArray[np.int32] | None:
         kept = [each for each in series if each is not None]
-        return np.concatenate(kept, axis=1) if kept else None
+        return np.concatenate(kept, axis=1) if len(kept) > 1 else next(iter(kept), None)
 
     return Recording(
         join([part.spikes for part in parts]),

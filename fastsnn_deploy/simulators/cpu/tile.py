@@ -21,7 +21,7 @@ from fastsnn_deploy.simulators.cpu.plan import BYTE, Plan
 from fastsnn_deploy.simulators.cpu.pool_kernels import pool_events, pool_rows
 from fastsnn_deploy.simulators.cpu.series import Events, Series, fill, no_events
 from fastsnn_deploy.simulators.cpu.synaptic_input import Arrivals, add_synaptic_input
-from fastsnn_deploy.simulators.cpu.tally import nonzero, tally
+from fastsnn_deploy.simulators.cpu.tally import Scratch, tally
 from fastsnn_deploy.simulators.engine import Recording, Tallies
 
 Int32 = npt.NDArray[np.int32]
@@ -55,6 +55,7 @@ class Tile:
         self.density, self.budget = density, budget
         self.tallies = tallies
         self.images = len(emitted)
+        self.scratch = Scratch()
         self.series: dict[str, Series] = {}
         self.sums: dict[str, Sums] = {}
         self.potentials: dict[str, Int32] = {}  # readouts: [B, T, neurons]
@@ -124,9 +125,8 @@ class Tile:
             sums.largest = int(np.abs(values).max(initial=0))
         sums.per_image = series.per_image(series.end)
         if self.tallies is not None:
-            sums.tallies, net = tally(series, self.tallies.weights[node.name])
-            sums.nonzero = nonzero(net)
-            sums.net = net if node.name in self.tallies.net else None
+            sums.tallies, sums.nonzero, net = tally(series, self.tallies.weights[node.name], self.scratch)
+            sums.net = net.astype(np.int32) if node.name in self.tallies.net else None
         for step in range(series.end):
             self.last_change[sums.per_image[step] > 0] = np.maximum(self.last_change[sums.per_image[step] > 0], step)
         if node.name in self.record or node.name in self.graph.outputs:
@@ -235,7 +235,7 @@ class Tile:
         shown = self.canonical(node, spikes)
         if isinstance(node, Input):
             return Recording(spikes=shown)
-        counts = np.cumsum(shown, axis=0, dtype=np.int32)
+        counts = _accumulated(shown.copy())
         if isinstance(node, MaxPool2d):
             return Recording(spikes=shown, counts=counts)
         assert isinstance(node, Population)
@@ -254,10 +254,7 @@ class Tile:
         values = np.zeros((steps, self.images, node.size), dtype=np.int32)
         found = self.values[node.name][:steps]
         values[: len(found)] = found
-        values = self.canonical(node, values)
-        for before, now in pairwise(values):  # np.cumsum along the first axis takes several times as long
-            now += before
-        return values
+        return _accumulated(self.canonical(node, values))
 
     def canonical(self, node: Node, series: Int32) -> Int32:
         """[T, B, neurons in memory order] -> [T, B, *shape]."""
@@ -283,6 +280,13 @@ def _joined(parts: list[Events]) -> Events:
     if not parts:
         return no_events()
     return Events(*(np.concatenate([getattr(p, key) for p in parts]) for key in ("image", "neuron", "value")))
+
+
+def _accumulated(values: Int32) -> Int32:
+    """Sums over the first axis, in place; np.cumsum along it takes several times as long."""
+    for before, now in pairwise(values):
+        now += before
+    return values
 
 
 def _extended(series: Int32, steps: int) -> Int32:
