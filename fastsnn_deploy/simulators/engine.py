@@ -69,10 +69,10 @@ class Activity:
 
 @dataclass(frozen=True)
 class Tallies:
-    """What a run is asked to sum for each image. weights: by source, int64 [k, neurons], what a spike of each neuron,
+    """What a run is asked to sum for each image. weights: by source, int [k, neurons], what a spike of each neuron,
     whatever its sign and payload, adds to k tallies. net: names of sources whose spikes are also to be added up."""
 
-    weights: Mapping[str, Int64]
+    weights: Mapping[str, npt.NDArray[np.integer]]
     net: Collection[str] = ()
 
 

@@ -11,7 +11,7 @@ from fastsnn_deploy.simulators.cpu.kernels import OPTIONS
 from fastsnn_deploy.simulators.cpu.series import Series
 
 Int64 = npt.NDArray[np.int64]
-Weights = npt.NDArray[np.int16] | Int64
+IntArray = npt.NDArray[np.integer]
 
 BLOCK = 4096
 """Neurons whose sums stay in the first-level cache: the longest run of a row that is read at once."""
@@ -20,7 +20,7 @@ APART = BLOCK + 80
 """Distance of two sums of a neuron: not a multiple of 4 KiB, where a load would wait for an unrelated store."""
 
 
-def narrow(weights: Int64) -> Weights:
+def narrow(weights: IntArray) -> IntArray:
     """The same weights side by side, in 16 bits if they fit: they are read once for each image."""
     fits = weights.min(initial=0) >= 0 and weights.max(initial=0) < 2**15
     return np.ascontiguousarray(weights, dtype=np.int16 if fits else np.int64)
@@ -32,7 +32,7 @@ class Scratch:
     def __init__(self) -> None:
         self.room = np.empty(0, dtype=np.int8)
 
-    def of(self, shape: tuple[int, ...], dtype: type[np.integer]) -> npt.NDArray[np.integer]:
+    def of(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> IntArray:
         """An array with any values, until the next call."""
         size = int(np.prod(shape)) * np.dtype(dtype).itemsize
         if len(self.room) < size:
@@ -40,7 +40,7 @@ class Scratch:
         return self.room[:size].view(dtype).reshape(shape)
 
 
-def tally(series: Series, weights: Weights, scratch: Scratch) -> tuple[Int64, Int64, npt.NDArray[np.integer]]:
+def tally(series: Series, weights: IntArray, scratch: Scratch) -> tuple[Int64, Int64, IntArray]:
     """Tallies int64 [B, k] of each image, images in which a neuron's spikes do not add up to 0, int64 [neurons], and
     what they add up to, int16 or int32 [B, neurons] in scratch.
 
@@ -52,7 +52,7 @@ def tally(series: Series, weights: Weights, scratch: Scratch) -> tuple[Int64, In
     # sums of so few bytes fit 16 bits, of which a register holds twice as many
     short = series.rows.dtype == np.uint8 and series.end - series.start < 128
     state = np.empty(2 * APART, dtype=np.int16 if short else np.int32)
-    net = scratch.of((series.images, series.neurons), state.dtype.type)
+    net = scratch.of((series.images, series.neurons), state.dtype)
     fits = short and weights.dtype == np.int16 and int(weights.max(initial=0)) * steps * BLOCK < 2**31
     product = np.empty(0, dtype=np.int32 if fits else np.int64)
     zero = series.rows.dtype.type(series.zero)

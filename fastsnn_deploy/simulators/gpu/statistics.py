@@ -100,7 +100,7 @@ def count_sent(
     )  # fmt: skip
 
 
-def _tally(rows: Tensor, weights: Int64, keep: bool) -> tuple[Int64, Tensor, Int32 | None]:
+def _tally(rows: Tensor, weights: npt.NDArray[np.integer], keep: bool) -> tuple[Int64, Tensor, Int32 | None]:
     """Products in float64, exact below 2**53."""
     inner = rows.shape[2:]
     placed = torch.from_numpy(weights.reshape(len(weights), inner[-1], *inner[:-1]).astype(np.float64))
