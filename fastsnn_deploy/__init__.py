@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from fastsnn_deploy.analysis.verify import Verification as Verification
     from fastsnn_deploy.api import calibrate as calibrate
     from fastsnn_deploy.api import convert as convert
-    from fastsnn_deploy.api import evaluate as evaluate
     from fastsnn_deploy.api import export as export
     from fastsnn_deploy.api import fit as fit
     from fastsnn_deploy.api import load_data as load_data
@@ -52,13 +51,14 @@ if TYPE_CHECKING:
     from fastsnn_deploy.quantisation.post_training.quantize import quantize as quantize
     from fastsnn_deploy.reporting.run import report as report
     from fastsnn_deploy.tasks.network import task_of as task_of
+    from fastsnn_deploy.tasks.run import evaluate as evaluate
     from fastsnn_deploy.training.load_model import load_model as load_model
     from fastsnn_deploy.training.published import preprocessing as preprocessing
     from fastsnn_deploy.tuning.run import tune as tune
 
 _HOMES = {
     "api": (
-        "calibrate", "convert", "evaluate", "export", "fit", "load_data", "prepare", "profile", "read",
+        "calibrate", "convert", "export", "fit", "load_data", "prepare", "profile", "read",
         "simulate", "verify",
     ),
     "analysis.check": ("Check", "check"),
@@ -80,6 +80,7 @@ _HOMES = {
     "quantisation.post_training.quantize": ("quantize",),
     "reporting.run": ("report",),
     "tasks.network": ("task_of",),
+    "tasks.run": ("evaluate",),
     "graph.preprocessing": ("Preprocessing",),
     "training.load_model": ("load_model",),
     "training.published": ("preprocessing",),

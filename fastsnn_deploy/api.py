@@ -13,7 +13,6 @@ from fastsnn_deploy.graph.images import images_and_labels
 if TYPE_CHECKING:
     from torch import fx, nn
 
-    from fastsnn_deploy.analysis.evaluation import Evaluation
     from fastsnn_deploy.analysis.mapping.result import Mapping as Mapped
     from fastsnn_deploy.analysis.result import Profile
     from fastsnn_deploy.analysis.verify import Verification
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     from fastsnn_deploy.formats.export import Exported
     from fastsnn_deploy.graph.run import Run
     from fastsnn_deploy.quantisation import Checkpoint
-    from fastsnn_deploy.tasks import Scenes, TaskEvaluation
+    from fastsnn_deploy.tasks import Scenes
     from fastsnn_deploy.training.history import History
     from fastsnn_deploy.training.images import Images
 
@@ -226,55 +225,6 @@ def simulate(network: SpikingGraph | str | Path, images: Any, engine: str = "cpu
     if not isinstance(graph, SpikingGraph):
         raise wrong_type("the network", graph, "a SpikingGraph: what fd.convert gives, or fd.read of its file")
     return recorded_run(open_engine(graph, engine), graph.encode(images), steps)
-
-
-@overload
-def evaluate(
-    network: Network | str | Path, images: Scenes, labels: None = None, *, engine: str = "cpu",
-    steps: int | None = None, progress: Progress | None = None,
-) -> TaskEvaluation: ...  # fmt: skip
-@overload
-def evaluate(
-    network: Network | str | Path, images: Any, labels: Any = None, *, engine: str = "cpu",
-    steps: int | None = None, progress: Progress | None = None,
-) -> Evaluation: ...  # fmt: skip
-def evaluate(
-    network: Network | str | Path,
-    images: Any,
-    labels: Any = None,
-    *,
-    engine: str = "cpu",
-    steps: int | None = None,
-    progress: Progress | None = None,
-) -> Evaluation | TaskEvaluation:
-    """Classify images and count what the network does, in bounded memory.
-
-    Of images with boxes or masks: the figures of the integer network, and of the SNN after some steps and settled.
-
-    Args:
-        network: What `convert` or `read` gives, or an exported file of any target.
-        images: Raw or Encoded; or what `load_data` gives, with its labels, boxes or masks.
-        labels: int [N]; None leaves accuracy out.
-        engine: "cpu", "gpu", or "reference".
-        steps: Exactly so many steps for each image; default: until it has settled.
-        progress: Called with (images done, images in all).
-
-    Returns:
-        Accuracy after each step, settle steps, spikes and synaptic operations.
-
-    Raises:
-        InputError: the network is no classifier, or images or labels do not fit.
-    """
-    from fastsnn_deploy.analysis.evaluate import evaluate as run
-    from fastsnn_deploy.formats import as_network
-    from fastsnn_deploy.tasks import Scenes, evaluate_task
-    from fastsnn_deploy.tasks.network import task_of
-
-    found = as_network(network)
-    if isinstance(images, Scenes):
-        return evaluate_task(found, task_of(found), images, engine=engine, steps=steps, progress=progress)
-    levels, known = images_and_labels(found, images)
-    return run(found, levels, known if labels is None else labels, engine=engine, steps=steps, progress=progress)
 
 
 def verify(

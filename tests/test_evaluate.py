@@ -15,6 +15,7 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+import fastsnn_deploy as fd
 from fastsnn_deploy.analysis.count import count, counts_of
 from fastsnn_deploy.analysis.curve import curve_rows
 from fastsnn_deploy.analysis.evaluate import evaluate, ranks
@@ -25,10 +26,11 @@ from fastsnn_deploy.errors import InputError
 from fastsnn_deploy.formats import netx
 from fastsnn_deploy.graph import Input, Linear, MaxPool2d, Readout, SpikingGraph
 from fastsnn_deploy.graph.integer_network import integer_values, logits
+from fastsnn_deploy.passes.one_pass import one_pass
 from fastsnn_deploy.passes.spike_bounds import with_neurons
 from fastsnn_deploy.quantisation import load
 from fastsnn_deploy.simulators import open_engine
-from fastsnn_deploy.simulators.integer import integer_logits, integer_outputs
+from fastsnn_deploy.simulators.integer import IntegerNetwork, integer_logits, integer_outputs
 from fastsnn_deploy.simulators.reference import simulate
 from fastsnn_deploy.training.answers import quantised_logits
 from fastsnn_deploy.training.data import load_images
@@ -166,6 +168,33 @@ def test_integer_outputs_are_those_of_the_integer_network(seed: int):
         np.testing.assert_array_equal(found, expected[name])
     np.testing.assert_array_equal(integer_logits(graph, levels), logits(graph, expected))
     assert integer_outputs(graph, levels[:0]).shape == (0, *graph[name].shape)
+
+
+@settings(max_examples=40)
+@given(seed=st.integers(0, 10_000))
+def test_one_pass_settles_to_the_integer_network(seed: int):
+    graph = random_graph(seed, blocks=4)
+    emitted = graph.encode(random_images(graph, seed, 3))
+    expected, single = integer_values(graph, emitted), one_pass(graph)
+    run = simulate(single, emitted)
+    for name, spikes in run.spikes.items():
+        np.testing.assert_array_equal(spikes.sum(0), expected[name])
+    answers = IntegerNetwork(graph, "cpu", 1).answers(emitted)
+    np.testing.assert_array_equal(answers, expected[graph.outputs[0]])
+
+
+def test_integer_mode_answers_as_the_settled_run():
+    images = load_images("digits", "test")
+    network = netx.read(NET)
+    settled = fd.evaluate(network, images)
+    found = fd.evaluate(network, images, mode="integer")
+    assert {entry.k: entry.correct for entry in settled.topk} == found.correct
+    assert found.to_dict()["accuracy"]["top1"] == settled.accuracy()
+    assert "top-1" in found.summary()
+    assert "top-1" in repr(found)
+    for wrong, said in (({"mode": "fast"}, "mode"), ({"mode": "integer", "steps": 3}, "no steps")):
+        with pytest.raises(InputError, match=said):
+            fd.evaluate(network, images, **wrong)
 
 
 def test_answers_of_the_quantised(checkpoint_file: Path):

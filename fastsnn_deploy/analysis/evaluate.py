@@ -40,11 +40,7 @@ def evaluate(
     done, images in all). Raises InputError unless the network has one output [n], and for labels and numbers that do
     not fit.
     """
-    classes = _classes(network)
-    levels = sliceable(levels, len(network.input.shape))
-    labels = None if labels is None else labels_of(labels, len(levels), "the network")
-    _check(labels, classes, batch, steps, topk)
-    require_progress(progress)
+    levels, labels = checked(network, levels, labels, batch, steps, topk, progress)
     opened = engine if isinstance(engine, (Engine, StockEngine)) else open_engine(network, engine)
     if opened.graph is not network:
         raise InputError("the engine was opened for another network. Open one for this network")
@@ -59,6 +55,18 @@ def evaluate(
         if progress is not None:
             progress(start + len(emitted), len(levels))
     return total
+
+
+def checked(
+    network: Network, levels: Any, labels: Any, batch: Any, steps: Any, topk: Sequence[Any], progress: Any
+) -> tuple[Any, Int64 | None]:
+    """Images that can be sliced and labels int64 [N], or InputError, as `evaluate` says."""
+    classes = _classes(network)
+    levels = sliceable(levels, len(network.input.shape))
+    labels = None if labels is None else labels_of(labels, len(levels), "the network")
+    _check(labels, classes, batch, steps, topk)
+    require_progress(progress)
+    return levels, labels
 
 
 def ranks(scores: npt.NDArray[np.floating], labels: npt.NDArray[np.integer]) -> Int64:

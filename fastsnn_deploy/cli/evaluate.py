@@ -29,6 +29,7 @@ from fastsnn_deploy.errors import InputError
 
 if TYPE_CHECKING:
     from fastsnn_deploy.analysis.evaluation import Evaluation
+    from fastsnn_deploy.analysis.integer_evaluation import IntegerEvaluation
     from fastsnn_deploy.formats import Network
     from fastsnn_deploy.tasks import Scenes, Task, TaskEvaluation
 
@@ -44,6 +45,9 @@ def evaluate(
     steps: Annotated[int | None, typer.Option(min=1, help="Steps for each image. Default: until settled.")] = None,
     engine: Annotated[str, typer.Option(help="Simulator: cpu, reference, or gpu.")] = "cpu",
     threads: Annotated[int | None, typer.Option(min=1, help="Processor cores for each process. Default: all.")] = None,
+    integer: Annotated[
+        bool, typer.Option("--integer", help="Only the answers that it settles to, several times as fast.")
+    ] = False,
     curve: Annotated[
         Path | None, typer.Option(callback=output, help="Also write accuracy at each step to this .csv or .png.")
     ] = None,
@@ -77,7 +81,7 @@ def evaluate(
     network = read_network(net)
     chosen = chosen_task(network.metadata, task)
     if has_scenes(chosen) or checkpoint or float_weights or at:
-        refuse(processes.size > 1 and "several processes", curve and "--curve")
+        refuse(processes.size > 1 and "several processes", curve and "--curve", integer and "--integer")
         found = every_form(
             network, chosen, labelled(network, chosen, data, data_root, samples, download, preprocess),
             samples is None,
@@ -90,6 +94,10 @@ def evaluate(
             show(*found.report())
         return
     images, labels, name = sample_images(network, data, data_root, samples, download, preprocess=preprocess)
+    if integer:
+        timeless(processes.size > 1 and "several processes", curve and "--curve", steps is not None and "--steps")
+        without_time(net, network, images, labels, name, as_json, engine=engine, threads=threads, batch=batch)
+        return
     if curve is not None:
         check_curve(curve, labels)
     differs = differences(network, as_json or not processes.first)
@@ -108,7 +116,7 @@ def evaluate(
     if not processes.first:
         return
     report = {"net": str(net), "data": name, "engine": engine, "processes": processes.size, **result.to_dict()}
-    report |= {"seconds": round(seconds, 3), "images_per_second": round(result.images / seconds, 2)}
+    report |= speed(result, seconds)
     report |= {"differs": differs} if differs else {}
     if curve is not None:
         write_curve(result, curve, f"{net.name}, {result.images:,} images ({name})")
@@ -120,6 +128,34 @@ def evaluate(
             f", {processes.size} processes)" if processes.size > 1 else ")"
         )
         show(f"{net} on {name}: {work}", *result.report())
+
+
+def without_time(
+    net: Path, network: Network, images: Any, labels: np.ndarray | None, name: str, as_json: bool, **options: Any
+) -> None:
+    """Run and show the integer network."""
+    from fastsnn_deploy.analysis.integer_evaluation import evaluate_integer
+
+    start = time.perf_counter()
+    with progress_bar("evaluating", unit="images") as update:
+        result = evaluate_integer(network, images, labels, progress=update, **options)
+    took = speed(result, time.perf_counter() - start)
+    if as_json:
+        print_json({"net": str(net), "data": name, "engine": options["engine"], **result.to_dict(), **took})
+    else:
+        rate = f"{took['images_per_second']:,.1f} images/s ({options['engine']}, {took['seconds']:,.1f} s)"
+        show(f"{net} on {name}: {rate}", *result.report())
+
+
+def speed(result: Evaluation | IntegerEvaluation, seconds: float) -> dict[str, float]:
+    """What took how long."""
+    return {"seconds": round(seconds, 3), "images_per_second": round(result.images / seconds, 2)}
+
+
+def timeless(*given: Any) -> None:
+    """Raise InputError for options that the integer network does not take."""
+    if wrong := [str(name) for name in given if isinstance(name, str)]:
+        raise InputError(f"{' and '.join(wrong)}: not with --integer, which has no time. Leave out")
 
 
 def refuse(*given: Any) -> None:

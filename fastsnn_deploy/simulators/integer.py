@@ -1,4 +1,5 @@
-"""The answers of the integer network, an order of magnitude faster than its definition: float64 products in PyTorch."""
+"""The answers of the integer network, faster than its definition: a few images by float64 products in PyTorch, which
+need no preparation, whole data sets by an engine, in one product a synapse."""
 
 from __future__ import annotations
 
@@ -30,14 +31,42 @@ from fastsnn_deploy.graph import (
 from fastsnn_deploy.graph.images import ImageReader
 from fastsnn_deploy.graph.integer_network import logits
 from fastsnn_deploy.graph.synapses.conv_transpose2d import channels_swapped
+from fastsnn_deploy.passes.one_pass import one_pass
+from fastsnn_deploy.simulators import open_engine
 
 Progress = Callable[[int, int], None]
+
+FEW = 200
+"""Images that are through the float64 products before an engine is prepared."""
+
+
+class IntegerNetwork:
+    """A graph's integer network, batch by batch. engine: the name of the one that computes it (`passes.one_pass`); None
+    for float64 products, which also stand in for an engine where the image enters several times."""
+
+    def __init__(self, graph: SpikingGraph, engine: str | None = "cpu", threads: int | None = None) -> None:
+        self.graph = graph
+        single = None if engine is None else one_pass(graph)
+        self.engine = None if single is None or engine is None else open_engine(single, engine, threads)
+
+    @property
+    def batch_size(self) -> int:
+        """Images at a time that keep the processor busy."""
+        return 50 if self.engine is None else self.engine.batch_size
+
+    def answers(self, levels: Any) -> npt.NDArray[np.int64]:
+        """The integers of the first output, int64 [B, *shape]. levels: a batch, raw or Encoded."""
+        emitted, name = self.graph.encode(levels), self.graph.outputs[0]
+        if self.engine is None:
+            return layer_values(self.graph, emitted, (name,))[name]
+        values = self.engine.run(np.asarray(emitted)).outputs[name]
+        return (values[-1] if len(values) else np.zeros(values.shape[1:])).astype(np.int64)
 
 
 def integer_logits(
     graph: SpikingGraph,
     levels: ImageReader | npt.NDArray[np.generic],
-    batch: int = 50,
+    batch: int | None = None,
     progress: Progress | None = None,
 ) -> npt.NDArray[np.float64]:
     """Real-valued answers of the integer network, float64 [N, *output shape]: its integers times their scale."""
@@ -48,22 +77,20 @@ def integer_logits(
 def integer_outputs(
     graph: SpikingGraph,
     levels: ImageReader | npt.NDArray[np.generic],
-    batch: int = 50,
+    batch: int | None = None,
     progress: Progress | None = None,
 ) -> npt.NDArray[np.int64]:
-    """The integers of the first output, int64 [N, *shape]: those of `simulate.evaluate`, an order of magnitude faster.
+    """The integers of the first output, int64 [N, *shape], as `integer_values` defines them.
 
-    levels: images [N, *input shape] as `graph.input.encode` takes them. Sums are made in float64 and exact: a valid
-    graph keeps every partial sum within 24 bits.
+    levels: images [N, *input shape], raw or Encoded. Every way is exact: a valid graph keeps every partial sum within
+    24 bits.
     """
-    parts = []
-    with torch.no_grad():
-        for start in range(0, len(levels), batch):
-            parts.append(
-                _values(graph, graph.input.encode(levels[start : start + batch]), graph.outputs[:1])[graph.outputs[0]]
-            )
-            if progress is not None:
-                progress(min(start + batch, len(levels)), len(levels))
+    network = IntegerNetwork(graph, "cpu" if len(levels) > FEW else None)
+    size, parts = batch or network.batch_size, []
+    for start in range(0, len(levels), size):
+        parts.append(network.answers(levels[start : start + size]))
+        if progress is not None:
+            progress(min(start + size, len(levels)), len(levels))
     return np.concatenate(parts) if parts else np.zeros((0, *graph[graph.outputs[0]].shape), dtype=np.int64)
 
 

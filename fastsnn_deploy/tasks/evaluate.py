@@ -20,7 +20,7 @@ from fastsnn_deploy.analysis.structure import Network
 from fastsnn_deploy.errors import InputError, whole_number
 from fastsnn_deploy.graph import SpikingGraph
 from fastsnn_deploy.simulators import open_engine
-from fastsnn_deploy.simulators.integer import layer_values
+from fastsnn_deploy.simulators.integer import IntegerNetwork
 from fastsnn_deploy.tables import Column, Result, Table, one_line, percent, words
 from fastsnn_deploy.tasks.base import Task
 from fastsnn_deploy.tasks.scenes import Scenes, Truth
@@ -136,6 +136,7 @@ def evaluate_task(
         raise InputError(f"the network has {len(outputs)} outputs, {task.name} needs one")
     spiking = network if isinstance(network, SpikingGraph) else None
     runner = open_engine(network, engine, threads)
+    integers = None if spiking is None else IntegerNetwork(spiking, engine, threads)
     early = _early(spiking, steps) if at is None else tuple(sorted({whole_number("at", each, 1) for each in at}))
     early = tuple(each for each in early if steps is None or each < steps)
     names = [name for name, model in (("float", floating), ("quantised", quantised)) if model is not None]
@@ -157,9 +158,8 @@ def evaluate_task(
         for each in early:
             add(f"SNN after {each} steps", series[min(each, len(series)) - 1])
         add(end, series[-1])
-        if spiking is not None:
-            name = spiking.outputs[0]
-            values = layer_values(spiking, emitted, (name,))[name]
+        if integers is not None:
+            values = integers.answers(emitted)
             add("integer network", values)
             compared += values.size
             different += int(np.count_nonzero(values != series[-1]))
