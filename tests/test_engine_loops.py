@@ -115,16 +115,17 @@ def equal(graph: SpikingGraph, images: int, seed: int = 0, **options: object) ->
 @given(
     st.integers(0, 2**20), st.sampled_from(SCHEDULES), st.tuples(st.integers(3, 7), st.integers(3, 7)),
     st.sampled_from([1, 16, 31, 48, 64, 65]), st.integers(0, 2), st.sampled_from(["unary", "unsigned", "graded"]),
-    st.booleans(), st.integers(1, 5), st.sampled_from([-1.0, 0.01, 0.3]),
+    st.booleans(), st.integers(1, 5), st.sampled_from([-1.0, 0.01, 0.3]), st.sampled_from([1, 3, 7, 15, 16]),
 )  # fmt: skip
 def test_wide_maps_equal_the_reference(
     seed: int, schedule: Schedule, size: tuple[int, int], outputs: int, padding: int, neurons: str, shortcut: bool,
-    images: int, density: float,
+    images: int, density: float, ceiling: int,
 ):  # fmt: skip
     if shortcut:
         outputs, padding = 64, 1
     channels = (1 + seed % 5, 64, outputs)
-    graph = wide_graph(seed, channels, size, schedule, neurons=neurons, padding=padding, shortcut=shortcut)
+    graph = wide_graph(seed, channels, size, schedule, neurons=neurons, padding=padding, shortcut=shortcut,
+                       ceiling=ceiling)  # fmt: skip
     equal(graph, images, seed, density=density)
 
 

@@ -106,6 +106,17 @@ def test_the_whole_test_set(run, tmp_path: Path):
     assert found.to_dict() == {key: report[key] for key in found.to_dict()}
 
 
+def test_the_answer_without_the_time(run):
+    report = json.loads(run("evaluate", NET, "--integer", "--json").stdout)
+    assert report["mode"] == "integer"
+    assert report["accuracy"]["top1"] == MANIFEST["integer_accuracy"]
+    text = run("evaluate", NET, "--integer", "--samples", 5, "--batch", 2, "--engine", "reference")
+    assert "100.00 % (5 right)" in text.stdout, text.stderr
+    refused = run("evaluate", NET, "--integer", "--steps", 3, "--curve", "c.csv")
+    assert refused.returncode == 2
+    assert "--curve and --steps: not with --integer" in " ".join(refused.stderr.split())
+
+
 def test_a_drawing_without_matplotlib_says_what_to_install(run, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "matplotlib.backends.backend_agg", None)
     result = run("evaluate", NET, "--samples", 2, "--engine", "reference", "--curve", "c.png")

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from fastsnn_deploy.graph import Conv2d
 from fastsnn_deploy.simulators.cpu.launch import LANES, PAIR, ROWS, Argument, Cut, Field, launch
-from fastsnn_deploy.simulators.cpu.loops import input_loop, neuron_loop
+from fastsnn_deploy.simulators.cpu.loops import Rule, input_loop, neuron_loop
 
 Float32 = npt.NDArray[np.float32]
 Int32 = npt.NDArray[np.int32]
@@ -106,7 +106,7 @@ class Convolution:
 
         def loop(size: int, pair: int) -> int:
             return neuron_loop(
-                size, steps, pair, neurons.signed, resumed, len(bias), 0 if extra is None else extra.shape[1]
+                size, steps, pair, neurons.rule, resumed, len(bias), 0 if extra is None else extra.shape[1]
             )
 
         launch(argument, loop, images, self._cut(steps, most), self.runs, run_start, self.channels)
@@ -146,7 +146,7 @@ class Neurons:
     threshold: Int32
     initial: Int32
     limits: Int32
-    signed: bool
+    rule: Rule
 
 
 @dataclass(frozen=True)

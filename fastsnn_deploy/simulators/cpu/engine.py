@@ -25,6 +25,9 @@ from fastsnn_deploy.simulators.engine import Activity, BatchRun, Engine, Recordi
 TILE_BYTES = 64 * 2**20
 """Memory that the spikes of one tile may take."""
 
+MOST_IMAGES = 128
+"""Images of a tile: more gain nothing, fewer pay for the calls of every layer too often."""
+
 CACHE_BYTES = 2**20
 """Synaptic input that is computed at a time: what stays in a core's second-level cache."""
 
@@ -129,7 +132,7 @@ class CpuEngine(Engine):
 def _tile_images(graph: SpikingGraph) -> int:
     """Images whose widest layers fit TILE_BYTES, at one byte a neuron and step of the window."""
     widest = max(node.size for node in graph.nodes) * (graph.schedule.duration + graph.schedule.start_delay + 2)
-    return int(np.clip(TILE_BYTES // (4 * widest), 1, 64))
+    return int(np.clip(TILE_BYTES // (4 * widest), 1, MOST_IMAGES))
 
 
 _LOCK = Lock()

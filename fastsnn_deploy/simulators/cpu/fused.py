@@ -13,6 +13,7 @@ from fastsnn_deploy.graph import Population
 from fastsnn_deploy.simulators.cpu.assembly import available
 from fastsnn_deploy.simulators.cpu.convolution import Convolution, Fired, Neurons, NoConvolution
 from fastsnn_deploy.simulators.cpu.launch import ROWS, even
+from fastsnn_deploy.simulators.cpu.loops import MOST, Rule
 from fastsnn_deploy.simulators.cpu.products import EXACT_FLOAT32
 from fastsnn_deploy.simulators.cpu.synaptic_input import Arrivals, Sources
 
@@ -98,7 +99,8 @@ def fusion(node: Population, arrivals: list[Arrivals], bias: Bias, gate: npt.NDA
            density: float, zero: int | None) -> Fusion | None:  # fmt: skip
     """How to fuse the steps from `start` on, one for each entry of `gate`; None if they cannot be."""
     values = (node.threshold, node.initial, *(share for _, share in bias))
-    if node.payload > 1 or zero is None or any((np.abs(value) >= EXACT_FLOAT32).any() for value in values):
+    rule = _rule(node)
+    if rule is None or zero is None or any((np.abs(value) >= EXACT_FLOAT32).any() for value in values):
         return None
     end = start + len(gate)
     if not available():
@@ -115,10 +117,19 @@ def fusion(node: Population, arrivals: list[Arrivals], bias: Bias, gate: npt.NDA
     chunks = _chunks(node, set(steps), set(sources.steps), bias, start, silent, end)
     neurons = Neurons(
         node.threshold.astype(np.int32), node.initial.astype(np.int32),
-        np.asarray((node.floor, node.ceiling, zero), dtype=np.int32), node.min_spike < 0,
+        np.asarray((node.floor, node.ceiling, zero), dtype=np.int32), rule,
     )  # fmt: skip
     convolution = main.plan.product.convolution if main is not None else None
     return Fusion(neurons, main, convolution or NoConvolution(node.channels, node.size), steps, sources, silent, chunks)
+
+
+def _rule(node: Population) -> Rule | None:
+    """What the loops do in a step; None where a spike may be a part of a count, or the count is too large for them."""
+    span = node.ceiling - node.floor
+    if node.payload == 1:
+        return Rule(node.min_spike < 0)
+    whole = node.max_spike >= span and (node.min_spike == 0 or -node.min_spike >= span)
+    return Rule(node.min_spike < 0, span) if whole and span <= MOST else None
 
 
 def _work(arrivals: Arrivals) -> int:

@@ -145,6 +145,20 @@ def fire_rows(ones: bool) -> Callable[..., None]:
 
 
 @njit(**OPTIONS)
+def add_payload(rows, zero, payload):
+    """payload int64 [neurons] += |value| of rows uint8 [B, R, neurons]."""
+    images, steps, neurons = rows.shape
+    total = np.zeros(neurons, np.int32)
+    for image in range(images):
+        for t in range(steps):
+            row = rows[image, t]
+            for j in range(neurons):
+                total[j] = np.int32(total[j] + np.int32(abs(np.int32(row[j]) - np.int32(zero))))
+    for j in range(neurons):
+        payload[j] += total[j]
+
+
+@njit(**OPTIONS)
 def mark_rows(rows, zero, channels, stamp, tick, where):
     """Positions with a spike: rows [B, neurons] -> where int64 [n], image * positions + position."""
     images, neurons = rows.shape

@@ -7,10 +7,22 @@ the sums are still in registers, so that no synaptic input is ever in memory.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cache
 
 from fastsnn_deploy.simulators.cpu.assembly import assembled
 from fastsnn_deploy.simulators.cpu.launch import Field
+
+MOST = 15
+"""Greatest payload of neurons in these loops: each possible count costs three instructions."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Whether neurons take spikes back, and the greatest payload of one: 1, or the whole range of counts."""
+
+    signed: bool
+    most: int = 1
 
 
 def at(field: Field) -> str:
@@ -86,8 +98,8 @@ def input_loop(rows: int, pair: int) -> int:
 
 
 @cache
-def neuron_loop(images: int, steps: int, pair: int, signed: bool, resumed: bool, biased: int, extra: int) -> int:
-    """Address of the loop in which neurons of codes unary (signed) and unsigned take `steps` steps.
+def neuron_loop(images: int, steps: int, pair: int, rule: Rule, resumed: bool, biased: int, extra: int) -> int:
+    """Address of the loop in which neurons take `steps` steps.
 
     Rows are those of `images` images one after another. resumed: potential and count are taken from memory, and not
     INITIAL and 0; they are always stored, unless POTENTIAL is 0. biased, extra: steps from the first on in which BIAS
@@ -102,8 +114,8 @@ def neuron_loop(images: int, steps: int, pair: int, signed: bool, resumed: bool,
     lines += _collect(images * steps, pair)
     lines += CONSTANTS
     for c in range(pair):
-        lines += _neurons(sums, c, masks[c], images, steps, signed, resumed, biased, extra)
-    name = f"neurons_{images}_{steps}_{pair}_{signed:d}{resumed:d}_{biased}_{extra}"
+        lines += _neurons(sums, c, masks[c], images, steps, rule, resumed, biased, extra)
+    name = f"neurons_{images}_{steps}_{pair}_{rule.signed:d}{rule.most}{resumed:d}_{biased}_{extra}"
     return assembled(name, lines)
 
 
@@ -131,16 +143,38 @@ def floats(register: str, address: str, mask: str) -> list[str]:
     return [f"vcvtdq2ps {register}, {register}", f"vmovups {register}, {address}{{{mask}}}"]
 
 
-def fire(potential: str, count: str, sent: str, mask: str, signed: bool) -> list[str]:
-    """The rules of `kernels.unary` and `kernels.unsigned`: zmm28 is what neurons send, k1 those up, k2 those down."""
+def fire(potential: str, count: str, sent: str, spare: str, mask: str, rule: Rule) -> list[str]:
+    """The rules of `kernels.fire_rows`: zmm28 is what neurons send, k1 those up, k2 those down. spare: a register."""
+    lines = _whole_counts(potential, count, spare, mask, rule) if rule.most > 1 else _ones(potential, count, mask, rule)
+    return lines + [f"vpaddd %zmm26, {sent}, {sent}{{{sends}}}" for sends in ("%k1", "%k2")[: 1 + rule.signed]]
+
+
+def _ones(potential: str, count: str, mask: str, rule: Rule) -> list[str]:
+    """Every spike is 1 or -1."""
     lines = [f"vpcmpd $5, %zmm20, {potential}, %k1{{{mask}}}", f"vpcmpd $1, %zmm24, {count}, %k1{{%k1}}"]
-    if signed:
+    if rule.signed:
         lines += [f"vpcmpd $1, %zmm31, {potential}, %k2{{{mask}}}", f"vpcmpd $6, %zmm25, {count}, %k2{{%k2}}"]
     lines.append("vmovdqa64 %zmm27, %zmm28")
-    for sends, do, undo in [("%k1", "vpaddd", "vpsubd"), ("%k2", "vpsubd", "vpaddd")][: 1 + signed]:
+    for sends, do, undo in [("%k1", "vpaddd", "vpsubd"), ("%k2", "vpsubd", "vpaddd")][: 1 + rule.signed]:
         lines += [f"{undo} %zmm20, {potential}, {potential}{{{sends}}}", f"{do} %zmm26, {count}, {count}{{{sends}}}"]
-        lines += [f"{do} %zmm26, %zmm28, %zmm28{{{sends}}}", f"vpaddd %zmm26, {sent}, {sent}{{{sends}}}"]
+        lines.append(f"{do} %zmm26, %zmm28, %zmm28{{{sends}}}")
     return lines
+
+
+def _whole_counts(potential: str, count: str, spare: str, mask: str, rule: Rule) -> list[str]:
+    """The whole difference from the count that the potential, with all spikes taken back, has earned: floor + the
+    number of multiples of the threshold, from floor + 1 to the ceiling, that it reaches. No division."""
+    lines = [f"vpmulld %zmm20, {count}, {spare}", f"vpaddd {potential}, {spare}, {spare}"]
+    lines += ["vpmulld %zmm20, %zmm25, %zmm29", "vmovdqa64 %zmm25, %zmm28"]
+    for _ in range(rule.most):
+        lines += ["vpaddd %zmm20, %zmm29, %zmm29", f"vpcmpd $5, %zmm29, {spare}, %k1"]
+        lines.append("vpaddd %zmm26, %zmm28, %zmm28{%k1}")
+    lines.append(f"vpsubd {count}, %zmm28, %zmm28")
+    lines += [] if rule.signed else ["vpmaxsd %zmm31, %zmm28, %zmm28"]
+    lines += [f"vpaddd %zmm28, {count}, {count}", "vpmulld %zmm20, %zmm28, %zmm29"]
+    lines += [f"vpsubd %zmm29, {potential}, {potential}", f"vpcmpd $6, %zmm31, %zmm28, %k1{{{mask}}}"]
+    lines += [f"vpcmpd $1, %zmm31, %zmm28, %k2{{{mask}}}"] if rule.signed else []
+    return [*lines, "vpaddd %zmm27, %zmm28, %zmm28"]
 
 
 def count_sent(t: int, signed: bool) -> list[str]:
@@ -172,7 +206,7 @@ def _neurons(
     mask: str,
     images: int,
     steps: int,
-    signed: bool,
+    rule: Rule,
     resumed: bool,
     biased: int,
     extra: int,
@@ -200,8 +234,8 @@ def _neurons(
             if t < extra:
                 lines += integers(f"{offset}(%r12)", "%zmm29", mask)
                 lines += [f"vpaddd %zmm29, {potential}, {potential}", f"add {at(Field.EXTRA_ROW)}, %r12"]
-            lines += fire(potential, count, sent, mask, signed)
-            lines += count_sent(t, signed)
+            lines += fire(potential, count, sent, synaptic_input, mask, rule)
+            lines += count_sent(t, rule.signed)
             lines += [f"vpmovdb %zmm28, {16 * c}(%rbx){{{mask}}}", "add %rcx, %rbx"]
         lines += ["test %r10, %r10", "jz 7f"]
         lines += floats(potential, f"{offset}(%r10)", mask) + floats(count, f"{offset}(%r11)", mask)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from fastsnn_deploy.graph import Population
 from fastsnn_deploy.simulators.cpu.convolution import Fired
 from fastsnn_deploy.simulators.cpu.fused import fusion
-from fastsnn_deploy.simulators.cpu.kernels import BLOCK, fire_places, fire_rows, mark_rows
+from fastsnn_deploy.simulators.cpu.kernels import BLOCK, add_payload, fire_places, fire_rows, mark_rows
 from fastsnn_deploy.simulators.cpu.series import Events, Series
 from fastsnn_deploy.simulators.cpu.synaptic_input import Arrivals, Sources
 
@@ -101,6 +101,8 @@ def _rows(
     loop = fusion(node, arrivals, bias, gate, start, density, zero) if fused else None
     if loop is not None:
         loop.run(tile.budget, fired)
+        if node.payload > 1:
+            add_payload(out, out.dtype.type(zero or 0), sums.payload)
     else:
         trace = np.empty((tile.images, steps, node.size) if recorded else (0, 0, 0), dtype=np.float32)
         sources = Sources(arrivals, start, end, density)
@@ -164,7 +166,9 @@ def _tail(tile: Tile, node: Population, arrivals: list[Arrivals], rows: Series, 
     stamp = np.full(tile.images * positions, -1, dtype=np.int64)
     where, again = np.empty((2, tile.images * positions), dtype=np.int64)
     found = 0
-    if rows.rows.shape[1] and rows.spikes[:, -1].any():
+    # neurons that send all of a count at once have nothing left to send
+    whole = min(node.max_spike, -node.min_spike) >= node.ceiling - node.floor
+    if rows.rows.shape[1] and not whole and rows.spikes[:, -1].any():
         last = np.ascontiguousarray(rows.rows[:, -1])
         found = mark_rows(last, last.dtype.type(rows.zero), node.channels, stamp, rows.tail_start, where)
     threshold = node.threshold.astype(np.float32)

@@ -68,7 +68,7 @@ class Winograd(Convolution):
 
         def loop(size: int, pair: int) -> int:
             return winograd_loop(
-                size, steps, pair, neurons.signed, resumed, len(bias), 0 if extra is None else extra.shape[1]
+                size, steps, pair, neurons.rule, resumed, len(bias), 0 if extra is None else extra.shape[1]
             )
 
         run_start = np.arange(len(self.places) + 1, dtype=np.int64) * (FIELDS // 3)

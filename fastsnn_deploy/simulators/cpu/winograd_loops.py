@@ -14,6 +14,7 @@ from fastsnn_deploy.simulators.cpu.launch import Field, Tile
 from fastsnn_deploy.simulators.cpu.loops import (
     BASES,
     CONSTANTS,
+    Rule,
     advance,
     at,
     block,
@@ -76,7 +77,7 @@ def _four(d: list[str]) -> list[str]:
 
 
 @cache
-def winograd_loop(images: int, steps: int, pair: int, signed: bool, resumed: bool, biased: int, extra: int) -> int:
+def winograd_loop(images: int, steps: int, pair: int, rule: Rule, resumed: bool, biased: int, extra: int) -> int:
     """As `loops.neuron_loop`, for the four neurons of each channel in a tile."""
     rows = images * steps
     lines = [f"mov {at(Field.WEIGHTS)}, %r8", f"mov {at(Field.MESSAGES)}, %rdx", f"mov {at(Field.ROW)}, %rcx"]
@@ -85,8 +86,8 @@ def winograd_loop(images: int, steps: int, pair: int, signed: bool, resumed: boo
     lines += [f"add ${64 * rows * pair}, %r10", f"add {at(Field.PLANE)}, %rdx", f"add ${64 * pair}, %r9"]
     lines += ["dec %r14", "jnz 1b", *CONSTANTS, f"mov {at(Field.RUNS)}, %r14"]
     for c in range(pair):
-        lines += _neurons(c, pair, images, steps, signed, resumed, biased, extra)
-    return assembled(f"winograd_{images}_{steps}_{pair}_{signed:d}{resumed:d}_{biased}_{extra}", lines)
+        lines += _neurons(c, pair, images, steps, rule, resumed, biased, extra)
+    return assembled(f"winograd_{images}_{steps}_{pair}_{rule.signed:d}{rule.most}{resumed:d}_{biased}_{extra}", lines)
 
 
 def _term(rows: int, pair: int) -> list[str]:
@@ -126,7 +127,7 @@ def _synaptic_input(row: int, c: int, rows: int, pair: int) -> list[str]:
 
 
 def _neurons(
-    c: int, pair: int, images: int, steps: int, signed: bool, resumed: bool, biased: int, extra: int
+    c: int, pair: int, images: int, steps: int, rule: Rule, resumed: bool, biased: int, extra: int
 ) -> list[str]:
     """One register of channels at four positions; offsets of their neurons and their masks are at r14."""
     potentials, counts, sents = ([f"%zmm{first + q}" for q in range(4)] for first in (0, 4, 8))
@@ -159,9 +160,9 @@ def _neurons(
                 if t < extra:
                     lines += integers(f"{offset}(%r12,%rax,4)", "%zmm29", masks[q])
                     lines.append(f"vpaddd %zmm29, {potentials[q]}, {potentials[q]}")
-                lines += fire(potentials[q], counts[q], sents[q], masks[q], signed)
+                lines += fire(potentials[q], counts[q], sents[q], synaptic_input, masks[q], rule)
                 lines.append(f"vpmovdb %zmm28, {16 * c}(%rbx,%rax){{{masks[q]}}}")
-                lines += count_sent(t, signed)
+                lines += count_sent(t, rule.signed)
             lines += ["add %rcx, %rbx"] + ([f"add {at(Field.EXTRA_ROW)}, %r12"] if extra else [])
         lines += ["test %r10, %r10", "jz 7f"]
         for q in range(4):
