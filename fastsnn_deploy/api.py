@@ -232,7 +232,7 @@ def verify(
     images: Any,
     *,
     net: Network | str | Path | None = None,
-    backend: Literal["reference", "lava"] = "reference",
+    backend: Literal["reference", "cpu", "gpu", "lava"] = "reference",
     input_shape: Sequence[int] | None = None,
     **options: Any,
 ) -> Verification:
@@ -242,7 +242,8 @@ def verify(
         model: A quantised model, a checkpoint or its path, or a spiking network.
         images: Raw or Encoded.
         net: An exported file to check against it; default: the network itself.
-        backend: "lava" also compares every neuron at every step on Lava with the reference.
+        backend: "cpu" or "gpu": the settled counts of that engine, for many images, and its every step against the
+            reference for the first one. "lava" also compares every neuron at every step on Lava with the reference.
         input_shape: As in `convert`.
         **options: `batch`, `models`, `timeout`, `progress`: see `analysis.verify`.
 

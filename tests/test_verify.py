@@ -37,7 +37,7 @@ def test_a_single_wrong_settled_integer_is_found(seed: int):
     graph = random_graph(seed)
     emitted = graph.input.encode(random_images(graph, seed))
     values, run = dict(integer_values(graph, emitted)), simulate(graph, emitted)
-    clean = compare_settled(graph, values, run)
+    clean = compare_settled(graph, values, run.final)
     assert clean.exact
     assert clean.compared == sum(
         2 * graph[name].size for name in set(run.counts) | {n.name for n in graph.nodes if isinstance(n, Readout)}
@@ -45,7 +45,7 @@ def test_a_single_wrong_settled_integer_is_found(seed: int):
     rng = np.random.default_rng(seed)
     name = sorted(run.counts)[rng.integers(len(run.counts))] if run.counts else graph.outputs[0]
     index = tuple(int(rng.integers(size)) for size in values[name].shape)
-    found = compare_settled(graph, tampered(values, name, index), run)
+    found = compare_settled(graph, tampered(values, name, index), run.final)
     assert (found.differing, found.first.layer, found.first.step) == (1, name, None)
     assert (found.first.image, found.first.channel, *found.first.position) == index
     assert found.first.expected == found.first.found + 1
@@ -86,6 +86,21 @@ def test_exported_digits_network_is_exact(checkpoint_file: Path, net_file: Path)
     assert result.settled.compared == 30 * per_image
 
 
+@settings(max_examples=10)
+@given(seed=st.integers(0, 10_000))
+def test_an_engine_proves_what_the_reference_proves(seed: int):
+    graph = random_graph(seed, blocks=3)
+    images = random_images(graph, seed, 5)
+    plain, fast = verify(graph, images), verify(graph, images, backend="cpu", batch=2)
+    each = plain.settled.compared // 5
+    assert fast.exact
+    assert fast.settled.compared == plain.settled.compared + each
+    assert list(fast.backend) == ["engine cpu"]
+    assert np.array_equal(fast.settle_steps, plain.settle_steps)
+    assert np.array_equal(fast.outputs, plain.outputs)
+    assert "of the first 1:" in fast.summary()
+
+
 def test_graded_export_is_exact_against_the_same_truth(checkpoint_file: Path):
     truth = convert(load(checkpoint_file))
     images = load_images("digits", "test").raw(slice(10)).numpy()
@@ -106,9 +121,10 @@ def test_a_changed_file_is_caught_and_the_layer_named(checkpoint_file: Path, net
         else n
         for n in exported.nodes
     )
-    result = verify(replace(exported, nodes=nodes), images, truth=truth)
-    assert not result.exact
-    assert result.total.first.layer == victim.name
+    for backend in ("reference", "cpu"):
+        result = verify(replace(exported, nodes=nodes), images, truth=truth, backend=backend)
+        assert not result.exact
+        assert result.total.first.layer == victim.name
 
 
 def test_a_file_with_other_layers_is_refused():

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from fastsnn_deploy.graph import MaxPool2d, Population, Readout, SpikingGraph
+from fastsnn_deploy.graph import MaxPool2d, Node, Population, Readout, SpikingGraph
 from fastsnn_deploy.graph.run import Run
 
 Ints = npt.NDArray[np.integer]
@@ -71,17 +71,21 @@ class Differences:
         return self if self.first is None else replace(self, first=replace(self.first, image=self.first.image + images))
 
 
-def compare_settled(graph: SpikingGraph, expected: Mapping[str, Ints], run: Run) -> Differences:
+def compare_settled(graph: SpikingGraph, expected: Mapping[str, Ints], found: Callable[[str], Ints]) -> Differences:
     """The integer network's values against the settled values of every population, max pool and readout.
 
-    expected: [N, *shape] by node name, from `simulate.evaluate`.
+    expected: [N, *shape] by node name, from `integer_values`; found: the same of a node, as `Run.final`.
     """
     total = Differences()
-    for node in graph.nodes:
-        if isinstance(node, (Population, MaxPool2d, Readout)):
-            quantity = "potential" if isinstance(node, Readout) else "settled count"
-            total += compare(graph, node.name, quantity, expected[node.name], run.final(node.name), timed=False)
+    for node in settling(graph):
+        quantity = "potential" if isinstance(node, Readout) else "settled count"
+        total += compare(graph, node.name, quantity, expected[node.name], found(node.name), timed=False)
     return total
+
+
+def settling(graph: SpikingGraph) -> tuple[Node, ...]:
+    """What has a settled value: populations, max pools and readouts, in order."""
+    return tuple(node for node in graph.nodes if isinstance(node, (Population, MaxPool2d, Readout)))
 
 
 def compare_runs(graph: SpikingGraph, expected: Run, found: Run) -> Differences:

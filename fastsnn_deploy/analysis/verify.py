@@ -11,21 +11,26 @@ from typing import Any, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from fastsnn_deploy.analysis.differences import Differences, compare_runs, compare_settled
+from fastsnn_deploy.analysis.differences import Differences, compare_runs, compare_settled, settling
 from fastsnn_deploy.backends import lava
 from fastsnn_deploy.errors import InputError, Problem, known_name, real_number, require_progress, whole_number
 from fastsnn_deploy.formats import netx
-from fastsnn_deploy.graph import Encoded, SpikingGraph
+from fastsnn_deploy.graph import Encoded, Input, MaxPool2d, Population, Readout, SpikingGraph
 from fastsnn_deploy.graph.images import sliceable
 from fastsnn_deploy.graph.integer_network import integer_values, logits
-from fastsnn_deploy.simulators import open_engine
+from fastsnn_deploy.simulators import Engine, open_engine
+from fastsnn_deploy.simulators.engine import Tallies
+from fastsnn_deploy.simulators.integer import layer_values
 from fastsnn_deploy.simulators.recorded import recorded_run
 from fastsnn_deploy.simulators.reference import simulate
 from fastsnn_deploy.tables import Result, Table, one_line, percent
 
-Backend = Literal["reference", "lava"]
+Backend = Literal["reference", "cpu", "gpu", "lava"]
 Models = Literal["fast", "stock"]
 Progress = Callable[[int, int], None]
+
+AT_ONCE = 2**26
+"""Counts of all layers that an engine keeps at a time."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,7 @@ class Verification(Result):
     figures: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
     data: str = ""
     unsettled: Differences | None = None
+    stepped: int | None = None
 
     def __repr__(self) -> str:
         verdict = "exact" if self.exact else f"NOT EXACT, {self.total.differing:,} differ"
@@ -89,7 +95,8 @@ class Verification(Result):
         if self.unsettled is None:
             rows[f"integer network against settled spiking network, {images}"] = str(self.settled)
         for name, comparison in self.backend.items():
-            rows[f"reference against {name}, {self.scope} at every step"] = str(comparison)
+            first = "" if self.stepped is None else f" of the first {self.stepped}"
+            rows[f"reference against {name}, {self.scope} at every step{first}"] = str(comparison)
         lines = [f"{heading}:\n  {verdict}" for heading, verdict in rows.items()]
         return *lines, *self._lines(), str(self.total)
 
@@ -154,6 +161,7 @@ class Verification(Result):
             scope=later.scope,
             rounded=self.rounded + later.rounded,
             unsettled=_joined(self.unsettled, later.unsettled, self.images),
+            stepped=later.stepped if self.stepped is None else self.stepped,
         )
 
 
@@ -177,9 +185,10 @@ def verify(
 
     truth: the graph whose integer network is the right answer, if it is not `graph` itself (a file against the
     network it was made from). Raises InputError if the two have different layers.
-    backend "lava": run all images of a batch in one Lava run of the exported file `net` (a temporary export if
-    None) and compare every neuron at every step with the reference. models: the Lava process models of the
-    convolution. timeout: seconds for one Lava run.
+    backend: what spikes. "reference": the definition. "cpu", "gpu": that engine, for many images; of the first one also
+    every neuron at every step is compared with the reference. "lava": run all images of a batch in one Lava run of the
+    exported file `net` (a temporary export if None) and compare every neuron at every step with the reference. models:
+    the Lava process models of the convolution. timeout: seconds for one Lava run.
     A network that stops after its window need not reach the integer network: there the reference is compared, every
     neuron at every step, with the engine "cpu" or with Lava, and the counts that are not yet right are only reported.
     """
@@ -188,14 +197,22 @@ def verify(
     _require_same_layers(truth, graph)
     images = sliceable(images, len(graph.input.shape))
     total = Verification(0, Differences())
+    stopped = graph.schedule.stop == "window"
+    engine = open_engine(graph, backend) if backend in ("cpu", "gpu") and not stopped else None
+    if engine is not None:
+        batch = max(1, min(batch, AT_ONCE // sum(node.size for node in graph.nodes)))
     with tempfile.TemporaryDirectory(prefix="fastsnn-deploy-") as folder:
         if backend == "lava" and net is None:
             net = Path(folder) / "model.net"
             netx.write(graph, net)
         for start in range(0, len(images), batch):
             chunk = images[start : start + batch]
-            values = integer_values(truth, truth.input.encode(chunk))
-            part = _verify_batch(graph, values, graph.input.encode(chunk), backend, net, models, timeout)
+            emitted = graph.input.encode(chunk)
+            if engine is not None:
+                part = _verify_settled(engine, truth, truth.input.encode(chunk), emitted, first=not start)
+            else:
+                values = integer_values(truth, truth.input.encode(chunk))
+                part = _verify_batch(graph, values, emitted, backend, net, models, timeout)
             total = total.joined(part)
             if progress is not None:
                 progress(total.images, len(images))
@@ -225,7 +242,7 @@ def _verify_batch(
     timeout: float,
 ) -> Verification:
     run = simulate(graph, emitted)
-    settled = compare_settled(graph, values, run)
+    settled = compare_settled(graph, values, run.final)
     stopped = graph.schedule.stop == "window"
     outputs = logits(graph, values)
     backends: dict[str, Differences] = {}
@@ -242,6 +259,37 @@ def _verify_batch(
     if graph.schedule.gain != 1:  # counts of another window mean something else
         unsettled = Differences()
     return Verification(len(emitted), proof, backends, outputs, run.settle_steps, unsettled=unsettled)
+
+
+def _verify_settled(
+    engine: Engine, truth: SpikingGraph, wanted: Encoded, emitted: Encoded, first: bool
+) -> Verification:
+    """The settled counts of an engine; of the first image by the definitions, too. wanted: what `truth` emits."""
+    graph = engine.graph
+    nodes = settling(graph)
+    nothing = {name: np.zeros((0, size), dtype=np.int64) for name, size in _sources(graph).items()}
+    run = engine.run(np.asarray(emitted), None, (), Tallies(nothing, tuple(nothing)))
+    values = layer_values(truth, wanted, [node.name for node in nodes])
+
+    def reached(name: str) -> npt.NDArray[np.integer]:
+        if isinstance(graph[name], Readout):
+            return run.final(name) if run.steps else np.zeros_like(values[name])
+        net = run.activity[name].net
+        assert net is not None
+        return net
+
+    settled, backends = compare_settled(graph, values, reached), {}
+    if first:
+        alone = Encoded(emitted[:1])
+        expected = simulate(graph, alone)
+        settled += compare_settled(graph, integer_values(truth, Encoded(wanted[:1])), expected.final)
+        backends[f"engine {engine.name}"] = compare_runs(graph, expected, recorded_run(engine, alone, expected.steps))
+    return Verification(len(emitted), settled, backends, logits(graph, values), run.settle_steps, stepped=1)
+
+
+def _sources(graph: SpikingGraph) -> dict[str, int]:
+    """Neurons of everything that sends spikes of its own."""
+    return {node.name: node.size for node in graph.nodes if isinstance(node, (Input, Population, MaxPool2d))}
 
 
 def _require_same_layers(truth: SpikingGraph, graph: SpikingGraph) -> None:

@@ -70,7 +70,7 @@ def verify_stock(
     require_options(images, backend, batch, models, timeout, progress)
     images = sliceable(images, len(truth.input.shape))
     placements = placements_of(network.metadata)
-    if not placements and backend == "reference":
+    if not placements and backend != "lava":
         raise GraphError(
             "the network holds no thermometer code, so no integer of it has to equal the quantised network's. Use "
             "--backend lava to compare it with stock Lava step by step, and evaluate for its accuracy"

@@ -34,6 +34,8 @@ class BackendName(str, Enum):
     """What runs the spiking network."""
 
     reference = "reference"
+    cpu = "cpu"
+    gpu = "gpu"
     lava = "lava"
 
 
@@ -48,7 +50,9 @@ def verify(
     model: Annotated[Path, typer.Argument(help="Checkpoint of the quantised network (model.pt).")],
     net: Annotated[Path | None, typer.Argument(help="Exported file to check against it (model.net).")] = None,
     samples: Samples = 20,
-    backend: Annotated[BackendName, typer.Option(help="lava also compares every neuron at every step on Lava.")]
+    backend: Annotated[BackendName, typer.Option(
+        help="What spikes: cpu and gpu are fast; lava also compares every neuron at every step on Lava."
+    )]
     = BackendName.reference,
     data: Data = None,
     data_root: DataRoot = Path("data"),
