@@ -16,6 +16,7 @@ from fastsnn_deploy.analysis.curve import curve_csv
 from fastsnn_deploy.analysis.evaluate import evaluate
 from fastsnn_deploy.analysis.evaluation import nothing
 from fastsnn_deploy.analysis.gathering import gather
+from fastsnn_deploy.analysis.structure import layers_of
 from fastsnn_deploy.errors import BackendError, InputError
 from fastsnn_deploy.formats import netx
 from fastsnn_deploy.processes import Processes, available_cores
@@ -115,6 +116,23 @@ def test_the_answer_without_the_time(run):
     refused = run("evaluate", NET, "--integer", "--steps", 3, "--curve", "c.csv")
     assert refused.returncode == 2
     assert "--curve and --steps: not with --integer" in " ".join(refused.stderr.split())
+
+
+def test_time_of_layers(run):
+    report = json.loads(run("evaluate", NET, "--samples", 40, "--timing", "--json").stdout)
+    found, graph = report["timing"], netx.read(NET)
+    assert [layer["name"] for layer in found["layers"]] == [layer.name for layer in layers_of(graph)]
+    assert found["seconds"] == pytest.approx(sum(layer["seconds"] for layer in found["layers"]))
+    assert found["peak_products_per_second"] > 1e8
+    populations = [layer for layer in found["layers"] if layer["type"] == "Population"]
+    fan = sum(
+        each.dense for layer in layers_of(graph) if layer.name == populations[1]["name"] for each in layer.incoming
+    )
+    assert populations[1]["products"] == 40 * 3 * fan  # counts of 2 bits need three steps
+    assert "Time of each layer" in run("evaluate", NET, "--samples", 5, "--timing").stdout
+    refused = run("evaluate", NET, "--timing", "--engine", "reference", "--samples", 2)
+    assert refused.returncode == 2
+    assert "only the engine 'cpu' is timed by layer" in " ".join(refused.stderr.split())
 
 
 def test_a_drawing_without_matplotlib_says_what_to_install(run, monkeypatch: pytest.MonkeyPatch):

@@ -48,6 +48,10 @@ def evaluate(
     integer: Annotated[
         bool, typer.Option("--integer", help="Only the answers that it settles to, several times as fast.")
     ] = False,
+    timing: Annotated[
+        bool,
+        typer.Option("--timing", help="Also what each layer takes, beside what its int8 products would take."),
+    ] = False,
     curve: Annotated[
         Path | None, typer.Option(callback=output, help="Also write accuracy at each step to this .csv or .png.")
     ] = None,
@@ -73,6 +77,7 @@ def evaluate(
     """
     from fastsnn_deploy.analysis.evaluate import evaluate as run_evaluation
     from fastsnn_deploy.analysis.gathering import gather
+    from fastsnn_deploy.analysis.timing import require_timed, timed
     from fastsnn_deploy.formats import read_network
     from fastsnn_deploy.graph.images import ImageReader
     from fastsnn_deploy.simulators import open_engine
@@ -81,7 +86,12 @@ def evaluate(
     network = read_network(net)
     chosen = chosen_task(network.metadata, task)
     if has_scenes(chosen) or checkpoint or float_weights or at:
-        refuse(processes.size > 1 and "several processes", curve and "--curve", integer and "--integer")
+        refuse(
+            processes.size > 1 and "several processes",
+            curve and "--curve",
+            integer and "--integer",
+            timing and "--timing",
+        )
         found = every_form(
             network, chosen, labelled(network, chosen, data, data_root, samples, download, preprocess),
             samples is None,
@@ -95,13 +105,18 @@ def evaluate(
         return
     images, labels, name = sample_images(network, data, data_root, samples, download, preprocess=preprocess)
     if integer:
-        timeless(processes.size > 1 and "several processes", curve and "--curve", steps is not None and "--steps")
+        timeless(
+            processes.size > 1 and "several processes", curve and "--curve", steps is not None and "--steps",
+            timing and "--timing",
+        )  # fmt: skip
         without_time(net, network, images, labels, name, as_json, engine=engine, threads=threads, batch=batch)
         return
     if curve is not None:
         check_curve(curve, labels)
     differs = differences(network, as_json or not processes.first)
     opened = open_engine(network, engine, threads or processes.threads)
+    if timing:
+        require_timed(opened)
     share = processes.share(len(images))
     own_images = images.part(share) if isinstance(images, ImageReader) else images[share]
     start = time.perf_counter()
@@ -118,6 +133,8 @@ def evaluate(
     report = {"net": str(net), "data": name, "engine": engine, "processes": processes.size, **result.to_dict()}
     report |= speed(result, seconds)
     report |= {"differs": differs} if differs else {}
+    time_of_layers = timed(opened, own.images) if timing else None
+    report |= {"timing": time_of_layers.to_dict()} if time_of_layers else {}
     if curve is not None:
         write_curve(result, curve, f"{net.name}, {result.images:,} images ({name})")
         report["curve"] = str(curve)
@@ -127,7 +144,7 @@ def evaluate(
         work = f"{result.images / seconds:,.1f} images/s ({engine}, {seconds:,.1f} s" + (
             f", {processes.size} processes)" if processes.size > 1 else ")"
         )
-        show(f"{net} on {name}: {work}", *result.report())
+        show(f"{net} on {name}: {work}", *result.report(), *(time_of_layers.report() if time_of_layers else ()))
 
 
 def without_time(

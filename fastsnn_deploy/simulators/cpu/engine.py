@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -37,7 +38,8 @@ DENSITY = 0.01
 
 @engine("cpu")
 class CpuEngine(Engine):
-    """See `engine.cpu`. private: use oneDNN's int8 convolution where it works; otherwise PyTorch's public one."""
+    """See `engine.cpu`. private: use oneDNN's int8 convolution where it works; otherwise PyTorch's public one. seconds:
+    what each node has taken so far of all processors, in all runs."""
 
     def __init__(
         self, graph: SpikingGraph, threads: int | None = None, *, private: bool = True, density: float = DENSITY,
@@ -49,6 +51,7 @@ class CpuEngine(Engine):
         with _workers(1) as pool:  # torch as in a run
             self.plan = pool.submit(tried, graph, private, cache_bytes).result()
         self.tile = tile or _tile_images(graph)
+        self.seconds: Counter[str] = Counter()
 
     @property
     def batch_size(self) -> int:
@@ -79,6 +82,8 @@ class CpuEngine(Engine):
 
         with _workers(self.workers) as pool:
             tiles = list(pool.map(one, parts))
+        for tile in tiles:
+            self.seconds.update(tile.seconds)
         return self._merge(tiles, steps, record)
 
     def _merge(self, tiles: list[Tile], steps: int | None, record: Collection[str]) -> BatchRun:

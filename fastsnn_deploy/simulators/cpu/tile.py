@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from itertools import pairwise
+from time import thread_time
 from typing import Any
 
 import numpy as np
@@ -45,7 +46,8 @@ class Sums:
 
 
 class Tile:
-    """Simulates B images: `run`, then read `potentials`, `sums`, `last_change`, `recorded`."""
+    """Simulates B images: `run`, then read `potentials`, `sums`, `last_change`, `recorded`, and `seconds`, which each
+    node took."""
 
     def __init__(self, plan: Plan, emitted: npt.NDArray[np.integer], steps: int | None, record: Collection[str],
                  density: float, budget: int, tallies: Tallies | None = None) -> None:  # fmt: skip
@@ -56,6 +58,7 @@ class Tile:
         self.tallies = tallies
         self.images = len(emitted)
         self.scratch = Scratch()
+        self.seconds: dict[str, float] = {}
         self.series: dict[str, Series] = {}
         self.sums: dict[str, Sums] = {}
         self.potentials: dict[str, Int32] = {}  # readouts: [B, T, neurons]
@@ -73,7 +76,9 @@ class Tile:
         """Every node in order; spikes are dropped once their last reader has seen them."""
         for node in self.graph.nodes:
             if type(node) in ADVANCES:
+                start = thread_time()
                 ADVANCES[type(node)](self, node)
+                self.seconds[node.name] = thread_time() - start
             for name in node.inputs:
                 for source in self._spikes_behind(name, node):
                     self.unread[source] -= 1
