@@ -101,9 +101,7 @@ def require_timed(engine: Engine | StockEngine) -> CpuEngine:
     from fastsnn_deploy.simulators.cpu import CpuEngine
 
     if not isinstance(engine, CpuEngine):
-        raise InputError(
-            "only the engine 'cpu' is timed by layer, and only for spiking graphs. Leave out --timing"
-        )
+        raise InputError("only the engine 'cpu' is timed by layer, and only for spiking graphs. Leave out --timing")
     return engine
 
 
