@@ -20,7 +20,6 @@ from fastsnn_deploy.graph.images import sliceable
 from fastsnn_deploy.graph.integer_network import integer_values, logits
 from fastsnn_deploy.simulators import Engine, open_engine
 from fastsnn_deploy.simulators.engine import Tallies
-from fastsnn_deploy.simulators.integer import layer_values
 from fastsnn_deploy.simulators.recorded import recorded_run
 from fastsnn_deploy.simulators.reference import simulate
 from fastsnn_deploy.tables import Result, Table, one_line, percent
@@ -265,6 +264,8 @@ def _verify_settled(
     engine: Engine, truth: SpikingGraph, wanted: Encoded, emitted: Encoded, first: bool
 ) -> Verification:
     """The settled counts of an engine; of the first image by the definitions, too. wanted: what `truth` emits."""
+    from fastsnn_deploy.simulators.integer import layer_values
+
     graph = engine.graph
     nodes = settling(graph)
     nothing = {name: np.zeros((0, size), dtype=np.int64) for name, size in _sources(graph).items()}
