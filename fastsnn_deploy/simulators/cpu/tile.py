@@ -106,12 +106,13 @@ class Tile:
     def _input(self) -> Series:
         injection = self.graph.schedule.input_injection
         steps = min(injection.steps, self.limit)
-        order = self.plan.order[self.graph.input.name]
-        flat = self.emitted.reshape(self.images, -1).astype(np.int64)
-        flat = flat if order is None else flat[:, order]
+        maps = self.emitted.astype(np.int32)
+        if self.plan.order[self.graph.input.name] is not None:  # positions first
+            maps = np.moveaxis(maps, 1, -1)
+        flat = maps.reshape(self.images, -1)
         rows = np.empty((self.images, steps, flat.shape[1]), dtype=np.float32)
         for step in range(steps):
-            rows[:, step] = injection.share(flat, step)
+            rows[:, step] = flat if injection.window == 1 else injection.share(flat, step)
         spikes = np.count_nonzero(rows, axis=2).astype(np.int32)
         zero = self.plan.zero(self.graph.input.name)
         if zero is None or rows.min(initial=0) < -zero or rows.max(initial=0) > BYTE - zero:
@@ -123,11 +124,12 @@ class Tile:
         self.series[node.name] = series
         sums = self.sums_of(node)
         if not counted:
-            values = series.rows.astype(np.int64) - series.zero
-            sums.spikes += np.count_nonzero(values, axis=(0, 1))
-            sums.payload += np.abs(values).sum((0, 1))
-            sums.positive, sums.negative = int((values > 0).sum()), int((values < 0).sum())
-            sums.largest = int(np.abs(values).max(initial=0))
+            values = series.rows.astype(np.int32) - series.zero
+            magnitudes = np.abs(values)
+            sums.spikes += (magnitudes != 0).sum((0, 1))
+            sums.payload += magnitudes.sum((0, 1), dtype=np.int64)
+            sums.positive, sums.negative = int(np.count_nonzero(values > 0)), int(np.count_nonzero(values < 0))
+            sums.largest = int(magnitudes.max(initial=0))
         sums.per_image = series.per_image(series.end)
         if self.tallies is not None:
             sums.tallies, sums.nonzero, net = tally(series, self.tallies.weights[node.name], self.scratch)
