@@ -139,11 +139,13 @@ def load_data(
             fetches a torchvision data set. With boxes or masks: `size`, (height, width) of all images, and `classes`,
             the names of a network's.
     """
-    from fastsnn_deploy.tasks import TASKS, load_scenes
-    from fastsnn_deploy.training.data import load_images
+    if task == "classification":
+        from fastsnn_deploy.training.data import load_images
 
-    if known_name("task", task, TASKS) == "classification":
         return load_images(name, split, root, **options)
+    from fastsnn_deploy.tasks import TASKS, load_scenes
+
+    known_name("task", task, TASKS)
     return load_scenes(name, split, root, task=task, **options)
 
 
@@ -267,11 +269,12 @@ def evaluate(
     """
     from fastsnn_deploy.analysis.evaluate import evaluate as run
     from fastsnn_deploy.formats import as_network
-    from fastsnn_deploy.tasks import Scenes, evaluate_task
-    from fastsnn_deploy.tasks.network import task_of
 
     found = as_network(network)
-    if isinstance(images, Scenes):
+    if hasattr(images, "answers"):  # Scenes, whose module imports PyTorch
+        from fastsnn_deploy.tasks import evaluate_task
+        from fastsnn_deploy.tasks.network import task_of
+
         return evaluate_task(found, task_of(found), images, engine=engine, steps=steps, progress=progress)
     levels, known = images_and_labels(found, images)
     return run(found, levels, known if labels is None else labels, engine=engine, steps=steps, progress=progress)
