@@ -276,10 +276,13 @@ def _rounded(synapse: Synapse, factor: Float64, exponent: Int64, with_rest: bool
     unit, factor = _column(np.exp2(exponent), synapse), _column(factor, synapse)
     weight, rest = np.empty_like(synapse.weight), []
     for rows in blocks(weight):
-        wanted = synapse.weight[rows] * factor[rows]
-        weight[rows] = mantissa = _mantissa(wanted / unit[rows])
+        given = synapse.weight[rows]
+        if (np.abs(factor[rows]) == unit[rows]).all():  # mantissas as they are, without 8 bytes for each
+            np.multiply(np.maximum(given, -127), np.sign(factor[rows]).astype(np.int8), out=weight[rows])
+        else:
+            weight[rows] = _mantissa(given * factor[rows] / unit[rows])
         if with_rest:
-            rest.append(wanted - mantissa * unit[rows])
+            rest.append(given * factor[rows] - weight[rows] * unit[rows])
     weight.flags.writeable = False  # the synapse keeps it without a copy
     made = dataclasses.replace(synapse, weight=weight, exponent=exponent)
     return made, np.concatenate(rest) if with_rest else None

@@ -188,7 +188,11 @@ def _fold_pool(context: Context, node: q.Dense, value: Expression) -> tuple[np.n
     sums = np.abs(windows.astype(np.int64)).sum((2, 3)) * int(np.prod(pool.kernel))
     if (sums @ np.maximum(source.high, -source.low)).max(initial=0) > STATE_MAX // FOLD_MARGIN:
         return None
-    return windows.repeat(pool.kernel[0], axis=2).repeat(pool.kernel[1], axis=3).reshape(outputs, -1), pool
+    weight = np.empty((outputs, int(np.prod(covered))), dtype=windows.dtype)
+    _, high, wide = pool.shape
+    weight.reshape(outputs, -1, high, pool.kernel[0], wide, pool.kernel[1])[:] = windows[:, :, :, None, :, None]
+    weight.flags.writeable = False  # the synapse keeps it without a copy
+    return weight, pool
 
 
 @lowers(q.Normalisation)

@@ -102,7 +102,7 @@ class Synapse(Node):
 _SUMS: dict[int, tuple[weakref.ref[npt.NDArray[np.int8]], Bounds]] = {}
 """What `mantissa_sums` has found, by the identity of an array that nobody can change, for as long as it is there."""
 
-BLOCK = 2**24
+BLOCK = 2**22
 """Weights that are taken at a time where they become larger numbers."""
 
 
