@@ -122,10 +122,8 @@ def load_data(
     name: str, split: Literal["train", "test"] = "test", root: str | Path = "data", *,
     task: Literal["detection", "segmentation"], **options: Any,
 ) -> Scenes: ...  # fmt: skip
-def load_data(
-    name: str, split: Literal["train", "test"] = "test", root: str | Path = "data", *, task: str = "classification",
-    **options: Any,
-) -> Images | Scenes:  # fmt: skip
+def load_data(name: str, split: Literal["train", "test"] = "test", root: str | Path = "data", *,
+              task: str = "classification", **options: Any) -> Images | Scenes:  # fmt: skip
     """Labelled images by the name of their data set, or from the user's own files.
 
     Args:
@@ -145,8 +143,7 @@ def load_data(
         return load_images(name, split, root, **options)
     from fastsnn_deploy.tasks import TASKS, load_scenes
 
-    known_name("task", task, TASKS)
-    return load_scenes(name, split, root, task=task, **options)
+    return load_scenes(name, split, root, task=known_name("task", task, TASKS), **options)
 
 
 def convert(
@@ -267,7 +264,6 @@ def evaluate(
     Raises:
         InputError: the network is no classifier, or images or labels do not fit.
     """
-    from fastsnn_deploy.analysis.evaluate import evaluate as run
     from fastsnn_deploy.formats import as_network
 
     found = as_network(network)
@@ -276,6 +272,8 @@ def evaluate(
         from fastsnn_deploy.tasks.network import task_of
 
         return evaluate_task(found, task_of(found), images, engine=engine, steps=steps, progress=progress)
+    from fastsnn_deploy.analysis.evaluate import evaluate as run
+
     levels, known = images_and_labels(found, images)
     return run(found, levels, known if labels is None else labels, engine=engine, steps=steps, progress=progress)
 
@@ -348,8 +346,8 @@ def profile(
 
     found = as_network(network)
     levels, known = images_and_labels(found, images)
-    options: dict[str, Any] = {"engine": engine, "steps": steps, "step_time_us": step_time_us, "progress": progress}
-    return run(found, levels, hardware, labels=known if labels is None else labels, mapping=mapping, **options)
+    return run(found, levels, hardware, labels=known if labels is None else labels, mapping=mapping, engine=engine,
+               steps=steps, step_time_us=step_time_us, progress=progress)  # fmt: skip
 
 
 def export(

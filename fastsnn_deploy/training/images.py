@@ -82,7 +82,8 @@ class Images:
     """levels: uint8 [N, C, H, W]; labels: int64 [N]. A level times `step` is the raw value, `highest` the top level.
 
     Levels that stay in their files are `Stored`, which reads what an index asks for. On a grid that the user gives
-    (`preprocessing`) they may be int32, and begin below 0, at `lowest`. `array` and `numbers` give both without PyTorch.
+    (`preprocessing`) they may be int32, and begin below 0, at `lowest`. `array` and `numbers` give levels and labels
+    without PyTorch.
 
     mean, std: per channel, of raw values over the training images; what networks are normalised with. 0 and 1 where
     nothing is known. grey: the three channels are equal, because the files hold grey images. class_names: in the order

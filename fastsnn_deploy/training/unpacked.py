@@ -37,7 +37,7 @@ def damaged(file: Path, error: Exception) -> InputError:
 
 
 class Unpacked:
-    """What stands in for an array [N, C, H, W]: the arrays [n, H, W, C] of one name in several files, one after another.
+    """What stands in for an array [N, C, H, W]: the arrays [n, H, W, C] of one name in several files, one by one.
 
     Raises InputError, when it is made or when images are asked for, for files that are damaged or differ in shape.
     """
@@ -104,7 +104,8 @@ class _Part:
         self.filled = 0
         self.error: InputError | None = None
         try:
-            self.stream: IO[bytes] = zipfile.ZipFile(existing_file(file, "data file")).open(member)
+            archive = zipfile.ZipFile(existing_file(file, "data file"))
+            self.stream: IO[bytes] = archive.open(member)
             version = FORMAT.read_magic(self.stream)
             if version not in ((1, 0), (2, 0)):
                 raise EOFError(f"its array has the version {version}")

@@ -1,5 +1,5 @@
-"""Products by operators of PyTorch: its public convolutions in float32 or float64, and oneDNN's in int8, which is reached
-through operators that are not public.
+"""Products by operators of PyTorch: its public convolutions in float32 or float64, and oneDNN's in int8, which are not
+public.
 
 Imported when a product is first asked for: most networks on most processors do without, and importing PyTorch takes
 longer than to simulate an image.
