@@ -209,7 +209,7 @@ def _floor_log2(x: Float64) -> Int64:
 
 def _largest_weight(synapse: Synapse) -> Float64:
     flat = synapse.weight.reshape(synapse.channels, -1)
-    return np.maximum(flat.max(1).astype(np.float64), -flat.min(1).astype(np.float64))
+    return np.asarray(np.maximum(flat.max(1).astype(np.float64), -flat.min(1).astype(np.float64)))
 
 
 def _reach(arm: Arm, sources: dict[str, Range]) -> Float64:

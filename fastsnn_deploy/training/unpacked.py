@@ -7,6 +7,7 @@ others.
 from __future__ import annotations
 
 import copy
+import io
 import lzma
 import math
 import zipfile
@@ -104,8 +105,9 @@ class _Part:
         self.filled = 0
         self.error: InputError | None = None
         try:
-            archive = zipfile.ZipFile(existing_file(file, "data file"))
-            self.stream: IO[bytes] = archive.open(member)
+            packed = io.BytesIO(existing_file(file, "data file").read_bytes())
+            with zipfile.ZipFile(packed) as archive:  # what is open in it stays so
+                self.stream: IO[bytes] = archive.open(member)
             version = FORMAT.read_magic(self.stream)
             if version not in ((1, 0), (2, 0)):
                 raise EOFError(f"its array has the version {version}")

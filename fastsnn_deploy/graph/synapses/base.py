@@ -12,7 +12,7 @@ from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -116,9 +116,10 @@ def mantissa_sums(weight: npt.NDArray[np.int8]) -> Bounds:
         return known[1]
     flat = weight.reshape(len(weight), -1)
     kind = np.float32 if flat.shape[1] * 128 < 2**24 else np.float64  # sums are exact, and products fast
-    ones, total, magnitude = np.ones(flat.shape[1], kind), [], []
+    ones: npt.NDArray[Any] = np.ones(flat.shape[1], kind)
+    total, magnitude = [], []
     for rows in blocks(flat):
-        part = flat[rows].astype(kind)
+        part: npt.NDArray[Any] = flat[rows].astype(kind)
         total.append(part @ ones)
         magnitude.append(np.abs(part, out=part) @ ones)
     both = (np.concatenate([np.zeros(0, kind), *each]).astype(np.int64) for each in (total, magnitude))

@@ -12,7 +12,7 @@ from fastsnn_deploy.simulators.notices import tell
 LINE = "compiling the simulator's loops for this processor: once, some ten seconds; they are kept for the next start"
 
 
-class _Listener(event.Listener):  # type: ignore[misc]
+class _Listener(event.Listener):
     """Tells of the first compilation of a loop of this package in this process."""
 
     def __init__(self) -> None:
@@ -30,4 +30,5 @@ class _Listener(event.Listener):  # type: ignore[misc]
         pass
 
 
-event.register("numba:compile", _Listener())
+LISTENER = _Listener()
+event.register("numba:compile", LISTENER)  # type: ignore[no-untyped-call]
