@@ -121,10 +121,8 @@ def load_data(
     name: str, split: Literal["train", "test"] = "test", root: str | Path = "data", *,
     task: Literal["detection", "segmentation"], **options: Any,
 ) -> Scenes: ...  # fmt: skip
-def load_data(
-    name: str, split: Literal["train", "test"] = "test", root: str | Path = "data", *, task: str = "classification",
-    **options: Any,
-) -> Images | Scenes:  # fmt: skip
+def load_data(name: str, split: Literal["train", "test"] = "test", root: str | Path = "data", *,
+              task: str = "classification", **options: Any) -> Images | Scenes:  # fmt: skip
     """Labelled images by the name of their data set, or from the user's own files.
 
     Args:
@@ -138,12 +136,13 @@ def load_data(
             fetches a torchvision data set. With boxes or masks: `size`, (height, width) of all images, and `classes`,
             the names of a network's.
     """
-    from fastsnn_deploy.tasks import TASKS, load_scenes
-    from fastsnn_deploy.training.data import load_images
+    if task == "classification":
+        from fastsnn_deploy.training.data import load_images
 
-    if known_name("task", task, TASKS) == "classification":
         return load_images(name, split, root, **options)
-    return load_scenes(name, split, root, task=task, **options)
+    from fastsnn_deploy.tasks import TASKS, load_scenes
+
+    return load_scenes(name, split, root, task=known_name("task", task, TASKS), **options)
 
 
 def convert(
@@ -296,8 +295,8 @@ def profile(
 
     found = as_network(network)
     levels, known = images_and_labels(found, images)
-    options: dict[str, Any] = {"engine": engine, "steps": steps, "step_time_us": step_time_us, "progress": progress}
-    return run(found, levels, hardware, labels=known if labels is None else labels, mapping=mapping, **options)
+    return run(found, levels, hardware, labels=known if labels is None else labels, mapping=mapping, engine=engine,
+               steps=steps, step_time_us=step_time_us, progress=progress)  # fmt: skip
 
 
 def export(

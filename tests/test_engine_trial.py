@@ -13,8 +13,8 @@ import torch
 from fastsnn_deploy.graph import SpikingGraph
 from fastsnn_deploy.simulators.batched import ReferenceEngine
 from fastsnn_deploy.simulators.cpu import CpuEngine, assembly, convolution, loops, plan, winograd, winograd_loops
-from fastsnn_deploy.simulators.cpu import engine as cpu_engine
 from fastsnn_deploy.simulators.cpu.plan import Plan
+from fastsnn_deploy.simulators.cpu.workers import workers
 from tests.test_engine import assert_equal_runs
 from tests.test_engine_loops import SCHEDULES, wide_graph
 
@@ -119,7 +119,7 @@ def test_overlapping_runs_leave_the_number_of_torch_threads_as_it_was():
     begun, may_end, inside = threading.Event(), threading.Event(), []
 
     def other() -> int:
-        with cpu_engine._workers(1) as pool:
+        with workers(1) as pool:
             inside.append(pool.submit(torch.get_num_threads).result())
             begun.set()
             may_end.wait(10)
@@ -128,7 +128,7 @@ def test_overlapping_runs_leave_the_number_of_torch_threads_as_it_was():
     try:
         torch.set_num_threads(3)
         with ThreadPoolExecutor(1) as callers:
-            with cpu_engine._workers(1) as pool:
+            with workers(1) as pool:
                 inside.append(pool.submit(torch.get_num_threads).result())
                 later = callers.submit(other)
                 begun.wait(10)

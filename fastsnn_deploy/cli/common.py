@@ -196,7 +196,7 @@ def sample_images(
     from fastsnn_deploy.training.data import load_for
 
     images = first_images(load_for(network.metadata, source, name, "test", root, download, preprocess), samples)
-    return images.reader(source), images.labels.numpy(), name
+    return images.reader(source), images.numbers, name
 
 
 def random_levels(count: int, shape: Sequence[int], low: int, high: int) -> np.ndarray:
@@ -206,8 +206,8 @@ def random_levels(count: int, shape: Sequence[int], low: int, high: int) -> np.n
 
 def first_images(images: Images, count: int | None) -> Images:
     """So many of a data set's images, the first ones; None for all. Raises InputError if there are fewer."""
-    if count is not None and count > len(images.labels):
-        raise InputError(f"data set '{images.name}' has {len(images.labels)} test images, {count} were asked for")
+    if count is not None and count > images.count:
+        raise InputError(f"data set '{images.name}' has {images.count} test images, {count} were asked for")
     return images.select(slice(0, count))
 
 

@@ -39,6 +39,7 @@ from fastsnn_deploy.cli.tune import tune
 from fastsnn_deploy.cli.verify import verify
 from fastsnn_deploy.errors import DeployError, InputError, unknown
 from fastsnn_deploy.files import one_command
+from fastsnn_deploy.simulators.notices import HEARERS
 
 app = typer.Typer(
     name="fastsnn-deploy",
@@ -129,6 +130,7 @@ def _orderly_end() -> Iterator[None]:
 def _run() -> int:
     """Run the command that sys.argv names; its exit code."""
     warnings.formatwarning = _warning_line
+    HEARERS.append(_say)
     try:
         code = app(standalone_mode=False)
     except UsageError as error:
@@ -144,6 +146,8 @@ def _run() -> int:
         _say(traceback.format_exc())
         _say("this is a bug of fastsnn-deploy. Please report it with the lines above", style="red")
         code = BUG
+    finally:
+        HEARERS.remove(_say)
     if code == INTERRUPTED:  # typer makes Ctrl-C this
         _say("interrupted")
     return code if isinstance(code, int) else 0

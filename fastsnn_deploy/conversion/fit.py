@@ -21,6 +21,7 @@ from fastsnn_deploy.graph import Synapse
 from fastsnn_deploy.graph.arithmetic import round_half_up
 from fastsnn_deploy.graph.ranges import STATE_MAX, Range
 from fastsnn_deploy.graph.synapses import MAX_EXPONENT
+from fastsnn_deploy.graph.synapses.base import blocks
 
 Int64 = npt.NDArray[np.int64]
 
@@ -207,8 +208,8 @@ def _floor_log2(x: Float64) -> Int64:
 
 
 def _largest_weight(synapse: Synapse) -> Float64:
-    flat = np.abs(synapse.weight.astype(np.int64)).reshape(synapse.channels, -1)
-    return np.asarray(flat.max(1).astype(np.float64))
+    flat = synapse.weight.reshape(synapse.channels, -1)
+    return np.asarray(np.maximum(flat.max(1).astype(np.float64), -flat.min(1).astype(np.float64)))
 
 
 def _reach(arm: Arm, sources: dict[str, Range]) -> Float64:
@@ -250,11 +251,10 @@ def _integer_arms(
             exact = (np.abs(factor) == np.exp2(exponent)) & (exponent >= 0) & (exponent <= MAX_EXPONENT)
             needed = np.where(exact, exponent, needed)
         unfit |= needed > MAX_EXPONENT
-        wanted = arm.synapse.weight * _column(factor, arm.synapse)
-        coarse, left = _rounded(arm.synapse, wanted, np.minimum(needed, MAX_EXPONENT))
-        synapses.append(coarse)
         beyond = bool((arm.synapse.weight == -128).any())  # one more than a mantissa that may change its sign
-        if (i != main or beyond) and (fine := _fine(arm.synapse, left)) is not None:
+        coarse, left = _rounded(arm.synapse, factor, np.minimum(needed, MAX_EXPONENT), i != main or beyond)
+        synapses.append(coarse)
+        if left is not None and (fine := _fine(arm.synapse, left)) is not None:
             synapses.append(fine)
     return tuple(synapses), unfit
 
@@ -265,18 +265,33 @@ def _fine(synapse: Synapse, left: Float64) -> Synapse | None:
     Eight bits move 0.2 % of the counts of a 2-bit residual block, and the blocks behind it amplify that.
     """
     largest = np.abs(left).reshape(synapse.channels, -1).max(1)
-    fine, _ = _rounded(synapse, left, np.clip(_ceil_log2(largest / 127.0), 0, MAX_EXPONENT))
+    exponent = np.clip(_ceil_log2(largest / 127.0), 0, MAX_EXPONENT)
+    weight = _mantissa(left / _column(np.exp2(exponent), synapse))
+    fine = dataclasses.replace(synapse, weight=weight, exponent=exponent)
     return dataclasses.replace(fine, name=f"{synapse.name}.fine") if fine.weight.any() else None
 
 
-def _rounded(synapse: Synapse, wanted: Float64, exponent: Int64) -> tuple[Synapse, Float64]:
-    """wanted as mantissa * 2**exponent, and what is left of it.
+def _rounded(synapse: Synapse, factor: Float64, exponent: Int64, with_rest: bool) -> tuple[Synapse, Float64 | None]:
+    """Weights times factor as mantissa * 2**exponent, and what is left of them where it is wanted."""
+    unit, factor = _column(np.exp2(exponent), synapse), _column(factor, synapse)
+    weight, rest = np.empty_like(synapse.weight), []
+    for rows in blocks(weight):
+        given = synapse.weight[rows]
+        if (np.abs(factor[rows]) == unit[rows]).all():  # mantissas as they are, without 8 bytes for each
+            np.multiply(np.maximum(given, -127), np.sign(factor[rows]).astype(np.int8), out=weight[rows])
+        else:
+            weight[rows] = _mantissa(given * factor[rows] / unit[rows])
+        if with_rest:
+            rest.append(given * factor[rows] - weight[rows] * unit[rows])
+    weight.flags.writeable = False  # the synapse keeps it without a copy
+    made = dataclasses.replace(synapse, weight=weight, exponent=exponent)
+    return made, np.concatenate(rest) if with_rest else None
 
-    Ties round to even: half up would shift the sum of many weights.
-    """
-    unit = _column(np.exp2(exponent), synapse)
-    weight = np.clip(np.rint(wanted / unit), -127, 127)
-    return dataclasses.replace(synapse, weight=weight.astype(np.int8), exponent=exponent), wanted - weight * unit
+
+def _mantissa(wanted: Float64) -> npt.NDArray[np.int8]:
+    """Ties round to even: half up would shift the sum of many weights."""
+    rounded: npt.NDArray[np.int8] = np.clip(np.rint(wanted), -127, 127).astype(np.int8)
+    return rounded
 
 
 def _column(values: Float64, synapse: Synapse) -> Float64:

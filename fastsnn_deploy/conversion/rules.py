@@ -184,10 +184,15 @@ def _fold_pool(context: Context, node: q.Dense, value: Expression) -> tuple[np.n
         return None
     outputs = len(node.weight)
     windows = node.weight.reshape(outputs, *pool.shape)
-    weight = windows.repeat(pool.kernel[0], axis=2).repeat(pool.kernel[1], axis=3).reshape(outputs, -1)
     source = context.ranges[pool.inputs[0]]
-    reach = np.abs(weight.astype(np.int64)) @ np.repeat(np.maximum(source.high, -source.low), covered[1] * covered[2])
-    return (weight, pool) if reach.max(initial=0) <= STATE_MAX // FOLD_MARGIN else None
+    sums = np.abs(windows.astype(np.int64)).sum((2, 3)) * int(np.prod(pool.kernel))
+    if (sums @ np.maximum(source.high, -source.low)).max(initial=0) > STATE_MAX // FOLD_MARGIN:
+        return None
+    weight = np.empty((outputs, int(np.prod(covered))), dtype=windows.dtype)
+    _, high, wide = pool.shape
+    weight.reshape(outputs, -1, high, pool.kernel[0], wide, pool.kernel[1])[:] = windows[:, :, :, None, :, None]
+    weight.flags.writeable = False  # the synapse keeps it without a copy
+    return weight, pool
 
 
 @lowers(q.Normalisation)

@@ -188,5 +188,5 @@ def images_and_labels(network: Any, images: Any) -> tuple[Any, Any]:
         return images.images().for_input(network.input), None
     if hasattr(images, "for_input"):
         suited = images.suited(network.metadata)
-        return suited.reader(network.input), suited.labels.numpy()
+        return suited.reader(network.input), suited.numbers
     return images, None

@@ -60,6 +60,9 @@ class Node(ABC):
         """Turn array fields into read-only contiguous arrays of their declared dtype, refusing lossy casts."""
         for field, dtype in self.array_dtypes.items():
             given = np.asarray(getattr(self, field))
+            kept = given.dtype == dtype and given.flags.owndata and given.flags.c_contiguous
+            if kept and not given.flags.writeable:  # as another node has left it
+                continue
             value = np.ascontiguousarray(given.astype(dtype)) if given.ndim else given.astype(dtype)
             if given.dtype != value.dtype and not np.array_equal(given, value):
                 raise ValueError(f"{self.name}: {field} holds values that do not fit {np.dtype(dtype).name}")

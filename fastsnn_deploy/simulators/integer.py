@@ -30,6 +30,7 @@ from fastsnn_deploy.graph import (
 )
 from fastsnn_deploy.graph.images import ImageReader
 from fastsnn_deploy.graph.integer_network import logits
+from fastsnn_deploy.graph.synapses.base import blocks
 from fastsnn_deploy.graph.synapses.conv_transpose2d import channels_swapped
 from fastsnn_deploy.passes.one_pass import one_pass
 from fastsnn_deploy.simulators import open_engine
@@ -122,7 +123,7 @@ def _values(
 def _value(node: Node, inputs: list[Tensor]) -> Tensor:
     if isinstance(node, Synapse):
         form = node if type(node) in SYNAPTIC_INPUT else node.as_primitive()
-        return SYNAPTIC_INPUT[type(form)](form, torch.from_numpy(form.effective_weight).double(), inputs[0])
+        return SYNAPTIC_INPUT[type(form)](form, inputs[0])
     if isinstance(node, MaxPool2d):
         return F.max_pool2d(inputs[0], node.kernel, node.stride, node.padding, node.dilation, node.ceil_mode)
     if isinstance(node, Flatten):
@@ -144,26 +145,33 @@ def _per_channel(values: npt.NDArray[np.int64], node: Node) -> Tensor:
     return torch.tensor(values).view(-1, *(1,) * (len(node.shape) - 1))
 
 
-def _identity(synapse: Identity, weight: Tensor, spikes: Tensor) -> Tensor:
-    return spikes * weight.view(-1, *(1,) * (spikes.dim() - 2))
+def _weight(synapse: Synapse) -> Tensor:
+    return torch.from_numpy(synapse.effective_weight).double()
 
 
-def _linear(synapse: Linear, weight: Tensor, spikes: Tensor) -> Tensor:
-    return F.linear(spikes, weight)
+def _identity(synapse: Identity, spikes: Tensor) -> Tensor:
+    return spikes * _weight(synapse).view(-1, *(1,) * (spikes.dim() - 2))
 
 
-def _conv(synapse: Conv2d, weight: Tensor, spikes: Tensor) -> Tensor:
+def _linear(synapse: Linear, spikes: Tensor) -> Tensor:
+    """Some outputs at a time: a classifier that holds a pool may have 100 million weights."""
+    parts = [F.linear(spikes, torch.tensor(synapse.weight[rows]).double()) for rows in blocks(synapse.weight)]
+    return torch.cat(parts, 1) * torch.exp2(torch.tensor(synapse.exponent).double())
+
+
+def _conv(synapse: Conv2d, spikes: Tensor) -> Tensor:
+    weight = _weight(synapse)
     return F.conv2d(spikes, weight, None, synapse.stride, synapse.padding, synapse.dilation, synapse.groups)
 
 
-def _conv_transpose(synapse: ConvTranspose2d, weight: Tensor, spikes: Tensor) -> Tensor:
+def _conv_transpose(synapse: ConvTranspose2d, spikes: Tensor) -> Tensor:
     return F.conv_transpose2d(
-        spikes, channels_swapped(weight, synapse.groups), None, synapse.stride, synapse.padding,
+        spikes, channels_swapped(_weight(synapse), synapse.groups), None, synapse.stride, synapse.padding,
         synapse.output_padding, synapse.groups, synapse.dilation,
     )  # fmt: skip
 
 
-SYNAPTIC_INPUT: dict[type[Synapse], Callable[[Any, Tensor, Tensor], Tensor]] = {
+SYNAPTIC_INPUT: dict[type[Synapse], Callable[[Any, Tensor], Tensor]] = {
     Linear: _linear, Conv2d: _conv, ConvTranspose2d: _conv_transpose, Identity: _identity
 }  # fmt: skip
-"""Synaptic input, float64, of synapse types: synapse, effective weight and spikes. Others have a primitive form."""
+"""Synaptic input, float64, of synapse types: synapse and spikes. Others have a primitive form."""

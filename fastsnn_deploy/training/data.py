@@ -24,7 +24,6 @@ from fastsnn_deploy.training.sources import SOURCES as SOURCES
 from fastsnn_deploy.training.sources import Source, Wanted
 from fastsnn_deploy.training.sources.named import DATASETS as DATASETS
 from fastsnn_deploy.training.sources.named import dataset as dataset
-from fastsnn_deploy.training.stored import RealValues
 
 CHECKED = 20_000
 """Files whose sizes are looked at when a data set is named; of more, those that are used."""
@@ -75,7 +74,7 @@ def load_chosen(
         images = _source(wanted).read(wanted)
         images = images if choose is None else images.preprocessed(choose(images.preprocessing))
         _check(images)
-        if isinstance(images.levels, RealValues) or (choose is not None and len(images.labels) <= CHECKED):
+        if images.real or (choose is not None and len(images.numbers) <= CHECKED):
             images.check()
     except (OSError, RuntimeError, KeyError, ValueError, IndexError, EOFError, zipfile.BadZipFile) as error:
         if isinstance(error, InputError):
@@ -158,10 +157,8 @@ def _source(wanted: Wanted) -> Source:
 
 def _check(images: Images) -> None:
     """Raise ValueError unless the arrays are what `Images` says."""
-    levels, labels = images.levels, images.labels
-    if levels.dim() != 4 or len(levels) != len(labels) or not len(labels) or levels.dtype.is_floating_point:
-        raise ValueError(
-            f"images are {levels.dtype} {tuple(levels.shape)} with {len(labels)} labels, not uint8 [N, C, H, W]"
-        )
+    labels, shape = images.numbers, (images.count, *images.shape)
+    if len(shape) != 4 or len(labels) != images.count or not len(labels) or "float" in images.kind:
+        raise ValueError(f"images are {images.kind} {shape} with {len(labels)} labels, not uint8 [N, C, H, W]")
     if labels.min() < 0 or labels.max() >= images.classes:
         raise ValueError(f"labels reach from {labels.min()} to {labels.max()}, not from 0 to {images.classes - 1}")

@@ -40,6 +40,7 @@ from fastsnn_deploy.training.loop import (
 from fastsnn_deploy.training.progress import TrainingBar
 from fastsnn_deploy.training.recipe import Augment
 from fastsnn_deploy.training.sparsity import Priced
+from fastsnn_deploy.training.threads import suited_threads
 
 CHECKED = 1000
 """Images that are checked at a time."""
@@ -203,7 +204,8 @@ def fit(
         if isinstance(source, _Held):
             _require_classes(source.labels, classes)
     bar = TrainingBar("training") if progress is True else nullcontext()
-    with torch.random.fork_rng(devices=[]), bar:
+    threads = suited_threads(model, torch.zeros(2, *shape), batch_size, chosen)
+    with torch.random.fork_rng(devices=[]), bar, threads:
         placed(model, chosen, torch.channels_last).eval()
         run = _Run(model, chosen, epochs, learning_rate, weight_decay, Priced(model, sparsity, shape))
         run.freeze = freeze_batch_norm

@@ -6,18 +6,23 @@ import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
 from fastsnn_deploy.errors import InputError
 from fastsnn_deploy.graph.images import PIXEL, ImageReader, levels_of
 from fastsnn_deploy.graph.preprocessing import Preprocessing, shape_words
 from fastsnn_deploy.training.pictures import Pictures, of_arrays
-from fastsnn_deploy.training.stored import Index, RealValues, Stored
+from fastsnn_deploy.training.stored import RealValues, Stored
+from fastsnn_deploy.training.unpacked import Unpacked
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from fastsnn_deploy.training.stored import Index
 
 Split = Literal["train", "test"]
 
@@ -45,12 +50,40 @@ class Grid(Steps, Protocol):
     def shape(self) -> tuple[int, ...]: ...
 
 
+class _Tensor:
+    """A field that keeps what it was given, and is a tensor when it is read: who reads arrays needs no PyTorch."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, images: Images | None, kind: type | None = None) -> Any:
+        if images is None:
+            raise AttributeError(self.name)
+        found = images.__dict__[self.name]
+        if isinstance(found, (np.ndarray, Unpacked)):
+            import torch
+
+            found = images.__dict__[self.name] = torch.from_numpy(np.ascontiguousarray(found[:]))
+        return found
+
+    def __set__(self, images: Images, value: Any) -> None:
+        images.__dict__[self.name] = value
+
+
+def arrays(
+    levels: npt.NDArray[Any] | Unpacked | Stored, labels: npt.NDArray[np.int64]
+) -> tuple[Tensor | Stored, Tensor]:
+    """`levels` and `labels` of an `Images` from NumPy, which become tensors when somebody reads them as such."""
+    return cast("tuple[Tensor | Stored, Tensor]", (levels, labels))
+
+
 @dataclass(frozen=True)
 class Images:
     """levels: uint8 [N, C, H, W]; labels: int64 [N]. A level times `step` is the raw value, `highest` the top level.
 
     Levels that stay in their files are `Stored`, which reads what an index asks for. On a grid that the user gives
-    (`preprocessing`) they may be int32, and begin below 0, at `lowest`.
+    (`preprocessing`) they may be int32, and begin below 0, at `lowest`. `array` and `numbers` give levels and labels
+    without PyTorch.
 
     mean, std: per channel, of raw values over the training images; what networks are normalised with. 0 and 1 where
     nothing is known. grey: the three channels are equal, because the files hold grey images. class_names: in the order
@@ -80,12 +113,46 @@ class Images:
     @property
     def shape(self) -> tuple[int, ...]:
         """(C, H, W) of one image."""
-        return tuple(self.levels.shape[1:])
+        return tuple(self._kept("levels").shape[1:])
+
+    @property
+    def count(self) -> int:
+        """N, of images."""
+        return int(self._kept("levels").shape[0])
+
+    @property
+    def real(self) -> bool:
+        """Whether they are real values, which are rounded when they are read."""
+        return isinstance(self._kept("levels"), RealValues)
+
+    @property
+    def numbers(self) -> npt.NDArray[np.int64]:
+        """The labels as NumPy, int64 [N]."""
+        labels = self._kept("labels")
+        return labels if isinstance(labels, np.ndarray) else np.asarray(labels.cpu().numpy())
+
+    def array(self, index: Index = slice(None)) -> npt.NDArray[Any]:
+        """Chosen levels as NumPy, [n, C, H, W]."""
+        levels = self._kept("levels")
+        if isinstance(levels, Stored):
+            return levels.array(index)
+        if isinstance(levels, (np.ndarray, Unpacked)) and isinstance(index, (slice, np.ndarray)):
+            return levels[index]
+        return np.asarray(self.levels[index].cpu().numpy())
+
+    def _kept(self, name: str) -> Any:
+        """`levels` or `labels` as they were given."""
+        return self.__dict__[name]
+
+    def _with(self, **changes: Any) -> Images:
+        """`dataclasses.replace` that makes no tensors."""
+        return replace(self, **{name: self._kept(name) for name in ("levels", "labels")} | changes)
 
     @property
     def preprocessing(self) -> Preprocessing:
         """What has been done to these images, and what their numbers mean: what a network for them is stored with."""
-        done = self.levels.wanted if isinstance(self.levels, Pictures) else self.chosen or Preprocessing()
+        levels = self._kept("levels")
+        done = levels.wanted if isinstance(levels, Pictures) else self.chosen or Preprocessing()
         return replace(
             done, step=self.step, levels=(self.lowest, self.highest), mean=self.mean, std=self.std,
             classes=self.class_names,
@@ -97,21 +164,28 @@ class Images:
 
     def select(self, index: Index) -> Images:
         """Some of the images; those in files stay there, unread."""
-        levels = self.levels.select(index) if isinstance(self.levels, Stored) else self.levels[index]
-        return replace(self, levels=levels, labels=self.labels[index])
+        levels, labels = self._kept("levels"), self._kept("labels")
+        plain = isinstance(index, (slice, np.ndarray))
+        if isinstance(levels, Stored) or (isinstance(levels, Unpacked) and isinstance(index, slice)):
+            levels = levels.select(index)  # type: ignore[arg-type]
+        else:
+            levels = (levels if plain else self.levels)[index]
+        return self._with(levels=levels, labels=(labels if plain else self.labels)[index])
 
     def check(self) -> None:
         """Raise InputError naming every image that is known, without decoding it, to be of no use."""
-        if isinstance(self.levels, Stored):
-            self.levels.check()
+        levels = self._kept("levels")
+        if isinstance(levels, Stored):
+            levels.check()
 
     def held(self) -> Images:
         """The same images in memory, read but once, if they are not too many."""
-        if not isinstance(self.levels, Stored) or math.prod(self.levels.shape) > IN_MEMORY:
+        levels = self._kept("levels")
+        if not isinstance(levels, Stored) or math.prod(levels.shape) > IN_MEMORY:
             return self
-        levels = self.levels[:]
-        grey = self.grey and bool((levels == levels[:, :1]).all())
-        return replace(self, levels=levels, grey=grey, chosen=self.preprocessing)
+        found = levels.numpy()
+        grey = self.grey and bool((found == found[:, :1]).all())
+        return self._with(levels=found, grey=grey, chosen=self.preprocessing)
 
     def preprocessed(self, wanted: Preprocessing) -> Images:
         """The images with something else done to each, and with the mean, std and classes that go with it.
@@ -119,7 +193,7 @@ class Images:
         Pixels keep their grid, real values get the wanted one. Raises InputError if they are no pictures and have not
         the size already, and for classes that the wanted ones do not have.
         """
-        levels, grid = self.levels, (self.step, (self.lowest, self.highest))
+        levels, grid = self._kept("levels"), (self.step, (self.lowest, self.highest))
         if isinstance(levels, RealValues):
             levels, grid = levels.preprocessed(wanted), (wanted.step, wanted.levels)
             self._require_size(wanted)
@@ -127,11 +201,11 @@ class Images:
             levels = levels.preprocessed(wanted)
         elif wanted.moves and wanted.geometry() != self.preprocessing.geometry():
             if self._are_pixels:
-                levels = Pictures(of_arrays(levels, f"data set '{self.name}'"), wanted=wanted)  # type: ignore[arg-type]
+                levels = Pictures(of_arrays(self.array(), f"data set '{self.name}'"), wanted=wanted)
             else:
                 self._require_size(wanted)
-        made = replace(
-            self, levels=levels, step=grid[0], lowest=grid[1][0], highest=grid[1][1], mean=wanted.mean, std=wanted.std,
+        made = self._with(
+            levels=levels, step=grid[0], lowest=grid[1][0], highest=grid[1][1], mean=wanted.mean, std=wanted.std,
             chosen=wanted,
         )  # fmt: skip
         return made.relabelled(wanted.classes)
@@ -139,7 +213,12 @@ class Images:
     @property
     def _are_pixels(self) -> bool:
         grid = (self.lowest, self.highest) == (0, 255) and math.isclose(self.step, PIXEL)
-        return grid and self.shape[0] in (1, 3) and self.levels.dtype == torch.uint8
+        return grid and self.shape[0] in (1, 3) and self.kind == "uint8"
+
+    @property
+    def kind(self) -> str:
+        """Name of the levels' type, as uint8."""
+        return str(self._kept("levels").dtype).removeprefix("torch.")
 
     def _require_size(self, wanted: Preprocessing) -> None:
         """Raise InputError unless images that cannot be resized have the wanted size already."""
@@ -160,8 +239,8 @@ class Images:
         if not wanted or own == wanted:
             return self
         if not own:
-            return replace(self, class_names=wanted, classes=max(self.classes, len(wanted)))
-        present = sorted(set(self.labels.tolist()))
+            return self._with(class_names=wanted, classes=max(self.classes, len(wanted)))
+        present = sorted(set(self.numbers.tolist()))
         names = [own[label] for label in present]
         if foreign := [name for name in names if name not in wanted]:
             raise InputError(
@@ -170,14 +249,13 @@ class Images:
                 "numbers of the labels as they are with --preprocess classes=none"
             )
         number = {name: place for place, name in enumerate(wanted)}
-        mapping = torch.tensor([number.get(name, 0) for name in own])
+        mapping = np.asarray([number.get(name, 0) for name in own], dtype=np.int64)
         missing = [name for name in wanted if name not in names]
         said = f"has {len(names)} of the network's {len(wanted)} classes, without {_some(missing)}" if missing else (
             "names its classes in another order than the network"
         )  # fmt: skip
         warnings.warn(f"{self.described} {said}; labels follow the names", UserWarning, stacklevel=2)
-        labels = mapping.to(self.labels.device)[self.labels]
-        return replace(self, labels=labels, classes=len(wanted), class_names=wanted)
+        return self._with(labels=mapping[self.numbers], classes=len(wanted), class_names=wanted)
 
     def suited(self, metadata: Mapping[str, Any]) -> Images:
         """The images as a network's metadata say that it takes them: preprocessing and order of classes.
@@ -208,21 +286,21 @@ class Images:
         Raises:
             InputError: the network takes images of another shape, or of a smaller range.
         """
-        name, levels = f"the network ({self.described})", self.levels
+        name, levels = f"the network ({self.described})", self._kept("levels")
         shape, step, low, high = tuple(target.shape), target.step, target.low, target.high
 
-        def checked(images: Tensor) -> npt.NDArray[np.int64]:
+        def checked(images: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
             return levels_of(images, shape=shape, step=step, low=low, high=high, name=name)
 
         if isinstance(levels, RealValues):
-            found = levels.preprocessed(Preprocessing(step=step, levels=(low, high)))[index]
-            return checked(found.long())
-        found = levels[index].cpu()
+            found = levels.preprocessed(Preprocessing(step=step, levels=(low, high))).array(index)
+            return checked(found.astype(np.int64))
+        found = self.array(index)
         if not math.isclose(step, self.step) or low > self.lowest or high < self.highest:
-            return checked(found.double() * self.step)
-        checked(found[:1].long())  # of the right shape
-        pixels = high == 255 and math.isclose(step, PIXEL) and found.dtype == torch.uint8
-        return np.asarray(found.numpy() if pixels else found.long().numpy())
+            return checked(found.astype(np.float64) * self.step)
+        checked(found[:1].astype(np.int64))  # of the right shape
+        pixels = high == 255 and math.isclose(step, PIXEL) and found.dtype == np.uint8
+        return found if pixels else found.astype(np.int64)
 
     def reader(self, target: Grid) -> ImageReader:
         """All images as `for_input` gives them, unread: whoever takes them asks for a slice at a time.
@@ -231,6 +309,9 @@ class Images:
         """
         self.for_input(target, slice(0, 1))
         self.check()
+        levels = self._kept("levels")
+        if isinstance(levels, Unpacked):
+            levels.begin()
         return _Reader(self, target)
 
     def to(self, device: torch.device) -> Images:
@@ -239,10 +320,14 @@ class Images:
         return replace(self, levels=levels, labels=self.labels.to(device))
 
 
+for _name in ("levels", "labels"):
+    setattr(Images, _name, _Tensor(_name))
+
+
 class _Reader(ImageReader):
     def __init__(self, images: Images, target: Grid) -> None:
         self.images, self.target = images, target
-        self.shape = (len(images.labels), *images.shape)
+        self.shape = (len(images.numbers), *images.shape)
 
     def __getitem__(self, index: slice) -> npt.NDArray[np.integer]:
         return self.images.for_input(self.target, index)
@@ -263,6 +348,8 @@ def apart(images: Images, count: int, seed: int) -> tuple[Images, Images]:
     found = len(images.labels)
     if count >= found:
         raise InputError(f"{images.described}: {count} training images cannot be held out: it has {found}")
+    import torch
+
     order = torch.randperm(found, generator=torch.Generator().manual_seed(seed)).to(images.labels.device)
     first, second = order[count:].sort().values, order[:count].sort().values
     return images.select(first), images.select(second)

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from fastsnn_deploy.errors import InputError
 from fastsnn_deploy.files import existing_file
 from fastsnn_deploy.graph.images import array_of
-from fastsnn_deploy.training.images import Images
+from fastsnn_deploy.training.images import Images, arrays
 from fastsnn_deploy.training.stored import RealValues
+from fastsnn_deploy.training.unpacked import DAMAGED, damaged
 
 CHANNELS = (1, 3)
 
@@ -54,13 +53,12 @@ def images_of(
     known = max(int(numbers.max()) + 1 if classes is None else classes, len(class_names))
     plain = (0.0,) * pixels.shape[1], (1.0,) * pixels.shape[1]
     levels = (
-        torch.from_numpy(np.ascontiguousarray(pixels))
+        np.ascontiguousarray(pixels)
         if pixels.dtype == np.uint8
         else RealValues(lambda numbers: pixels[numbers], np.arange(len(pixels)), pixels.shape[1:], name)
     )
-    return Images(
-        name, levels, torch.from_numpy(numbers.reshape(-1).astype(np.int64)), known, *plain, class_names=class_names
-    )
+    held = arrays(levels, numbers.reshape(-1).astype(np.int64))
+    return Images(name, *held, known, *plain, class_names=class_names)
 
 
 @contextmanager
@@ -76,5 +74,5 @@ def open_npz(file: Path) -> Iterator[Any]:
                 raise zipfile.BadZipFile("it holds a single array")
             with held:
                 yield held
-        except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-            raise InputError(f"{file}: is not an .npz file or is damaged ({error})".replace(" ()", "")) from error
+        except DAMAGED as error:
+            raise damaged(file, error) from error

@@ -9,19 +9,20 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import islice
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from PIL import Image
-from torch import Tensor
-from torchvision.transforms import InterpolationMode
-from torchvision.transforms import functional as F
 
 from fastsnn_deploy.errors import InputError, Problem
 from fastsnn_deploy.graph.preprocessing import Preprocessing
-from fastsnn_deploy.training.stored import Index, Int64, Stored
+from fastsnn_deploy.training.stored import Int64, Stored
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from fastsnn_deploy.training.stored import Index
 
 GREY = ("1", "L", "LA")
 """Pillow's modes of images without colour."""
@@ -190,12 +191,12 @@ class Pictures(Stored):
             self._raise(self._header)
         self.checked = True
 
-    def _read(self, numbers: Int64) -> Tensor:
-        found = torch.empty((len(numbers), *self.shape[1:]), dtype=torch.uint8)
+    def _read(self, numbers: Int64) -> npt.NDArray[np.uint8]:
+        found = np.empty((len(numbers), *self.shape[1:]), dtype=np.uint8)
         order = np.argsort(numbers, kind="stable")  # as they lie in their files
         try:
             for place, image in zip(order.tolist(), self._each(self._picture, numbers[order].tolist()), strict=True):
-                found[place] = torch.from_numpy(image)
+                found[place] = image
         except Exception:  # look at all of them, to name all that are like this one
             self._raise(self._picture)
             raise
@@ -253,6 +254,11 @@ class Pictures(Stored):
 
 def transformed(image: Image.Image, wanted: Preprocessing) -> Image.Image:
     """A picture resized and cropped by torchvision's own functions."""
+    if wanted.resize is None and wanted.crop is None:
+        return image
+    from torchvision.transforms import InterpolationMode
+    from torchvision.transforms import functional as F
+
     if wanted.resize is not None:
         size = [wanted.resize] if isinstance(wanted.resize, int) else list(wanted.resize)
         image = F.resize(image, size, InterpolationMode(wanted.interpolation))

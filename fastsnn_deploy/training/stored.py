@@ -5,17 +5,20 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
 from fastsnn_deploy.graph.images import PIXEL, levels_of
 from fastsnn_deploy.graph.preprocessing import Preprocessing
 
-Index = slice | Tensor
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    Index = slice | Tensor | npt.NDArray[np.integer]
+
 Int64 = npt.NDArray[np.int64]
 
 CHECKED = 1000
@@ -23,9 +26,12 @@ CHECKED = 1000
 
 
 class Stored(ABC):
-    """Reads what an index asks for, and keeps nothing. chosen: int64 [N], which of all images these are."""
+    """Reads what an index asks for, and keeps nothing.
 
-    dtype: torch.dtype = torch.uint8
+    kind: of the integers. chosen: int64 [N], which of all images these are.
+    """
+
+    kind: np.dtype[Any] = np.dtype(np.uint8)
     shape: tuple[int, ...]
     """(N, C, H, W)"""
     chosen: Int64
@@ -36,23 +42,36 @@ class Stored(ABC):
     def __len__(self) -> int:
         return self.shape[0]
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the tensors that an index gives."""
+        import torch
+
+        return torch.from_numpy(np.empty(0, dtype=self.kind)).dtype
+
     def __getitem__(self, index: Index) -> Tensor:
         """index: a slice, or integers int64 [n]. Returns [n, C, H, W] on the CPU."""
+        import torch
+
+        return torch.from_numpy(self.array(index))
+
+    def array(self, index: Index) -> npt.NDArray[Any]:
+        """What an index gives, without PyTorch."""
         return self._read(self._numbers(index))
 
     def numpy(self) -> npt.NDArray[Any]:
         """All images: needs the memory that this class is there to avoid."""
-        return np.asarray(self[:].numpy())
+        return self.array(slice(None))
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]:
         return self.numpy() if dtype is None else self.numpy().astype(dtype)
 
     def _numbers(self, index: Index) -> Int64:
-        return np.asarray(self.chosen[index if isinstance(index, slice) else index.cpu().numpy()])
+        return np.asarray(self.chosen[index if isinstance(index, (slice, np.ndarray)) else index.cpu().numpy()])
 
     @abstractmethod
-    def _read(self, numbers: Int64) -> Tensor:
-        """Images by their numbers among all."""
+    def _read(self, numbers: Int64) -> npt.NDArray[Any]:
+        """Images by their numbers among all, [n, C, H, W] of `kind`."""
 
     @abstractmethod
     def select(self, index: Index) -> Stored:
@@ -81,15 +100,15 @@ class RealValues(Stored):
         self.values, self.chosen, self.name = values, chosen, name
         self.step, self.levels, self.at_hand = step, levels, at_hand
         self.shape = (len(chosen), *shape)
-        self.dtype = torch.uint8 if levels[0] >= 0 and levels[1] <= 255 else torch.int32
+        self.kind = np.dtype(np.uint8 if levels[0] >= 0 and levels[1] <= 255 else np.int32)
 
-    def _read(self, numbers: Int64) -> Tensor:
+    def _read(self, numbers: Int64) -> npt.NDArray[Any]:
         low, high = self.levels
         values = self.values(numbers)
         if values.dtype == np.uint8 and not (self.levels == (0, 255) and math.isclose(self.step, PIXEL)):
             values = values / 255
         found = levels_of(values, shape=self.shape[1:], step=self.step, low=low, high=high, name=f"'{self.name}'")
-        return torch.from_numpy(found).to(self.dtype)
+        return found.astype(self.kind)
 
     def check(self) -> None:
         if self.at_hand:

@@ -35,6 +35,7 @@ from fastsnn_deploy.training.optimisers import optimiser_for
 from fastsnn_deploy.training.recipe import Recipe, Stage
 from fastsnn_deploy.training.resume import read_state, write_state
 from fastsnn_deploy.training.sparsity import Priced
+from fastsnn_deploy.training.threads import suited_threads
 
 
 class Trainer:
@@ -134,10 +135,9 @@ class Trainer:
                 f"{self.resume_file}: is the state of an unfinished training. Go on with --resume, or begin anew with "
                 "--restart"
             )
-        backend = "nccl" if self.device.type == "cuda" else "gloo"
         before, cudnn.benchmark = cudnn.benchmark, True  # shapes are few and stay
         try:
-            with connected(self.group.processes, backend):
+            with connected(self.group.processes, "nccl" if self.device.type == "cuda" else "gloo"):
                 return self._run(resume)
         finally:
             cudnn.benchmark = before
@@ -153,6 +153,15 @@ class Trainer:
         torch.manual_seed(self.recipe.seed)
         model = self._float_network(self.recipe.model, self.recipe.model_options, self.recipe.weights)
         self._check_fit(model)
+        with suited_threads(model, self.train_images.raw(slice(0, 2)), self.recipe.batch_size, self.device):
+            model = self._stages(model, state)
+        checkpoint = self._save(model, self.output)
+        if self.group.first:
+            self.resume_file.unlink(missing_ok=True)
+        return checkpoint
+
+    def _stages(self, model: nn.Module, state: dict[str, Any] | None) -> nn.Module:
+        """The model after all stages, or after those that follow a saved state."""
         for number, stage in enumerate(self.recipe.stages):
             model = placed(self._enter(model, stage), self.device, torch.channels_last)
             if state is not None and number < state["stage"]:
@@ -164,10 +173,7 @@ class Trainer:
             state = None
             if number + 1 < len(self.recipe.stages):
                 self._leave(model, stage)
-        checkpoint = self._save(model, self.output)
-        if self.group.first:
-            self.resume_file.unlink(missing_ok=True)
-        return checkpoint
+        return model
 
     def _finished(self) -> Checkpoint | None:
         """The checkpoint that this recipe has led to, if there is no training to go on with."""

@@ -1,7 +1,8 @@
 """Checked access to HDF5 groups: every value has the declared type and shape, or InputError says what it is.
 
 The file is untrusted. Only hard links and plain contiguous datasets inside the file are followed, and no dataset
-may claim more bytes than the file has, so that a small file cannot ask for a large allocation.
+may claim more bytes than the file has, so that a small file cannot ask for a large allocation; weights, which are
+compressed, may claim what deflate can make of their bytes at most.
 """
 
 from __future__ import annotations
@@ -22,6 +23,16 @@ INT32_MAX = 2**31 - 1
 
 MAX_ELEMENTS = 2**27
 """Largest number of neurons of one layer; VGG-16 on 224 x 224 pixels has 3.2 million."""
+
+
+CHUNK = 2**20
+"""Weights of one chunk, as far as whole output channels go."""
+
+SMALL = 2**12
+"""Fewer weights are stored as they are: a chunk has an index."""
+
+DEFLATE_MOST = 1032
+"""Bytes that deflate makes of one at most. Source: https://zlib.net/zlib_tech.html, "Maximum Compression Factor"."""
 
 
 def put_type(group: h5py.Group, name: str) -> None:
@@ -48,6 +59,15 @@ def put_integers_as_float32(group: h5py.Group, key: str, values: npt.NDArray[np.
     if values.size and int(np.abs(values).max()) > FLOAT32_EXACT:
         raise InputError(f"{group.name}/{key}: {int(np.abs(values).max())} is not exact in float32")
     group.create_dataset(key, data=values.astype(np.float32))
+
+
+def put_mantissas(group: h5py.Group, key: str, weight: npt.NDArray[np.int8]) -> None:
+    """Weights [O, ...] as int8, in compressed chunks of whole output channels; few of them as they are."""
+    packing: dict[str, Any] = {}
+    if weight.size > SMALL:
+        rows = max(1, CHUNK // weight[0].size)
+        packing = {"chunks": (min(rows, len(weight)), *weight.shape[1:]), "compression": "gzip", "compression_opts": 1}
+    group.create_dataset(key, data=weight, **packing)
 
 
 class Fields:
@@ -139,8 +159,15 @@ class Fields:
             raise self.wrong(key, "NaN or infinity", "finite")
         return values
 
+    def mantissas(self, key: str) -> npt.NDArray[np.int8]:
+        """Weights: int8 of the stored shape."""
+        data = self._dataset(key, packed=True)
+        if data.dtype != np.int8:
+            raise self.wrong(key, data.dtype, "int8")
+        return np.asarray(data[()])
+
     def whole(self, key: str) -> npt.NDArray[np.int64]:
-        """NetX's weights and biases: floats that hold integers, int64 of the stored shape."""
+        """NetX's biases, and weights of a stock file: floats that hold integers, int64 of the stored shape."""
         data = self._dataset(key)
         values = self._numbers(key, "iuf", data.shape, "numbers")
         if values.dtype.kind == "f":
@@ -171,15 +198,22 @@ class Fields:
             raise self.wrong(key, value.max(), "within 64 signed bits")
         return value
 
-    def _dataset(self, key: str) -> h5py.Dataset:
+    def _dataset(self, key: str, packed: bool = False) -> h5py.Dataset:
+        """packed: whether it may be in chunks."""
         item = self._item(key)
         if not isinstance(item, h5py.Dataset):
             raise self.wrong(key, "a group", "a dataset")
         if item.shape is None:
             raise self.wrong(key, "empty", "a value")
-        if item.is_virtual or item.external or item.chunks is not None:
+        if item.is_virtual or item.external or (item.chunks is not None and not packed):
             raise self.wrong(key, "chunked or stored elsewhere", "a contiguous dataset inside the file")
-        if item.nbytes > self._limit:
+        limit = self._limit
+        if item.chunks is not None:
+            filters = item.id.get_create_plist()
+            if any(filters.get_filter(i)[0] != h5py.h5z.FILTER_DEFLATE for i in range(filters.get_nfilters())):
+                raise self.wrong(key, "packed by other filters", "compressed by deflate, or not at all")
+            limit = DEFLATE_MOST * min(item.id.get_storage_size(), limit)
+        if item.nbytes > limit:
             raise self.wrong(key, f"of shape {item.shape}", "no larger than the file: it is truncated or damaged")
         return item
 

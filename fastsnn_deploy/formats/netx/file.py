@@ -20,7 +20,7 @@ from fastsnn_deploy.formats.netx.fields import Fields, put_numbers, put_text
 from fastsnn_deploy.formats.netx.layers import LAYERS, codec_of
 from fastsnn_deploy.graph import Node, Schedule, SpikingGraph
 
-VERSION = 2
+VERSION = 3
 """Version of the extension. A reader refuses every other number."""
 
 VERSION_KEY = "fastsnn_deploy_netx_version"
@@ -87,7 +87,9 @@ def _check_origin(file: h5py.File, path: Path) -> None:
         kind = "a NetX file of another program" if "layer" in file else "an HDF5 file, but not a NetX file"
         raise InputError(f"{path}: is {kind}: attribute '{VERSION_KEY}' is missing. Write it with `export`")
     if not isinstance(version, (int, np.integer)) or version != VERSION:
-        raise InputError(f"{path}: extension version {version}, this program reads version {VERSION}")
+        raise InputError(
+            f"{path}: extension version {version}, this program reads version {VERSION}. Export the network again"
+        )
 
 
 def _graph(root: Fields) -> SpikingGraph:

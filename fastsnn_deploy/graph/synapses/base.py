@@ -7,11 +7,12 @@ only these methods. Backends have tables by type: what is not in one goes throug
 
 from __future__ import annotations
 
+import weakref
 from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -96,6 +97,49 @@ class Synapse(Node):
     def parameters(self) -> int:
         """Number of stored weights."""
         return int(self.weight.size)
+
+
+_SUMS: dict[int, tuple[weakref.ref[npt.NDArray[np.int8]], Bounds]] = {}
+"""What `mantissa_sums` has found, by the identity of an array that nobody can change, for as long as it is there."""
+
+BLOCK = 2**22
+"""Weights that are taken at a time where they become larger numbers."""
+
+
+def mantissa_sums(weight: npt.NDArray[np.int8]) -> Bounds:
+    """Sums of the negative and of the positive mantissas of each output channel: two int64 [O].
+
+    A graph is made anew many times with the weights that it has, and a network may have 100 million.
+    """
+    known = _SUMS.get(id(weight))
+    if known is not None and known[0]() is weight:
+        return known[1]
+    flat = weight.reshape(len(weight), -1)
+    kind = np.float32 if flat.shape[1] * 128 < 2**24 else np.float64  # sums are exact, and products fast
+    ones: npt.NDArray[Any] = np.ones(flat.shape[1], kind)
+    total, magnitude = [], []
+    for rows in blocks(flat):
+        part: npt.NDArray[Any] = flat[rows].astype(kind)
+        total.append(part @ ones)
+        magnitude.append(np.abs(part, out=part) @ ones)
+    both = (np.concatenate([np.zeros(0, kind), *each]).astype(np.int64) for each in (total, magnitude))
+    sums, sizes = both
+    found = (sums - sizes) // 2, (sums + sizes) // 2
+    if not weight.flags.writeable:
+        number = id(weight)
+        _SUMS[number] = weakref.ref(weight, lambda _: _SUMS.pop(number, None)), found
+    return found
+
+
+def blocks(weight: npt.NDArray[np.generic]) -> Iterator[slice]:
+    """Slices of output channels of at most BLOCK weights each, or one channel."""
+    step = max(1, BLOCK // max(1, weight[:1].size))
+    return (slice(first, first + step) for first in range(0, len(weight), step))
+
+
+def same_everywhere(*values: IntArray) -> bool:
+    """Whether each of these has one value for all channels."""
+    return all(bool((value == value[:1]).all()) for value in values)
 
 
 def zero_exponent(channels: int) -> npt.NDArray[np.int64]:

@@ -12,7 +12,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from fastsnn_deploy.graph.arithmetic import IntArray, exact_matmul
 from fastsnn_deploy.graph.node import register
-from fastsnn_deploy.graph.synapses.base import Bounds, Synapse, window_fan_out
+from fastsnn_deploy.graph.synapses.base import Bounds, Synapse, mantissa_sums, same_everywhere, window_fan_out
 from fastsnn_deploy.graph.synapses.base import Pair as Pair
 
 Scalar = TypeVar("Scalar", np.int64, np.float64)
@@ -112,6 +112,10 @@ class Conv2d(Synapse):
         return np.asarray(taps * (self.weight.shape[0] // self.groups))
 
     def input_bounds(self, low: IntArray, high: IntArray) -> Bounds:
+        if same_everywhere(low, high):
+            negative, positive = mantissa_sums(self.weight)
+            least, most = negative * high[0] + positive * low[0], negative * low[0] + positive * high[0]
+            return least << self.exponent, most << self.exponent
         outputs, per_group = self.weight.shape[:2]
         group = np.repeat(np.arange(self.groups), outputs // self.groups)
         channel = group[:, None] * per_group + np.arange(per_group)  # [O, I/groups]

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from fastsnn_deploy.graph.arithmetic import IntArray, exact_matmul
 from fastsnn_deploy.graph.node import register
-from fastsnn_deploy.graph.synapses.base import Bounds, Synapse
+from fastsnn_deploy.graph.synapses.base import Bounds, Synapse, blocks, mantissa_sums, same_everywhere
 
 
 @register
@@ -32,9 +32,26 @@ class Linear(Synapse):
         return np.full(source, self.weight.shape[0], dtype=np.int64)
 
     def input_bounds(self, low: IntArray, high: IntArray) -> Bounds:
-        positive, negative = np.maximum(self.effective_weight, 0), np.minimum(self.effective_weight, 0)
-        least, most = positive @ low + negative @ high, positive @ high + negative @ low
-        return np.asarray(least, dtype=np.int64), np.asarray(most, dtype=np.int64)
+        if same_everywhere(low, high):
+            negative, positive = mantissa_sums(self.weight)
+            least, most = negative * high[0] + positive * low[0], negative * low[0] + positive * high[0]
+        else:
+            ends = np.stack([low, high], axis=1)
+            parts = [
+                _product(np.maximum(self.weight[rows], 0), ends)
+                + _product(np.minimum(self.weight[rows], 0), ends[:, ::-1])
+                for rows in blocks(self.weight)
+            ]
+            least, most = np.concatenate(parts).T
+        return least << self.exponent, most << self.exponent
 
     def as_primitive(self) -> Synapse:
         return self
+
+
+def _product(weight: npt.NDArray[np.int8], ends: IntArray) -> npt.NDArray[np.int64]:
+    """Also of bounds that only a wrong file has."""
+    try:
+        return exact_matmul(weight, ends)
+    except OverflowError:
+        return np.asarray(weight.astype(np.int64) @ ends)

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Collection
 from dataclasses import replace
 from functools import reduce
-from threading import Lock
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from fastsnn_deploy.graph import Node, SpikingGraph
 from fastsnn_deploy.processes import available_cores
@@ -21,6 +17,7 @@ from fastsnn_deploy.simulators.batched import ReferenceEngine
 from fastsnn_deploy.simulators.cpu.tally import narrow
 from fastsnn_deploy.simulators.cpu.tile import Sums, Tile
 from fastsnn_deploy.simulators.cpu.trial import tried
+from fastsnn_deploy.simulators.cpu.workers import workers
 from fastsnn_deploy.simulators.engine import Activity, BatchRun, Engine, Recording, Tallies, engine
 
 TILE_BYTES = 64 * 2**20
@@ -48,7 +45,7 @@ class CpuEngine(Engine):
         super().__init__(graph, threads)
         self.workers = threads or available_cores()
         self.density, self.cache_bytes = density, cache_bytes
-        with _workers(1) as pool:  # torch as in a run
+        with workers(1) as pool:  # PyTorch as in a run
             self.plan = pool.submit(tried, graph, private, cache_bytes).result()
         self.tile = tile or _tile_images(graph)
         self.seconds: Counter[str] = Counter()
@@ -80,7 +77,7 @@ class CpuEngine(Engine):
             tile.series.clear()
             return tile
 
-        with _workers(self.workers) as pool:
+        with workers(self.workers) as pool:
             tiles = list(pool.map(one, parts))
         for tile in tiles:
             self.seconds.update(tile.seconds)
@@ -138,31 +135,6 @@ def _tile_images(graph: SpikingGraph) -> int:
     """Images whose widest layers fit TILE_BYTES, at one byte a neuron and step of the window."""
     widest = max(node.size for node in graph.nodes) * (graph.schedule.duration + graph.schedule.start_delay + 2)
     return int(np.clip(TILE_BYTES // (4 * widest), 1, MOST_IMAGES))
-
-
-_LOCK = Lock()
-_TORCH = {"users": 0, "threads": 0}
-"""How many pools are open, and the threads of an operator of PyTorch before the first."""
-
-
-@contextmanager
-def _workers(count: int) -> Iterator[ThreadPoolExecutor]:
-    """Threads that compute a tile each; threads within an operator of PyTorch would only get in their way.
-
-    A new thread takes PyTorch's number of threads from the last one that set it, whoever that was: it is put back for
-    the caller and for threads to come, also where several callers' pools overlap.
-    """
-    with _LOCK:
-        if not _TORCH["users"]:
-            _TORCH["threads"] = torch.get_num_threads()
-        _TORCH["users"] += 1
-    try:
-        with ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            yield pool
-    finally:
-        with _LOCK:
-            _TORCH["users"] -= 1
-            torch.set_num_threads(_TORCH["threads"])
 
 
 def _joined(parts: list[Recording]) -> Recording:

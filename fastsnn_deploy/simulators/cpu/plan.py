@@ -23,7 +23,7 @@ from fastsnn_deploy.graph import (
     Synapse,
 )
 from fastsnn_deploy.simulators.cpu.kernels import scatter
-from fastsnn_deploy.simulators.cpu.products import Product, Shape, as_convolution, identity, products
+from fastsnn_deploy.simulators.cpu.products import BYTE, Product, Shape, as_convolution, identity, products
 
 Int64 = npt.NDArray[np.int64]
 Float32 = npt.NDArray[np.float32]
@@ -90,6 +90,31 @@ class Plan:
         low, high = int((node.low - node.offset).min()) // parts, -(int((node.offset - node.high).min()) // parts)
         return max(0, -low) if high + max(0, -low) <= BYTE else None
 
+    def levels(self, node: Node) -> Int64 | None:
+        """What makes bytes of float32 rows that come straight from the input: int64 [neurons] as they lie in memory."""
+        image = self.graph[node.inputs[0]] if isinstance(node, Flatten) else node
+        if not isinstance(image, Input) or image.high - image.low > BYTE:
+            return None
+        added = image.offset - image.low
+        positions = node.size // len(added)
+        return (
+            np.repeat(added, positions)
+            if self._order(node) is None and node is not image
+            else np.tile(added, positions)
+        )
+
+    def bounds(self, node: Node) -> tuple[Int64, Int64]:
+        """Least and greatest payload that products are made for: int64 [neurons] as they lie in memory."""
+        zero, largest = self.zero(node.name), self.largest[node.name]
+        levels = self.levels(node)
+        if zero is not None:
+            low, high = -min(zero, largest), min(BYTE - zero, largest)
+        elif levels is not None:
+            return -levels, BYTE - levels
+        else:
+            low, high = -largest, largest
+        return np.full(node.size, low, dtype=np.int64), np.full(node.size, high, dtype=np.int64)
+
     def _order(self, node: Node) -> Int64 | None:
         """Canonical index of each neuron of a source as it lies in memory; None where they agree."""
         if self.virtual(node):
@@ -141,29 +166,31 @@ class Plan:
         largest = self.largest[source.name]
         taps, geometry = _followed(as_convolution(synapse, shape, order), shape)
         zero = self.zero(source.name)
-        # an input that leaves its range, which encoding never does, is stored as float32
-        kinds = {zero, None} if isinstance(source, Input) else {zero}
-        for way in products(synapse, shape, largest, order, private):
-            if all(_agrees(way, taps, geometry, shape, largest, kind) for kind in kinds):
+        levels = self.levels(source) if zero is None else None
+        for way in products(synapse, shape, largest, order, private, levels):
+            if _agrees(way, taps, geometry, shape, self.bounds(source), zero):
                 yield SynapsePlan(synapse, way, taps, geometry)
             else:
                 self.rejected.setdefault(synapse.name, []).append(way.name)
 
 
-BYTE = np.iinfo(np.uint8).max
-
 TRIED_CHANNELS = 3
 """Source channels that send in the trial of a product: few, so that following their spikes takes no time."""
 
 
-def _agrees(product: Product, taps: Float32, geometry: Int64, shape: Shape, largest: int, zero: int | None) -> bool:
-    """Whether the product of a few rows is what following their spikes gives, at every neuron."""
+def _agrees(
+    product: Product, taps: Float32, geometry: Int64, shape: Shape, bounds: tuple[Int64, Int64], zero: int | None
+) -> bool:
+    """Whether the product of a few rows is what following their spikes gives, at every neuron.
+
+    bounds: of the payloads, see `Plan.bounds`.
+    """
     # never the same values: what is left unwritten may hold the right answer to the values of an earlier trial
     rng = np.random.default_rng()
     channels, height, width = shape.source
     sending = rng.permutation(channels)[:TRIED_CHANNELS]
     maps = np.zeros((3, height * width, channels), dtype=np.int32)
-    low, high = (-largest, largest) if zero is None else (-min(zero, largest), min(BYTE - zero, largest))
+    low, high = (each.reshape(height * width, channels)[:, sending] for each in bounds)
     values = rng.integers(low, high, (3, height * width, len(sending)))
     maps[:, :, sending] = values + (values >= 0)
     spikes = maps.reshape(3, -1)

@@ -17,20 +17,22 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
-from torch.nn import functional as F
 
 from fastsnn_deploy.graph import Conv2d, ConvTranspose2d, Identity, Linear, Synapse, Upsample
 from fastsnn_deploy.graph.arithmetic import EXACT_FLOAT64
-from fastsnn_deploy.graph.synapses.conv_transpose2d import channels_swapped
 from fastsnn_deploy.simulators.cpu.assembly import available
 from fastsnn_deploy.simulators.cpu.convolution import Convolution, source_taps, takes
 from fastsnn_deploy.simulators.cpu.kernels import scale_rows
 from fastsnn_deploy.simulators.cpu.winograd import Winograd, gains
+from fastsnn_deploy.simulators.cpu.workers import torch_products
+
+BYTE = np.iinfo(np.uint8).max
 
 EXACT_FLOAT32 = 2**24
 """Every integer up to this magnitude is a float32."""
+
+FLOAT32, FLOAT64 = "float32", "float64"
+"""What PyTorch's public convolutions compute in, and so these products are called."""
 
 MATRIX_WEIGHTS = 2**25
 """Most weights that a small convolution may have as a matrix."""
@@ -67,15 +69,21 @@ class Shape:
     synaptic_input: tuple[int, int, int]
 
 
-def products(synapse: Synapse, shape: Shape, largest: int, order: npt.NDArray[np.int64] | None,
-             private: bool) -> Iterator[Product]:  # fmt: skip
+def products(
+    synapse: Synapse, shape: Shape, largest: int, order: npt.NDArray[np.int64] | None, private: bool,
+    levels: npt.NDArray[np.int64] | None = None,
+) -> Iterator[Product]:  # fmt: skip
     """Ways to compute the synaptic input of a synapse, the fastest first; all should agree.
 
     largest: greatest |payload| of one spike. order: canonical index of each source neuron, None if they agree.
-    private: whether operators that are not public may be used.
+    private: whether operators that are not public may be used. levels: what makes bytes of float32 rows, int64 [source
+    neurons], where something does.
     """
     form = synapse if type(synapse) in WAYS else as_convolution(synapse, shape, order)
-    yield from WAYS[type(form)](form, shape, largest, private)
+    if isinstance(form, Conv2d):
+        yield from _of_conv(form, shape, largest, private, levels)
+    else:
+        yield from WAYS[type(form)](form, shape, largest, private)
 
 
 def _of_upsample(synapse: Upsample, shape: Shape, largest: int, private: bool) -> Iterator[Product]:
@@ -94,21 +102,25 @@ def _reach(synapse: Synapse, largest: int) -> int:
     return reach
 
 
-def _exact_kinds(reach: int) -> tuple[torch.dtype, ...]:
-    return (torch.float32, torch.float64) if reach < EXACT_FLOAT32 else (torch.float64,)
+def _exact_kinds(reach: int) -> tuple[str, ...]:
+    return (FLOAT32, FLOAT64) if reach < EXACT_FLOAT32 else (FLOAT64,)
 
 
 def _of_conv_transpose(conv: ConvTranspose2d, shape: Shape, largest: int, private: bool) -> Iterator[Product]:
     for kind in _exact_kinds(_reach(conv, largest)):
-        yield _unshifted(_called(kind), _public_transpose(conv, shape, kind))
+        yield _unshifted(kind, _late("public_transpose", conv, shape, kind))
 
 
-def _of_conv(conv: Conv2d, shape: Shape, largest: int, private: bool) -> Iterator[Product]:
+def _of_conv(
+    conv: Conv2d, shape: Shape, largest: int, private: bool, levels: npt.NDArray[np.int64] | None = None
+) -> Iterator[Product]:
     reach = _reach(conv, largest)
+    if levels is not None and _reach(conv, BYTE) >= EXACT_FLOAT32:
+        levels = None
     if _one_column_of_one_channel(conv, shape):
-        yield _unshifted(_called(torch.float64), _public(conv, shape, torch.float64))
+        yield _unshifted(FLOAT64, _late("public", conv, shape, FLOAT64))
         return
-    plain = {_called(kind): _public(conv, shape, kind) for kind in _exact_kinds(reach)}
+    plain = {kind: _late("public", conv, shape, kind) for kind in _exact_kinds(reach)}
     first = next(iter(plain.values()))
     fits = 2 * reach < EXACT_FLOAT32
     if private and fits and takes(conv) and available():
@@ -117,15 +129,17 @@ def _of_conv(conv: Conv2d, shape: Shape, largest: int, private: bool) -> Iterato
             ours.insert(0, Winograd(conv, shape.source, shape.synaptic_input, largest))
         for each in ours:
             name = type(each).__name__.lower()
-            yield replace(_shifted(name, each.synaptic_input, first), convolution=each)
-    if private and fits and _windows_meet_the_map(conv, shape) and private_operators_work():
-        fast = _private_matrix(conv, shape) if _is_matrix(conv, shape) else _private(conv, shape)
-        yield _shifted("onednn", fast, first)
+            yield replace(_shifted(name, each.synaptic_input, first, levels), convolution=each)
+    if private and fits and _windows_meet_the_map(conv, shape) and torch_products().private_operators_work():
+        fast = _late("private_matrix" if _is_matrix(conv, shape) else "private", conv, shape)
+        yield _shifted("onednn", fast, first, levels)
     yield from (_unshifted(name, call) for name, call in plain.items())
 
 
-def _called(kind: torch.dtype) -> str:
-    return str(kind).removeprefix("torch.")
+def _late(name: str, *arguments: Any) -> Callable[..., Float32]:
+    """A product of `torch_products` that is made when it is first called."""
+    made = cache(lambda: getattr(torch_products(), name)(*arguments))
+    return lambda *rows: made()(*rows)
 
 
 def _one_column_of_one_channel(conv: Conv2d, shape: Shape) -> bool:
@@ -140,16 +154,26 @@ def _unshifted(name: str, call: Callable[[Rows, int], Float32]) -> Product:
     return Product(name, call, lambda dtype, zero: NO_SHIFT)
 
 
-def _shifted(name: str, fast: Callable[[UInt8], Float32], plain: Callable[[Rows, int], Float32]) -> Product:
-    """`fast` for rows of uint8, which takes zero for a number; `plain` for the others."""
+def _shifted(
+    name: str, fast: Callable[[UInt8], Float32], plain: Callable[[Rows, int], Float32],
+    levels: npt.NDArray[np.int64] | None,
+) -> Product:  # fmt: skip
+    """`fast` for rows of uint8, which takes zero for a number, and for those that `levels` makes such; else `plain`."""
     shifts: dict[int, Float32] = {}
+    added = None if levels is None else levels.astype(np.float32)
+
+    @cache
+    def added_shift() -> Float32:
+        return np.array(fast(np.asarray(added).astype(np.uint8)[None])[0])
 
     def shift(dtype: npt.DTypeLike, zero: int) -> Float32:
-        return shifts.get(zero, NO_SHIFT) if dtype == np.uint8 else NO_SHIFT
+        if dtype != np.uint8:
+            return NO_SHIFT if added is None else added_shift()
+        return shifts.get(zero, NO_SHIFT)
 
     def call(rows: Rows, zero: int) -> Float32:
         if rows.dtype != np.uint8:
-            return plain(rows, zero)
+            return plain(rows, zero) if added is None else fast((rows.astype(np.float32) + added).astype(np.uint8))
         if zero and zero not in shifts:
             shifts[zero] = fast(np.full((1, rows.shape[1]), zero, dtype=np.uint8))[0].copy()
         return fast(rows.view(np.uint8))
@@ -213,49 +237,6 @@ def _upsample(synapse: Upsample, shape: Shape) -> Callable[[Rows, int], Float32]
     return call
 
 
-def _images(rows: npt.NDArray[np.generic], shape: Shape) -> Tensor:
-    """Rows as a tensor [n, C, H, W] in channels-last layout, without a copy."""
-    channels, height, width = shape.source
-    return torch.from_numpy(rows.reshape(-1, height, width, channels)).permute(0, 3, 1, 2)
-
-
-def _rows(synaptic_input: Tensor) -> Float32:
-    """[n, C, H, W] in channels-last layout -> float32 [n, neurons], without a copy."""
-    flat = synaptic_input.permute(0, 2, 3, 1).contiguous()
-    return flat.reshape(len(flat), -1).numpy()
-
-
-def _public(conv: Conv2d, shape: Shape, dtype: torch.dtype) -> Callable[[Rows, int], Float32]:
-    weight = torch.from_numpy(conv.weight.astype(np.float64)).to(dtype)
-    weight = weight.contiguous(memory_format=torch.channels_last)
-    factor = torch.from_numpy(np.exp2(conv.exponent.astype(np.float64))).to(dtype).reshape(-1, 1, 1)
-    scaled = bool((conv.exponent != 0).any())
-
-    def call(rows: Rows, zero: int) -> Float32:
-        images = _images(rows, shape).to(dtype)
-        if zero:
-            images = images - zero
-        synaptic_input = F.conv2d(images, weight, None, conv.stride, conv.padding, conv.dilation, conv.groups)
-        if scaled:
-            synaptic_input = synaptic_input * factor
-        return _rows(synaptic_input.float())
-
-    return call
-
-
-def _public_transpose(conv: ConvTranspose2d, shape: Shape, dtype: torch.dtype) -> Callable[[Rows, int], Float32]:
-    weight = torch.from_numpy(channels_swapped(conv.effective_weight, conv.groups)).to(dtype)
-    geometry = conv.stride, conv.padding, conv.output_padding, conv.groups, conv.dilation
-
-    def call(rows: Rows, zero: int) -> Float32:
-        images = _images(rows, shape).to(dtype)
-        if zero:
-            images = images - zero
-        return _rows(F.conv_transpose2d(images, weight, None, *geometry).float())
-
-    return call
-
-
 def _windows_meet_the_map(conv: Conv2d, shape: Shape) -> bool:
     """Every window holds a position of the map: oneDNN leaves the synaptic input of others undefined (seen in torch
     2.13)."""
@@ -264,62 +245,3 @@ def _windows_meet_the_map(conv: Conv2d, shape: Shape) -> bool:
         if not ((taps >= 0) & (taps < shape.source[1 + i])).any(1).all():
             return False
     return True
-
-
-def _private(conv: Conv2d, shape: Shape) -> Callable[[UInt8], Float32]:
-    """oneDNN's convolution of uint8 by int8; zero padding adds nothing."""
-    weight = torch.from_numpy(conv.weight.copy())
-    scales = torch.from_numpy(np.exp2(conv.exponent.astype(np.float32)))
-    zeros = torch.zeros(conv.channels, dtype=torch.int32)
-    geometry: list[Any] = [list(conv.stride), list(conv.padding), list(conv.dilation), conv.groups]
-    packed = torch.ops.onednn.qconv_prepack(weight, scales, 1.0, 0, *geometry, [1, *shape.source])
-    end: tuple[Any, ...] = (1.0, 0, torch.float32, "none", [], "")
-
-    def call(rows: UInt8) -> Float32:
-        images = _images(rows, shape)
-        return _rows(torch.ops.onednn.qconv2d_pointwise(images, 1.0, 0, packed, scales, zeros, None, *geometry, *end))
-
-    return call
-
-
-def _private_matrix(conv: Conv2d, shape: Shape) -> Callable[[UInt8], Float32]:
-    """oneDNN's matrix product of uint8 by int8, for linear layers and for convolutions of a few positions."""
-    weight = torch.from_numpy(_matrix(conv, shape))
-    scales = torch.from_numpy(np.exp2(np.tile(conv.exponent, math.prod(shape.synaptic_input[1:])).astype(np.float32)))
-    zeros = torch.zeros(len(scales), dtype=torch.int32)
-    packed = torch.ops.onednn.qlinear_prepack(weight, [1, weight.shape[1]])
-    end: tuple[Any, ...] = (1.0, 0, torch.float32, "none", [], "")
-
-    def call(rows: UInt8) -> Float32:
-        flat = torch.from_numpy(np.ascontiguousarray(rows))
-        synaptic_input = torch.ops.onednn.qlinear_pointwise(flat, 1.0, 0, packed, scales, zeros, None, *end)
-        return np.asarray(synaptic_input.numpy())
-
-    return call
-
-
-def _matrix(conv: Conv2d, shape: Shape) -> npt.NDArray[np.int8]:
-    """Weight between every neuron and every source neuron, both positions before channels: int8 [neurons, sources]."""
-    if math.prod(shape.source[1:]) == 1 and conv.kernel == (1, 1) and conv.groups == 1:
-        return conv.weight.reshape(conv.channels, -1).copy()
-    plain = replace(conv, exponent=np.zeros_like(conv.exponent), shape=shape.synaptic_input)
-    sources = np.eye(math.prod(shape.source), dtype=np.float32)
-    synaptic_input = _public(plain, shape, torch.float64)(sources, 0)
-    return np.ascontiguousarray(synaptic_input.T, dtype=np.int8)  # oneDNN reads no other layout
-
-
-@cache
-def private_operators_work() -> bool:
-    """The int8 operators exist, take the arguments of this version, and give exact sums on this processor."""
-    rng = np.random.default_rng(0)
-    shape = Shape((32, 5, 5), (16, 3, 3))
-    weight = rng.integers(-128, 128, (16, 32, 3, 3)).astype(np.int8)
-    conv = Conv2d(name="probe", shape=shape.synaptic_input, weight=weight,
-                  exponent=np.zeros(16, dtype=np.int64), stride=(2, 2), padding=(1, 1))  # fmt: skip
-    rows = rng.integers(0, 256, (2, 800)).astype(np.uint8)  # large values: some processors saturate their sums
-    expected = _public(conv, shape, torch.float64)(rows, 0)
-    try:
-        found = [_private(conv, shape)(rows), _private_matrix(conv, shape)(rows)]
-    except (AttributeError, RuntimeError, TypeError):
-        return False
-    return all(np.array_equal(each, expected) for each in found)

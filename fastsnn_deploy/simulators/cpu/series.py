@@ -38,7 +38,8 @@ class Series:
     """Steps before `start` and after the last of `tail` are silent.
 
     rows: uint8 or float32 [B, R, neurons], value + zero, of steps start .. start + R - 1. spikes: int32 [B, R],
-    how many values of a row are not silent. tail: of the steps that follow.
+    how many values of a row are not silent. tail: of the steps that follow. followed: products are made for smaller
+    values; every spike is to be followed.
     """
 
     start: int
@@ -46,6 +47,7 @@ class Series:
     zero: int
     spikes: Int32
     tail: tuple[Events, ...] = ()
+    followed: bool = False
 
     @property
     def images(self) -> int:

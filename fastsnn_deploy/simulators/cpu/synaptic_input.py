@@ -39,6 +39,8 @@ class Arrivals:
 
     def dense(self, step: int, density: float) -> bool:
         """So many spikes arrive in this step that a product is faster than following them."""
+        if self.series.followed:
+            return False
         sent = self.series.sent(step - self.delay)
         return sent > density * self.series.images * self.series.neurons
 

@@ -8,7 +8,7 @@ spikes costs nothing; the few late corrections are followed one by one.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from time import thread_time
 from typing import Any
@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from fastsnn_deploy.graph import Concat, Flatten, Input, MaxPool2d, Node, Population, Readout, Synapse
 from fastsnn_deploy.simulators.cpu import population as neurons
-from fastsnn_deploy.simulators.cpu.plan import BYTE, Plan
+from fastsnn_deploy.simulators.cpu.plan import Plan
 from fastsnn_deploy.simulators.cpu.pool_kernels import pool_events, pool_rows
 from fastsnn_deploy.simulators.cpu.series import Events, Series, fill, no_events
 from fastsnn_deploy.simulators.cpu.synaptic_input import Arrivals, add_synaptic_input
@@ -115,8 +115,11 @@ class Tile:
             rows[:, step] = flat if injection.window == 1 else injection.share(flat, step)
         spikes = np.count_nonzero(rows, axis=2).astype(np.int32)
         zero = self.plan.zero(self.graph.input.name)
-        if zero is None or rows.min(initial=0) < -zero or rows.max(initial=0) > BYTE - zero:
-            return Series(0, rows, 0, spikes)
+        low, high = self.plan.bounds(self.graph.input)
+        least, most = rows.min((0, 1), initial=0), rows.max((0, 1), initial=0)
+        outside = bool((least < low).any() or (most > high).any())  # encoding never leaves them
+        if zero is None or outside:
+            return Series(0, rows, 0, spikes, followed=outside)
         return Series(0, (rows + zero).astype(np.uint8), zero, spikes)
 
     def _keep(self, node: Node, series: Series, counted: bool = False) -> None:
@@ -149,7 +152,7 @@ class Tile:
         place = np.empty_like(order)  # where each neuron in memory goes
         place[order] = np.arange(len(order))
         tail = tuple(Events(e.image, order[e.neuron].astype(np.int32), e.value) for e in source.tail)
-        return Series(source.start, np.ascontiguousarray(source.rows[:, :, place]), source.zero, source.spikes, tail)
+        return replace(source, rows=np.ascontiguousarray(source.rows[:, :, place]), tail=tail)
 
     def _concat(self, node: Concat) -> Series:
         arms = [(self.series[name], delay) for name, delay in zip(node.inputs, node.delays, strict=True)]

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from fastsnn_deploy.graph import Node, Population, Readout, SpikingGraph
 from fastsnn_deploy.simulators.cpu import population as neurons
-from fastsnn_deploy.simulators.cpu.plan import BYTE, Plan
+from fastsnn_deploy.simulators.cpu.plan import Plan
 from fastsnn_deploy.simulators.cpu.series import Series
 from fastsnn_deploy.simulators.cpu.tile import ADVANCES, Tile
 
@@ -89,12 +89,10 @@ def _advanced(plan: Plan, node: Node, series: dict[str, Series], budget: int) ->
 def _random(plan: Plan, node: Node, like: Series, rng: np.random.Generator) -> Series:
     """Random spikes in the steps of `like`: each neuron sends once at most, so that counts stay in their range."""
     images, steps, size = like.rows.shape
-    zero, largest = like.zero, plan.largest[node.name]
-    bytewise = like.rows.dtype == np.uint8
-    low, high = (-min(zero, largest), min(BYTE - zero, largest)) if bytewise else (-largest, largest)
+    zero, (low, high) = like.zero, plan.bounds(node)
     share = SENDING * int(np.prod(node.shape[1:])) / size if steps else 0.0
     image, neuron = (at.astype(np.int32) for at in np.nonzero(rng.random((images, size), dtype=np.float32) < share))
-    value = rng.integers(low, high, len(image)).astype(np.int32)
+    value = rng.integers(low[neuron], high[neuron]).astype(np.int32)
     value += value >= 0
     step = rng.integers(0, max(steps, 1), len(image))
     rows = np.full_like(like.rows, zero)

@@ -13,10 +13,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from fastsnn_deploy.errors import InputError
-from fastsnn_deploy.training.images import Images, Split
+from fastsnn_deploy.training.images import Images, Split, arrays
 from fastsnn_deploy.training.pictures import Items, Pictures
 
 SPLITS: dict[Split, tuple[str, ...]] = {"train": ("train",), "test": ("test", "val", "valid", "validation")}
@@ -121,17 +120,17 @@ def pictures(
     levels, highest = Pictures(items), int(numbers.max())
     channels = levels.shape[1]
     return Images(
-        name, levels, torch.from_numpy(numbers.astype(np.int64)), max(highest + 1, len(class_names)),
+        name, *arrays(levels, numbers.astype(np.int64)), max(highest + 1, len(class_names)),
         (0.0,) * channels, (1.0,) * channels, grey=levels.grey, class_names=tuple(class_names),
     )  # fmt: skip
 
 
 def fifth(images: Images, split: Split) -> Images:
     """Every fifth image of each class for the test, the others to learn from."""
-    order = torch.argsort(images.labels, stable=True)
-    test = torch.zeros(len(order), dtype=torch.bool)
+    order = np.argsort(images.numbers, kind="stable")
+    test = np.zeros(len(order), dtype=np.bool_)
     test[order[::FIFTH]] = True
-    return images.select(torch.nonzero(test if split == "test" else ~test).flatten())
+    return images.select(np.flatnonzero(test if split == "test" else ~test))
 
 
 def numbered(labels: Sequence[Any]) -> tuple[npt.NDArray[np.int64], tuple[str, ...]]:

@@ -11,12 +11,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from fastsnn_deploy.errors import InputError
 from fastsnn_deploy.graph.images import array_of
-from fastsnn_deploy.quantisation.images import stacked
-from fastsnn_deploy.training.images import IN_MEMORY, Images, Split
+from fastsnn_deploy.training.images import IN_MEMORY, Images, Split, arrays
 from fastsnn_deploy.training.objects import named_object, names_an_object
 from fastsnn_deploy.training.own_data import CHANNELS, images_of
 from fastsnn_deploy.training.pictures import Made
@@ -140,6 +138,8 @@ def of_dataset(data: Any, name: str, class_names: tuple[str, ...] = ()) -> Image
 
     Raises InputError if its items are something else, or it fails.
     """
+    from fastsnn_deploy.quantisation.images import stacked
+
     count = len(data)
     if not count:
         raise InputError(f"data '{name}': holds no images")
@@ -163,7 +163,8 @@ def of_dataset(data: Any, name: str, class_names: tuple[str, ...] = ()) -> Image
         lambda numbers: stacked([_array(_item(data, int(n), name)[0]) for n in numbers]), np.arange(count), array.shape,
         name, at_hand=False,
     )  # fmt: skip
-    return replace(made, levels=levels, labels=torch.from_numpy(labels))
+    found, numbers = arrays(levels, labels)
+    return replace(made, levels=found, labels=numbers)
 
 
 def _item(data: Any, number: int, name: str) -> tuple[Any, Any]:

@@ -8,11 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import torch
 
-from fastsnn_deploy.training.images import Images, Split
+from fastsnn_deploy.training.images import Images, Split, arrays
 from fastsnn_deploy.training.own_data import open_npz
 from fastsnn_deploy.training.sources.base import Wanted, source
+from fastsnn_deploy.training.unpacked import Unpacked
 
 Loader = Callable[[Path, Split, bool], Images]
 
@@ -54,9 +54,8 @@ def _digits(root: Path, split: Split, download: bool) -> Images:
     data = load_digits()
     test = np.arange(len(data.images)) % 5 == 0
     chosen = test if split == "test" else ~test
-    levels = torch.from_numpy(data.images[chosen].astype(np.uint8))[:, None]
-    labels = torch.from_numpy(data.target[chosen].astype(np.int64))
-    return Images("digits", levels, labels, 10, (0.305,), (0.376,), step=1 / 16, highest=16, class_names=DIGITS)
+    held = arrays(data.images[chosen].astype(np.uint8)[:, None], data.target[chosen].astype(np.int64))
+    return Images("digits", *held, 10, (0.305,), (0.376,), step=1 / 16, highest=16, class_names=DIGITS)
 
 
 @dataset("mnist")
@@ -65,15 +64,14 @@ def _mnist(root: Path, split: Split, download: bool) -> Images:
     file = root / "mnist.npz"
     if file.exists():
         with open_npz(file) as data:
-            levels, labels = data[f"x_{split}"], data[f"y_{split}"]
-        images = torch.from_numpy(levels.reshape(len(levels), 28, 28, 1)).permute(0, 3, 1, 2)
+            images, labels = data[f"x_{split}"], data[f"y_{split}"]
+        images = images.reshape(len(images), 1, 28, 28)
     else:
         from torchvision.datasets import MNIST
 
         stored = MNIST(str(root), train=split == "train", download=download)
-        images, labels = stored.data[:, None], stored.targets.numpy()
-    targets = torch.from_numpy(labels.astype(np.int64))
-    return Images("mnist", images.contiguous(), targets, 10, *STATISTICS["mnist"], class_names=DIGITS)
+        images, labels = stored.data[:, None].numpy(), stored.targets.numpy()
+    return Images("mnist", *arrays(images, labels.astype(np.int64)), 10, *STATISTICS["mnist"], class_names=DIGITS)
 
 
 @dataset("cifar10")
@@ -81,16 +79,15 @@ def _cifar10(root: Path, split: Split, download: bool) -> Images:
     """`cifar10/train_*.npz` and `cifar10/test.npz` with images (uint8 NHWC) and labels, or torchvision's CIFAR10."""
     files = sorted((root / "cifar10").glob("train_*.npz" if split == "train" else "test.npz"))
     if files:
-        parts = []
+        labels = []
         for file in files:
             with open_npz(file) as data:
-                parts.append((data["images"], data["labels"]))
-        images, labels = (np.concatenate(column) for column in zip(*parts, strict=True))
+                labels.append(data["labels"])
+        held = arrays(Unpacked(files, "images"), np.concatenate(labels).astype(np.int64))
     else:
         from torchvision import datasets
 
         stored = datasets.CIFAR10(str(root), train=split == "train", download=download)
-        images, labels = stored.data, np.asarray(stored.targets)
-    levels = torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
-    targets = torch.from_numpy(labels.astype(np.int64))
-    return Images("cifar10", levels, targets, 10, *STATISTICS["cifar10"], class_names=CIFAR10)
+        images = np.ascontiguousarray(stored.data.transpose(0, 3, 1, 2))
+        held = arrays(images, np.asarray(stored.targets).astype(np.int64))
+    return Images("cifar10", *held, 10, *STATISTICS["cifar10"], class_names=CIFAR10)

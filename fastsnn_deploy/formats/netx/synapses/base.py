@@ -1,4 +1,4 @@
-"""What a synapse codec is, and the weights: NetX holds mantissa * 2**exponent, the extension the exponent."""
+"""What a synapse codec is, and its weights: mantissas under NetX's key, exponents in the extension."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastsnn_deploy.formats.netx.codec import Numbering, identity, put_identity
-from fastsnn_deploy.formats.netx.fields import Fields, put_integers_as_float32, put_numbers, put_text
+from fastsnn_deploy.formats.netx.fields import Fields, put_mantissas, put_numbers, put_text
 from fastsnn_deploy.graph import Synapse
 from fastsnn_deploy.graph.synapses import MAX_EXPONENT
 
@@ -61,19 +61,14 @@ def synapse_fields(extension: Fields, shape: tuple[int, ...], names: Sequence[st
 
 
 def put_weight(group: h5py.Group, synapse: Synapse) -> None:
-    """NetX's float32 `weight`: the effective integers."""
-    put_integers_as_float32(group, "weight", synapse.effective_weight)
+    """NetX's `weight`, of mantissas: where exponents are 0, as in all that stock lava-dl loads, the integers."""
+    put_mantissas(group, "weight", synapse.weight)
 
 
 def mantissa(group: Fields, exponent: npt.NDArray[np.int64], dimensions: int) -> npt.NDArray[np.int8]:
-    """int8 weights from NetX's `weight`. Raises InputError unless every one is mantissa * 2**exponent."""
-    effective = group.whole("weight")
-    if effective.ndim != dimensions or effective.shape[0] != len(exponent) or not effective.size:
-        raise group.wrong("weight", f"of shape {effective.shape}", f"{dimensions}-D with {len(exponent)} rows")
-    shift = exponent.reshape((-1,) + (1,) * (dimensions - 1))
-    small = effective >> shift
-    bad = (small << shift != effective) | (np.abs(small + 0.5) > 128)
-    if bad.any():
-        at = tuple(map(int, np.argwhere(bad)[0]))
-        raise group.wrong("weight", f"{effective[at]} at {at}", f"an 8-bit integer times 2**{exponent[at[0]]}")
-    return small.astype(np.int8)
+    """int8 weights from NetX's `weight`, one row for each exponent."""
+    found = group.mantissas("weight")
+    if found.ndim != dimensions or found.shape[0] != len(exponent) or not found.size:
+        raise group.wrong("weight", f"of shape {found.shape}", f"{dimensions}-D with {len(exponent)} rows")
+    found.flags.writeable = False  # the synapse keeps it without a copy
+    return found
