@@ -10,9 +10,27 @@ from __future__ import annotations
 import difflib
 import math
 import operator
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
+
+
+def legible(text: str) -> str:
+    """Text as it can be shown anywhere: what moves a cursor, changes colours or turns the direction of writing is
+    written as an escape. Names come from files of strangers.
+
+    Example:
+        >>> print(legible("conv\\x1b[2J\\u202eten"))
+        conv\\x1b[2J\\u202eten
+    """
+    return text if text.isprintable() else "".join(map(_legible, text))
+
+
+def _legible(character: str) -> str:
+    if character.isprintable() or character in "\n\t" or unicodedata.category(character) == "Zs":  # kinds of blanks
+        return character
+    return character.encode("unicode_escape", "surrogatepass").decode("ascii")
 
 
 @dataclass(frozen=True)
@@ -25,7 +43,7 @@ class Problem:
 
     def __str__(self) -> str:
         text = f"{self.where}: {self.what}" if self.where else self.what
-        return f"{text}. {self.fix}" if self.fix else text
+        return legible(f"{text}. {self.fix}" if self.fix else text)
 
 
 class DeployError(Exception):
@@ -39,10 +57,8 @@ class DeployError(Exception):
         super().__init__(message)
 
     def __str__(self) -> str:
-        if not self.problems:
-            return self.message
-        lines = "\n".join(f"  - {problem}" for problem in self.problems)
-        return f"{self.message}\n{lines}"
+        lines = "".join(f"\n  - {problem}" for problem in self.problems)
+        return f"{legible(self.message)}{lines}"
 
 
 class InputError(DeployError, ValueError):

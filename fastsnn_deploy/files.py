@@ -45,6 +45,9 @@ ADVICE = {
 """What to do with a file of the first kind where the second is needed."""
 
 
+ARCHIVE = b"PK\x03\x04"
+"""First bytes of a zip archive, as torch.save and numpy.savez write."""
+
 POINTER = b"version https://git-lfs.github.com"
 """First bytes of what a clone without Git LFS holds in place of large files."""
 
@@ -54,6 +57,17 @@ def path_of(path: Any, what: str) -> Path:
     if not isinstance(path, (str, os.PathLike)) or isinstance(os.fspath(path), bytes):
         raise wrong_type(f"the path of the {what}", path, "a string or a pathlib.Path")
     return Path(path)
+
+
+def below(root: Path, name: str, what: str) -> Path:
+    """The file of that name below a folder. Raises InputError for a name that leads out of it, by links too.
+
+    Files of strangers, such as recipes, name others: they choose among the user's data, not among all files.
+    """
+    path = root / name
+    if "\0" in name or not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root)):
+        raise InputError(f"{what} '{name}' does not lie below '{root}'. Put the file there, and name it from there")
+    return path
 
 
 def kind_of_file(path: Path) -> str:
@@ -74,7 +88,7 @@ def kind_of_file(path: Path) -> str:
             if not hdf5 and data[8:9] != b"{":  # a safetensors file begins with the length of its JSON header
                 return ""
             return next((kind for mark, kind in MARKS.items() if data.find(mark) >= 0), "")
-    except (OSError, ValueError, zipfile.BadZipFile, RuntimeError, NotImplementedError):
+    except Exception:  # whatever a damaged archive may set off: its reader says what is wrong
         return ""
 
 

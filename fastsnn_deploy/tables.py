@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from fastsnn_deploy.errors import legible
+
 GAP = 2
 """Blanks between two columns of text."""
 
@@ -130,7 +132,7 @@ class Table:
         widths = table._widths(width)
         rule = "-" * (sum(widths) + GAP * (len(widths) - 1))
         headings = table._line([column.heading for column in table.columns], widths)
-        lines = [_bold(self.title, color)] if self.title else []
+        lines = [_bold(legible(self.title), color)] if self.title else []
         if any(column.heading for column in table.columns):
             lines += [*(_bold(line, color) for line in headings), rule]
         for index, row in enumerate(table._cells()):
@@ -142,7 +144,10 @@ class Table:
     def html(self) -> str:
         """The table as an HTML fragment; every text in it is escaped."""
         aligned = [f' style="{CELL}; {NUMBER if column.number else "text-align: left"}"' for column in self.columns]
-        parts = ["<table>", f'<caption style="{CAPTION}">{html.escape(self.title)}</caption>' if self.title else ""]
+        parts = [
+            "<table>",
+            f'<caption style="{CAPTION}">{html.escape(legible(self.title))}</caption>' if self.title else "",
+        ]
         if any(column.heading for column in self.columns):
             head = zip(self.columns, aligned, strict=True)
             names = "".join(f"<th{style}>{html.escape(column.heading)}</th>" for column, style in head)
@@ -153,19 +158,19 @@ class Table:
             cells = "".join(f"<td{a}>{_broken(cell)}</td>" for cell, a in zip(row, aligned, strict=True))
             parts.append(f"<tr{line}>{cells}</tr>")
         parts.append("</tbody></table>")
-        return "\n".join(filter(None, [*parts, *(f"<p>{html.escape(note)}</p>" for note in self.notes)]))
+        return "\n".join(filter(None, [*parts, *(f"<p>{html.escape(legible(note))}</p>" for note in self.notes)]))
 
     def csv(self) -> str:
         """All columns with their values as they are: numbers in full, no separators. Text that a spreadsheet would run
         as a formula, since names come from files of strangers, has an apostrophe before it."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(column.heading for column in self.columns)
+        writer.writerow(_no_formula(column.heading) for column in self.columns)
         writer.writerows(map(_no_formula, row) for row in self.rows)
         return text.getvalue()
 
     def _cells(self) -> list[list[str]]:
-        return [[c.show(value) for c, value in zip(self.columns, row, strict=True)] for row in self.rows]
+        return [[legible(c.show(value)) for c, value in zip(self.columns, row, strict=True)] for row in self.rows]
 
     def _needs(self) -> tuple[list[int], list[int]]:
         """Characters that each column needs at least, and those with which nothing is folded."""
@@ -234,7 +239,7 @@ class Result(ABC):
 
     def _repr_html_(self) -> str:
         """The report for a notebook."""
-        parts = [part.html() if isinstance(part, Table) else f"<p>{html.escape(part)}</p>" for part in self.report()]
+        parts = [p.html() if isinstance(p, Table) else f"<p>{html.escape(legible(p))}</p>" for p in self.report()]
         return "\n".join(parts)
 
 
@@ -252,6 +257,7 @@ def text_of(report: Iterable[Table | str], width: int | None = None, color: bool
 
 def wrapped(text: str, width: int | None) -> str:
     """Lines folded between words; words longer than the screen, such as addresses and paths, stay whole."""
+    text = legible(text)
     if width is None:
         return text
     fill = textwrap.TextWrapper(max(width, 1), break_long_words=False, break_on_hyphens=False, subsequent_indent="    ")
@@ -276,7 +282,9 @@ def _bold(text: str, color: bool) -> str:
 
 
 def _no_formula(value: Any) -> Any:
-    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
+    if not isinstance(value, str):
+        return value
+    return f"'{legible(value)}" if value.startswith(FORMULA) else legible(value)
 
 
 def _broken(cell: str) -> str:

@@ -209,10 +209,10 @@ def _rewrite(source: Path, target: Path, change) -> None:
     [
         (lambda h, g: h.update(format="other"), "not a spiking graph"),
         (lambda h, g: h.update(version="99"), "version 99"),
-        (lambda h, g: h.pop("graph"), "damaged"),
+        (lambda h, g: h.pop("graph"), "is not JSON"),
         (lambda h, g: g.pop("nodes"), "damaged"),
         (lambda h, g: g["nodes"][1].update(type="os.system"), "node type 'os.system' is not known"),
-        (lambda h, g: g["nodes"][1].update(surprise=1), "damaged"),
+        (lambda h, g: g["nodes"][1].update(surprise=1), "has no field surprise"),
         (lambda h, g: g["nodes"][1].pop("stride"), ""),
         (lambda h, g: g["nodes"][1].update(shape=[10**9, 10**9, 10**9]), "has shape"),
         (lambda h, g: g["nodes"][2].update(ceiling=2**70), "ceiling"),

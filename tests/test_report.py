@@ -397,9 +397,9 @@ def test_measured_columns_stand_beside_the_estimates(made: Report, tmp_path: Pat
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("{", "is not JSON"), ("[]", "is not a measured run"), ("{}", "steps: Field required"),
+        ("{", "is not JSON"), ("[]", "is not a valid measured run"), ("{}", "steps: Field required"),
         ('{"steps": 0}', "steps"), ('{"steps": 5, "total_power": "much"}', "total_power"),
-        ('{"steps": 5, "total_power": NaN}', "total_power"),
+        ('{"steps": 5, "total_power": NaN}', "NaN is no number"),
     ],
 )  # fmt: skip
 def test_what_is_no_measured_run_is_refused(tmp_path: Path, text: str, says: str):

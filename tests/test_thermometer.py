@@ -31,7 +31,7 @@ from fastsnn_deploy.graph import (
 from fastsnn_deploy.graph.integer_network import integer_values
 from fastsnn_deploy.graph.synapses.conv2d import windows
 from fastsnn_deploy.lava_dl import StockConv, StockDense, StockLayer, run
-from fastsnn_deploy.lava_dl.thermometer import Placement, placements_of
+from fastsnn_deploy.lava_dl.thermometer import placements_of
 from fastsnn_deploy.passes.linearise import chain
 from fastsnn_deploy.targets.thermometer.network import ThermometerNetwork, to_thermometer
 from tests.random_graphs import random_graph, random_images
@@ -371,5 +371,5 @@ def test_dense_layers_without_positive_weights_load_in_stock_lava() -> None:
 def test_placements_survive_json_and_are_in_the_metadata() -> None:
     population = check_graph(random_graph(3))
     text = json.dumps(population.plain())
-    assert tuple(map(Placement.from_plain, json.loads(text))) == population.placements
+    assert placements_of({"thermometer": text}) == population.placements
     assert placements_of(population.network.metadata) == population.placements

@@ -14,19 +14,30 @@ published: printed by those who designed or measured the chip. fitted: by others
 another chip by a published ratio. inherited: taken over unchanged from another chip. assumed: no source at all.
 """
 
+MOST = 2**53
+"""Greatest whole number of a profile, as exact in floating point."""
+
 Text = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
 
 
 class Strict(BaseModel):
-    """A table of a profile: unknown keys and values of another type are refused."""
+    """A table of a profile: unknown keys, values of another type, and numbers that arrays do not hold are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    @model_validator(mode="after")
+    def _bounded(self) -> Strict:
+        for key in type(self).model_fields:
+            value = getattr(self, key)
+            if isinstance(value, int) and abs(value) > MOST:
+                raise ValueError(f"{key} is more than {MOST:,}")
+        return self
 
 
 class Limit(Strict):
     """A whole number of a chip, with where it is from. note: what else to know."""
 
-    value: Annotated[int, Field(ge=0, le=2**53)]
+    value: Annotated[int, Field(ge=0)]
     unit: Text
     status: Status
     source: Text

@@ -12,7 +12,6 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from fastsnn_deploy.analysis.chip import Chip, Status, Strict, Text
@@ -20,6 +19,7 @@ from fastsnn_deploy.errors import InputError, Problem, unknown
 from fastsnn_deploy.files import existing_file
 from fastsnn_deploy.graph import MaxPool2d, Synapse
 from fastsnn_deploy.graph.node import NODE_TYPES
+from fastsnn_deploy.reading import decoded, read_yaml, yaml_of
 
 Numbers = Mapping[str, float]
 """One number for each constant of a profile, by key, such as "energies.message"."""
@@ -249,11 +249,7 @@ def _shipped() -> dict[str, Path]:
 
 @lru_cache(maxsize=32)
 def _parse(content: bytes, path: str) -> Hardware:
-    try:
-        data = yaml.safe_load(content.decode("utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{path}: is not plain YAML ({reason}). Write it as the shipped profiles are") from error
+    data = yaml_of(decoded(content, path, "hardware profile"), path, "hardware profile")
     if not isinstance(data, dict):
         raise InputError(
             f"{path}: holds {type(data).__name__}, not a table of keys. Write it as the shipped profiles are"
@@ -279,7 +275,7 @@ def _below(path: str, key: str, name: Any) -> dict[str, Any]:
     shipped = _shipped()
     if not isinstance(name, str) or name not in shipped:
         raise InputError(f"{path}: {key}: {unknown('hardware profile', name, shipped)}")
-    return _merged(name, yaml.safe_load(shipped[name].read_text(encoding="utf-8")))
+    return _merged(name, read_yaml(shipped[name], "hardware profile"))
 
 
 def _over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,9 @@ from PIL import Image
 
 from fastsnn_deploy.errors import InputError, Problem
 from fastsnn_deploy.files import planned, readable_file, write_file
+from fastsnn_deploy.reading import reason_of
 from fastsnn_deploy.tables import percent
+from fastsnn_deploy.training.pictures import require_size
 
 if TYPE_CHECKING:
     from fastsnn_deploy.formats import Network
@@ -68,11 +70,12 @@ def pictures_in(network: Network, paths: Sequence[Path]) -> Pictures:
     for file in files:
         try:
             with Image.open(readable_file(file, "image")) as opened:
+                require_size(opened)
                 image = opened.convert("RGB" if shape[0] == 3 else "L")
         except InputError as error:
             problems.append(Problem("", error.message))
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-            problems.append(Problem(str(file), "is not an image that Pillow can read"))
+        except Exception as error:  # whatever a damaged picture may set off
+            problems.append(Problem(str(file), f"is not an image that Pillow can read ({reason_of(error)})"))
         else:
             images.append(image)
             levels.append(resized(image, (shape[1], shape[2])))

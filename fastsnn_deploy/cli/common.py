@@ -19,7 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.text import Text
 
 from fastsnn_deploy.cli.tasks import chosen_task, drawn_scenes, has_scenes
-from fastsnn_deploy.errors import InputError
+from fastsnn_deploy.errors import InputError, legible
 from fastsnn_deploy.files import planned, readable_file
 from fastsnn_deploy.processes import Processes
 from fastsnn_deploy.tables import Table, text_of
@@ -125,9 +125,15 @@ def progress_bar(text: str, shown: bool = True, unit: str = "") -> Iterator[Call
     if not console.is_terminal:
         yield _lines(text) if shown else lambda done, total: None
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(unit), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        _Rate(unit),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=console, transient=True, disable=not shown) as bar:
-        task = bar.add_task(text, total=None)
+        task = bar.add_task(legible(text), total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
@@ -142,7 +148,11 @@ def _lines(text: str) -> Callable[[int, int], None]:
             return
         tenths, seconds = reached, time.monotonic() - start
         if seconds >= QUIET_SECONDS:
-            print(f"{text}: {done:,} of {total:,} ({10 * tenths} %), {seconds:,.0f} s", file=sys.stderr, flush=True)
+            print(
+                f"{legible(text)}: {done:,} of {total:,} ({10 * tenths} %), {seconds:,.0f} s",
+                file=sys.stderr,
+                flush=True,
+            )
 
     return update
 

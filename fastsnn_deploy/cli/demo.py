@@ -33,7 +33,7 @@ def demo(
 
     load_hardware(hardware)  # a wrong name should fail now, not after the training
     console = messages()
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
 
         def step(number: int, text: str) -> Callable[[int, int], None]:

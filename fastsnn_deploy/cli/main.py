@@ -37,7 +37,7 @@ from fastsnn_deploy.cli.sanafe import sanafe
 from fastsnn_deploy.cli.train import train
 from fastsnn_deploy.cli.tune import tune
 from fastsnn_deploy.cli.verify import verify
-from fastsnn_deploy.errors import DeployError, InputError, unknown
+from fastsnn_deploy.errors import DeployError, InputError, legible, unknown
 from fastsnn_deploy.files import one_command
 from fastsnn_deploy.simulators.notices import HEARERS
 
@@ -157,7 +157,7 @@ def _warning_line(
     message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
 ) -> str:
     """A warning as a line for people, without the place in our code."""
-    return f"warning: {message}\n"
+    return f"warning: {legible(str(message))}\n"
 
 
 def _ended(ended: SystemExit) -> int:
@@ -174,7 +174,7 @@ def _ended(ended: SystemExit) -> int:
 def _say(text: str, style: str | None = None) -> None:
     """A message on stderr, if anybody reads it."""
     try:
-        messages().print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+        messages().print(legible(text), style=style, markup=False, highlight=False, soft_wrap=True)
     except (OSError, SystemExit):  # rich makes the latter of a closed pipe
         silence(2)
 

@@ -35,7 +35,7 @@ from fastsnn_deploy.cli.sources import (
     is_quantised,
     opened,
 )
-from fastsnn_deploy.errors import InputError
+from fastsnn_deploy.errors import InputError, legible
 
 if TYPE_CHECKING:
     from fastsnn_deploy.training.images import Images
@@ -190,7 +190,7 @@ def tune(
 
 def _line(text: str) -> None:
     """What a trial gave, on stderr: it may be the last that is seen of it."""
-    messages().print(text, markup=False, highlight=False, soft_wrap=True)
+    messages().print(legible(text), markup=False, highlight=False, soft_wrap=True)
 
 
 def _loaded(

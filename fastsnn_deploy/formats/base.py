@@ -16,6 +16,7 @@ from fastsnn_deploy.files import existing_file
 from fastsnn_deploy.formats.hdf5 import HDF5_ERRORS, unreadable
 from fastsnn_deploy.graph import SpikingGraph
 from fastsnn_deploy.lava_dl import StockNetwork
+from fastsnn_deploy.reading import damaged
 
 Network = SpikingGraph | StockNetwork
 
@@ -83,7 +84,9 @@ def read_network(path: str | Path) -> Network:
     Example:
         >>> network = read_network("model.net")  # doctest: +SKIP
     """
-    return format_of(path).read(Path(path))
+    found = format_of(path)
+    with damaged(path, f"{found.name} file"):
+        return found.read(Path(path))
 
 
 def format_of(path: str | Path) -> Format:

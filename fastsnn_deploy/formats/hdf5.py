@@ -9,6 +9,7 @@ from typing import BinaryIO
 
 from fastsnn_deploy.errors import InputError
 from fastsnn_deploy.files import write_file
+from fastsnn_deploy.reading import reason_of
 
 HDF5_ERRORS = (
     OSError, KeyError, IndexError, ValueError, TypeError, AttributeError, AssertionError, ArithmeticError,
@@ -26,7 +27,7 @@ def write_hdf5(path: str | Path, fill: Callable[[BinaryIO], None], difference: C
     try:
         fill(image)
     except HDF5_ERRORS as error:
-        reason = error if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
+        reason = error if isinstance(error, InputError) else reason_of(error)
         raise InputError(f"{path}: cannot be written ({reason})") from error
     write_file(path, image.getvalue(), difference)
 
@@ -35,4 +36,4 @@ def unreadable(path: str | Path, error: Exception) -> InputError:
     """The message for what HDF5 raised when it opened or read `path`."""
     if isinstance(error, BlockingIOError):
         return InputError(f"{path}: is locked: another program has it open for writing. Close it there")
-    return InputError(f"{path}: is not an HDF5 file or is damaged ({type(error).__name__}: {error})")
+    return InputError(f"{path}: is not an HDF5 file or is damaged ({reason_of(error)})")

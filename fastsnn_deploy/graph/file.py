@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, get_type_hints
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as bytes_of
 
@@ -16,6 +18,7 @@ from fastsnn_deploy.files import existing_file, write_file
 from fastsnn_deploy.graph.node import NODE_TYPES, Node
 from fastsnn_deploy.graph.schedule import Schedule
 from fastsnn_deploy.graph.spiking_graph import SpikingGraph
+from fastsnn_deploy.reading import damaged, json_of
 
 FORMAT = "fastsnn-deploy spiking graph"
 VERSION = 2
@@ -37,22 +40,15 @@ def save(graph: SpikingGraph, path: str | Path) -> None:
 def load(path: str | Path) -> SpikingGraph:
     """Read a graph written by `save`. Raises InputError for anything that is not a valid file of this version."""
     path = existing_file(path, "spiking graph file")
-    try:
-        with safe_open(path, framework="numpy") as file:
-            header = file.metadata() or {}
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError) as error:
-        raise InputError(f"{path}: is not a safetensors file or is damaged ({error})") from error
+    with damaged(path, "safetensors file"), safe_open(path, framework="numpy") as file:
+        header = file.metadata() or {}
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     if header.get("format") != FORMAT:
         raise InputError(f"{path}: is a safetensors file, but not a spiking graph. Write it with `export`")
     if header.get("version") != str(VERSION):
         raise InputError(f"{path}: format version {header.get('version')}, this program reads version {VERSION}")
-    try:
-        return from_plain(json.loads(header["graph"]), tensors)
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise InputError(f"{path}: {error}") from error
-        raise InputError(f"{path}: the graph in it is damaged ({type(error).__name__}: {error})") from error
+    with damaged(path, "spiking graph"):
+        return from_plain(json_of(header.get("graph"), path, "graph in it"), tensors)
 
 
 def plain(graph: SpikingGraph) -> dict[str, Any]:
@@ -70,14 +66,45 @@ def plain(graph: SpikingGraph) -> dict[str, Any]:
 
 
 def from_plain(data: dict[str, Any], tensors: dict[str, np.ndarray]) -> SpikingGraph:
-    """Inverse of `plain`, with the arrays under `node name|field`. Raises KeyError, TypeError or GraphError."""
-    nodes = [_node(dict(entry), tensors) for entry in data["nodes"]]
+    """Inverse of `plain`, with the arrays under `node name|field`. Raises GraphError, or whatever data of another form
+    set off."""
+    made = _Graph.model_validate(data)
     return SpikingGraph(
-        nodes=tuple(nodes),
-        outputs=tuple(data["outputs"]),
-        schedule=Schedule(**data["schedule"]),
-        metadata={str(key): str(value) for key, value in data["metadata"].items()},
+        nodes=tuple(_node(dict(entry), tensors) for entry in made.nodes),
+        outputs=made.outputs,
+        schedule=Schedule(**made.schedule.model_dump()),
+        metadata=made.metadata,
     )
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+
+class _Schedule(_Strict):
+    window: int
+    input: Literal["once", "spread", "constant"]
+    bias: Literal["wave", "spread", "initial"]
+    stop: Literal["settled", "window"]
+    steps: int | None = None
+    start_delay: int = 0
+
+
+class _Graph(_Strict):
+    """What a file says of a graph besides the arrays and the fields of its nodes, which `_fields` checks."""
+
+    nodes: list[dict[str, Any]]
+    outputs: Annotated[tuple[str, ...], Field(strict=False)]
+    schedule: _Schedule
+    metadata: dict[str, str]
+
+
+@cache
+def _fields(cls: type[Node]) -> dict[str, TypeAdapter[Any]]:
+    """What each plain field of a node may be, as its class declares it."""
+    hints = get_type_hints(cls)
+    names = (field.name for field in dataclasses.fields(cls) if field.name not in cls.array_dtypes)
+    return {name: TypeAdapter(hints[name], config=ConfigDict(strict=True)) for name in names}
 
 
 def _node(entry: dict[str, Any], tensors: dict[str, np.ndarray]) -> Node:
@@ -85,6 +112,12 @@ def _node(entry: dict[str, Any], tensors: dict[str, np.ndarray]) -> Node:
     if kind not in NODE_TYPES:
         raise unknown("node type", kind, NODE_TYPES)
     cls = NODE_TYPES[kind]
-    plain_fields = {key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()}
+    known = _fields(cls)
+    if foreign := entry.keys() - known.keys():
+        raise InputError(f"node '{entry.get('name')}' has no field {', '.join(sorted(foreign))}")
+    plain_fields = {
+        key: known[key].validate_python(tuple(value) if isinstance(value, list) else value)
+        for key, value in entry.items()
+    }
     arrays = {name: tensors[f"{entry['name']}|{name}"] for name in cls.array_dtypes}
     return cls(**plain_fields, **arrays)  # type: ignore[arg-type]

@@ -10,6 +10,7 @@ from typing import Any
 
 from fastsnn_deploy.errors import InputError, Problem, unknown
 from fastsnn_deploy.graph.images import PIXEL
+from fastsnn_deploy.reading import json_of
 
 KEY = "preprocessing"
 """Where it lies in the metadata of checkpoints, graphs and files."""
@@ -143,7 +144,7 @@ class Preprocessing:
         if found is None:
             return None
         try:
-            plain = dict(json.loads(found) if isinstance(found, str) else found)
+            plain = dict(json_of(found, KEY, "text") if isinstance(found, str) else found)
             known = {field.name for field in fields(Preprocessing)}
             return Preprocessing(**{name: value for name, value in plain.items() if name in known})
         except (ValueError, TypeError, RecursionError) as error:  # InputError is a ValueError

@@ -14,6 +14,9 @@ from fastsnn_deploy.graph.arithmetic import IntArray
 MOST_STEPS = 1_000_000
 """Of one run: a thousand times what windows and settling take; more is a slip that would go on for days."""
 
+MOST_WINDOW = 2**16
+"""Greatest window, and greatest number of steps in its place: images of 16 bits as unary spikes."""
+
 
 @dataclass(frozen=True)
 class Injection:

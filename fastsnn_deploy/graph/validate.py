@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
@@ -11,10 +12,13 @@ from fastsnn_deploy.errors import Problem
 from fastsnn_deploy.graph.node import NODE_TYPES, Node
 from fastsnn_deploy.graph.nodes import Concat, Input, Population, Readout
 from fastsnn_deploy.graph.ranges import STATE_BITS, STATE_MAX
-from fastsnn_deploy.graph.schedule import MOST_STEPS
+from fastsnn_deploy.graph.schedule import MOST_STEPS, MOST_WINDOW
 
 if TYPE_CHECKING:
     from fastsnn_deploy.graph.spiking_graph import SpikingGraph
+
+MOST_NEURONS = 2**26
+"""Of one node; VGG-16 on 224 x 224 pixels has 3.2 million in its largest layer."""
 
 Rule = Callable[["SpikingGraph"], Iterator[Problem]]
 
@@ -82,8 +86,10 @@ def one_target(graph: SpikingGraph) -> Iterator[Problem]:
 def shapes_match(graph: SpikingGraph) -> Iterator[Problem]:
     """Shapes are 1 or 3 positive sizes and follow from the inputs."""
     for node in graph.nodes:
-        if len(node.shape) not in (1, 3) or any(size < 1 for size in node.shape):
-            yield Problem(_at(node), f"shape {node.shape} is not (N,) or (C, H, W) with positive sizes")
+        positive = all(size >= 1 for size in node.shape)
+        if len(node.shape) not in (1, 3) or not positive or math.prod(node.shape) > MOST_NEURONS:
+            what = f"shape {node.shape} is not (N,) or (C, H, W) with 1 to {MOST_NEURONS:,} elements"
+            yield Problem(_at(node), what)
             continue
         try:
             _check_window(node)
@@ -160,14 +166,13 @@ PUBLISHED = ("window", "spread", "spread"), ("window", "constant", "spread")
 def schedule_known(graph: SpikingGraph) -> Iterator[Problem]:
     """The schedule has a window of at least 1 and known modes."""
     schedule = graph.schedule
-    if schedule.window < 1:
-        yield Problem("schedule", f"window {schedule.window} must be at least 1")
+    for name, steps in (("window", schedule.window), ("steps", schedule.steps)):
+        if steps is not None and not 1 <= steps <= MOST_WINDOW:
+            yield Problem("schedule", f"{name} {steps} must be from 1 to {MOST_WINDOW:,}")
     if schedule.input not in ("once", "spread", "constant") or schedule.bias not in ("wave", "spread", "initial"):
         yield Problem("schedule", f"unknown mode input='{schedule.input}', bias='{schedule.bias}'")
     if schedule.stop not in ("settled", "window"):
         yield Problem("schedule", f"unknown mode stop='{schedule.stop}'")
-    if schedule.duration < 1:
-        yield Problem("schedule", f"steps {schedule.steps} must be at least 1")
     if schedule.start_delay < 0:
         yield Problem("schedule", f"start_delay {schedule.start_delay} must be at least 0")
     elif schedule.start_delay and (last := max(graph.depths.values())) > MOST_STEPS:

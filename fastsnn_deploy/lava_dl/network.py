@@ -7,7 +7,6 @@ arrays in PyTorch's orders; the NetX file stores the same numbers.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,6 +21,7 @@ from fastsnn_deploy.graph.schedule import MOST_STEPS
 from fastsnn_deploy.graph.summary import layer_table, totals_line
 from fastsnn_deploy.lava_dl.limits import DECAY_UNITY
 from fastsnn_deploy.lava_dl.thermometer import Placement, answer_of, placements_of, read_answer
+from fastsnn_deploy.reading import json_of
 from fastsnn_deploy.tables import Result, Table, one_line, shape
 
 Int64 = npt.NDArray[np.int64]
@@ -277,10 +277,7 @@ class StockNetwork(Result):
         return answer_of(placements_of(self.metadata))
 
     def _said(self, key: str) -> dict[str, Any]:
-        try:
-            said = json.loads(self.metadata.get(key, "{}"))
-        except (ValueError, RecursionError):
-            said = None
+        said = json_of(self.metadata.get(key, "{}"), "metadata", f"entry '{key}'")
         if not isinstance(said, dict):
             raise InputError(f"metadata '{key}' is {self.metadata[key][:40]!r}, must be a JSON object")
         return said

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,8 +10,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import TypeAdapter, ValidationError
 
+from fastsnn_deploy.errors import InputError
 from fastsnn_deploy.lava_dl.limits import WEIGHT_SHIFT
+from fastsnn_deploy.reading import reason_of
 
 Int64 = npt.NDArray[np.int64]
 
@@ -107,12 +109,6 @@ class Placement:
         """As JSON values."""
         return dataclasses.asdict(self)
 
-    @staticmethod
-    def from_plain(data: dict[str, Any]) -> Placement:
-        """Inverse of `plain`, also after JSON turned tuples into lists."""
-        fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
-        return Placement(**fields)
-
     def read(self, layer: Int64, values: Int64) -> None:
         """Put what the neurons say into `values`, int64 [N, *shape].
 
@@ -137,7 +133,15 @@ class Placement:
 
 def placements_of(metadata: Mapping[str, str]) -> tuple[Placement, ...]:
     """Placements stored in a network's metadata, as after reading a file; empty if there are none."""
-    return tuple(Placement.from_plain(entry) for entry in json.loads(metadata.get(METADATA_KEY, "[]")))
+    try:
+        return _PLACEMENTS.validate_json(metadata.get(METADATA_KEY, "[]"), strict=True)
+    except ValidationError as error:
+        raise InputError(
+            f"metadata '{METADATA_KEY}' are damaged ({reason_of(error)}). Export the network again"
+        ) from error
+
+
+_PLACEMENTS = TypeAdapter(tuple[Placement, ...])
 
 
 def answer_of(placements: tuple[Placement, ...]) -> tuple[Placement, ...]:

@@ -11,7 +11,6 @@ import keyword
 import operator
 import pickle
 import re
-import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,14 +20,17 @@ import torch
 from torch import Tensor, fx, nn
 
 from fastsnn_deploy.errors import InputError, LoweringError, Problem, wrong_type
-from fastsnn_deploy.files import existing_file, kind_of_file, write_file
+from fastsnn_deploy.files import ARCHIVE, existing_file, kind_of_file, write_file
 from fastsnn_deploy.quantisation.capture import canonicalise
+from fastsnn_deploy.quantisation.dry_run import require_passable
 from fastsnn_deploy.quantisation.graph_edit import RESERVED_NAMES
 from fastsnn_deploy.quantisation.known_modules import construct, describe, kind_of
 from fastsnn_deploy.quantisation.layers import QuantActivation
 from fastsnn_deploy.quantisation.packed import pack_weights, unpack_weights
+from fastsnn_deploy.quantisation.plain_tensors import flaw
 from fastsnn_deploy.quantisation.proof import require_shape
 from fastsnn_deploy.quantisation.summary import module_rows, module_table
+from fastsnn_deploy.reading import damaged, read_entries, reason_of
 from fastsnn_deploy.tables import Result, Table, one_line, shape
 
 FORMAT = "fastsnn-deploy checkpoint"
@@ -125,16 +127,13 @@ def load(path: str | Path, device: str = "cpu") -> Checkpoint:
     version = content.get("version")
     if type(version) is not int or version not in (VERSION, PACKED_VERSION):
         raise InputError(f"{path}: checkpoint version {version!s:.20}, this program reads up to {PACKED_VERSION}")
-    try:
+    with damaged(path, "checkpoint"):
         checkpoint = Checkpoint(
             model=_restore(content, device),
             input_shape=_shape(content["input_shape"]),
             metadata=dict(content["metadata"]),
             training=dict(content["training"]),
         )
-    except Exception as error:  # whatever a damaged or forged file may set off
-        reason = str(error).split("\n")[0]
-        raise InputError(f"{path}: the checkpoint is damaged ({type(error).__name__}: {reason:.200})") from error
     problems = [
         Problem(f"{path}: {name}", "holds NaN or infinity", "Train again with a smaller learning rate")
         for name, tensor in content["state"].items()
@@ -164,10 +163,14 @@ def read_plain(path: str | Path, what: str, device: str = "cpu") -> Any:
     Raises InputError if the `what` is missing, damaged, or holds pickled objects.
     """
     path = existing_file(path, what)
+    with path.open("rb") as file:
+        packed = file.read(4) == ARCHIVE
+    if packed:
+        read_entries(path, what)
     try:
         return torch.load(path, map_location=device, weights_only=True)
     except pickle.UnpicklingError as error:
-        if "Weights only load failed" in str(error) and zipfile.is_zipfile(path):
+        if "Weights only load failed" in str(error) and packed:
             found = re.search(r"GLOBAL (\S+)", str(error))
             what = f" ({found.group(1)})" if found else ""
             raise InputError(
@@ -176,8 +179,7 @@ def read_plain(path: str | Path, what: str, device: str = "cpu") -> Any:
             ) from error
         raise InputError(f"{path}: is not a PyTorch file or is damaged") from error
     except Exception as error:  # whatever damaged bytes may set off in the reader
-        reason = str(error).split("\n")[0]
-        raise InputError(f"{path}: is not a PyTorch file or is damaged ({reason:.200})") from error
+        raise InputError(f"{path}: is not a PyTorch file or is damaged ({reason_of(error)})") from error
 
 
 def write_plain(content: dict[str, Any], path: str | Path, again: bool = False) -> None:
@@ -290,10 +292,11 @@ def _restore(content: dict[str, Any], device: str) -> fx.GraphModule:
         raise ValueError(f"weights are missing or unknown: {', '.join(sorted(wanted.keys() ^ state.keys())[:3])}")
     for name, tensor in state.items():
         expected = wanted[name]
-        if tensor.layout != torch.strided or (tensor.shape, tensor.dtype) != (expected.shape, expected.dtype):
+        if (wrong := flaw(tensor)) is not None:
+            raise ValueError(f"'{name}' {wrong}")
+        if (tensor.shape, tensor.dtype) != (expected.shape, expected.dtype):
             raise ValueError(f"'{name}' is {tuple(tensor.shape)} {tensor.dtype}, not {tuple(expected.shape)}")
-        if tensor.untyped_storage().nbytes() < tensor.numel() * tensor.element_size():
-            raise ValueError(f"'{name}' is smaller than its shape")
+    require_passable(quantised, _shape(content["input_shape"]))
     quantised.to_empty(device=device)
     quantised.load_state_dict(state)
     for first, *rest in architecture["tied"]:

@@ -7,8 +7,10 @@ one never runs foreign code.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from functools import cache
+from typing import Annotated, Any, get_type_hints
 
+from pydantic import AfterValidator, TypeAdapter
 from torch import nn
 
 from fastsnn_deploy.quantisation import filters, layers, moves
@@ -74,6 +76,49 @@ def describe(module: nn.Module) -> dict[str, Any]:
 
 def construct(description: dict[str, Any]) -> nn.Module:
     """Inverse of `describe`. Raises KeyError, TypeError or ValueError for data that describes no known module."""
-    cls = KNOWN[description["type"]][0]
+    cls, config_of = KNOWN[description["type"]]
     config = {key: tuple(v) if isinstance(v, list) else v for key, v in dict(description["config"]).items()}
-    return cls(**config)
+    kinds = _kinds(description["type"])
+    for key, value in config.items():
+        if key in kinds:
+            kinds[key].validate_python(value, strict=True)
+    made = cls(**config)
+    if foreign := config.keys() - config_of(made).keys():
+        raise TypeError(f"{cls.__name__} has no option {', '.join(sorted(foreign))}")
+    return made
+
+
+MOST = 2**24
+"""Greatest number in an option: channels, pixels, padding."""
+
+
+@cache
+def _kinds(name: str) -> dict[str, TypeAdapter[Any]]:
+    """What each option of a layer may be, as its constructors declare it; those of the layer itself first."""
+    cls, declared = KNOWN[name][0], dict[str, Any]()
+    for base in cls.__mro__[: cls.__mro__.index(nn.Module)]:
+        if "__init__" in vars(base):
+            declared = get_type_hints(vars(base)["__init__"]) | declared
+    kinds: dict[str, TypeAdapter[Any]] = {}
+    for option, hint in declared.items():
+        kind: Any = Annotated[hint, AfterValidator(_bounded if option in LISTS else _pair)]
+        kinds[option] = TypeAdapter(kind)
+    return kinds
+
+
+LISTS = ("mean", "channels")
+"""Options of any number of values; all others have one, or one for height and one for width."""
+
+
+def _pair(value: Any) -> Any:
+    if isinstance(value, tuple) and len(value) != 2:
+        raise ValueError("must be one number or two")
+    return _bounded(value)
+
+
+def _bounded(value: Any) -> Any:
+    """An option without numbers that no layer has."""
+    for each in value if isinstance(value, tuple) else (value,):
+        if isinstance(each, (int, float)) and not -MOST <= each <= MOST:
+            raise ValueError(f"must be from {-MOST:,} to {MOST:,}")
+    return value

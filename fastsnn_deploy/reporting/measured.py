@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from fastsnn_deploy.analysis.energies import ENDS, Band
-from fastsnn_deploy.errors import InputError, Problem
-from fastsnn_deploy.files import existing_file
+from fastsnn_deploy.reading import of_schema, read_json
 from fastsnn_deploy.reporting.schema_rows import MeasuredRow, Span
 
 if TYPE_CHECKING:
@@ -57,18 +55,10 @@ class Measured(BaseModel):
 
 def read_measured(path: str | Path) -> Measured:
     """Read a measured run: what `run --json` printed, or its part `measured`. Raises InputError for anything else."""
-    path = existing_file(path, "measured run")
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: is not JSON ({error}). Write it with `run --backend loihi2 --json`") from error
+    data = read_json(path, "measured run")
     if isinstance(data, dict) and "measured" in data:
         data = data["measured"]
-    try:
-        return Measured.model_validate(data)
-    except ValidationError as error:
-        problems = [Problem(".".join(map(str, each["loc"])) or "the file", each["msg"]) for each in error.errors()]
-        raise InputError(f"{path}: is not a measured run", problems) from error
+    return of_schema(Measured, data, path, "measured run: `run --backend loihi2 --json` prints one")
 
 
 APART = "the estimate does not tell the supplies apart"

@@ -6,7 +6,6 @@ A task is a frozen data class of plain values in one file, registered with `@tas
 
 from __future__ import annotations
 
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -14,14 +13,15 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import torch
-import yaml
 from PIL import Image
+from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
 from fastsnn_deploy.analysis.verify import Agreement
 from fastsnn_deploy.errors import InputError, known_name, unknown
-from fastsnn_deploy.files import existing_file, kind_of_file
+from fastsnn_deploy.files import kind_of_file
 from fastsnn_deploy.quantisation import load
+from fastsnn_deploy.reading import damaged, json_of, problems_of, read_yaml
 from fastsnn_deploy.tasks.augment import Views
 from fastsnn_deploy.tasks.scenes import Scenes, Truth
 
@@ -137,9 +137,9 @@ def task_of(description: Any, where: str = "the task") -> Task:
     if unknown := sorted(given.keys() - known):
         raise InputError(f"{where}: {kind.name} has no {', '.join(unknown)}. Known: {', '.join(sorted(known))}")
     try:
-        return kind(**given)
-    except TypeError as error:
-        raise InputError(f"{where}: {kind.name} lacks something ({error})") from error
+        return TypeAdapter(kind).validate_python(given)
+    except ValidationError as error:
+        raise InputError(f"{where}: {kind.name} is not described rightly", problems_of(error, "the task")) from error
 
 
 def task_in(metadata: Mapping[str, Any]) -> Task | None:
@@ -147,12 +147,8 @@ def task_in(metadata: Mapping[str, Any]) -> Task | None:
     held = metadata.get(KEY)
     if held is None:
         return None
-    try:
-        return task_of(json.loads(held) if isinstance(held, str) else held, "the network's task")
-    except ValueError as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"the network's task cannot be read ({error})") from error
+    where = "the network's task"
+    return task_of(json_of(held, where, "description") if isinstance(held, str) else held, where)
 
 
 def read_task(given: str) -> Task:
@@ -168,11 +164,8 @@ def read_task(given: str) -> Task:
         if (found := task_in(load(given).metadata)) is None:
             raise InputError(f"{given}: the checkpoint does not say what it answers. Describe the task in a .yaml file")
         return found
-    try:
-        content = yaml.safe_load(existing_file(given, "description of a task").read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"{given}: cannot be read as YAML ({str(error).splitlines()[0]})") from error
-    return task_of(content, given)
+    with damaged(given, "description of a task"):
+        return task_of(read_yaml(given, "description of a task"), given)
 
 
 def _listed(value: Any) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from fastsnn_deploy.analysis.kinds import kind_of
 from fastsnn_deploy.analysis.structure import Network
 from fastsnn_deploy.errors import InputError, whole_number
 from fastsnn_deploy.graph import SpikingGraph
+from fastsnn_deploy.reading import json_of
 from fastsnn_deploy.simulators import open_engine
 from fastsnn_deploy.simulators.integer import IntegerNetwork
 from fastsnn_deploy.tables import Column, Result, Table, one_line, percent, words
@@ -191,10 +191,7 @@ def with_known(found: TaskEvaluation, metadata: Mapping[str, Any]) -> TaskEvalua
     Only for the whole of the test images that they were measured on.
     """
     held = metadata.get(FIGURES)
-    try:
-        figures = json.loads(held) if isinstance(held, str) else held or {}
-    except ValueError as error:
-        raise InputError(f"the network's figures cannot be read ({error})") from error
+    figures = json_of(held, "the network", "record of its figures") if isinstance(held, str) else held or {}
     known = {name: figures[name] for name in ("float", "quantised") if name in figures and name not in found.forms}
     order = {**known, **found.forms}
     forms = {name: order[name] for name in ("float", "quantised", *order) if name in order}

@@ -8,7 +8,6 @@ from __future__ import annotations
 import ast
 import os
 import re
-import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any, get_args
 from fastsnn_deploy.errors import InputError, known_name, unknown, wrong_type
 from fastsnn_deploy.files import path_of
 from fastsnn_deploy.graph.preprocessing import Preprocessing
+from fastsnn_deploy.reading import reason_of
 from fastsnn_deploy.training.images import Images as Images
 from fastsnn_deploy.training.images import Split as Split
 from fastsnn_deploy.training.images import Steps
@@ -76,16 +76,15 @@ def load_chosen(
         _check(images)
         if images.real or (choose is not None and len(images.numbers) <= CHECKED):
             images.check()
-    except (OSError, RuntimeError, KeyError, ValueError, IndexError, EOFError, zipfile.BadZipFile) as error:
-        if isinstance(error, InputError):
+    except InputError as error:
+        if wanted.name in str(error):
             raise
+        raise InputError(f"data '{name}': {error.message}", error.problems) from error
+    except Exception as error:  # whatever a damaged data set may set off
         place = wanted.place or folder
-        reason = (str(error) or type(error).__name__).splitlines()[0]
         fix = "and put the images there" if wanted.place or name == "folder" else "or pass --download to fetch it there"
-        raise InputError(
-            f"data set '{name}' ({split}) cannot be read from '{place}' ({reason}). Name its folder with --data-root, "
-            f"{fix}"
-        ) from error
+        what = f"data set '{name}' ({split}) cannot be read from '{place}' ({reason_of(error)})"
+        raise InputError(f"{what}. Name its folder with --data-root, {fix}") from error
     return images
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import TypeAdapter
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -293,7 +294,7 @@ class Finetuner:
                 f"{self.state_file}: belongs to another run. Use the same checkpoint, data and settings, or start anew"
             )
         try:
-            records = [LayerRecord(**record) for record in state["records"]]
+            records = TypeAdapter(list[LayerRecord]).validate_python(state["records"])
             if [record.name for record in records] != [layer.name for layer in self.layers[: len(records)]]:
                 raise ValueError("layers differ")
             tuned.model.load_state_dict(state["model"])

@@ -1,21 +1,15 @@
-"""Arrays of the user's own as labelled images, and .npz files, which are opened without pickles."""
+"""Arrays of the user's own as labelled images."""
 
 from __future__ import annotations
 
-import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from fastsnn_deploy.errors import InputError
-from fastsnn_deploy.files import existing_file
 from fastsnn_deploy.graph.images import array_of
 from fastsnn_deploy.training.images import Images, arrays
 from fastsnn_deploy.training.stored import RealValues
-from fastsnn_deploy.training.unpacked import DAMAGED, damaged
 
 CHANNELS = (1, 3)
 
@@ -59,20 +53,3 @@ def images_of(
     )
     held = arrays(levels, numbers.reshape(-1).astype(np.int64))
     return Images(name, *held, known, *plain, class_names=class_names)
-
-
-@contextmanager
-def open_npz(file: Path) -> Iterator[Any]:
-    """The arrays of an .npz file by name. Raises InputError if it is none, or damaged."""
-    with existing_file(file, "data file").open("rb") as stream:
-        try:
-            try:
-                held = np.load(stream, allow_pickle=False)
-            except ValueError as error:  # NumPy takes it for a pickle
-                raise zipfile.BadZipFile from error
-            if not isinstance(held, np.lib.npyio.NpzFile):
-                raise zipfile.BadZipFile("it holds a single array")
-            with held:
-                yield held
-        except DAMAGED as error:
-            raise damaged(file, error) from error

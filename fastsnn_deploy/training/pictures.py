@@ -118,6 +118,16 @@ def of_arrays(pixels: npt.NDArray[np.uint8] | Tensor, name: str) -> Made:
     )
 
 
+MOST_PIXELS = 2**26
+"""Of one picture. A file of a few bytes can claim to have any number."""
+
+
+def require_size(image: Image.Image, most: int = MOST_PIXELS) -> None:
+    """Raise ValueError for a picture of too many pixels, before they take memory."""
+    if image.width * image.height > most:
+        raise ValueError(f"has {image.width:,} x {image.height:,} pixels, more than {most:,}. Scale it down")
+
+
 class _UnusableError(ValueError):
     """A picture that is decoded but of no use. fix: what to do about it."""
 
@@ -129,6 +139,7 @@ class _UnusableError(ValueError):
 @contextmanager
 def _opened(items: Items, number: int) -> Iterator[Image.Image]:
     with items.open(number) as image:
+        require_size(image)
         if image.mode not in EIGHT_BITS:
             raise _UnusableError(f"has pixels of mode {image.mode}", "Save it with 8 bits a channel")
         if isinstance(image.info.get("transparency"), bytes):  # it goes, and Pillow would warn of it

@@ -7,6 +7,8 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from fastsnn_deploy.errors import legible
+
 TENTHS = 10
 
 
@@ -48,14 +50,14 @@ class TrainingBar:
 
     def epoch(self, line: str) -> None:
         """After every epoch: which one, its loss and its accuracy."""
-        self.bar.update(self.task, description=line)
+        self.bar.update(self.task, description=legible(line))
         if self.due:
             self._line(line)
 
     def say(self, line: str) -> None:
         """Something that must be read."""
         if self.shown:
-            self.console.print(line, highlight=False, markup=False, soft_wrap=True)
+            self.console.print(legible(line), highlight=False, markup=False, soft_wrap=True)
 
     def _line(self, line: str) -> None:
         self.due = False

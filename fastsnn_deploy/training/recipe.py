@@ -9,23 +9,21 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
     NonNegativeInt,
     PositiveInt,
-    ValidationError,
     field_validator,
     model_validator,
 )
 
-from fastsnn_deploy.errors import InputError, Problem, unknown
-from fastsnn_deploy.files import existing_file
+from fastsnn_deploy.errors import InputError, unknown
 from fastsnn_deploy.graph.preprocessing import Preprocessing
 from fastsnn_deploy.quantisation.bit_plan import BitPlan
 from fastsnn_deploy.quantisation.quantisers import ACTIVATION_QUANTISERS, WEIGHT_QUANTISERS
+from fastsnn_deploy.reading import of_schema, read_yaml
 from fastsnn_deploy.training.loop import half_cosine
 
 
@@ -290,20 +288,7 @@ def load_recipe(name_or_path: str | Path) -> Recipe:
         path = recipe_folder() / f"{name_or_path}.yaml"
         if not path.exists():
             raise unknown("recipe", str(name_or_path), recipe_names(), "give the path of a .yaml file")
-    try:
-        content = yaml.safe_load(existing_file(path, "recipe file").read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, RecursionError, yaml.YAMLError) as error:
-        raise InputError(f"{path}: cannot be read as YAML ({str(error).splitlines()[0]})") from error
-    try:
-        recipe = Recipe.model_validate(content)
-    except ValidationError as error:
-        places = [item["loc"] for item in error.errors()]
-        problems = [
-            Problem(".".join(map(str, item["loc"])) or "recipe", f"{item['msg']} (found {item.get('input')!r:.60})")
-            for item in error.errors()
-            if not any(place[: len(item["loc"])] == item["loc"] != place for place in places)  # only follows from it
-        ]
-        raise InputError(f"{path}: is not a valid recipe", problems) from error
+    recipe = of_schema(Recipe, read_yaml(path, "recipe file"), path, "recipe")
     late = [i for i, stage in enumerate(recipe.stages) if stage.bits is None and i > 0]
     if late or recipe.stages[-1].bits is None:
         raise InputError(f"{path}: only the first stage may be in floating point, and the last must have bits")

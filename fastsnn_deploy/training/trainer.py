@@ -14,7 +14,7 @@ from torch.backends import cudnn
 from torch.nn import functional as F
 
 from fastsnn_deploy.errors import InputError
-from fastsnn_deploy.files import own_files, planned
+from fastsnn_deploy.files import below, own_files, planned
 from fastsnn_deploy.graph.preprocessing import KEY
 from fastsnn_deploy.processes import Processes, connected
 from fastsnn_deploy.quantisation.bit_plan import apply_plan
@@ -33,7 +33,7 @@ from fastsnn_deploy.training.loop import CLIP, Log, Loop, Progress, open_device,
 from fastsnn_deploy.training.models import build
 from fastsnn_deploy.training.optimisers import optimiser_for
 from fastsnn_deploy.training.recipe import Recipe, Stage
-from fastsnn_deploy.training.resume import read_state, write_state
+from fastsnn_deploy.training.resume import read_state, restore, write_state
 from fastsnn_deploy.training.sparsity import Priced
 from fastsnn_deploy.training.threads import suited_threads
 
@@ -88,7 +88,7 @@ class Trainer:
         chosen = recipe.teacher
         self.teacher: nn.Module | None = None
         if chosen is not None and chosen.model is not None and chosen.weights is not None:
-            self.teacher = self._teacher(chosen.model, self.data_root / chosen.weights)
+            self.teacher = self._teacher(chosen.model, below(self.data_root, chosen.weights, "the teacher's weights"))
         self.epochs = sum(stage.epochs for stage in recipe.stages)
 
     def _load(self, download: bool) -> tuple[Images, Images]:
@@ -146,7 +146,7 @@ class Trainer:
         state = None
         if resume:
             state = read_state(self.resume_file, self.recipe, str(self.device), self.group.processes.size, self.say)
-            self.figures = dict(state.get("figures", {}))
+            self.figures = state["figures"]
         self.group.wait()  # the first process deletes that file now or in the end
         if state is None and self.group.first:
             self.resume_file.unlink(missing_ok=True)
@@ -210,7 +210,7 @@ class Trainer:
     def _float_network(self, name: str, options: dict[str, int], weights: str | None) -> nn.Module:
         model = build(name, **self._outputs, **options)
         if weights is not None:
-            load_weights(model, self.data_root / weights)
+            load_weights(model, below(self.data_root, weights, "the recipe's weights"))
         return model
 
     def _leave(self, model: nn.Module, stage: Stage) -> None:
@@ -276,7 +276,7 @@ class Trainer:
         if state is not None:
             try:
                 model.load_state_dict(state["model"])
-                optimiser.load_state_dict(state["optimiser"])
+                restore(optimiser, state["optimiser"])
                 if averaged is not None:
                     averaged.load(state["average"])
             except Exception as error:  # whatever damaged content may set off

@@ -7,12 +7,13 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from fastsnn_deploy.analysis.chip import Strict, Text
 from fastsnn_deploy.analysis.mapping.grid import Grid, cubic
 from fastsnn_deploy.errors import InputError, Problem
-from fastsnn_deploy.files import existing_file, write_file
+from fastsnn_deploy.files import write_file
+from fastsnn_deploy.reading import of_schema, read_json
 
 if TYPE_CHECKING:
     from fastsnn_deploy.analysis.mapping.result import Mapping
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 FORMAT = "fastsnn-deploy mapping"
 VERSION = 1
 
-Whole = Annotated[int, Field(ge=1)]
+Whole = Annotated[int, Field(ge=1, le=2**31)]
 
 
 class LayerFile(Strict):
@@ -31,7 +32,7 @@ class LayerFile(Strict):
     layer: Text
     shape: Annotated[tuple[Whole, ...], Field(strict=False)]
     tile: Annotated[tuple[Whole, ...], Field(strict=False)]
-    first: Annotated[int, Field(ge=0)]
+    first: Annotated[int, Field(ge=0, le=2**31)]
 
     @property
     def grid(self) -> Grid:
@@ -68,14 +69,7 @@ def write(mapping: Mapping, path: str | Path) -> None:
 
 def read(path: str | Path) -> MappingFile:
     """Read a mapping file. Raises InputError listing every wrong value."""
-    path = existing_file(path, "mapping file")
-    try:
-        return MappingFile.model_validate(json.loads(path.read_text(encoding="utf-8")))
-    except ValidationError as error:
-        problems = [Problem(".".join(map(str, each["loc"])) or "the file", each["msg"]) for each in error.errors()]
-        raise InputError(f"{path}: is not a valid mapping", problems) from error
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: is not JSON ({error}). Write a mapping with `map -o`") from error
+    return of_schema(MappingFile, read_json(path, "mapping file"), path, "mapping: write one with `map -o`")
 
 
 def fitting(

@@ -17,11 +17,12 @@ import numpy.typing as npt
 
 from fastsnn_deploy.errors import InputError
 from fastsnn_deploy.lava_dl.limits import FLOAT32_EXACT
+from fastsnn_deploy.reading import ROOM
 
 INT32_MAX = 2**31 - 1
 """Every synaptic input, threshold, bias and level of a valid graph is far below (24-bit state rule)."""
 
-MAX_ELEMENTS = 2**27
+MAX_ELEMENTS = 2**26
 """Largest number of neurons of one layer; VGG-16 on 224 x 224 pixels has 3.2 million."""
 
 
@@ -73,13 +74,21 @@ def put_mantissas(group: h5py.Group, key: str, weight: npt.NDArray[np.int8]) -> 
 class Fields:
     """A group of an HDF5 file, read key by key.
 
-    where: file and layer, for spikes. limit: size of the file in bytes.
+    where: file and layer, for messages. limit: size of the file in bytes. left: bytes that may still be read, all
+    groups of a file together: many links may lead to one dataset, and many texts be one.
     """
 
-    def __init__(self, group: h5py.Group, where: str, limit: int) -> None:
+    def __init__(self, group: h5py.Group, where: str, limit: int, left: list[int] | None = None) -> None:
         self._group = group
         self.where = where
         self._limit = limit
+        self._left = [limit + ROOM] if left is None else left
+
+    def _take(self, key: str, count: int) -> None:
+        """Count bytes as read. Raises InputError if a file of this size cannot hold all that was read."""
+        self._left[0] -= count
+        if self._left[0] < 0:
+            raise self.wrong(key, "one of several names of the same data", "stored once: all of them exceed the file")
 
     def __contains__(self, key: str) -> bool:
         return key in self._group
@@ -96,7 +105,7 @@ class Fields:
         item = self._item(key)
         if not isinstance(item, h5py.Group):
             raise self.wrong(key, "a dataset", "a group")
-        return Fields(item, where or self.where, self._limit)
+        return Fields(item, where or self.where, self._limit, self._left)
 
     def text(self, key: str) -> str:
         """A string: scalar, or the one entry of an array of shape (1,)."""
@@ -105,6 +114,7 @@ class Fields:
             raise self.wrong(key, f"{data.dtype} of shape {data.shape}", "one string")
         value = data[()]
         raw = value if data.shape == () else value[0]
+        self._take(key, len(raw))
         try:
             return bytes(raw).decode("utf-8")
         except UnicodeDecodeError as error:
@@ -193,6 +203,7 @@ class Fields:
         data = self._dataset(key)
         if data.dtype.kind not in kinds or data.shape != shape:
             raise self.wrong(key, f"{data.dtype} of shape {data.shape}", f"{expected} of shape {shape}")
+        self._take(key, data.nbytes)
         value = data[()]
         if kinds == "iu" and data.dtype.kind == "u" and value.size and value.max() > np.iinfo(np.int64).max:
             raise self.wrong(key, value.max(), "within 64 signed bits")

@@ -19,6 +19,7 @@ from fastsnn_deploy.formats.netx.codec import Numbering
 from fastsnn_deploy.formats.netx.fields import Fields, put_numbers, put_text
 from fastsnn_deploy.formats.netx.layers import LAYERS, codec_of
 from fastsnn_deploy.graph import Node, Schedule, SpikingGraph
+from fastsnn_deploy.reading import json_of
 
 VERSION = 3
 """Version of the extension. A reader refuses every other number."""
@@ -129,10 +130,7 @@ def _schedule(fields: Fields) -> Schedule:
 
 def _metadata(fields: Fields) -> dict[str, str]:
     text = fields.text("metadata")
-    try:
-        data = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise fields.wrong("metadata", text[:40], "a JSON object of strings") from error
+    data = json_of(text, fields.where, "text of 'metadata'")
     if not isinstance(data, dict) or not all(isinstance(value, str) for value in data.values()):
         raise fields.wrong("metadata", text[:40], "a JSON object of strings")
     return data

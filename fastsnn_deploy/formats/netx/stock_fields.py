@@ -17,7 +17,7 @@ class StockFields(Fields):
         item = self._item(key)
         if not isinstance(item, h5py.Group):
             raise self.wrong(key, "a dataset", "a group")
-        return StockFields(item, where or self.where, self._limit)
+        return StockFields(item, where or self.where, self._limit, self._left)
 
     def holds_group(self, key: str) -> bool:
         """Whether `key` is a group, as the weights of complex layers are."""

@@ -25,6 +25,7 @@ from fastsnn_deploy.formats.netx.file import VERSION_KEY
 from fastsnn_deploy.formats.netx.stock_fields import StockFields
 from fastsnn_deploy.formats.netx.stock_layers import read_layer, stored_shape, write_layer
 from fastsnn_deploy.lava_dl import StockDense, StockInput, StockLayer, StockNetwork, check, difference, problems_of
+from fastsnn_deploy.reading import json_of
 
 GROUP = "fastsnn_deploy_stock"
 
@@ -169,8 +170,4 @@ def _text_map(fields: StockFields, key: str) -> dict[str, str]:
 
 
 def _json(fields: StockFields, key: str) -> object:
-    text = fields.text(key)
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise fields.wrong(key, text[:40], "JSON") from error
+    return json_of(fields.text(key), fields.where, f"text of '{key}'")

@@ -15,13 +15,16 @@ import numpy as np
 from fastsnn_deploy.errors import InputError
 from fastsnn_deploy.files import existing_file
 from fastsnn_deploy.formats.hdf5 import HDF5_ERRORS, unreadable, write_hdf5
+from fastsnn_deploy.reading import json_of, require_room
 
 KEY = "fastsnn_deploy"
 VERSION = 1
 MAX_DEPTH = 12
-MAX_BYTES = 2**32
-GZIP_RATIO = 1032
-"""No deflate stream expands further; a dataset that claims more bytes was not written by a NIR library."""
+MOST_TEXTS = 2**16
+"""In one dataset, such as the names at the ends of all edges."""
+
+TEXT_BYTES = 16
+"""Of a text in a dataset, wherever the text itself is."""
 
 
 def read_graph(path: str | Path) -> nir.NIRGraph:
@@ -79,9 +82,19 @@ class _Scan:
             raise InputError(f"{self.path}: the data of '{at}' lie in another file")
         if item.dtype.kind not in "iufbSO" or (item.dtype.kind == "O" and h5py.check_string_dtype(item.dtype) is None):
             raise InputError(f"{self.path}: '{at}' holds {item.dtype}, not numbers or text")
-        self.bytes += item.nbytes
-        if item.nbytes > GZIP_RATIO * self.size or self.bytes > MAX_BYTES:
-            raise InputError(f"{self.path}: '{at}' claims {item.nbytes} bytes, too much for a file of {self.size}")
+        if item.dtype.kind == "O" and item.size > min(MOST_TEXTS, self.size // TEXT_BYTES):
+            raise InputError(
+                f"{self.path}: '{at}' claims {item.size:,} texts, too many for a file of {self.size:,} bytes"
+            )
+        self.take(item.nbytes, at)
+        if item.dtype.kind == "O":  # many may be one text, so that each is looked at by itself
+            for index in np.ndindex(item.shape):
+                self.take(len(item[index]), at)
+
+    def take(self, count: int, at: str) -> None:
+        """Count bytes that will be read."""
+        self.bytes += count
+        require_room(self.path, self.bytes, f"'{at}' and what lies before it")
 
 
 def pack(kind: str, data: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
@@ -94,7 +107,7 @@ def pack(kind: str, data: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -
 def kind_of(graph: nir.NIRGraph) -> str | None:
     """The kind that `pack` was given, None if the metadata hold nothing of ours. Raises as `unpack`."""
     ours = graph.metadata.get(KEY)
-    return None if ours is None else json.loads(ours["json"])["kind"]
+    return None if ours is None else json_of(ours["json"], "the file", "description in its metadata")["kind"]
 
 
 def unpack(graph: nir.NIRGraph, kind: str) -> tuple[dict[str, Any], dict[str, np.ndarray]] | None:
@@ -106,7 +119,7 @@ def unpack(graph: nir.NIRGraph, kind: str) -> tuple[dict[str, Any], dict[str, np
     ours = graph.metadata.get(KEY)
     if ours is None:
         return None
-    content = json.loads(ours["json"])
+    content = json_of(ours["json"], "the file", "description in its metadata")
     if content["version"] != VERSION:
         raise InputError(f"metadata of version {content['version']}, this program reads version {VERSION}")
     if content["kind"] != kind:

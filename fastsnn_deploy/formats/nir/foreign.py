@@ -32,6 +32,7 @@ from fastsnn_deploy.lava_dl.network import (
     StockNetwork,
 )
 from fastsnn_deploy.lava_dl.rules import check
+from fastsnn_deploy.reading import reason_of
 
 Int64 = npt.NDArray[np.int64]
 Shape = tuple[int, ...]
@@ -62,7 +63,7 @@ def import_nir(path: str | Path, *, step: float | None = None, input_message_bit
     except InputError as error:
         raise InputError(f"{path}: {error.message}", error.problems) from error
     except HDF5_ERRORS as error:
-        raise InputError(f"{path}: the graph is damaged ({type(error).__name__}: {error})") from error
+        raise InputError(f"{path}: the graph is damaged ({reason_of(error)})") from error
     metadata = {"source": Path(path).name, "differs": "\n".join(differences(nodes))}
     network = StockNetwork(tuple(layers), input_message_bits, metadata)
     try:

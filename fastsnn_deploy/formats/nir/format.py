@@ -17,6 +17,7 @@ from fastsnn_deploy.formats.nir.thermometer import KIND as THERMOMETER
 from fastsnn_deploy.formats.nir.thermometer import export_thermometer, import_thermometer
 from fastsnn_deploy.graph import SpikingGraph
 from fastsnn_deploy.lava_dl import Sdnn
+from fastsnn_deploy.reading import reason_of
 
 READERS: dict[str | None, Callable[[Path], Network]] = {
     GRAPH: import_graph,
@@ -38,7 +39,7 @@ def _read(path: Path) -> Network:
     try:
         kind = kind_of(read_graph(path))
     except HDF5_ERRORS as error:
-        raise InputError(f"{path}: the metadata are damaged ({type(error).__name__}: {error})") from error
+        raise InputError(f"{path}: the metadata are damaged ({reason_of(error)})") from error
     if kind not in READERS:
         raise InputError(f"{path}: holds a network of kind '{kind}', which this program does not know")
     return READERS[kind](path)

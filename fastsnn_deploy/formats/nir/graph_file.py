@@ -15,6 +15,7 @@ from fastsnn_deploy.formats.nir.losses import losses_of
 from fastsnn_deploy.formats.nir.report import LossReport
 from fastsnn_deploy.graph import SpikingGraph
 from fastsnn_deploy.graph.file import from_plain, plain
+from fastsnn_deploy.reading import reason_of
 
 KIND = "spiking graph"
 
@@ -69,7 +70,7 @@ def import_graph(path: str | Path) -> SpikingGraph:
         problems = error.problems
         raise InputError(error.message if problems else f"{path}: {error.message}", problems) from error
     except HDF5_ERRORS as error:
-        raise InputError(f"{path}: the metadata are damaged ({type(error).__name__}: {error})") from error
+        raise InputError(f"{path}: the metadata are damaged ({reason_of(error)})") from error
     if changed:
         raise InputError(f"{path}: NIR nodes and metadata disagree in {changed}. Export the network again")
     return graph

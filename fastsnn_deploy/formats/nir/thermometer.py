@@ -34,6 +34,7 @@ from fastsnn_deploy.lava_dl.network import (
     StockNetwork,
 )
 from fastsnn_deploy.lava_dl.rules import check
+from fastsnn_deploy.reading import reason_of
 
 KIND = "thermometer"
 
@@ -90,7 +91,7 @@ def import_thermometer(path: str | Path) -> StockNetwork:
     except InputError as error:
         raise InputError(f"{path}: {error.message}", error.problems) from error
     except HDF5_ERRORS as error:
-        raise InputError(f"{path}: the metadata are damaged ({type(error).__name__}: {error})") from error
+        raise InputError(f"{path}: the metadata are damaged ({reason_of(error)})") from error
     if changed:
         raise InputError(f"{path}: NIR nodes and metadata disagree in {changed}. Export the network again")
     return network

@@ -18,6 +18,7 @@ from fastsnn_deploy.quantisation.sources.base import Content, Source
 from fastsnn_deploy.quantisation.sources.base import Loaded as Loaded
 from fastsnn_deploy.quantisation.sources.base import Request as Request
 from fastsnn_deploy.quantisation.sources.base import look_at as look_at
+from fastsnn_deploy.reading import damaged
 
 NOT_READ = {
     b"\x89HDF": "an HDF5 file. A network of Keras can be saved as ONNX (tf2onnx)",
@@ -34,7 +35,8 @@ def read_source(request: Request) -> Loaded:
         raise InputError(f"{request.path}: is {kind.name} and holds its network itself. Leave out --model")
     if kind.whole and request.key is not None:
         raise InputError(f"{request.path}: is {kind.name}, which has no keys to choose from. Leave out --key")
-    loaded = kind.read(request)
+    with damaged(request.path, "file"):
+        loaded = kind.read(request)
     return Loaded(loaded.model, loaded.kind or kind.name, loaded.notes)
 
 

@@ -5,21 +5,17 @@ A new kind is one file in this folder with one function under `@source`, named i
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from torch import nn
 
-from fastsnn_deploy.errors import InputError
-from fastsnn_deploy.files import existing_file
+from fastsnn_deploy.files import ARCHIVE, existing_file
+from fastsnn_deploy.reading import read_entries
 
 START = 4096
 """Bytes of a file that are looked at to tell its kind."""
-
-UNPACKED = 20
-"""An archive that unpacks to more than so many times its own size is no network: weights hardly shrink."""
 
 
 @dataclass(frozen=True)
@@ -94,17 +90,7 @@ def look_at(path: str | Path) -> Content:
     path = existing_file(path, "checkpoint")
     with path.open("rb") as file:
         start = file.read(START)
-    if not start.startswith(b"PK\x03\x04"):
+    if not start.startswith(ARCHIVE):
         return Content(path, start, ())
-    try:
-        with zipfile.ZipFile(path) as archive:
-            infos = archive.infolist()
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
-        raise InputError(f"{path}: is a damaged or cut-off archive ({error}). Save or copy it again") from error
-    size = sum(info.file_size for info in infos)
-    if size > UNPACKED * path.stat().st_size + 2**20:
-        raise InputError(
-            f"{path}: would unpack from {path.stat().st_size:,} to {size:,} bytes, as no network does. Save it again "
-            "with torch.save or torch.export.save"
-        )
-    return Content(path, start, tuple(info.filename.partition("/")[2] or info.filename for info in infos))
+    entries = read_entries(path, "network")
+    return Content(path, start, tuple(entry.filename.partition("/")[2] or entry.filename for entry in entries))

@@ -54,8 +54,10 @@ class Inert:
     def add(self, item: Any) -> None: ...
 
 
-class _Unpickler(pickle.Unpickler):
-    """Builds tensors and plain data; for every other class or function that the file names, an `Inert` one."""
+class _Unpickler(pickle._Unpickler):
+    """Builds tensors and plain data; for every other class or function that the file names, an `Inert` one.
+
+    It is the one in Python: the one in C takes as much memory as a number in the file says."""
 
     def find_class(self, module_name: str, global_name: str) -> Any:
         if (module_name, global_name) in BUILDS:

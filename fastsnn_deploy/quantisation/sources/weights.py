@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from fastsnn_deploy.errors import InputError, Problem
+from fastsnn_deploy.quantisation.plain_tensors import flaw
 from fastsnn_deploy.quantisation.sources.base import Content, Loaded, Request, look_at, source
 from fastsnn_deploy.quantisation.sources.pickled import Inert, read_inert, whole_module
 
@@ -67,7 +68,7 @@ def _safetensors(request: Request) -> Loaded:
 def read_safetensors(path: Path) -> Weights:
     """Tensors by name. Raises InputError for a damaged file."""
     try:
-        return dict(load_file(path))
+        return _tensors(load_file(path), path)
     except (SafetensorError, OSError, ValueError, RuntimeError, KeyError) as error:
         raise InputError(f"{path}: is damaged, or no .safetensors file ({str(error).splitlines()[0]})") from error
 
@@ -133,13 +134,13 @@ def _is_state_dict(value: Any) -> bool:
 
 
 def _tensors(found: Mapping[str, Any], path: Path) -> Weights:
-    wrong = [
-        Problem(name, f"is a {_kind(value)}, not a tensor", "Save only weights")
+    flaws = {
+        name: flaw(value) if isinstance(value, Tensor) else f"is a {_kind(value)}, not a tensor"
         for name, value in found.items()
-        if not isinstance(value, Tensor)
-    ]
+    }
+    wrong = [Problem(name, what, "Save dense float weights") for name, what in flaws.items() if what is not None]
     if wrong:
-        raise InputError(f"{path}: not everything in its state_dict is a tensor", wrong)
+        raise InputError(f"{path}: not everything in its state_dict is a tensor of weights", wrong)
     return dict(found)
 
 
@@ -177,8 +178,6 @@ def _misfit(name: str, value: Tensor, wanted: Tensor | None) -> Iterator[Problem
     elif value.shape != wanted.shape:
         hint = "If only its size differs, build the network with that: --model 'NAME(num_classes=10)'"
         yield Problem(name, f"has shape {tuple(value.shape)}, the network wants {tuple(wanted.shape)}", hint)
-    elif value.layout != torch.strided or value.is_quantized or value.is_complex():
-        yield Problem(name, f"is {value.layout} {value.dtype}", "Save dense float weights")
     elif value.is_floating_point() and not torch.isfinite(value.float()).all():
         yield Problem(name, "holds NaN or infinity", "Train again with a smaller learning rate")
 

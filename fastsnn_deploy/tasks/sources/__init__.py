@@ -12,6 +12,7 @@ from PIL import Image
 
 from fastsnn_deploy.errors import InputError
 from fastsnn_deploy.files import path_of
+from fastsnn_deploy.reading import damaged
 from fastsnn_deploy.tasks.scenes import IGNORED, Scenes, Split, Truth
 from fastsnn_deploy.tasks.sources import coco, csv_boxes, mask_npz, masks, voc, yolo_txt  # noqa: F401  each registers
 from fastsnn_deploy.tasks.sources.base import SOURCES as SOURCES
@@ -58,13 +59,11 @@ def load_scenes(
     chosen = next((each for each in layouts if each.holds(path)), None)
     if chosen is None:
         raise InputError(f"{path}: holds nothing that {task} can read. Give {told}")
-    try:
+    with damaged(path, chosen.name):
         found = chosen.read(path, split)
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read ({error})") from error
-    if isinstance(found, Scenes):
-        return _fitted(replace(found, name=name), size, wanted)
-    return collected(name, split, found, size, wanted)
+        if isinstance(found, Scenes):
+            return _fitted(replace(found, name=name), size, wanted)
+        return collected(name, split, found, size, wanted)
 
 
 def load_both(

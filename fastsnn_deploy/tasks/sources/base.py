@@ -17,6 +17,7 @@ from PIL import Image, UnidentifiedImageError
 
 from fastsnn_deploy.errors import InputError, Problem
 from fastsnn_deploy.tasks.scenes import IGNORED, Scenes, Split, drawn_boxes
+from fastsnn_deploy.training.pictures import require_size
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".ppm", ".webp")
 """Of image files."""
@@ -204,9 +205,10 @@ class _Work:
     def add(self, item: BoxItem | MaskItem) -> None:
         try:
             with Image.open(item.image) as image:
+                require_size(image)
                 own = image.height, image.width
                 pixels = image.convert("RGB")
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        except Exception as error:  # whatever a damaged picture may set off
             self._wrong(item.image, _reason(error) if item.image.exists() else "is missing")
             return
         if self.size is None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from fastsnn_deploy.errors import InputError, Problem
+from fastsnn_deploy.reading import read_json
 from fastsnn_deploy.tasks.scenes import Split
 from fastsnn_deploy.tasks.sources.base import NAMES, BoxItem, Corners, Listing, image_file, source, split_of
 
@@ -44,10 +44,12 @@ def read(path: Path, split: Split) -> Listing:
     """
     file, alone = _file(path, split)
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = read_json(file, "COCO file")
         names = {entry["id"]: str(entry["name"]) for entry in sorted(content["categories"], key=lambda e: e["id"])}
         images = {entry["id"]: str(entry["file_name"]) for entry in content["images"]}
         drawn = list(content["annotations"])
+    except InputError:
+        raise
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         reason = f"lacks {error}" if isinstance(error, KeyError) else str(error).splitlines()[0]
         raise InputError(f"{file}: is no COCO file ({reason}). It needs images, annotations and categories") from error

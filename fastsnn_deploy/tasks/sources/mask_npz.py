@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from fastsnn_deploy.errors import InputError
+from fastsnn_deploy.reading import read_arrays
 from fastsnn_deploy.tasks.scenes import IGNORED, Scenes, Split
 from fastsnn_deploy.tasks.sources.base import UNCOUNTED, source, split_of
-from fastsnn_deploy.training.own_data import open_npz
 
 
 @source(
@@ -22,14 +22,13 @@ def read(path: Path, split: Split) -> Scenes:
     """Images uint8 [N, H, W, 3], masks of integers [N, H, W], names of classes; 255, and classes named "unlabelled",
     "void" or "ignore", do not count.
     """
-    with open_npz(path) as held:
-        pairs = (((f"x_{split}", f"y_{split}"), True), (("images", "masks"), False), (("x", "y"), False))
-        names, alone = next(((names, own) for names, own in pairs if all(n in held for n in names)), ((), True))
-        if not names:
-            told = ", ".join(held.files)
-            raise InputError(f"{path}: holds {told}. Name its arrays x_train, y_train, x_test, y_test, classes")
-        levels, masks = (held[name] for name in names)
-        classes = tuple(str(name) for name in held["classes"]) if "classes" in held else ()
+    held = read_arrays(path)
+    pairs = (((f"x_{split}", f"y_{split}"), True), (("images", "masks"), False), (("x", "y"), False))
+    names, alone = next(((names, own) for names, own in pairs if all(n in held for n in names)), ((), True))
+    if not names:
+        raise InputError(f"{path}: holds {', '.join(held)}. Name its arrays x_train, y_train, x_test, y_test, classes")
+    levels, masks = (held.numbers(name) for name in names)
+    classes = tuple(map(str, held["classes"].reshape(-1))) if "classes" in held else ()
     fit = levels.dtype == np.uint8 and levels.shape == (*masks.shape, 3) and masks.dtype.kind in "iu"
     if not fit or not len(levels):
         raise InputError(

@@ -23,6 +23,7 @@ from fastsnn_deploy.tasks.sources.base import (
     source,
     split_of,
 )
+from fastsnn_deploy.training.pictures import MOST_PIXELS, require_size
 
 PAIRS = (("images", "masks"), ("JPEGImages", "SegmentationClass"), ("images", "labels"), ("images", "annotations"))
 """Folders of images and of their masks."""
@@ -98,6 +99,7 @@ def _colours(path: Path) -> dict[str, Colour]:
 def _mask(file: Path, colours: dict[str, Colour]) -> npt.NDArray[np.int64]:
     """Class numbers, int64 [H, W]. Raises ValueError for what is none."""
     with Image.open(file) as opened:
+        require_size(opened, MOST_PIXELS // 4)  # of 8 bytes each
         coloured = opened.mode == "RGBA" or (opened.mode == "P" and bool(colours))  # a palette says the colours, too
         image = opened.convert("RGB") if coloured else opened.copy()
     bands, pixels = image.getbands(), np.array(image, dtype=np.int64)

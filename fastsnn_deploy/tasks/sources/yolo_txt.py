@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-import yaml
 from PIL import Image
 
 from fastsnn_deploy.errors import InputError, Problem
+from fastsnn_deploy.reading import read_yaml
 from fastsnn_deploy.tasks.scenes import Split
 from fastsnn_deploy.tasks.sources.base import (
     NAMES,
@@ -63,14 +62,10 @@ def read(path: Path, split: Split) -> Listing:
 def _names(path: Path) -> tuple[str, ...]:
     """Classes of data.yaml."""
     for file in sorted(path.glob("*.yaml")):
-        content: Any = None
-        try:
-            content = yaml.safe_load(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError, yaml.YAMLError) as error:
-            raise InputError(f"{file}: cannot be read as YAML ({str(error).splitlines()[0]})") from error
+        content = read_yaml(file, "description of a data set")
         names = content.get("names") if isinstance(content, dict) else None
         if isinstance(names, dict):
-            return tuple(str(names[key]) for key in sorted(names))
+            return tuple(str(names[key]) for key in sorted(names, key=lambda key: (isinstance(key, str), key)))
         if isinstance(names, list):
             return tuple(map(str, names))
     raise InputError(f"{path}: the classes have no names. Write them into classes.txt, one a line, or data.yaml")

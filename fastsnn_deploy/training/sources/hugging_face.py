@@ -21,6 +21,7 @@ import numpy as np
 
 from fastsnn_deploy.errors import InputError
 from fastsnn_deploy.files import readable_file
+from fastsnn_deploy.reading import require_room
 from fastsnn_deploy.training.images import Images
 from fastsnn_deploy.training.own_data import images_of
 from fastsnn_deploy.training.pictures import FileBytes
@@ -141,6 +142,7 @@ class _Arrow(_Table):
         mapped.seek(0)
         opened = pa.ipc.open_file if start == b"ARROW1" else pa.ipc.open_stream
         self.table = opened(mapped).read_all()
+        self.table.validate(full=True)  # what it does not check is read beyond its end
         self.schema, self.rows = self.table.schema, self.table.num_rows
 
     def values(self, column: str) -> list[Any]:
@@ -158,23 +160,30 @@ class _Parquet(_Table):
 
         self.file = pq.ParquetFile(file, memory_map=True)
         self.schema, self.rows = self.file.schema_arrow, self.file.metadata.num_rows
+        for number in range(self.file.metadata.num_row_groups):
+            require_room(file, self.file.metadata.row_group(number).total_byte_size, f"row group {number}")
+        require_room(file, self.rows, "its rows")
         lengths = [self.file.metadata.row_group(n).num_rows for n in range(self.file.metadata.num_row_groups)]
         self.ends = list(accumulate(lengths))
         self.kept: OrderedDict[tuple[str, int], Any] = OrderedDict()
         self.lock = threading.Lock()
 
     def values(self, column: str) -> list[Any]:
-        return list(self.file.read(columns=[column]).column(0).to_pylist())
+        found = self.file.read(columns=[column])
+        found.validate(full=True)
+        return list(found.column(0).to_pylist())
 
     def cell(self, column: str, row: int) -> Any:
         group = bisect_right(self.ends, row)
         with self.lock:
             if (column, group) not in self.kept:
-                self.kept[column, group] = self.file.read_row_group(group, columns=[column]).column(0)
+                found = self.file.read_row_group(group, columns=[column])
+                found.validate(full=True)
+                self.kept[column, group] = found.column(0)
                 while len(self.kept) > GROUPS:
                     self.kept.popitem(last=False)
-            found = self.kept[column, group]
-        return found[row - (self.ends[group - 1] if group else 0)].as_py()
+            values = self.kept[column, group]
+        return values[row - (self.ends[group - 1] if group else 0)].as_py()
 
 
 def _features(table: _Table) -> dict[str, Any]:

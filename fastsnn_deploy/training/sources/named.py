@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from fastsnn_deploy.reading import read_arrays
 from fastsnn_deploy.training.images import Images, Split, arrays
-from fastsnn_deploy.training.own_data import open_npz
 from fastsnn_deploy.training.sources.base import Wanted, source
 from fastsnn_deploy.training.unpacked import Unpacked
 
@@ -63,8 +63,8 @@ def _mnist(root: Path, split: Split, download: bool) -> Images:
     """`mnist.npz` with x_train, y_train, x_test, y_test (uint8 NHWC), or torchvision's MNIST."""
     file = root / "mnist.npz"
     if file.exists():
-        with open_npz(file) as data:
-            images, labels = data[f"x_{split}"], data[f"y_{split}"]
+        data = read_arrays(file)
+        images, labels = data.numbers(f"x_{split}"), data.numbers(f"y_{split}", "iu")
         images = images.reshape(len(images), 1, 28, 28)
     else:
         from torchvision.datasets import MNIST
@@ -81,8 +81,7 @@ def _cifar10(root: Path, split: Split, download: bool) -> Images:
     if files:
         labels = []
         for file in files:
-            with open_npz(file) as data:
-                labels.append(data["labels"])
+            labels.append(read_arrays(file).numbers("labels", "iu"))
         held = arrays(Unpacked(files, "images"), np.concatenate(labels).astype(np.int64))
     else:
         from torchvision import datasets

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +10,14 @@ import numpy as np
 import numpy.typing as npt
 
 from fastsnn_deploy.errors import InputError
+from fastsnn_deploy.reading import Arrays, read_arrays
 from fastsnn_deploy.training.images import Images, Split
-from fastsnn_deploy.training.own_data import images_of, open_npz
+from fastsnn_deploy.training.own_data import images_of
 from fastsnn_deploy.training.sources.base import SPLITS, Wanted, fifth, source, split_of, start_of
 
 IMAGE_NAMES, LABEL_NAMES = ("images", "x", "X", "data"), ("labels", "y", "Y", "targets")
 CLASS_NAMES = ("classes", "class_names")
 
-Arrays = Mapping[str, npt.NDArray[Any]]
 Pair = tuple[npt.NDArray[Any], npt.NDArray[Any]]
 
 
@@ -33,18 +33,16 @@ def read_npz(wanted: Wanted) -> Images:
     """
     file, split, name = wanted.place, wanted.split, wanted.name
     assert file is not None
-    with open_npz(file) as held:
-        names = _names(held, file)
-        train, test = (_pair(held, SPLITS[key]) for key in SPLITS)
-        if train is not None and test is not None:
-            classes = 1 + max(int(np.max(labels, initial=0)) for _, labels in (train, test))
-            return images_of(*(train if split == "train" else test), name=name, classes=classes, class_names=names)
-        pair = _pair(held, ("",))
-        found = ", ".join(held.files)
+    held = read_arrays(file)
+    names = _names(held, file)
+    train, test = (_pair(held, SPLITS[key]) for key in SPLITS)
+    if train is not None and test is not None:
+        classes = 1 + max(int(np.max(labels, initial=0)) for _, labels in (train, test))
+        return images_of(*(train if split == "train" else test), name=name, classes=classes, class_names=names)
+    pair = _pair(held, ("",))
     if pair is None:
-        raise InputError(
-            f"{file}: holds {found}. Name its arrays x_train, y_train, x_test and y_test, or images and labels"
-        )
+        known = "x_train, y_train, x_test and y_test, or images and labels"
+        raise InputError(f"{file}: holds {', '.join(held)}. Name its arrays {known}")
     own = split_of(file.stem)
     if own is None:
         return fifth(images_of(*pair, name, class_names=names), split)
@@ -68,10 +66,8 @@ def _beside(file: Path, own: Split, split: Split) -> Pair:
     called = next(each for each in SPLITS[own] if each in file.stem.lower())
     for each in SPLITS[split]:
         other = file.with_name(file.name.replace(called, each))
-        if other.exists() and other != file:
-            with open_npz(other) as held:
-                if (pair := _pair(held, ("",))) is not None:
-                    return pair
+        if other.exists() and other != file and (pair := _pair(read_arrays(other), ("",))) is not None:
+            return pair
     wanted = file.with_name(file.name.replace(called, SPLITS[split][0]))
     raise InputError(f"{file}: is the {own} split; the {split} split is missing. Put it into {wanted.name} beside it")
 
@@ -84,5 +80,5 @@ def _pair(held: Arrays, splits: Sequence[str]) -> Pair | None:
             keys = [key for n in names for key in ((f"{n}_{split}", f"{split}_{n}") if split else (n,)) if key in held]
             found += keys[:1]
         if len(found) == 2:
-            return held[found[0]], held[found[1]]
+            return held.numbers(found[0]), held.numbers(found[1])
     return None
