@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastsnn_deploy.errors import InputError, wrong_type
+from fastsnn_deploy.graph.spike_trains import SpikeReader, SpikeTrains
 
 Int64 = npt.NDArray[np.int64]
 
@@ -39,11 +40,11 @@ class ImageReader(ABC):
 
 
 def sliceable(images: Any, dimensions: int) -> Any:
-    """Images that a slice takes a batch of: an `ImageReader`, or an array with N in front. Raises as `array_of`.
+    """What a slice takes a batch of: an `ImageReader`, events, or an array with N in front. Raises as `array_of`.
 
     dimensions: of one image.
     """
-    if isinstance(images, ImageReader):
+    if isinstance(images, (ImageReader, SpikeReader, SpikeTrains)):
         return images
     array = images if isinstance(images, np.ndarray) else array_of(images)
     if array.ndim == 0:
