@@ -11,6 +11,7 @@ import numpy.typing as npt
 from fastsnn_deploy.errors import InputError, Problem, whole_number
 
 Int64 = npt.NDArray[np.int64]
+IntArray = npt.NDArray[np.integer]
 
 POLARITIES = 2
 """Channels of an event frame: 0 became darker, 1 became brighter."""
@@ -37,10 +38,10 @@ class Events:
         ([10, 30], [[[1, 0]], [[0, 1]]])
     """
 
-    t: Int64
-    x: Int64
-    y: Int64
-    p: Int64
+    t: IntArray
+    x: IntArray
+    y: IntArray
+    p: IntArray
 
     def __post_init__(self) -> None:
         arrays = {name: _array(getattr(self, name)) for name in "txyp"}
@@ -103,7 +104,7 @@ class Events:
                 f"{int(outside.sum()):,} of {len(self):,} events lie outside {height}x{width} pixels, the first at row "
                 f"{self.y[first]}, column {self.x[first]}. Use a network for that sensor, or downsample the events"
             )
-        return (self.p * height + self.y) * width + self.x
+        return np.asarray((self.p * height + self.y) * width + self.x, dtype=np.int64)
 
     def frame(self, size: tuple[int, int]) -> Int64:
         """How many events of each polarity every pixel had: int64 [2, H, W]. Raises InputError as `places` does."""
