@@ -140,7 +140,7 @@ def entering(emitted: Emitted, injection: Injection) -> tuple[int, Callable[[int
     return injection.steps, lambda step: injection.share(emitted, step)
 
 
-def spike_trains(recordings: Sequence[Events], source: Input, bin_us: float = BIN_US) -> SpikeTrains:
+def spike_trains(recordings: Events | Sequence[Events], source: Input, bin_us: float = BIN_US) -> SpikeTrains:
     """Events as the spikes of a network's input: one event is one spike, in its own time bin, at its own pixel.
 
     Nothing is encoded. A pixel that has two events of a polarity in one bin sends the second spike in the next step,

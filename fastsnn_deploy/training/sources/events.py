@@ -47,10 +47,11 @@ def event_images(
     )  # fmt: skip
 
 
-@source("moving-mnist", lambda wanted: wanted.name == "moving-mnist", OPTIONS)
+@source("moving-mnist", lambda wanted: wanted.name == "moving-mnist", (*OPTIONS, "digits"))
 def read_moving_mnist(wanted: Wanted) -> Images:
-    """MNIST's digits, moved along a triangle before a model of an event camera."""
+    """MNIST's digits, moved along a triangle before a model of an event camera; `digits`: so many, the first ones."""
     digits = DATASETS["mnist"](wanted.root, wanted.split, wanted.download)
+    digits = digits.select(slice(whole_number("digits", wanted.options.get("digits", len(digits.labels)), 1)))
     camera = EventCamera()
 
     def recordings(numbers: npt.NDArray[np.int64]) -> list[Events]:
