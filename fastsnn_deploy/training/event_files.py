@@ -6,7 +6,7 @@ import re
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -170,6 +170,5 @@ def _aedat4(file: Path) -> Events:
         raise InputError(f"{file}: is damaged ({error})") from error
     if not streams:
         raise InputError(f"{file}: holds no events")
-    names = ("t", "x", "y", "on") if packets and "on" in packets[0].dtype.names else ("t", "x", "y", "p")
-    joined = [np.concatenate([np.zeros(0, dtype=np.int64), *(packet[name] for packet in packets)]) for name in names]
-    return Events(*(cast(Any, values) for values in joined))
+    none = np.zeros(0, dtype=np.int64)
+    return Events(*(np.concatenate([none, *(each[name].astype(np.int64) for each in packets)]) for name in NAMES))

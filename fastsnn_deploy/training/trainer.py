@@ -262,7 +262,9 @@ class Trainer:
             return model
         images = self.train_images
         model = placed(model, "cpu", torch.contiguous_format)
-        quantised = prepare_planned(model, self.recipe.plan(stage), preprocessing=images.preprocessing)
+        quantised = prepare_planned(
+            model, self.recipe.plan(stage), preprocessing=images.preprocessing, input_shape=images.shape
+        )  # fmt: skip
         quantised.eval()
         calibrate(quantised, images.raw(slice(0, self.calibrated)).cpu())
         return quantised

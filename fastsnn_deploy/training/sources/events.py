@@ -18,7 +18,7 @@ from fastsnn_deploy.training.event_files import CAMERAS, NAMES, SIZES, npz_array
 from fastsnn_deploy.training.event_frames import OPTIONS, EventFrames, Recordings, chosen_part, smaller
 from fastsnn_deploy.training.images import Images, Split
 from fastsnn_deploy.training.sources.base import SPLITS, Wanted, fifth, source, split_of
-from fastsnn_deploy.training.sources.folder import class_files, numbered_files
+from fastsnn_deploy.training.sources.class_folders import class_files, numbered_files
 from fastsnn_deploy.training.sources.named import DATASETS, DIGITS
 
 ENDINGS = (".aedat", ".aedat2", ".aedat4")
