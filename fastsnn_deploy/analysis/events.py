@@ -208,6 +208,7 @@ def evaluate_events(
     known = _labels(graph, own if labels is None else labels, len(reader))
     require_progress(progress)
     size = None if batch is None else whole_number("batch", batch, 1)
+    threads = None if threads is None else whole_number("threads", threads, 1)
     opened = open_engine(graph, engine, threads)
     size, topk = size or opened.batch_size, () if known is None else (1,)
     total, none = nothing(graph, topk), np.zeros(0, dtype=np.int64)

@@ -63,7 +63,7 @@ def profile(
     hardware.require_prices()
     known_name("engine", engine, ABOUT.keys() | ENGINES.keys())
     require_progress(progress)
-    images = sliceable(images, len(network.input.shape))
+    images = sliceable(images, len(network.input.shape), events=True)
     known = known_labels(network, labels, len(images))
     if len(images) < 1:
         raise InputError("there is no image; a profile needs at least one")

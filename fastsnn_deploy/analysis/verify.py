@@ -196,7 +196,7 @@ def verify(
     require_options(images, backend, batch, models, timeout, progress)
     truth = truth or graph
     _require_same_layers(truth, graph)
-    images = sliceable(images, len(graph.input.shape))
+    images = sliceable(images, len(graph.input.shape), events=True)
     total = Verification(0, Differences())
     stopped = graph.schedule.stop == "window"
     engine = open_engine(graph, backend) if backend in ("cpu", "gpu") and not stopped else None

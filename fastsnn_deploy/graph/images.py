@@ -39,11 +39,13 @@ class ImageReader(ABC):
         """Some of them, unread."""
 
 
-def sliceable(images: Any, dimensions: int) -> Any:
-    """What a slice takes a batch of: an `ImageReader`, events, or an array with N in front. Raises as `array_of`.
+def sliceable(images: Any, dimensions: int, events: bool = False) -> Any:
+    """What a slice takes a batch of: an `ImageReader`, or an array with N in front. Raises as `array_of`.
 
-    dimensions: of one image.
+    dimensions: of one image. events: SpikeTrains, or what reads them, will do, too; otherwise they are refused.
     """
+    if isinstance(images, (SpikeReader, SpikeTrains)) and not events:
+        raise InputError("this takes whole frames, not events one by one. Give the frames: trains.total()")
     if isinstance(images, (ImageReader, SpikeReader, SpikeTrains)):
         return images
     array = images if isinstance(images, np.ndarray) else array_of(images)

@@ -169,7 +169,7 @@ def spike_trains(recordings: Events | Sequence[Events], source: Input, bin_us: f
         ([0, 1, 5], [1])
     """
     found = [recordings] if isinstance(recordings, Events) else _sequence(recordings)
-    real_number("bin_us", bin_us)
+    bin_us = real_number("bin_us", bin_us)
     require_counting(source)
     if len(source.shape) != 3 or source.shape[0] != POLARITIES:
         raise InputError(
