@@ -43,7 +43,6 @@ if TYPE_CHECKING:
     from fastsnn_deploy.errors import InputError as InputError
     from fastsnn_deploy.graph import Encoded as Encoded
     from fastsnn_deploy.graph import Events as Events
-    from fastsnn_deploy.graph import SpikeTrains as SpikeTrains
     from fastsnn_deploy.graph import SpikingGraph as SpikingGraph
     from fastsnn_deploy.graph import spike_trains as spike_trains
     from fastsnn_deploy.graph.preprocessing import Preprocessing as Preprocessing
@@ -78,7 +77,7 @@ _HOMES = {
     "analysis.verify": ("Verification",),
     "conversion.by_hand": ("Graph",),
     "errors": ("DeployError", "InputError"),
-    "graph": ("Encoded", "Events", "SpikeTrains", "SpikingGraph", "spike_trains"),
+    "graph": ("Encoded", "Events", "SpikingGraph", "spike_trains"),
     "graph.run": ("Run",),
     "quantisation": ("Checkpoint",),
     "quantisation.others.take": ("from_quantised",),

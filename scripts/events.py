@@ -21,7 +21,7 @@ import numpy as np
 
 import fastsnn_deploy as fd
 from fastsnn_deploy.files import write_file
-from fastsnn_deploy.graph import MaxPool2d, Population, Readout, SpikingGraph
+from fastsnn_deploy.graph import MaxPool2d, Population, Readout, SpikeTrains, SpikingGraph
 from fastsnn_deploy.graph.integer_network import integer_values
 from fastsnn_deploy.passes.spike_bounds import with_neurons
 from fastsnn_deploy.simulators.reference import simulate
@@ -46,7 +46,7 @@ def trained(model: Path | None, root: Path, folder: Path) -> tuple[Any, dict[str
     return checkpoint, {"training_seconds": round(time.monotonic() - start)}
 
 
-def orders(graph: SpikingGraph, trains: fd.SpikeTrains) -> dict[str, int]:
+def orders(graph: SpikingGraph, trains: SpikeTrains) -> dict[str, int]:
     """How many settled counts of the same spikes in other orders are not those of the frame."""
     values = integer_values(graph, trains.total())
     nodes = [node.name for node in graph.nodes if isinstance(node, (Population, MaxPool2d, Readout))]

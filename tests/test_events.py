@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 import fastsnn_deploy as fd
 from fastsnn_deploy.errors import InputError
-from fastsnn_deploy.graph import MaxPool2d, Population, Readout, SpikingGraph
+from fastsnn_deploy.graph import MaxPool2d, Population, Readout, SpikeTrains, SpikingGraph
 from fastsnn_deploy.graph.integer_network import integer_values, logits
 from fastsnn_deploy.graph.spike_trains import MOST_STEPS
 from fastsnn_deploy.simulators.batched import ReferenceEngine
@@ -62,7 +62,7 @@ def recordings(count: int = 3) -> list[fd.Events]:
     return [random_events(seed, count=40 * (seed + 1)) for seed in range(count)]
 
 
-def random_trains(seed: int, neurons: str) -> tuple[SpikingGraph, fd.SpikeTrains]:
+def random_trains(seed: int, neurons: str) -> tuple[SpikingGraph, SpikeTrains]:
     """A random network that subtracts no mean, with any number of channels, and spikes for its input."""
     found = (random_graph(each, neurons=neurons) for each in range(seed, seed + 100))
     graph = next(graph for graph in found if not graph.input.offset.any())
@@ -70,7 +70,7 @@ def random_trains(seed: int, neurons: str) -> tuple[SpikingGraph, fd.SpikeTrains
     places = np.flatnonzero(rng.random(3 * 14 * size) < 0.3)
     step, rest = np.divmod(places, 3 * size)
     recording, neuron = np.divmod(rest, size)
-    return graph, fd.SpikeTrains(graph.input.shape, 3, recording, step, neuron)
+    return graph, SpikeTrains(graph.input.shape, 3, recording, step, neuron)
 
 
 # --- events and spikes
@@ -209,7 +209,7 @@ def test_what_takes_images_takes_events_or_says_why_not(tmp_path: Path):
     with pytest.raises(InputError, match="events count from 0"):
         fd.simulate(shifted, trains)
     with pytest.raises(InputError, match="encoded images are int64"):
-        fd.simulate(graph, fd.SpikeTrains((2, 3, 3), 1, *np.zeros((3, 1), dtype=np.int64)))
+        fd.simulate(graph, SpikeTrains((2, 3, 3), 1, *np.zeros((3, 1), dtype=np.int64)))
     with pytest.raises(InputError, match=r"recording 1: 1 of 1 events lie outside 6x7"):
         fd.spike_trains([recordings(1)[0], fd.Events([0], [7], [0], [1])], graph.input)
     with pytest.raises(InputError, match=f"takes more than {MOST_STEPS:,} steps"):

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import fastsnn_deploy as fd
+from fastsnn_deploy.graph import SpikeTrains
 from tests.test_mistakes import LABELS, PIXELS, SHAPE, calibrated, network
 
 NUMBERS: tuple[Any, ...] = (
@@ -37,7 +38,7 @@ ARRAYS: tuple[Any, ...] = (
 )  # fmt: skip
 THINGS: tuple[Any, ...] = (
     fd.Events([0], [0], [0], [1]),
-    fd.SpikeTrains(SHAPE, 1, *np.zeros((3, 1), dtype=np.int64)),
+    SpikeTrains(SHAPE, 1, *np.zeros((3, 1), dtype=np.int64)),
     network(),
     nn.Identity(),
     nn.Conv2d(1, 2, 3),
