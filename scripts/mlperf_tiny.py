@@ -28,7 +28,8 @@ from fastsnn_deploy.training.models.mlperf_tiny import ResNet8
 ROOT = Path(__file__).parents[1]
 RECORD, PAGE = ROOT / "docs/records/mlperf_tiny.json", ROOT / "docs/tiny.md"
 SHAPES = {"ds-cnn": (1, 49, 10), "mobilenet-v1-0.25": (3, 96, 96), "resnet8": (3, 32, 32), "autoencoder": (640,)}
-BITS = (2, 4)
+BITS = {"ds-cnn": (2, 4), "mobilenet-v1-0.25": (2,), "resnet8": (2, 4), "autoencoder": (2, 4)}
+"""Of activations. MobileNet with 4 bits as stock LIF, 15 neurons for each count, is left out: it takes hours."""
 WEIGHT_BITS = 8
 IMAGES = 2
 HARDWARE = "loihi2"
@@ -79,7 +80,7 @@ def measured(name: str, root: Path) -> dict[str, Any]:
         "date": str(datetime.date.today()), "shape": SHAPES[name], "parameters": parameters,
         "with_statistics": parameters + statistics, "bits": {},
     }  # fmt: skip
-    for bits in BITS:
+    for bits in BITS[name]:
         quantised = fd.prepare(model, bits, WEIGHT_BITS, input_shape=SHAPES[name], **options)
         fd.calibrate(quantised, images)
         graph = fd.convert(quantised)
@@ -98,7 +99,7 @@ def table(record: dict[str, Any]) -> str:
         "| network | bits | target | integers compared, differing | cores | steps | spikes | synaptic operations |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    for name in SHAPES:
+    for name in filter(record.__contains__, SHAPES):
         for bits, entry in record[name]["bits"].items():
             for target, row in entry["targets"].items():
                 start = f"| {name} | {bits} | {target} |"

@@ -173,6 +173,9 @@ def test_the_proof_compares_the_frame_and_the_cpu_engine():
     assert set(proof.backend) == {"engine cpu"}
     assert proof.backend["engine cpu"].compared > proof.settled.compared
     assert np.array_equal(proof.outputs, logits(graph, integer_values(graph, trains.total())))
+    by_engine = fd.verify(graph, trains, backend="cpu")
+    assert by_engine.exact
+    assert np.array_equal(by_engine.outputs, proof.outputs)
     last = graph.outputs[0]
     wrong = replace(graph, nodes=tuple(replace(n, bias=n.bias + 1) if n.name == last else n for n in graph.nodes))
     assert not fd.verify(graph, trains, net=wrong).exact
