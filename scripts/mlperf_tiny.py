@@ -14,6 +14,7 @@ import datetime
 import json
 import re
 import tempfile
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -104,8 +105,8 @@ def table(record: dict[str, Any]) -> str:
             for target, row in entry["targets"].items():
                 start = f"| {name} | {bits} | {target} |"
                 if "refused" in row:
-                    cause = re.sub(r"\s+", " ", row["refused"][-1]).replace("|", "/")
-                    lines.append(f"{start} refused: {cause[:110]} | | | | |")
+                    cause = textwrap.shorten(row["refused"][-1].replace("|", "/"), 120, placeholder=" ...")
+                    lines.append(f"{start} refused: {cause} | | | | |")
                     continue
                 proof = f"{row['compared']:,}, {row['differing']:,}" if "compared" in row else "not exact as built"
                 cores = f"{row['cores']:,}" if row["fits"] else f"{row['cores']:,}, does not fit"
