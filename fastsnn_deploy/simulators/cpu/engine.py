@@ -65,8 +65,8 @@ class CpuEngine(Engine):
         self.check(emitted, steps, record)
         if not len(emitted):
             return ReferenceEngine(self.graph).run(emitted, steps, record, tallies)
-        tile = min(self.tile, _tile_images(self.graph, entering)) if entering else self.tile
-        count = -(-len(emitted) // tile)
+        most = min(self.tile, _tile_images(self.graph, entering)) if entering else self.tile
+        count = -(-len(emitted) // most)
         if count < self.workers or count % self.workers:  # no worker waits for the others' last tile
             count = min(len(emitted), -(-count // self.workers) * self.workers)
         ends = [len(emitted) * part // count for part in range(count + 1)]
