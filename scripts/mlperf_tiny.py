@@ -97,8 +97,8 @@ def measured(name: str, root: Path) -> dict[str, Any]:
 def table(record: dict[str, Any]) -> str:
     """The rows of docs/tiny.md."""
     lines = [
-        "| network | bits | target | integers compared, differing | cores | steps | spikes | synaptic operations |",
-        "|---|---|---|---|---|---|---|---|",
+        "| network | bits | target | integers compared, differing | cores | steps | spikes | operations | energy |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for name in filter(record.__contains__, SHAPES):
         for bits, entry in record[name]["bits"].items():
@@ -106,14 +106,13 @@ def table(record: dict[str, Any]) -> str:
                 start = f"| {name} | {bits} | {target} |"
                 if "refused" in row:
                     cause = textwrap.shorten(row["refused"][-1].replace("|", "/"), 120, placeholder=" ...")
-                    lines.append(f"{start} refused: {cause} | | | | |")
+                    lines.append(f"{start} refused: {cause} | | | | | |")
                     continue
                 proof = f"{row['compared']:,}, {row['differing']:,}" if "compared" in row else "not exact as built"
                 cores = f"{row['cores']:,}" if row["fits"] else f"{row['cores']:,}, does not fit"
-                lines.append(
-                    f"{start} {proof} | {cores} | {row['settle_steps']} | {row['spikes']:,.0f} | "
-                    f"{row['synaptic_operations']:,.0f} |"
-                )
+                energy = re.search(r"([\d.,]+ \SJ) on", row["summary"]) if row["fits"] else None
+                work = f"{row['settle_steps']} | {row['spikes']:,.0f} | {row['synaptic_operations']:,.0f}"
+                lines.append(f"{start} {proof} | {cores} | {work} | {energy[1] if energy else ''} |")
     return "\n".join(lines)
 
 
