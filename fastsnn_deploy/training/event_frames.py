@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
 from fastsnn_deploy.errors import InputError, whole_number
 from fastsnn_deploy.graph.events import POLARITIES, Events
 from fastsnn_deploy.graph.nodes import Input
 from fastsnn_deploy.graph.spike_trains import BIN_US, SpikeReader, SpikeTrains, spike_trains
-from fastsnn_deploy.training.stored import Index, Int64, RealValues
+from fastsnn_deploy.training.stored import Int64, RealValues
+
+if TYPE_CHECKING:
+    from fastsnn_deploy.training.stored import Index
 
 MOST = 255
 """Events of one polarity that a pixel counts, unless the user says otherwise."""
@@ -60,8 +61,8 @@ class EventFrames(RealValues):
                 raise InputError(f"data '{self.name}', recording {number}: {error}") from error
         return found
 
-    def _read(self, numbers: Int64) -> Tensor:
-        return torch.from_numpy(np.minimum(self._frames(numbers), self.levels[1])).to(self.dtype)
+    def _read(self, numbers: Int64) -> npt.NDArray[Any]:
+        return np.asarray(np.minimum(self._frames(numbers), self.levels[1]), dtype=self.kind)
 
     def _with(self, chosen: Int64, step: float, levels: tuple[int, int]) -> EventFrames:
         if not math.isclose(step, 1) or levels[0] > 0:

@@ -9,14 +9,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from fastsnn_deploy.errors import InputError, Problem, known_name, whole_number
 from fastsnn_deploy.graph.events import Events
 from fastsnn_deploy.training.event_camera import MARGIN, STROKE_FRAMES, STROKE_US, EventCamera, moving
 from fastsnn_deploy.training.event_files import CAMERAS, NAMES, SIZES, npz_arrays, read_events
 from fastsnn_deploy.training.event_frames import OPTIONS, EventFrames, Recordings, chosen_part, smaller
-from fastsnn_deploy.training.images import Images, Split
+from fastsnn_deploy.training.images import Images, Split, arrays
 from fastsnn_deploy.training.sources.base import SPLITS, Wanted, fifth, source, split_of
 from fastsnn_deploy.training.sources.class_folders import class_files, numbered_files
 from fastsnn_deploy.training.sources.named import DATASETS, DIGITS
@@ -42,7 +41,7 @@ def event_images(
         smaller(size, dict(wanted.options)), wanted.name, most,
     )  # fmt: skip
     return Images(
-        wanted.name, frames, torch.from_numpy(numbers.astype(np.int64)), max(int(numbers.max()) + 1, len(class_names)),
+        wanted.name, *arrays(frames, numbers.astype(np.int64)), max(int(numbers.max()) + 1, len(class_names)),
         (0.0, 0.0), (1.0, 1.0), step=1.0, highest=most, class_names=class_names,
     )  # fmt: skip
 
@@ -55,7 +54,7 @@ def read_moving_mnist(wanted: Wanted) -> Images:
     camera = EventCamera()
 
     def recordings(numbers: npt.NDArray[np.int64]) -> list[Events]:
-        pictures = np.asarray(digits.levels[torch.from_numpy(numbers)])[:, 0] / 255
+        pictures = np.asarray(digits.levels[numbers])[:, 0] / 255
         return camera.record(moving(pictures), STROKE_US / STROKE_FRAMES)
 
     height, width = digits.shape[1:]
