@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from fastsnn_deploy.analysis.choosing.run import compare_targets as compare_targets
     from fastsnn_deploy.analysis.comparison.run import compare as compare
     from fastsnn_deploy.analysis.evaluation import Evaluation as Evaluation
+    from fastsnn_deploy.analysis.events import evaluate_events as evaluate_events
     from fastsnn_deploy.analysis.mapping.result import Mapping as Mapping
     from fastsnn_deploy.analysis.mapping.run import map_cores as map_cores
     from fastsnn_deploy.analysis.result import Profile as Profile
@@ -41,7 +42,9 @@ if TYPE_CHECKING:
     from fastsnn_deploy.errors import DeployError as DeployError
     from fastsnn_deploy.errors import InputError as InputError
     from fastsnn_deploy.graph import Encoded as Encoded
+    from fastsnn_deploy.graph import Events as Events
     from fastsnn_deploy.graph import SpikingGraph as SpikingGraph
+    from fastsnn_deploy.graph import spike_trains as spike_trains
     from fastsnn_deploy.graph.preprocessing import Preprocessing as Preprocessing
     from fastsnn_deploy.graph.run import Run as Run
     from fastsnn_deploy.quantisation import Checkpoint as Checkpoint
@@ -52,6 +55,7 @@ if TYPE_CHECKING:
     from fastsnn_deploy.reporting.run import report as report
     from fastsnn_deploy.tasks.network import task_of as task_of
     from fastsnn_deploy.tasks.run import evaluate as evaluate
+    from fastsnn_deploy.training.event_files import read_events as read_events
     from fastsnn_deploy.training.load_model import load_model as load_model
     from fastsnn_deploy.training.published import preprocessing as preprocessing
     from fastsnn_deploy.tuning.run import tune as tune
@@ -65,6 +69,7 @@ _HOMES = {
     "analysis.choosing.run": ("compare_targets",),
     "analysis.comparison.run": ("compare",),
     "analysis.evaluation": ("Evaluation",),
+    "analysis.events": ("evaluate_events",),
     "analysis.mapping.result": ("Mapping",),
     "analysis.mapping.run": ("map_cores",),
     "analysis.result": ("Profile",),
@@ -72,7 +77,7 @@ _HOMES = {
     "analysis.verify": ("Verification",),
     "conversion.by_hand": ("Graph",),
     "errors": ("DeployError", "InputError"),
-    "graph": ("Encoded", "SpikingGraph"),
+    "graph": ("Encoded", "Events", "SpikingGraph", "spike_trains"),
     "graph.run": ("Run",),
     "quantisation": ("Checkpoint",),
     "quantisation.others.take": ("from_quantised",),
@@ -82,6 +87,7 @@ _HOMES = {
     "tasks.network": ("task_of",),
     "tasks.run": ("evaluate",),
     "graph.preprocessing": ("Preprocessing",),
+    "training.event_files": ("read_events",),
     "training.load_model": ("load_model",),
     "training.published": ("preprocessing",),
     "tuning.run": ("tune",),

@@ -18,10 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import h5py
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import nn
 
 import fastsnn_deploy as fd
 from fastsnn_deploy.files import write_file
@@ -29,13 +27,12 @@ from fastsnn_deploy.quantisation.post_training.report import PostTraining
 from fastsnn_deploy.simulators.integer import integer_logits
 from fastsnn_deploy.training.answers import quantised_logits
 from fastsnn_deploy.training.images import Images
+from fastsnn_deploy.training.models.mlperf_tiny import ResNet8
 
 RECORD = Path(__file__).parents[1] / "docs/records/post_training.json"
 SHAPE = (3, 32, 32)
 STAGES_MEASURED_ON = 1000
 """Test images for the accuracy after each stage; networks at the end are measured on all."""
-
-KERAS_EPSILON = 1e-3
 
 
 @dataclass(frozen=True)
@@ -63,65 +60,6 @@ ENTRIES = {
 }
 
 
-class MlperfTinyResNet8(nn.Module):
-    """ResNet-8 of MLPerf Tiny's image classification with the weights of `pretrainedResnet.h5`.
-
-    Float [N, 3, 32, 32], pixels from 0 to 255, -> logits [N, 10]; the softmax at the end is left out. With stride 2
-    Keras pads "same" maps below and on the right only.
-    Source: https://github.com/mlcommons/tiny, benchmark/training/image_classification, Apache-2.0.
-    """
-
-    def __init__(self, file: Path) -> None:
-        super().__init__()
-        with h5py.File(file) as content:
-            stored = content["model_weights"]
-            self.convs = nn.ModuleList(_conv(_arrays(stored, _named("conv2d", i))) for i in range(9))
-            self.norms = nn.ModuleList(_norm(_arrays(stored, _named("batch_normalization", i))) for i in range(7))
-            dense = _arrays(stored, "dense")
-        self.dense = nn.Linear(64, 10)
-        _fill(self.dense, weight=dense["kernel"].T, bias=dense["bias"])
-
-    def forward(self, x: Tensor) -> Tensor:
-        conv, norm = self.convs, self.norms
-        x = F.relu(norm[0](conv[0](x)))
-        x = F.relu(x + norm[2](conv[2](F.relu(norm[1](conv[1](x))))))
-        for first, around in ((3, 5), (6, 8)):
-            number = 3 if first == 3 else 5
-            inner = F.relu(norm[number](conv[first](F.pad(x, (0, 1, 0, 1)))))
-            x = F.relu(conv[around](x) + norm[number + 1](conv[first + 1](inner)))
-        return self.dense(F.avg_pool2d(x, 8).flatten(1))
-
-
-def _named(kind: str, number: int) -> str:
-    return f"{kind}_{number}" if number else kind
-
-
-def _arrays(stored: Any, name: str) -> dict[str, Tensor]:
-    """The arrays of one Keras layer by name."""
-    return {key.split(":")[0]: torch.from_numpy(value[()]) for key, value in stored[name][name].items()}
-
-
-def _conv(arrays: dict[str, Tensor]) -> nn.Conv2d:
-    weight = arrays["kernel"].permute(3, 2, 0, 1)
-    outputs, inputs, size, _ = weight.shape
-    stride = 1 if outputs == 16 or (inputs == outputs) else 2
-    conv = nn.Conv2d(inputs, outputs, size, stride, padding=size // 2 if stride == 1 else 0)
-    return _fill(conv, weight=weight, bias=arrays["bias"])
-
-
-def _norm(arrays: dict[str, Tensor]) -> nn.BatchNorm2d:
-    norm = nn.BatchNorm2d(len(arrays["gamma"]), eps=KERAS_EPSILON)
-    names = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"}
-    return _fill(norm, **{ours: arrays[theirs] for ours, theirs in names.items()})
-
-
-def _fill(layer: Any, **values: Tensor) -> Any:
-    with torch.no_grad():
-        for name, value in values.items():
-            getattr(layer, name).copy_(value)
-    return layer
-
-
 def _resnet20(weights: Path) -> tuple[nn.Module, dict[str, Any]]:
     model = fd.load_model(weights / "resnet20-12fca82f.th", "resnet20")
     return model, {
@@ -131,7 +69,7 @@ def _resnet20(weights: Path) -> tuple[nn.Module, dict[str, Any]]:
 
 
 def _resnet8(weights: Path) -> tuple[nn.Module, dict[str, Any]]:
-    model = MlperfTinyResNet8(weights / "mlperf_tiny_pretrainedResnet.h5")
+    model = ResNet8().load_keras(weights / "mlperf_tiny_pretrainedResnet.h5")
     return model.eval(), {"std": (1 / 255,)}
 
 

@@ -48,7 +48,7 @@ def quantised(pictures: np.ndarray) -> nn.Module:
 def test_the_door_is_small_and_lazy():
     code = (
         "import sys, fastsnn_deploy as fd; assert 'torch' not in sys.modules and 'numpy' not in sys.modules\n"
-        "assert sorted(fd.__all__) == sorted(dir(fd)) and 15 <= len(dir(fd)) <= 40, dir(fd)\n"
+        "assert sorted(fd.__all__) == sorted(dir(fd)) and 15 <= len(dir(fd)) <= 45, dir(fd)\n"
         "for name in dir(fd): assert getattr(fd, name) is not None\n"
         "assert callable(fd.convert)"  # also after everything was imported
     )

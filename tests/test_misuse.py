@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import fastsnn_deploy as fd
+from fastsnn_deploy.graph import SpikeTrains
 from tests.test_mistakes import LABELS, PIXELS, SHAPE, calibrated, network
 
 NUMBERS: tuple[Any, ...] = (
@@ -35,10 +36,21 @@ ARRAYS: tuple[Any, ...] = (
     torch.from_numpy(PIXELS), torch.zeros(6, *SHAPE, dtype=torch.complex64), torch.zeros(6, *SHAPE).to_sparse(),
     torch.empty(6, *SHAPE, device="meta"), torch.zeros(6, *SHAPE, requires_grad=True),
 )  # fmt: skip
-THINGS: tuple[Any, ...] = (network(), nn.Identity(), nn.Conv2d(1, 2, 3), network().state_dict(), object(), int, len)
+THINGS: tuple[Any, ...] = (
+    fd.Events([0], [0], [0], [1]),
+    SpikeTrains(SHAPE, 1, *np.zeros((3, 1), dtype=np.int64)),
+    network(),
+    nn.Identity(),
+    nn.Conv2d(1, 2, 3),
+    network().state_dict(),
+    object(),
+    int,
+    len,
+)
 NAMES = (
     "prepare", "calibrate", "convert", "simulate", "evaluate", "verify", "profile", "save", "load", "export", "read",
     "load_data", "load_model", "check", "compare", "tune", "compare_targets", "export_sanafe",
+    "evaluate_events", "spike_trains", "read_events",
 )  # fmt: skip
 
 
@@ -74,6 +86,9 @@ def test_any_value_for_any_argument(name: str, data: st.DataObject, ours: tuple[
             "models": model, "budget": "cores<=1", "train": (PIXELS, LABELS), "codes": ["graded"], "bits": [2],
             "samples": 2, "profile_samples": 1, "images": 2, "trials": 1, "engine": "reference",
         },
+        "evaluate_events": {"network": graph, "events": [fd.Events([0], [0], [0], [1])]},
+        "spike_trains": {"recordings": [fd.Events([0], [0], [0], [1])], "source": graph.input},
+        "read_events": {"path": "text"},
         "compare_targets": {"model": graph, "images": PIXELS, "targets": ["window"], "spiking_images": 2},
     }  # fmt: skip
     kinds = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY

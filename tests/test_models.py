@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -19,9 +20,12 @@ from fastsnn_deploy.graph.integer_network import integer_values
 from fastsnn_deploy.quantisation import Checkpoint, calibrate, load, prepare, save
 from fastsnn_deploy.quantisation.sources.weights import load_weights
 from fastsnn_deploy.simulators.reference import simulate
-from fastsnn_deploy.training.models import MODELS, build
+from fastsnn_deploy.training.models import MODELS, build, mlperf_tiny
 
 SMALL: dict[str, tuple[dict[str, int], tuple[int, int, int]]] = {
+    "ds-cnn": ({"width": 3, "channels": 1, "height": 13, "bins": 6}, (1, 13, 6)),
+    "mobilenet-v1-0.25": ({"width": 2, "size": 32, "blocks": 3}, (3, 32, 32)),
+    "resnet8": ({"width": 2}, (3, 32, 32)),
     "digits-net": ({"width": 3, "channels": 1}, (1, 8, 8)),
     "lenet": ({"width": 2, "channels": 1}, (1, 28, 28)),
     "resnet18": ({"width": 2}, (3, 16, 16)),
@@ -41,6 +45,10 @@ MAPS = {"tiny-yolo", "yolov2-resnet34", "vgg9-segmentation", "resnet34-aspp"}
 """Networks that answer with a map: `tests/test_tasks.py` has them."""
 
 
+OTHERS = {"autoencoder"}
+"""Networks that answer with what they were given."""
+
+
 def small_quantised(name: str, **options: Any) -> Any:
     """A narrow quantised model whose batch norms have seen data, so that spikes reach the last layer."""
     torch.manual_seed(0)
@@ -50,7 +58,7 @@ def small_quantised(name: str, **options: Any) -> Any:
     with torch.no_grad():
         for _ in range(20):
             model(images)
-    quantised = prepare(model.eval(), **options)
+    quantised = prepare(model.eval(), input_shape=shape, **options)
     calibrate(quantised, images)
     return quantised.eval(), images
 
@@ -66,7 +74,7 @@ def assert_settles(graph: SpikingGraph, images: torch.Tensor) -> None:
 
 
 def test_every_network_has_a_small_form() -> None:
-    assert set(SMALL) | MAPS == set(MODELS)
+    assert set(SMALL) | MAPS | OTHERS == set(MODELS)
 
 
 @pytest.mark.parametrize("name", sorted(SMALL))
@@ -145,3 +153,66 @@ def test_options_that_a_name_fixes_are_refused() -> None:
         build("vgg16-imagenet", size=100)
     with pytest.raises(InputError, match="too small"):
         build("vgg16", size=16)
+
+
+@pytest.mark.parametrize(
+    ("name", "published"),
+    [("ds-cnn", 24_908), ("mobilenet-v1-0.25", 221_794), ("resnet8", 78_666), ("autoencoder", 269_992)],
+)
+def test_networks_of_mlperf_tiny_have_the_published_numbers_of_parameters(name: str, published: int) -> None:
+    """As Keras counts them, with the statistics of batch norm."""
+    with torch.device("meta"):
+        model = build(name)
+    statistics = sum(each.numel() for key, each in model.named_buffers() if "running" in key)
+    assert sum(each.numel() for each in model.parameters()) + statistics == published
+
+
+def test_the_autoencoder_settles_to_its_integers() -> None:
+    torch.manual_seed(0)
+    model = build("autoencoder(inputs=20, width=12, bottleneck=3)").train()
+    images = torch.rand(16, 20)
+    model(images)
+    quantised = prepare(model.eval(), 3, 8, input_shape=(20,))
+    calibrate(quantised, images)
+    graph = lower(trace(quantised.eval(), (20,)))
+    assert graph[graph.outputs[0]].shape == (20,)
+    assert_settles(graph, images[:2])
+
+
+@pytest.mark.parametrize(("size", "kernel"), [((49, 10), (10, 4)), ((96, 96), (3, 3)), ((7, 8), (3, 3))])
+def test_maps_are_padded_as_keras_pads_them(size: tuple[int, int], kernel: tuple[int, int]) -> None:
+    """`same` with stride 2: half as many places, rounded up, the larger half of the zeros below and on the right."""
+    made = nn.Sequential(*mlperf_tiny.block(1, 1, kernel, 2, size)[:-2])
+    assert tuple(made(torch.zeros(1, 1, *size)).shape[2:]) == ((size[0] + 1) // 2, (size[1] + 1) // 2)
+    left, right, top, bottom = made[0].around
+    assert 0 <= right - left <= 1
+    assert 0 <= bottom - top <= 1
+
+
+def test_keras_weights_go_where_they_belong(tmp_path: Path) -> None:
+    model, other = build("resnet8(width=4)"), build("resnet8(width=4)")
+    norm = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"}
+    plain = {"weight": "kernel", "bias": "bias"}
+    kinds = (
+        ("conv2d", other.convs, plain),
+        ("batch_normalization", other.norms, norm),
+        ("dense", [other.dense], plain),
+    )
+    with h5py.File(tmp_path / "resnet.h5", "w") as file:
+        for kind, layers, names in kinds:
+            for number, layer in enumerate(layers):
+                name = f"{kind}_{number}" if number else kind
+                group = file.create_group(f"model_weights/{name}/{name}")
+                for ours, theirs in names.items():
+                    values = torch.rand_like(getattr(layer, ours)) + 0.1
+                    getattr(layer, ours).data.copy_(values)
+                    order = {4: (2, 3, 1, 0), 2: (1, 0), 1: (0,)}[values.dim()]
+                    group[f"{theirs}:0"] = values.permute(*order).numpy()
+    images = torch.rand(2, 3, 32, 32)
+    with torch.no_grad():
+        assert torch.equal(model.load_keras(tmp_path / "resnet.h5").eval()(images), other.eval()(images))
+    with pytest.raises(InputError, match=r"'kernel' of layer 'conv2d' has shape \(4, 3, 3, 3\), and \(8, 3, 3, 3\)"):
+        build("resnet8(width=8)").load_keras(tmp_path / "resnet.h5")
+    (tmp_path / "text.h5").write_text("hello")
+    with pytest.raises(InputError, match="is not an HDF5 file or is damaged"):
+        model.load_keras(tmp_path / "text.h5")

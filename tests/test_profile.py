@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from fastsnn_deploy.analysis.ann import ann_counts
 from fastsnn_deploy.analysis.baseline import estimate_ann
 from fastsnn_deploy.analysis.count import count
+from fastsnn_deploy.analysis.counting import effective_operations
 from fastsnn_deploy.analysis.counts import ConnectionCounts, Counts, LayerCounts
 from fastsnn_deploy.analysis.documentation import record, with_tables
 from fastsnn_deploy.analysis.energy import estimate
@@ -307,6 +308,16 @@ def test_a_message_read_twice_is_one_message_and_two_operations() -> None:
     assert [c.synaptic_operations for c in counts["pop"].connections] == [1, 1]
     assert counts["pop"].connections[0].effective_operations == 1
     assert counts["pop"].connections[1].effective_operations == 0
+
+
+def test_a_layer_may_have_more_outputs_than_a_weight_of_8_bits_counts() -> None:
+    weight = np.ones((300, 3), dtype=np.int8)
+    weight[250:, 1], number = 0, np.asarray([2, 1, 4])
+    image = Input(name="in", shape=(3,), step=1.0, low=0, high=9, offset=np.zeros(3), scale=1.0)
+    dense = Linear(name="dense", inputs=("in",), shape=(300,), weight=weight, exponent=np.zeros(300))
+    readout = Readout(name="out", inputs=("dense",), shape=(300,), bias=np.zeros(300), scale=np.ones(300))
+    graph = SpikingGraph(nodes=(image, dense, readout), outputs=("out",))
+    assert effective_operations(graph, dense, number) == int((weight != 0).sum(0) @ number) == 2 * 300 + 250 + 4 * 300
 
 
 def test_a_run_cut_off_leaves_operations_undelivered() -> None:

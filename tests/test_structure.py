@@ -41,6 +41,8 @@ FOREIGN = {
         "tuning",
         "cli",
     },
+    "aedat": {"training"},
+    "tonic": {"training"},
     "torchmetrics": {"tasks"},
     "torchvision": {"training", "tasks"},
     "triton": {"simulators"},

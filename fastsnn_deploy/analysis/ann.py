@@ -19,7 +19,7 @@ import numpy.typing as npt
 from fastsnn_deploy.analysis.counting import layer_nodes, taps
 from fastsnn_deploy.analysis.unfolded import Work, bits_of, works_of
 from fastsnn_deploy.errors import InputError
-from fastsnn_deploy.graph import Encoded, Node, SpikingGraph
+from fastsnn_deploy.graph import Encoded, Node, SpikeTrains, SpikingGraph
 from fastsnn_deploy.graph.integer_network import integer_values
 from fastsnn_deploy.lava_dl import StockNetwork
 from fastsnn_deploy.simulators import BatchRun
@@ -115,11 +115,11 @@ class GraphCounter:
         self.nonzero = {node.name: np.zeros(node.shape, dtype=np.int64) for node in layer_nodes(graph)}
         self.windows = dict.fromkeys((work.name for work in self.folded), 0)
 
-    def add(self, emitted: Int64, run: BatchRun | None) -> None:
+    def add(self, emitted: Encoded | SpikeTrains, run: BatchRun | None) -> None:
         """One batch. run: that of the same images, with `net`, until they settled, when every layer had sent the
         values of the integer network; None where no run did, and they are computed."""
         if run is None:
-            values = integer_values(self.graph, Encoded(emitted))
+            values = integer_values(self.graph, emitted)
             nonzero: Mapping[str, Int64 | None] = {name: (values[name] != 0).sum(0) for name in self.nonzero}
         else:
             values = {}
@@ -200,7 +200,7 @@ class StockCounter:
     def __init__(self, network: StockNetwork) -> None:
         self.said, self.images = said_layers(network.metadata), 0
 
-    def add(self, emitted: Int64, run: BatchRun | None) -> None:
+    def add(self, emitted: Encoded | SpikeTrains, run: BatchRun | None) -> None:
         """One batch."""
         self.images += len(emitted)
 

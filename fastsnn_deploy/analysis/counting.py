@@ -48,6 +48,10 @@ def has_multipliers(connection: Connection) -> bool:
     return isinstance(connection, Synapse) and connection.multiplies
 
 
+MOST_OUTPUTS = 127
+"""Outputs whose binary weights are summed at a time: a weight has 8 bits."""
+
+
 def effective_operations(graph: SpikingGraph, connection: Connection, number: Int64) -> int:
     """Operations with non-zero weights: binary weights applied to the number of spikes, by linearity.
 
@@ -57,10 +61,13 @@ def effective_operations(graph: SpikingGraph, connection: Connection, number: In
         return 0
     groups = getattr(connection, "groups", 1)
     binary = (connection.weight != 0).reshape(groups, -1, *connection.weight.shape[1:])
-    # only the sum over outputs is wanted: one output a group has it
-    summed = dataclasses.replace(connection, weight=binary.sum(1), exponent=zero_exponent(groups))
-    source = graph[connection.inputs[0]].shape
-    return int(summed.apply(number.reshape(1, *source)).sum())
+    spikes, total = number.reshape(1, *graph[connection.inputs[0]].shape), 0
+    for start in range(0, binary.shape[1], MOST_OUTPUTS):
+        # only the sum over outputs is wanted: one output a group has it
+        weight = binary[:, start : start + MOST_OUTPUTS].sum(1)
+        summed = dataclasses.replace(connection, weight=weight, exponent=zero_exponent(groups))
+        total += int(summed.apply(spikes).sum())
+    return total
 
 
 def taps(graph: SpikingGraph, name: str, delay: int = 0) -> tuple[tuple[str, int], ...]:

@@ -13,6 +13,7 @@ from fastsnn_deploy.analysis.kinds import kind_of
 from fastsnn_deploy.analysis.structure import Network
 from fastsnn_deploy.errors import InputError, require_progress, whole_number
 from fastsnn_deploy.graph.images import labels_of, sliceable
+from fastsnn_deploy.graph.schedule import MOST_STEPS
 from fastsnn_deploy.simulators import BatchRun, Engine, StockEngine, open_engine
 
 Int64 = npt.NDArray[np.int64]
@@ -40,7 +41,7 @@ def evaluate(
     done, images in all). Raises InputError unless the network has one output [n], and for labels and numbers that do
     not fit.
     """
-    levels, labels = checked(network, levels, labels, batch, steps, topk, progress)
+    levels, labels = checked(network, levels, labels, batch, steps, topk, progress, events=True)
     opened = engine if isinstance(engine, (Engine, StockEngine)) else open_engine(network, engine)
     if opened.graph is not network:
         raise InputError("the engine was opened for another network. Open one for this network")
@@ -58,11 +59,12 @@ def evaluate(
 
 
 def checked(
-    network: Network, levels: Any, labels: Any, batch: Any, steps: Any, topk: Sequence[Any], progress: Any
-) -> tuple[Any, Int64 | None]:
-    """Images that can be sliced and labels int64 [N], or InputError, as `evaluate` says."""
+    network: Network, levels: Any, labels: Any, batch: Any, steps: Any, topk: Sequence[Any], progress: Any,
+    events: bool = False,
+) -> tuple[Any, Int64 | None]:  # fmt: skip
+    """Images, or events, that can be sliced and labels int64 [N], or InputError, as `evaluate` says."""
     classes = _classes(network)
-    levels = sliceable(levels, len(network.input.shape))
+    levels = sliceable(levels, len(network.input.shape), events)
     labels = None if labels is None else labels_of(labels, len(levels), "the network")
     _check(labels, classes, batch, steps, topk)
     require_progress(progress)
@@ -152,7 +154,7 @@ def known_labels(network: Network, labels: Any, images: int) -> Int64 | None:
 def _check(labels: Int64 | None, classes: int, batch: int | None, steps: int | None, topk: Sequence[int]) -> None:
     for name, value in [("batch", batch), ("steps", steps), *(("topk", k) for k in topk)]:
         if value is not None:
-            whole_number(name, value, 1)
+            whole_number(name, value, 1, MOST_STEPS if name == "steps" else None)
     if labels is not None and len(labels) and (labels.min() < 0 or labels.max() >= classes):
         raise InputError(
             f"labels reach from {labels.min()} to {labels.max()}, but the network has {classes} classes. "

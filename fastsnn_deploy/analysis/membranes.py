@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
 from fastsnn_deploy.graph import SpikingGraph
+from fastsnn_deploy.graph.spike_trains import Emitted
 from fastsnn_deploy.simulators import Engine, StockEngine
 
 MOST_IMAGES = 4
@@ -15,7 +15,7 @@ MOST_VALUES = 2**23, 2**26
 
 
 def membrane_updates(
-    engine: Engine | StockEngine, emitted: npt.NDArray[np.integer], steps: int, fixed: bool
+    engine: Engine | StockEngine, emitted: Emitted, steps: int, fixed: bool
 ) -> tuple[float | None, int]:
     """Updates of all populations for one image, mean of the first images, and how many those were; None and 0 where
     memory does not hold one, and for stock networks.
@@ -31,7 +31,7 @@ def membrane_updates(
         return None, 0
     images = min(MOST_IMAGES, len(emitted), max(1, MOST_VALUES[0] // max(size, 1)))
     names = [population.name for population in graph.populations]
-    run = engine.run(np.asarray(emitted[:images]), steps if fixed else None, names)
+    run = engine.run(emitted[:images], steps if fixed else None, names)
     updates, first = 0, _first_arrivals(graph)
     for population in graph.populations:
         series = run.recorded[population.name].potentials

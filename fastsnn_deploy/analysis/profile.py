@@ -26,8 +26,9 @@ from fastsnn_deploy.analysis.neurobench import neurobench_of
 from fastsnn_deploy.analysis.result import Profile
 from fastsnn_deploy.analysis.structure import Network, layers_of
 from fastsnn_deploy.errors import InputError, known_name, real_number, require_progress, whole_number
-from fastsnn_deploy.graph import Encoded
+from fastsnn_deploy.graph import Encoded, SpikeTrains
 from fastsnn_deploy.graph.images import sliceable
+from fastsnn_deploy.graph.spike_trains import Emitted
 from fastsnn_deploy.simulators import ABOUT, ENGINES, open_engine
 from fastsnn_deploy.simulators.engine import Activity, activity_of
 
@@ -62,7 +63,7 @@ def profile(
     hardware.require_prices()
     known_name("engine", engine, ABOUT.keys() | ENGINES.keys())
     require_progress(progress)
-    images = sliceable(images, len(network.input.shape))
+    images = sliceable(images, len(network.input.shape), events=True)
     known = known_labels(network, labels, len(images))
     if len(images) < 1:
         raise InputError("there is no image; a profile needs at least one")
@@ -95,9 +96,10 @@ class _Session:
         lags = {lag for layer in layers for each in layer.incoming for _, lag in each.sources}
         self.late: dict[int, list[Mapping[str, Activity]]] = {lag: [] for lag in (lags if steps is not None else ())}
 
-    def add(self, emitted: Encoded, labels: Int64 | None) -> None:
+    def add(self, emitted: Encoded | SpikeTrains, labels: Int64 | None) -> None:
         """Run a batch. What had been sent some steps before the end of a run of fixed length, a shorter one says."""
-        values, tallies = np.asarray(emitted), self.ledger.tallies
+        values = emitted if isinstance(emitted, SpikeTrains) else np.asarray(emitted)
+        tallies = self.ledger.tallies
         run = self.engine.run(values, self.fixed, (), tallies)
         topk = () if labels is None else (1, 5)
         evaluation = evaluation_of(self.network, run, labels, topk, None if self.fixed is None else run.steps)
@@ -107,7 +109,7 @@ class _Session:
             parts.append(self._until(values, run.steps - lag))
         self.without.add(emitted, run if evaluation.exact else None)
 
-    def _until(self, values: npt.NDArray[np.integer], steps: int) -> Mapping[str, Activity]:
+    def _until(self, values: Emitted, steps: int) -> Mapping[str, Activity]:
         if steps > 0:
             return self.engine.run(values, steps, (), self.ledger.tallies).activity
         sources = [layer for layer in layers_of(self.network) if layer.sends]

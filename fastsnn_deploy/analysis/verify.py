@@ -15,7 +15,7 @@ from fastsnn_deploy.analysis.differences import Differences, compare_runs, compa
 from fastsnn_deploy.backends import lava
 from fastsnn_deploy.errors import InputError, Problem, known_name, real_number, require_progress, whole_number
 from fastsnn_deploy.formats import netx
-from fastsnn_deploy.graph import Encoded, Input, MaxPool2d, Population, Readout, SpikingGraph
+from fastsnn_deploy.graph import Encoded, Input, MaxPool2d, Population, Readout, SpikeTrains, SpikingGraph
 from fastsnn_deploy.graph.images import sliceable
 from fastsnn_deploy.graph.integer_network import integer_values, logits
 from fastsnn_deploy.simulators import Engine, open_engine
@@ -180,7 +180,7 @@ def verify(
     timeout: float = 600.0,
     progress: Progress | None = None,
 ) -> Verification:
-    """Compare every neuron of every layer on raw images [N, *input shape].
+    """Compare every neuron of every layer on raw images [N, *input shape], or SpikeTrains.
 
     truth: the graph whose integer network is the right answer, if it is not `graph` itself (a file against the
     network it was made from). Raises InputError if the two have different layers.
@@ -188,13 +188,15 @@ def verify(
     every neuron at every step is compared with the reference. "lava": run all images of a batch in one Lava run of the
     exported file `net` (a temporary export if None) and compare every neuron at every step with the reference. models:
     the Lava process models of the convolution. timeout: seconds for one Lava run.
-    A network that stops after its window need not reach the integer network: there the reference is compared, every
-    neuron at every step, with the engine "cpu" or with Lava, and the counts that are not yet right are only reported.
+    SpikeTrains are compared with the integer network of their frames, and the reference, step by step, with the engine
+    "cpu" besides. A network that stops after its window need not reach the integer network: there the reference is
+    compared, every neuron at every step, with the engine "cpu" or with Lava, and the counts that are not yet right are
+    only reported.
     """
     require_options(images, backend, batch, models, timeout, progress)
     truth = truth or graph
     _require_same_layers(truth, graph)
-    images = sliceable(images, len(graph.input.shape))
+    images = sliceable(images, len(graph.input.shape), events=True)
     total = Verification(0, Differences())
     stopped = graph.schedule.stop == "window"
     engine = open_engine(graph, backend) if backend in ("cpu", "gpu") and not stopped else None
@@ -206,11 +208,11 @@ def verify(
             netx.write(graph, net)
         for start in range(0, len(images), batch):
             chunk = images[start : start + batch]
-            emitted = graph.input.encode(chunk)
+            emitted = graph.encode(chunk)
             if engine is not None:
-                part = _verify_settled(engine, truth, truth.input.encode(chunk), emitted, first=not start)
+                part = _verify_settled(engine, truth, truth.encode(chunk), emitted, first=not start)
             else:
-                values = integer_values(truth, truth.input.encode(chunk))
+                values = integer_values(truth, truth.encode(chunk))
                 part = _verify_batch(graph, values, emitted, backend, net, models, timeout)
             total = total.joined(part)
             if progress is not None:
@@ -234,7 +236,7 @@ def require_options(
 def _verify_batch(
     graph: SpikingGraph,
     values: Mapping[str, npt.NDArray[np.int64]],
-    emitted: npt.NDArray[np.int64],
+    emitted: Encoded | SpikeTrains,
     backend: Backend,
     net: str | Path | None,
     models: Models,
@@ -251,8 +253,8 @@ def _verify_batch(
         expected = simulate(graph, emitted, steps)
         found = lava.run(net, emitted, steps, models=models, timeout=timeout)
         backends["lava"] = compare_runs(graph, expected, found)
-    elif stopped:
-        found = recorded_run(open_engine(graph, "cpu"), Encoded(emitted), run.steps)
+    if isinstance(emitted, SpikeTrains) or (stopped and backend != "lava"):
+        found = recorded_run(open_engine(graph, "cpu"), emitted, max(run.steps, 1))
         backends["engine cpu"] = compare_runs(graph, run, found)
     proof, unsettled = (Differences(), settled) if stopped else (settled, None)
     if graph.schedule.gain != 1:  # counts of another window mean something else
@@ -261,7 +263,7 @@ def _verify_batch(
 
 
 def _verify_settled(
-    engine: Engine, truth: SpikingGraph, wanted: Encoded, emitted: Encoded, first: bool
+    engine: Engine, truth: SpikingGraph, wanted: Encoded | SpikeTrains, emitted: Encoded | SpikeTrains, first: bool
 ) -> Verification:
     """The settled counts of an engine; of the first image by the definitions, too. wanted: what `truth` emits."""
     from fastsnn_deploy.simulators.integer import layer_values
@@ -269,8 +271,9 @@ def _verify_settled(
     graph = engine.graph
     nodes = settling(graph)
     nothing = {name: np.zeros((0, size), dtype=np.int64) for name, size in _sources(graph).items()}
-    run = engine.run(np.asarray(emitted), None, (), Tallies(nothing, tuple(nothing)))
-    values = layer_values(truth, wanted, [node.name for node in nodes])
+    run = engine.run(emitted, None, (), Tallies(nothing, tuple(nothing)))
+    frames = wanted.total() if isinstance(wanted, SpikeTrains) else wanted
+    values = layer_values(truth, frames, [node.name for node in nodes])
 
     def reached(name: str) -> npt.NDArray[np.integer]:
         if isinstance(graph[name], Readout):
@@ -281,9 +284,9 @@ def _verify_settled(
 
     settled, backends = compare_settled(graph, values, reached), {}
     if first:
-        alone = Encoded(emitted[:1])
+        alone = emitted[:1] if isinstance(emitted, SpikeTrains) else Encoded(emitted[:1])
         expected = simulate(graph, alone)
-        settled += compare_settled(graph, integer_values(truth, Encoded(wanted[:1])), expected.final)
+        settled += compare_settled(graph, integer_values(truth, Encoded(frames[:1])), expected.final)
         backends[f"engine {engine.name}"] = compare_runs(graph, expected, recorded_run(engine, alone, expected.steps))
     return Verification(len(emitted), settled, backends, logits(graph, values), run.settle_steps, stepped=1)
 

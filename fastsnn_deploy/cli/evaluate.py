@@ -23,6 +23,7 @@ from fastsnn_deploy.cli.common import (
     show,
     this_process,
 )
+from fastsnn_deploy.cli.events import AsEvents, BinUs, event_data, on_events
 from fastsnn_deploy.cli.sources import numbers
 from fastsnn_deploy.cli.tasks import TaskName, chosen_task, drawn_scenes, has_scenes
 from fastsnn_deploy.errors import InputError
@@ -66,6 +67,8 @@ def evaluate(
     at: Annotated[
         str | None, typer.Option(help="Of every form: numbers of steps after which the answer counts, too, as 8,16.")
     ] = None,
+    events: AsEvents = False,
+    bin_us: BinUs = 1000.0,
     as_json: Json = False,
 ) -> None:
     """Accuracy, accuracy at each step, spikes and synaptic operations of a network on all test images.
@@ -73,6 +76,7 @@ def evaluate(
     Of a detector mAP50, of a segmentation network mIoU: in one table for the float network, the quantised model, the
     integer network, and the SNN after some numbers of steps and settled. A classifier gets that table with
     --checkpoint or --at.
+    With --events the events of a camera enter one by one: accuracy over time, and the latency from the first event.
     Under torchrun each process takes a share of the images: torchrun --nproc-per-node 2 -m fastsnn_deploy evaluate ...
     """
     from fastsnn_deploy.analysis.evaluate import evaluate as run_evaluation
@@ -85,13 +89,27 @@ def evaluate(
     processes = this_process(download)
     network = read_network(net)
     chosen = chosen_task(network.metadata, task)
+    if events:
+        refuse(
+            "--events", processes.size > 1 and "several processes", checkpoint and "--checkpoint", at and "--at",
+            steps and "--steps", integer and "--integer", timing and "--timing",
+        )  # fmt: skip
+        recordings = event_data(network, data, data_root, samples, download, preprocess)
+        if curve is not None:
+            check_curve(curve, recordings.labels.numpy())
+        answered = on_events(network, recordings, bin_us=bin_us, engine=engine, threads=threads, batch=batch)
+        if curve is not None:
+            write_curve(answered.evaluation, curve, f"{net.name}, {len(recordings.labels):,} of {recordings.name}")
+        if as_json:
+            print_json({"net": str(net), "data": recordings.name, "engine": engine, **answered.to_dict()})
+        else:
+            show(f"{net} on {recordings.name} ({engine})", *answered.report())
+        return
     if has_scenes(chosen) or checkpoint or float_weights or at:
         refuse(
-            processes.size > 1 and "several processes",
-            curve and "--curve",
-            integer and "--integer",
-            timing and "--timing",
-        )
+            "the table of all forms", processes.size > 1 and "several processes", curve and "--curve",
+            integer and "--integer", timing and "--timing",
+        )  # fmt: skip
         found = every_form(
             network, chosen, labelled(network, chosen, data, data_root, samples, download, preprocess),
             samples is None,
@@ -175,10 +193,10 @@ def timeless(*given: Any) -> None:
         raise InputError(f"{' and '.join(wrong)}: not with --integer, which has no time. Leave out")
 
 
-def refuse(*given: Any) -> None:
-    """Raise InputError for options that the table of all forms does not take."""
+def refuse(what: str, *given: Any) -> None:
+    """Raise InputError for options that do not go with others."""
     if wrong := [str(name) for name in given if isinstance(name, str)]:
-        raise InputError(f"{' and '.join(wrong)}: not for the table of all forms. Leave out")
+        raise InputError(f"{' and '.join(wrong)}: not for {what}. Leave out")
 
 
 def labelled(

@@ -22,12 +22,17 @@ from fastsnn_deploy.cli.common import (
     sample_images,
     show,
 )
+from fastsnn_deploy.cli.events import RECORDINGS, AsEvents, BinUs, recordings
 from fastsnn_deploy.cli.tasks import TaskName, chosen_task
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from fastsnn_deploy.graph.images import ImageReader
+
+
+IMAGES = 100
+"""Images that are verified at a time."""
 
 
 class BackendName(str, Enum):
@@ -58,16 +63,21 @@ def verify(
     data_root: DataRoot = Path("data"),
     download: Download = False,
     preprocess: Preprocess = None,
-    batch: Annotated[int, typer.Option(min=1, help="Images at a time; one Lava run each.")] = 100,
+    batch: Annotated[
+        int | None, typer.Option(min=1, help="Images at a time; one Lava run each. Default: 100, of recordings 4.")
+    ] = None,
     models: Annotated[Models, typer.Option(help="Lava's model of a convolution: ours (fast) or stock.")] = Models.fast,
     timeout: Annotated[float, typer.Option(help="Seconds for one Lava run.")] = 600.0,
     task: TaskName = None,
+    events: AsEvents = False,
+    bin_us: BinUs = 1000.0,
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """Prove that the spiking network computes the quantised network's integers, neuron by neuron.
 
     Compares the settled count of every neuron of every layer with the integer network, and with --backend lava
-    every neuron at every step with Lava. Exit code 1 if a single integer differs. Besides, in what people look at
+    every neuron at every step with Lava; with --events, of a camera, which enter one by one, with the engine "cpu" too.
+    Exit code 1 if a single integer differs. Besides, in what people look at
     (classes, boxes, pixels): how much of the answer differs from the quantised model's, which rounds in float32.
     """
     import torch
@@ -81,13 +91,20 @@ def verify(
 
     checkpoint = load(model)
     truth = convert(checkpoint)
-    images, labels, name = sample_images(truth, data, data_root, samples, download, task, preprocess)
+    entering: Any
+    images: ImageReader | np.ndarray
+    if events:
+        entering, images, labels, name = recordings(truth, data, data_root, samples, download, preprocess, bin_us)
+    else:
+        images, labels, name = sample_images(truth, data, data_root, samples, download, task, preprocess)
+        entering = images
+    batch = batch or (RECORDINGS if events else IMAGES)
     options: dict[str, Any] = {
         "backend": backend.value, "batch": batch, "models": models.value, "timeout": timeout
     }  # fmt: skip
-    with progress_bar("verifying", unit="images") as update:
+    with progress_bar("verifying", unit="recordings" if events else "images") as update:
         network = truth if net is None else read_network(net)
-        result = verify_network(network, truth, images, net=net, **options, progress=update)
+        result = verify_network(network, truth, entering, net=net, **options, progress=update)
     chosen = chosen_task(truth.metadata, task) or (None if result.outputs[0].ndim > 1 else Classification())
     result = replace(result, data=name)
     if chosen is not None:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
+
+import h5py
+import numpy.typing as npt
 
 from fastsnn_deploy.errors import InputError
-from fastsnn_deploy.files import write_file
+from fastsnn_deploy.files import readable_file, write_file
 from fastsnn_deploy.reading import reason_of
 
 HDF5_ERRORS = (
@@ -37,3 +40,32 @@ def unreadable(path: str | Path, error: Exception) -> InputError:
     if isinstance(error, BlockingIOError):
         return InputError(f"{path}: is locked: another program has it open for writing. Close it there")
     return InputError(f"{path}: is not an HDF5 file or is damaged ({reason_of(error)})")
+
+
+MOST_BYTES = 2**30
+"""Of all arrays that are read at once."""
+
+
+def read_arrays(path: str | Path, group: str) -> dict[str, npt.NDArray[Any]]:
+    """Every numeric array below a group of an HDF5 file, by its path there; nothing in the file runs.
+
+    Raises InputError for a missing or damaged file, one without that group, and for more than a gigabyte.
+    """
+    found: dict[str, npt.NDArray[Any]] = {}
+    file, size = readable_file(path, "weights file"), 0
+    try:
+        with h5py.File(file) as content:
+            names: list[str] = []
+            content[group].visit(names.append)
+            for name in names:
+                held = content[group][name]
+                if isinstance(held, h5py.Dataset) and held.dtype.kind in "iuf":
+                    size += held.nbytes
+                    if size > MOST_BYTES:
+                        raise InputError(f"{path}: holds more than {MOST_BYTES:,} bytes of arrays")
+                    found[name] = held[()]
+    except HDF5_ERRORS as error:
+        if isinstance(error, InputError):
+            raise
+        raise unreadable(path, error) from error
+    return found

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastsnn_deploy.errors import InputError, wrong_type
+from fastsnn_deploy.graph.spike_trains import SpikeReader, SpikeTrains
 
 Int64 = npt.NDArray[np.int64]
 
@@ -38,12 +39,14 @@ class ImageReader(ABC):
         """Some of them, unread."""
 
 
-def sliceable(images: Any, dimensions: int) -> Any:
-    """Images that a slice takes a batch of: an `ImageReader`, or an array with N in front. Raises as `array_of`.
+def sliceable(images: Any, dimensions: int, events: bool = False) -> Any:
+    """What a slice takes a batch of: an `ImageReader`, or an array with N in front. Raises as `array_of`.
 
-    dimensions: of one image.
+    dimensions: of one image. events: SpikeTrains, or what reads them, will do, too; otherwise they are refused.
     """
-    if isinstance(images, ImageReader):
+    if isinstance(images, (SpikeReader, SpikeTrains)) and not events:
+        raise InputError("this takes whole frames, not events one by one. Give the frames: trains.total()")
+    if isinstance(images, (ImageReader, SpikeReader, SpikeTrains)):
         return images
     array = images if isinstance(images, np.ndarray) else array_of(images)
     if array.ndim == 0:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from fastsnn_deploy.graph.arithmetic import Int64
 from fastsnn_deploy.graph.nodes import Input, Population, Readout
+from fastsnn_deploy.graph.spike_trains import SpikeTrains
 from fastsnn_deploy.graph.spiking_graph import SpikingGraph
 
 
@@ -18,12 +19,14 @@ def integer_values(graph: SpikingGraph, images: Any) -> Mapping[str, Int64]:
 
     Args:
         graph: any graph.
-        images: raw or Encoded (`SpikingGraph.encode`).
+        images: raw or Encoded (`SpikingGraph.encode`), or SpikeTrains, whose value is that of their frame.
 
     Returns:
         int64 [N, *node shape] by node name; of the input what enters in a window (`Schedule.repeats`).
     """
-    emitted = np.asarray(graph.encode(images)) * graph.schedule.repeats
+    encoded = graph.encode(images)
+    whole = encoded.total() if isinstance(encoded, SpikeTrains) else encoded
+    emitted = np.asarray(whole) * graph.schedule.repeats
     values: dict[str, Int64] = {}
     for node in graph.nodes:
         inputs = [values[name] for name in node.inputs]

@@ -6,14 +6,15 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, overload
 
-from fastsnn_deploy.errors import GraphError, Problem
+from fastsnn_deploy.errors import GraphError, InputError, Problem
 from fastsnn_deploy.graph.encoded import Encoded
 from fastsnn_deploy.graph.node import Node
 from fastsnn_deploy.graph.nodes import Input, Population
 from fastsnn_deploy.graph.ranges import Range, ranges
 from fastsnn_deploy.graph.schedule import Schedule
+from fastsnn_deploy.graph.spike_trains import SpikeTrains
 from fastsnn_deploy.graph.summary import headline, layer_rows, layer_table, totals, totals_line
 from fastsnn_deploy.graph.synapses import Synapse
 from fastsnn_deploy.tables import Result, Table
@@ -78,16 +79,30 @@ class SpikingGraph(Result):
         """The one input of the graph."""
         return next(node for node in self.nodes if isinstance(node, Input))
 
-    def encode(self, images: Any) -> Encoded:
+    @overload
+    def encode(self, images: SpikeTrains) -> SpikeTrains: ...
+    @overload
+    def encode(self, images: Any) -> Encoded: ...
+    def encode(self, images: Any) -> Encoded | SpikeTrains:
         """Raw images as the input emits them; see `Input.encode`. What is encoded already is handed back.
 
         Args:
             images: uint8 0..255 or floats in units of the data (0..1 for pictures), NCHW or one image, NumPy or torch.
 
         Returns:
-            int64 [N, *input shape].
+            int64 [N, *input shape]; of SpikeTrains these.
+
+        Raises:
+            InputError: as `Input.encode`; and SpikeTrains for a network that stops after its window, or that takes the
+                whole image in every step: spikes enter once, and for as long as they do.
         """
-        return self.input.encode(images)
+        encoded: Encoded | SpikeTrains = self.input.encode(images)
+        if isinstance(encoded, SpikeTrains) and (self.schedule.stop == "window" or self.schedule.repeats != 1):
+            raise InputError(
+                "the network stops after its window, and events enter for as long as they do. Convert it with schedule "
+                "'settle' (export without --schedule window)"
+            )
+        return encoded
 
     @cached_property
     def ranges(self) -> Mapping[str, Range]:

@@ -15,9 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from fastsnn_deploy.errors import InputError, whole_number
-from fastsnn_deploy.graph import Encoded, Input
+from fastsnn_deploy.graph import Encoded, Input, SpikeTrains
 from fastsnn_deploy.graph.arithmetic import round_half_up
 from fastsnn_deploy.graph.schedule import MOST_STEPS
+from fastsnn_deploy.graph.spike_trains import NO_EVENTS
 from fastsnn_deploy.graph.summary import layer_table, totals_line
 from fastsnn_deploy.lava_dl.limits import DECAY_UNITY
 from fastsnn_deploy.lava_dl.thermometer import Placement, answer_of, placements_of, read_answer
@@ -227,6 +228,8 @@ class StockNetwork(Result):
         weight * x + bias, it is applied to x in [0, 1].
         """
         source, first = self.input, self.layers[0]
+        if isinstance(images, SpikeTrains):
+            raise InputError(NO_EVENTS)
         if isinstance(images, Encoded):
             return source.of_my_shape(images)
         emitted = Encoded(source.encode(images) << int(self._said("input").get("places", 0)))

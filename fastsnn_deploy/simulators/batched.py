@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastsnn_deploy.graph import Readout
+from fastsnn_deploy.graph.spike_trains import Emitted
 from fastsnn_deploy.simulators.engine import BatchRun, Engine, Recording, Tallies, activity_of, engine
 from fastsnn_deploy.simulators.reference import Simulation, finished
 
@@ -21,11 +22,11 @@ class ReferenceEngine(Engine):
         return 10
 
     def run(
-        self, emitted: npt.NDArray[np.integer], steps: int | None = None, record: Collection[str] = (),
+        self, emitted: Emitted, steps: int | None = None, record: Collection[str] = (),
         tallies: Tallies | None = None,
     ) -> BatchRun:  # fmt: skip
         self.check(emitted, steps, record)
-        run = finished(Simulation(self.graph, emitted.astype(np.int64)), steps)
+        run = finished(Simulation(self.graph, emitted), steps)
         end = int(run.settle_steps.max(initial=0)) if steps is None else steps
 
         def cut(series: Mapping[str, npt.NDArray[np.int32]], name: str) -> npt.NDArray[np.int32] | None:

@@ -18,6 +18,7 @@ from fastsnn_deploy.errors import InputError, whole_number
 from fastsnn_deploy.graph import Input, MaxPool2d, Node, Population, Readout, SpikingGraph
 from fastsnn_deploy.graph.arithmetic import per_channel
 from fastsnn_deploy.graph.schedule import MOST_STEPS
+from fastsnn_deploy.graph.spike_trains import Emitted, SpikeTrains
 
 Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
@@ -147,18 +148,30 @@ class Engine(ABC):
 
     @abstractmethod
     def run(
-        self, emitted: npt.NDArray[np.integer], steps: int | None = None, record: Collection[str] = (),
+        self, emitted: Emitted, steps: int | None = None, record: Collection[str] = (),
         tallies: Tallies | None = None,
     ) -> BatchRun:  # fmt: skip
         """Simulate until every image has settled, or for exactly `steps` steps.
 
-        emitted: int [B, *input shape], the integers of `graph.input.encode(images)`; B may be 0. record: names of
+        emitted: int [B, *input shape], the integers of `graph.encode(images)`, or SpikeTrains; B may be 0. record: of
         inputs, populations, max pools and readouts whose every step is kept. tallies: of every source, to be summed
         over the spikes of each image. Raises InputError for a wrong shape and for unknown names.
         """
 
-    def check(self, emitted: npt.NDArray[np.integer], steps: int | None, record: Collection[str]) -> None:
+    def check(self, emitted: Emitted, steps: int | None, record: Collection[str]) -> None:
         """Raise InputError unless the arguments of `run` fit the graph."""
+        if isinstance(emitted, SpikeTrains):
+            self.graph.encode(emitted)
+        else:
+            self._check_integers(emitted)
+        if steps is not None:
+            whole_number("steps", steps, 0, MOST_STEPS)
+        known = [node.name for node in self.graph.nodes if recordable(node)]
+        unknown = sorted(set(record) - set(known))
+        if unknown:
+            raise InputError(f"cannot record {', '.join(unknown)}. Nodes that can be recorded: {', '.join(known)}")
+
+    def _check_integers(self, emitted: npt.NDArray[np.integer]) -> None:
         shape, source = self.graph.input.shape, self.graph.input
         low, high = (per_channel(level - source.offset, len(shape)) for level in (source.low, source.high))
         if emitted.ndim != len(shape) + 1 or emitted.shape[1:] != shape or emitted.dtype.kind not in "iu":
@@ -169,12 +182,6 @@ class Engine(ABC):
         bound = np.maximum(np.abs(low), np.abs(high))
         if _leave(emitted, bound):  # sums are exact because nothing beyond can enter
             raise InputError(f"emitted integers leave the range of input '{self.graph.input.name}'. Use encode(images)")
-        if steps is not None:
-            whole_number("steps", steps, 0, MOST_STEPS)
-        known = [node.name for node in self.graph.nodes if recordable(node)]
-        unknown = sorted(set(record) - set(known))
-        if unknown:
-            raise InputError(f"cannot record {', '.join(unknown)}. Nodes that can be recorded: {', '.join(known)}")
 
 
 def _leave(emitted: npt.NDArray[np.integer], bound: Int64) -> bool:

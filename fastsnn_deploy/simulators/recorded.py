@@ -5,19 +5,19 @@ from __future__ import annotations
 import numpy as np
 
 from fastsnn_deploy.errors import InputError, whole_number
-from fastsnn_deploy.graph import Encoded
+from fastsnn_deploy.graph import Encoded, SpikeTrains
 from fastsnn_deploy.graph.integer_network import answer_scales
 from fastsnn_deploy.graph.run import Run
 from fastsnn_deploy.graph.schedule import MOST_STEPS
 from fastsnn_deploy.simulators.engine import Engine, recordable
 
 
-def recorded_run(engine: Engine, images: Encoded, steps: int | None = None) -> Run:
+def recorded_run(engine: Engine, images: Encoded | SpikeTrains, steps: int | None = None) -> Run:
     """What `reference.simulate` gives, from a faster engine; without a number of steps it ends when all has settled.
 
     Args:
         engine: Of the graph to run.
-        images: Encoded images of that graph, int64 [N, *input shape].
+        images: Encoded images of that graph, int64 [N, *input shape], or SpikeTrains.
         steps: Exactly so many steps, at least 1; None: until every image has settled.
 
     Raises:
@@ -29,7 +29,7 @@ def recorded_run(engine: Engine, images: Encoded, steps: int | None = None) -> R
         raise InputError("there is no image to run. Give at least one")
     names = [node.name for node in engine.graph.nodes if recordable(node)]
     try:
-        run = engine.run(np.asarray(images), steps, names)
+        run = engine.run(images if isinstance(images, SpikeTrains) else np.asarray(images), steps, names)
     except MemoryError as error:
         taken = "all" if steps is None else f"{steps:,}"
         raise InputError(

@@ -19,6 +19,7 @@ from fastsnn_deploy.graph.arithmetic import per_channel
 from fastsnn_deploy.graph.integer_network import answer_scales
 from fastsnn_deploy.graph.node import NODE_TYPES
 from fastsnn_deploy.graph.run import Run
+from fastsnn_deploy.graph.spike_trains import Emitted, SpikeTrains, entering
 
 Int64 = npt.NDArray[np.int64]
 
@@ -41,9 +42,9 @@ class _State:
 def simulate(graph: SpikingGraph, images: Any, steps: int | None = None) -> Run:
     """Run `graph` on a batch until nothing is in flight, or for exactly `steps` steps.
 
-    images: raw or Encoded (`SpikingGraph.encode`); N may be 0.
+    images: raw or Encoded (`SpikingGraph.encode`), or SpikeTrains; N may be 0.
     """
-    return finished(Simulation(graph, np.asarray(graph.encode(images))), steps)
+    return finished(Simulation(graph, graph.encode(images)), steps)
 
 
 def finished(simulation: Simulation, steps: int | None = None) -> Run:
@@ -58,9 +59,10 @@ def finished(simulation: Simulation, steps: int | None = None) -> Run:
 class Simulation:
     """A run that can be advanced step by step; `simulate` and `stream` drive it."""
 
-    def __init__(self, graph: SpikingGraph, emitted: Int64) -> None:
+    def __init__(self, graph: SpikingGraph, emitted: Emitted) -> None:
         self.graph = graph
-        self.emitted = emitted.astype(np.int64)
+        plain = emitted if isinstance(emitted, SpikeTrains) else np.asarray(emitted, dtype=np.int64)
+        steps, self.injected_in = entering(plain, graph.schedule.input_injection)
         self.batch = len(emitted)
         self.time = 0
         self.last_change = np.full(self.batch, -1, dtype=np.int64)
@@ -69,7 +71,7 @@ class Simulation:
             initial = per_channel(node.initial, len(node.shape))
             self.states[node.name].potential = np.broadcast_to(initial, (self.batch, *node.shape)).copy()
             self.states[node.name].count = np.zeros((self.batch, *node.shape), dtype=np.int64)
-        self.last_injection = max(graph.depths.values()) + graph.schedule.duration
+        self.last_injection = max(graph.depths.values()) + max(graph.schedule.duration, steps)
         self.longest_delay = max(graph.depths.values()) + 1
         # each population on a path needs at most one step a count once its inputs rest (semantics: L * Z)
         self.longest = self.last_injection + 10_000 + sum(p.ceiling - p.floor for p in graph.populations)
@@ -94,7 +96,7 @@ class Simulation:
 
     def injected(self) -> Int64:
         """What the input emits in this step: int64 [N, *input shape]."""
-        return self.graph.schedule.input_injection.share(self.emitted, self.time)
+        return self.injected_in(self.time)
 
     def arriving(self, node: Population | Readout) -> Int64:
         """Synaptic input that arrives in this step, bias included: int64 [N, *shape]."""

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastsnn_deploy.errors import InputError
+from fastsnn_deploy.graph.spike_trains import NO_EVENTS, Emitted, SpikeTrains
 from fastsnn_deploy.lava_dl import StockNetwork, inferences, layer_series
 from fastsnn_deploy.lava_dl.neurons import Series
 from fastsnn_deploy.simulators.engine import Activity, BatchRun, Tallies, activity_of
@@ -42,14 +43,15 @@ class StockEngine:
         return BATCH_IMAGES
 
     def run(
-        self, emitted: npt.NDArray[np.integer], steps: int | None = None, record: Collection[str] = (),
-        tallies: Tallies | None = None,
-    ) -> BatchRun:  # fmt: skip
+        self, emitted: Emitted, steps: int | None = None, record: Collection[str] = (), tallies: Tallies | None = None
+    ) -> BatchRun:
         """As `Engine.run`. emitted: int [B, *input shape], the integers of `StockNetwork.encode(images)`.
 
         The value of the output is what `StockNetwork.logits` takes. Raises InputError for a wrong shape, for names
         (`lava_dl.run` records every step), and where the number of steps does not fit the network.
         """
+        if isinstance(emitted, SpikeTrains):
+            raise InputError(NO_EVENTS)
         if record:
             raise InputError("an engine of stock networks records nothing. Use lava_dl.run, which keeps every step")
         length = self.graph.steps_for(steps)

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastsnn_deploy.errors import InputError
-from fastsnn_deploy.graph import Encoded, SpikingGraph
+from fastsnn_deploy.graph import Encoded, SpikeTrains, SpikingGraph
 from fastsnn_deploy.graph.run import Run
 from fastsnn_deploy.simulators.reference import Simulation
 
@@ -120,7 +120,9 @@ def checked_frames(graph: SpikingGraph, frames: Any) -> Encoded:
     if graph.schedule.start_delay:
         what = f"the network has a start delay of {graph.schedule.start_delay} steps, which holds from rest only"
         raise InputError(f"{what}: a stream goes on from the frame before. Export it without --start-delay")
-    encoded = graph.encode(frames)
+    encoded: Encoded | SpikeTrains = graph.encode(frames)
+    if isinstance(encoded, SpikeTrains):
+        raise InputError("a stream takes frames, and events enter without it. Use simulate")
     if not len(encoded):
         raise InputError("a stream needs at least one frame")
     return encoded

@@ -13,7 +13,10 @@ import numpy.typing as npt
 
 from fastsnn_deploy.errors import InputError
 from fastsnn_deploy.graph.images import PIXEL, ImageReader, levels_of
+from fastsnn_deploy.graph.nodes import Input
 from fastsnn_deploy.graph.preprocessing import Preprocessing, shape_words
+from fastsnn_deploy.graph.spike_trains import BIN_US, SpikeReader, spike_trains
+from fastsnn_deploy.training.event_frames import EventFrames, TrainReader
 from fastsnn_deploy.training.pictures import Pictures, of_arrays
 from fastsnn_deploy.training.stored import RealValues, Stored
 from fastsnn_deploy.training.unpacked import Unpacked
@@ -313,6 +316,21 @@ class Images:
         if isinstance(levels, Unpacked):
             levels.begin()
         return _Reader(self, target)
+
+    def spikes(self, target: Input, bin_us: float = BIN_US) -> SpikeReader:
+        """All recordings of an event camera as the spikes of a network's input, unread: one event is one spike.
+
+        Args:
+            target: the network's input, `graph.input`.
+            bin_us: microseconds of a time step.
+
+        Raises:
+            InputError: these are images, or the network does not count events.
+        """
+        if not isinstance(self.levels, EventFrames):
+            raise InputError(f"{self.described}: holds images, no events. Name a data set of events (docs/events.md)")
+        spike_trains([], target, bin_us)  # raises before anything is read
+        return TrainReader(self.levels, target, bin_us)
 
     def to(self, device: torch.device) -> Images:
         """The same images with levels and labels in the memory of a device; images in files stay there."""

@@ -260,9 +260,9 @@ class Trainer:
             assert isinstance(model, fx.GraphModule)
             apply_plan(model, self.recipe.plan(stage))
             return model
-        images = self.train_images
+        images, plan = self.train_images, self.recipe.plan(stage)
         model = placed(model, "cpu", torch.contiguous_format)
-        quantised = prepare_planned(model, self.recipe.plan(stage), preprocessing=images.preprocessing)
+        quantised = prepare_planned(model, plan, preprocessing=images.preprocessing, input_shape=images.shape)
         quantised.eval()
         calibrate(quantised, images.raw(slice(0, self.calibrated)).cpu())
         return quantised

@@ -21,7 +21,7 @@ from fastsnn_deploy.backends.lava.compatibility import require_lava
 from fastsnn_deploy.backends.lava.timing import Timing, plan
 from fastsnn_deploy.errors import BackendError, InputError
 from fastsnn_deploy.formats import netx
-from fastsnn_deploy.graph import Input, MaxPool2d, Population, Readout, SpikingGraph
+from fastsnn_deploy.graph import Input, MaxPool2d, Population, Readout, SpikeTrains, SpikingGraph
 from fastsnn_deploy.graph.arithmetic import per_channel
 from fastsnn_deploy.graph.integer_network import answer_scales
 from fastsnn_deploy.graph.run import Run
@@ -50,7 +50,7 @@ def run(
     """Run a batch through Lava's CPU simulator, all images in one Lava run.
 
     graph: a NetX file of `netx.write`, or a graph, which is first written to one. images: raw or
-    Encoded (`SpikingGraph.encode`). steps: T, simulated for each image. models: the model of Lava's
+    Encoded (`SpikingGraph.encode`), or SpikeTrains. steps: T, simulated for each image. models: the model of Lava's
     Conv process, 'fast' (im2col) or 'stock'; all integers are the same. timeout: seconds for the whole run.
     record: 'all'; 'spikes' leaves out the potentials of populations; 'outputs' keeps the output nodes only.
     progress: called with (steps done, steps in all) of the Lava run. starts: for streams (`lava.stream`): all of
@@ -65,14 +65,16 @@ def run(
         raise InputError(f"models='{models}', record='{record}': must be fast or stock; all, spikes or outputs")
     file = None if isinstance(graph, SpikingGraph) else Path(graph)
     graph = graph if isinstance(graph, SpikingGraph) else netx.read(graph)
-    batch = _batch(graph, images if starts else graph.encode(images))
+    found = images if starts else graph.encode(images)
+    rows = found.steps if isinstance(found, SpikeTrains) else 0
+    batch = _every_step(found) if isinstance(found, SpikeTrains) else _batch(graph, found)
     if steps < 0 or timeout <= 0:
         raise InputError(f"steps={steps} must not be negative and timeout={timeout} must be positive")
     spikes, potentials = _recorded(graph, record)
-    images = 1 if starts else len(batch)
+    images = 1 if starts else len(found)
     with tempfile.TemporaryDirectory(prefix="fastsnn_deploy_lava_") as name:
         folder = Path(name)
-        if len(batch) and steps:
+        if images and steps:
             job = {
                 "images": images,
                 "steps": steps,
@@ -80,6 +82,7 @@ def run(
                 "spikes": spikes,
                 "potentials": potentials,
                 "starts": list(starts),
+                "rows": rows,
             }
             try:
                 _prepare(folder, graph, file, batch, job)
@@ -99,6 +102,12 @@ def _batch(graph: SpikingGraph, emitted: npt.NDArray[np.int64]) -> npt.NDArray[n
     if emitted.size and (emitted.min() < np.iinfo(np.int32).min or emitted.max() > np.iinfo(np.int32).max):
         raise InputError(f"the batch spans [{emitted.min()}, {emitted.max()}], which does not fit 32 bits")
     return emitted.astype(np.int64)
+
+
+def _every_step(trains: SpikeTrains) -> npt.NDArray[np.int64]:
+    """What the input sends, recording after recording, step after step: int64 [N * T, *shape]; one row if nothing."""
+    sent = [trains[number : number + 1].at(step)[0] for number in range(len(trains)) for step in range(trains.steps)]
+    return np.asarray(sent or [np.zeros(trains.shape)], dtype=np.int64)
 
 
 def _recorded(graph: SpikingGraph, record: Record) -> tuple[list[str], list[str]]:

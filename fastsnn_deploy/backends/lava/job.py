@@ -69,7 +69,8 @@ def _run(folder: Path) -> None:
     report_from_children(folder)
     search_models_once()
     names = {key: arguments[key] for key in ("spikes", "potentials", "models")}
-    network = Network(graph, timing, folder, starts=tuple(arguments["starts"]), **names)
+    entry = {"starts": tuple(arguments["starts"]), "rows": arguments["rows"]}
+    network = Network(graph, timing, folder, **entry, **names)
     network.root.create_runtime(run_config(arguments["models"]), compile_config={"pypy_channel_size": CHANNEL_SLOTS})
     finished = threading.Event()
     watch_children(folder, network.root.runtime, finished)

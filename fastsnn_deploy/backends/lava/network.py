@@ -29,7 +29,7 @@ class Network:
 
     folder: holds `images.npy` and `progress.npy`, receives one file for each recorded series.
     spikes, potentials: names of the nodes to record. models: 'fast' or 'stock'.
-    starts: of the frames of a stream, see `ImageSource`.
+    starts: of the frames of a stream; rows: of what enters step by step: see `ImageSource`.
     root: one of the processes; running it runs all.
     """
 
@@ -43,12 +43,13 @@ class Network:
         potentials: Collection[str],
         models: str,
         starts: tuple[int, ...] = (),
+        rows: int = 0,
     ) -> None:
         self.graph = graph
         self.timing = timing
         self.folder = folder
         self.models = models
-        self.starts = starts
+        self.starts, self.rows = starts, rows
         self.numbers = {node.name: index for index, node in enumerate(graph.nodes)}
         self.wires: dict[str, list[Wire]] = {}
         self.root: Any = None
@@ -81,6 +82,7 @@ class Network:
             steps=injection.steps,
             clock=self._clock(node),
             starts=self.starts,
+            rows=self.rows,
         )
         return {"spikes": self._emit(node, self.root.s_out)}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, ClassVar
+from typing import Any, ClassVar, overload
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from fastsnn_deploy.graph.encoded import Encoded
 from fastsnn_deploy.graph.images import levels_of
 from fastsnn_deploy.graph.node import Node, Signal, register
 from fastsnn_deploy.graph.ranges import Range, entered
+from fastsnn_deploy.graph.spike_trains import SpikeTrains, require_counting
 
 
 @register
@@ -39,18 +40,26 @@ class Input(Node):
     offset: Int64
     scale: float
 
-    def encode(self, images: Any) -> Encoded:
+    @overload
+    def encode(self, images: SpikeTrains) -> SpikeTrains: ...
+    @overload
+    def encode(self, images: Any) -> Encoded: ...
+    def encode(self, images: Any) -> Encoded | SpikeTrains:
         """What the input emits for raw images.
 
         Args:
-            images: raw images as `images.levels_of` takes them, NumPy or torch, a batch or one; or Encoded, which is
-                checked and handed back.
+            images: raw images as `images.levels_of` takes them, NumPy or torch, a batch or one; or Encoded or
+                SpikeTrains, which are checked and handed back.
 
         Raises:
             InputError: a wrong shape or channel order, NaN, values outside the grid, images that seem normalised.
         """
         if isinstance(images, Encoded):
             return self._in_range(self.of_my_shape(images))
+        if isinstance(images, SpikeTrains):
+            require_counting(self)
+            self._in_range(self.of_my_shape(images.total()))
+            return images
         where = f"input '{self.name}'"
         level = levels_of(images, shape=self.shape, step=self.step, low=self.low, high=self.high, name=where)
         return Encoded(level - per_channel(self.offset, len(self.shape)))

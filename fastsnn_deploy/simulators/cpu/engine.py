@@ -6,12 +6,14 @@ from collections import Counter
 from collections.abc import Collection
 from dataclasses import replace
 from functools import reduce
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from fastsnn_deploy.graph import Node, SpikingGraph
+from fastsnn_deploy.graph import Node, SpikeTrains, SpikingGraph
+from fastsnn_deploy.graph.spike_trains import Emitted
 from fastsnn_deploy.processes import available_cores
 from fastsnn_deploy.simulators.batched import ReferenceEngine
 from fastsnn_deploy.simulators.cpu.tally import narrow
@@ -55,23 +57,26 @@ class CpuEngine(Engine):
         return self.tile * self.workers * 2
 
     def run(
-        self, emitted: npt.NDArray[np.integer], steps: int | None = None, record: Collection[str] = (),
+        self, emitted: Emitted, steps: int | None = None, record: Collection[str] = (),
         tallies: Tallies | None = None,
     ) -> BatchRun:  # fmt: skip
-        emitted = np.asarray(emitted)
+        entering = emitted.steps if isinstance(emitted, SpikeTrains) else 0
+        emitted = emitted if isinstance(emitted, SpikeTrains) else np.asarray(emitted)
         self.check(emitted, steps, record)
         if not len(emitted):
             return ReferenceEngine(self.graph).run(emitted, steps, record, tallies)
-        count = -(-len(emitted) // self.tile)
+        most = min(self.tile, _tile_images(self.graph, entering)) if entering else self.tile
+        count = -(-len(emitted) // most)
         if count < self.workers or count % self.workers:  # no worker waits for the others' last tile
             count = min(len(emitted), -(-count // self.workers) * self.workers)
-        parts = np.array_split(emitted, count)
+        ends = [len(emitted) * part // count for part in range(count + 1)]
+        parts = [emitted[start:stop] for start, stop in pairwise(ends)]
         if tallies is not None:  # neurons in memory order
             orders = {name: self.plan.order[name] for name in tallies.weights}
             placed = {name: x if orders[name] is None else x[:, orders[name]] for name, x in tallies.weights.items()}
             tallies = replace(tallies, weights={name: narrow(x) for name, x in placed.items()})
 
-        def one(part: npt.NDArray[np.integer]) -> Tile:
+        def one(part: Emitted) -> Tile:
             tile = Tile(self.plan, part, steps, record, self.density, self.cache_bytes, tallies)
             tile.run()
             tile.series.clear()
@@ -131,9 +136,11 @@ class CpuEngine(Engine):
         )
 
 
-def _tile_images(graph: SpikingGraph) -> int:
-    """Images whose widest layers fit TILE_BYTES, at one byte a neuron and step of the window."""
-    widest = max(node.size for node in graph.nodes) * (graph.schedule.duration + graph.schedule.start_delay + 2)
+def _tile_images(graph: SpikingGraph, entering: int = 0) -> int:
+    """Images whose widest layers fit TILE_BYTES, at one byte a neuron and step of the window, or of the `entering`
+    steps of events."""
+    steps = max(graph.schedule.duration, entering) + graph.schedule.start_delay + 2
+    widest = max(node.size for node in graph.nodes) * steps
     return int(np.clip(TILE_BYTES // (4 * widest), 1, MOST_IMAGES))
 
 

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastsnn_deploy.graph import Concat, Flatten, Input, MaxPool2d, Node, Population, Readout, Synapse
+from fastsnn_deploy.graph.spike_trains import Emitted, SpikeTrains, entering
 from fastsnn_deploy.simulators.cpu import population as neurons
 from fastsnn_deploy.simulators.cpu.plan import Plan
 from fastsnn_deploy.simulators.cpu.pool_kernels import pool_events, pool_rows
@@ -49,7 +50,7 @@ class Tile:
     """Simulates B images: `run`, then read `potentials`, `sums`, `last_change`, `recorded`, and `seconds`, which each
     node took."""
 
-    def __init__(self, plan: Plan, emitted: npt.NDArray[np.integer], steps: int | None, record: Collection[str],
+    def __init__(self, plan: Plan, emitted: Emitted, steps: int | None, record: Collection[str],
                  density: float, budget: int, tallies: Tallies | None = None) -> None:  # fmt: skip
         self.plan, self.graph, self.emitted = plan, plan.graph, emitted
         self.steps = steps
@@ -105,14 +106,14 @@ class Tile:
 
     def _input(self) -> Series:
         injection = self.graph.schedule.input_injection
-        steps = min(injection.steps, self.limit)
-        maps = self.emitted.astype(np.int32)
-        if self.plan.order[self.graph.input.name] is not None:  # positions first
-            maps = np.moveaxis(maps, 1, -1)
-        flat = maps.reshape(self.images, -1)
-        rows = np.empty((self.images, steps, flat.shape[1]), dtype=np.float32)
+        steps, share = entering(self.emitted, injection)
+        steps = min(steps, self.limit)
+        whole = self.emitted if injection.window == 1 and not isinstance(self.emitted, SpikeTrains) else None
+        inner = self.plan.order[self.graph.input.name] is not None  # positions first
+        rows = np.empty((self.images, steps, self.graph.input.size), dtype=np.float32)
         for step in range(steps):
-            rows[:, step] = flat if injection.window == 1 else injection.share(flat, step)
+            maps = share(step) if whole is None else whole
+            rows[:, step] = (np.moveaxis(maps, 1, -1) if inner else maps).reshape(self.images, -1)
         spikes = np.count_nonzero(rows, axis=2).astype(np.int32)
         zero = self.plan.zero(self.graph.input.name)
         low, high = self.plan.bounds(self.graph.input)

@@ -6,11 +6,11 @@ from collections.abc import Collection, Sequence
 from functools import cached_property
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from fastsnn_deploy.errors import InputError
-from fastsnn_deploy.graph import SpikingGraph
+from fastsnn_deploy.graph import SpikeTrains, SpikingGraph
+from fastsnn_deploy.graph.spike_trains import Emitted
 from fastsnn_deploy.simulators.engine import BatchRun, Engine, Int32, Recording, Tallies, engine
 from fastsnn_deploy.simulators.gpu.kernels import load_kernels
 from fastsnn_deploy.simulators.gpu.plan import Plan, make_plan
@@ -78,11 +78,13 @@ class GpuEngine(Engine):
         return int((torch.cuda.mem_get_info(self.device)[0] + cached) * SHARE)
 
     def run(
-        self, emitted: npt.NDArray[np.integer], steps: int | None = None, record: Collection[str] = (),
+        self, emitted: Emitted, steps: int | None = None, record: Collection[str] = (),
         tallies: Tallies | None = None,
     ) -> BatchRun:  # fmt: skip
         self.check(emitted, steps, record)
         each = self.batch_size
+        if isinstance(emitted, SpikeTrains):  # all layers work for as long as events enter
+            each = max(1, each * self.graph.schedule.duration // max(emitted.steps, self.graph.schedule.duration))
         tiles: list[TileRun] = []
         with exact_on(self.device):
             for first in range(0, max(1, len(emitted)), each):
@@ -93,7 +95,7 @@ class GpuEngine(Engine):
             return self._merge(tiles, steps, record)
 
     def _tiles(
-        self, emitted: npt.NDArray[np.integer], steps: int | None, record: Collection[str], tallies: Tallies | None
+        self, emitted: Emitted, steps: int | None, record: Collection[str], tallies: Tallies | None
     ) -> list[TileRun]:
         """One tile, or the results of its halves if the device has not enough memory for it."""
         try:

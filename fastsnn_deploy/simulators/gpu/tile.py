@@ -13,6 +13,7 @@ from torch import Tensor
 
 from fastsnn_deploy.graph import Concat, Flatten, Identity, Input, MaxPool2d, Node, Population, Readout, Synapse
 from fastsnn_deploy.graph.arithmetic import per_channel
+from fastsnn_deploy.graph.spike_trains import Emitted, SpikeTrains
 from fastsnn_deploy.simulators.engine import Int64, Tallies
 from fastsnn_deploy.simulators.gpu.kernels import Beside
 from fastsnn_deploy.simulators.gpu.neurons import Advance, Cell, Drive, State, settle, torch_advance
@@ -51,10 +52,11 @@ class Fused:
 
 
 class Tile:
-    """A simulation of B images. emitted: int [B, *input shape]. steps: global steps, None until all is settled."""
+    """A simulation of B images. emitted: int [B, *input shape], or SpikeTrains. steps: global steps, None until all is
+    settled."""
 
     def __init__(
-        self, plan: Plan, emitted: np.ndarray[Any, Any], steps: int | None, record: Collection[str],
+        self, plan: Plan, emitted: Emitted, steps: int | None, record: Collection[str],
         tallies: Tallies | None = None,
     ) -> None:  # fmt: skip
         self.plan = plan
@@ -77,9 +79,16 @@ class Tile:
         return self.result
 
     def input(self, node: Input) -> None:
-        """The shares of the image, from step 0 on."""
+        """The shares of the image, or events, from step 0 on."""
         injection = self.graph.schedule.input_injection
         device = self.plan.device
+        if isinstance(self.emitted, SpikeTrains):
+            shape = (self.emitted.steps, self.batch, *inner_shape(node.shape))
+            rows = torch.empty(shape, dtype=store_type(self._payload(node)), device=device)
+            for step in range(len(rows)):
+                rows[step] = to_inner(torch.from_numpy(self.emitted.at(step)).to(device))
+            self._send(node, arrive(Series(0, rows), 0, self.steps))
+            return
         total = to_inner(torch.from_numpy(np.ascontiguousarray(self.emitted)).to(device).long())
         shape = (injection.steps, *total.shape)
         rows = torch.empty(shape, dtype=store_type(self._payload(node)), device=device)

@@ -8,6 +8,7 @@ from fastsnn_deploy.training.models import (  # noqa: F401  each registers its n
     imagenet_resnet,
     imagenet_vgg,
     lenet,
+    mlperf_tiny,
     resnet18,
     segmentation,
     vgg,

@@ -9,15 +9,18 @@ from fastsnn_deploy.training.models.registry import register
 
 
 class LeNet(nn.Module):
-    """LeNet-like CNN with batch norm and max pooling: float [N, 1, 28, 28] -> logits [N, classes]."""
+    """LeNet-like CNN with batch norm and max pooling: float [N, channels, size, size] -> logits [N, classes]."""
 
-    def __init__(self, channels: int = 1, classes: int = 10, width: int = 16) -> None:
+    def __init__(self, channels: int = 1, classes: int = 10, width: int = 16, size: int = 28) -> None:
         super().__init__()
+        if size < 12:
+            raise ValueError(f"size {size} leaves nothing behind its pools. Give 12 or more")
+        side = (size // 2 - 4) // 2
         self.conv1 = nn.Conv2d(channels, width, 5, padding=2, bias=False)
         self.norm1 = nn.BatchNorm2d(width)
         self.conv2 = nn.Conv2d(width, 2 * width, 5, bias=False)
         self.norm2 = nn.BatchNorm2d(2 * width)
-        self.hidden = nn.Linear(2 * width * 25, 128, bias=False)
+        self.hidden = nn.Linear(2 * width * side * side, 128, bias=False)
         self.norm3 = nn.BatchNorm1d(128)
         self.classifier = nn.Linear(128, classes)
         self.pool = nn.MaxPool2d(2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fastsnn_deploy.training.sources import named  # isort: skip  # noqa: F401  names come first
+from fastsnn_deploy.training.sources import events  # isort: skip  # noqa: F401  known by more than a folder or a zip
 from fastsnn_deploy.training.sources import datasets, hugging_face, webdataset, npz, folder  # isort: skip  # noqa: F401
 from fastsnn_deploy.training.sources.base import SOURCES as SOURCES
 from fastsnn_deploy.training.sources.base import Source as Source

@@ -24,7 +24,8 @@ class ImageSource(AbstractProcess):  # type: ignore[misc]
 
     images: path of an .npy file, int32 [N, *shape]. progress: path of an .npy file, int64 [1], that receives the
     number of the step just done. starts: if given, the images are emitted within one period of the clock, image i
-    from step starts[i] on; they begin with 0 and lie at least `steps` apart.
+    from step starts[i] on; they begin with 0 and lie at least `steps` apart. rows: if given, the file holds what is
+    emitted in each of so many steps of each image, int32 [N * rows, *shape], and nothing is spread.
     """
 
     def __init__(
@@ -37,10 +38,12 @@ class ImageSource(AbstractProcess):  # type: ignore[misc]
         steps: int,
         clock: Clock,
         starts: tuple[int, ...] = (),
+        rows: int = 0,
     ) -> None:
         super().__init__(
-            shape=shape, images=images, progress=progress, parts=parts, steps=steps, clock=clock, starts=starts
-        )
+            shape=shape, images=images, progress=progress, parts=parts, steps=steps, clock=clock, starts=starts,
+            rows=rows,
+        )  # fmt: skip
         self.s_out = OutPort(shape=shape)
 
 
@@ -56,7 +59,7 @@ class PyImageSource(PyLoihiProcessModel):  # type: ignore[misc]
         super().__init__(proc_params)
         self.clock = proc_params["clock"]
         self.parts, self.steps = proc_params["parts"], proc_params["steps"]
-        self.starts = proc_params["starts"]
+        self.starts, self.rows = proc_params["starts"], proc_params["rows"]
         self.images = np.load(proc_params["images"], mmap_mode="r")
         self.progress = np.load(proc_params["progress"], mmap_mode="r+")
         self.silence = np.zeros(proc_params["shape"], dtype=np.int32)
@@ -68,7 +71,9 @@ class PyImageSource(PyLoihiProcessModel):  # type: ignore[misc]
             index = bisect_right(self.starts, now[1]) - 1
             now = index, now[1] - self.starts[index]
         spikes = self.silence
-        if now and now[1] < self.steps:
+        if now and self.rows:
+            spikes = self.images[now[0] * self.rows + now[1]] if now[1] < self.rows else self.silence
+        elif now and now[1] < self.steps:
             spikes = share(self.images[now[0]], now[1], self.parts, self.steps)
         self.s_out.send(spikes)
         self.progress[0] = self.time_step
