@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from fastsnn_deploy.api import read as read
     from fastsnn_deploy.api import simulate as simulate
     from fastsnn_deploy.api import verify as verify
+    from fastsnn_deploy.api.evaluate import evaluate as evaluate
     from fastsnn_deploy.conversion.by_hand import Graph as Graph
     from fastsnn_deploy.errors import DeployError as DeployError
     from fastsnn_deploy.errors import InputError as InputError
@@ -54,7 +55,6 @@ if TYPE_CHECKING:
     from fastsnn_deploy.quantisation.post_training.quantize import quantize as quantize
     from fastsnn_deploy.reporting.run import report as report
     from fastsnn_deploy.tasks.network import task_of as task_of
-    from fastsnn_deploy.tasks.run import evaluate as evaluate
     from fastsnn_deploy.training.event_files import read_events as read_events
     from fastsnn_deploy.training.load_model import load_model as load_model
     from fastsnn_deploy.training.published import preprocessing as preprocessing
@@ -85,7 +85,7 @@ _HOMES = {
     "quantisation.post_training.quantize": ("quantize",),
     "reporting.run": ("report",),
     "tasks.network": ("task_of",),
-    "tasks.run": ("evaluate",),
+    "api.evaluate": ("evaluate",),
     "graph.preprocessing": ("Preprocessing",),
     "training.event_files": ("read_events",),
     "training.load_model": ("load_model",),

@@ -51,6 +51,9 @@ fd.fit(model, fd.load_data("digits", "train"), epochs=3, progress=False)
 
 BUSY = "while True: pass"
 
+PARTS = ("cases", "tiny", "large")
+TINY_NAME, LARGE_NAME = "tiny training beside two busy processes", "ResNet-50 at 224x224, 4-bit weights"
+
 LARGE = """
 import json, os, resource, sys, time, warnings
 import torch, torchvision, fastsnn_deploy as fd
@@ -73,7 +76,7 @@ assert step("read", lambda: fd.read(sys.argv[1])) == graph
 print(json.dumps(found))
 """
 
-LARGE_OPTIONS: dict[str, dict[str, Any]] = {"classifier of 8 bits": {}, "classifier of 4 bits": {"last_bits": 4}}
+LARGE_OPTIONS: dict[str, dict[str, Any]] = {"classifier of 8 bits": {}}
 
 
 def run(root: Path, arguments: Sequence[str], kept: Path, **changes: str) -> tuple[dict[str, float], str]:
@@ -125,8 +128,8 @@ def tiny(root: Path, kept: Path) -> dict[str, float]:
             each.wait()
 
 
-def measured(roots: dict[str, Path], kept: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """The record."""
+def starts(roots: dict[str, Path], kept: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """The cases, in turns."""
     run(ROOT, ["-c", SMALL, str(kept / "small.pt")], kept)
     turns: dict[str, dict[str, list[dict[str, float]]]] = {}
     for turn in range(-1, options.turns):  # the first one fills what is kept
@@ -136,17 +139,13 @@ def measured(roots: dict[str, Path], kept: Path, options: argparse.Namespace) ->
                 if turn >= 0:
                     turns.setdefault(name, {}).setdefault(label, []).append(found)
                 print(turn, label, name, {key: round(value, 2) for key, value in found.items()}, flush=True)
-    record: dict[str, Any] = {"date": date.today().isoformat(), "cores": os.cpu_count(), "turns": options.turns}
-    record["cases"] = {name: {label: _median(each) for label, each in by.items()} for name, by in turns.items()}
-    record["tiny training beside two busy processes"] = {label: _rounded(tiny(r, kept)) for label, r in roots.items()}
-    record["ResNet-50 at 224x224, 4-bit weights"] = {
-        name: {
-            label: _rounded(json.loads(run(r, ["-c", LARGE, str(kept / "large.net"), json.dumps(more)], kept)[1]))
-            for label, r in roots.items()
-        }
-        for name, more in LARGE_OPTIONS.items()
-    }
-    return record
+    return {name: {label: _median(each) for label, each in by.items()} for name, by in turns.items()}
+
+
+def large(root: Path, kept: Path, more: dict[str, Any]) -> dict[str, Any]:
+    """ResNet-50, step by step."""
+    found, printed = run(root, ["-c", LARGE, str(kept / "large.net"), json.dumps(more)], kept)
+    return _rounded(json.loads(printed) if printed else found)
 
 
 def _median(turns: list[dict[str, float]]) -> dict[str, float]:
@@ -163,14 +162,28 @@ def main() -> None:
     parser.add_argument("--data-root", type=Path, default=Path("data"))
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--beside", type=Path, help="Another checkout of this project, measured in the same run.")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="What to measure anew in the record.")
     parser.add_argument("--record", type=Path)
     options = parser.parse_args()
     roots = {"now": ROOT} | ({} if options.beside is None else {"before": options.beside.resolve()})
-    with tempfile.TemporaryDirectory() as folder:
-        record = measured(roots, Path(folder), options)
+    known = options.record is not None and options.record.exists()
+    record: dict[str, Any] = json.loads(options.record.read_text()) if known else {}
+    record |= {"date": date.today().isoformat(), "cores": os.cpu_count()}
+    for part in options.parts:
+        with tempfile.TemporaryDirectory() as folder:
+            kept = Path(folder)
+            if part == "cases":
+                record[part] = {"turns": options.turns} | starts(roots, kept, options)
+            elif part == "tiny":
+                record[TINY_NAME] = {label: _rounded(tiny(root, kept)) for label, root in roots.items()}
+            else:
+                record[LARGE_NAME] = {
+                    name: {label: large(root, kept, more) for label, root in roots.items()}
+                    for name, more in LARGE_OPTIONS.items()
+                }
+        if options.record is not None:
+            options.record.write_text(json.dumps(record, indent=1) + "\n")
     print(json.dumps(record, indent=1))
-    if options.record is not None:
-        options.record.write_text(json.dumps(record, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from fastsnn_deploy.errors import InputError, known_name
 from fastsnn_deploy.files import readable_file
 from fastsnn_deploy.graph.events import Events
-from fastsnn_deploy.training.own_data import open_npz
+from fastsnn_deploy.reading import read_arrays
 
 Words = npt.NDArray[np.integer]
 
@@ -23,9 +23,6 @@ MARK = b"#!AER-DAT"
 
 MOST_BYTES = 2**30
 """Of one file of a recording: read as a whole."""
-
-MOST_UNPACKED = 2**32
-"""Of all arrays of an .npz file."""
 
 NAMES = ("t", "x", "y", "p")
 """Arrays of an .npz file of events."""
@@ -90,15 +87,10 @@ def read_events(path: str | Path, camera: str | None = None) -> Events:
 
 def npz_arrays(file: Path) -> tuple[list[npt.NDArray[Any]], dict[str, npt.NDArray[Any]]]:
     """(t, x, y and p of all events of an .npz file, its other arrays). Raises InputError."""
-    with zipfile.ZipFile(file) as archive:
-        size = sum(entry.file_size for entry in archive.infolist())
-    if size > MOST_UNPACKED:
-        raise InputError(f"{file}: unpacks to {size:,} bytes, at most {MOST_UNPACKED:,} are read. Cut it in parts")
-    with open_npz(file) as held:
-        if missing := [name for name in NAMES if name not in held]:
-            raise InputError(f"{file}: holds {', '.join(held.files)}, without {', '.join(missing)}. Name them so")
-        others = {name: held[name] for name in held.files if name not in NAMES}
-        return [held[name] for name in NAMES], others
+    held = read_arrays(file)
+    if missing := [name for name in NAMES if name not in held]:
+        raise InputError(f"{file}: holds {', '.join(held)}, without {', '.join(missing)}. Name them so")
+    return [held[name] for name in NAMES], {name: held[name] for name in held if name not in NAMES}
 
 
 def _checked(file: Path, arrays: list[npt.NDArray[Any]]) -> Events:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from fastsnn_deploy.analysis.evaluate import evaluate as run
 from fastsnn_deploy.analysis.evaluation import Evaluation
-from fastsnn_deploy.analysis.integer_evaluation import IntegerEvaluation, evaluate_integer
 from fastsnn_deploy.errors import InputError, known_name
 from fastsnn_deploy.formats import as_network
 from fastsnn_deploy.formats.base import Network
 from fastsnn_deploy.graph.images import images_and_labels
-from fastsnn_deploy.tasks.evaluate import TaskEvaluation, evaluate_task
-from fastsnn_deploy.tasks.network import task_of
-from fastsnn_deploy.tasks.scenes import Scenes
+
+if TYPE_CHECKING:
+    from fastsnn_deploy.analysis.integer_evaluation import IntegerEvaluation
+    from fastsnn_deploy.tasks.evaluate import TaskEvaluation
+    from fastsnn_deploy.tasks.scenes import Scenes
 
 Progress = Callable[[int, int], None]
 
@@ -69,11 +70,16 @@ def evaluate(
     if mode == "integer" and steps is not None:
         raise InputError("the integer network has no steps. Leave out steps, or evaluate in time")
     found = as_network(network)
-    if isinstance(images, Scenes):
+    if hasattr(images, "answers"):  # Scenes, whose module imports PyTorch
+        from fastsnn_deploy.tasks.evaluate import evaluate_task
+        from fastsnn_deploy.tasks.network import task_of
+
         if mode == "integer":
             raise InputError("boxes and masks are compared for all forms at once. Leave out mode")
         return evaluate_task(found, task_of(found), images, engine=engine, steps=steps, progress=progress)
     levels, known = images_and_labels(found, images)
     if mode == "integer":
+        from fastsnn_deploy.analysis.integer_evaluation import evaluate_integer
+
         return evaluate_integer(found, levels, known if labels is None else labels, engine=engine, progress=progress)
     return run(found, levels, known if labels is None else labels, engine=engine, steps=steps, progress=progress)

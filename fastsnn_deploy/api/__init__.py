@@ -121,8 +121,10 @@ def load_data(
     name: str, split: Literal["train", "test"] = "test", root: str | Path = "data", *,
     task: Literal["detection", "segmentation"], **options: Any,
 ) -> Scenes: ...  # fmt: skip
-def load_data(name: str, split: Literal["train", "test"] = "test", root: str | Path = "data", *,
-              task: str = "classification", **options: Any) -> Images | Scenes:  # fmt: skip
+def load_data(
+    name: str, split: Literal["train", "test"] = "test", root: str | Path = "data", *, task: str = "classification",
+    **options: Any,
+) -> Images | Scenes:  # fmt: skip
     """Labelled images by the name of their data set, or from the user's own files.
 
     Args:
@@ -295,8 +297,8 @@ def profile(
 
     found = as_network(network)
     levels, known = images_and_labels(found, images)
-    return run(found, levels, hardware, labels=known if labels is None else labels, mapping=mapping, engine=engine,
-               steps=steps, step_time_us=step_time_us, progress=progress)  # fmt: skip
+    options: dict[str, Any] = {"engine": engine, "steps": steps, "step_time_us": step_time_us, "progress": progress}
+    return run(found, levels, hardware, labels=known if labels is None else labels, mapping=mapping, **options)
 
 
 def export(
