@@ -272,8 +272,9 @@ class Arrays(Mapping[str, Array]):
         """An array of numbers. kinds: of NumPy. Raises InputError for text, dates and single values."""
         found = self[name]
         if found.dtype.kind not in kinds or not found.ndim:
+            wanted = "numbers" if "f" in kinds else "whole numbers"
             raise InputError(
-                f"{self.path}: its array '{name}' is {found.dtype} {found.shape}. Give numbers, one entry an image"
+                f"{self.path}: its array '{name}' is {found.dtype} {found.shape}. Give {wanted}, one entry an image"
             )
         return found
 

@@ -21,7 +21,7 @@ from fastsnn_deploy.formats import netx
 from fastsnn_deploy.formats.export import export
 from fastsnn_deploy.graph import SpikingGraph
 from fastsnn_deploy.training.models import MODELS, build
-from tests.test_models import MAPS, SMALL
+from tests.test_models import MAPS, OTHERS, SMALL
 
 SMALL_MAPS = {
     "tiny-yolo": ({"width": 2, "widest": 8}, (3, 32, 32)),
@@ -39,7 +39,7 @@ def torch_macs(model: nn.Module, image: torch.Tensor) -> int:
 
 
 def test_every_network_of_the_zoo_is_here():
-    assert {*SMALL, *SMALL_MAPS} == set(MODELS)
+    assert {*SMALL, *SMALL_MAPS, *OTHERS} == set(MODELS)
     assert set(SMALL_MAPS) == MAPS
 
 

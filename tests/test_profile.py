@@ -525,8 +525,8 @@ def broken(key: str, value: object) -> dict:
             ["synaptic_operation_by_type", "'X' is not a type of connection", "Conv2d"],
         ),
         ([1, 2], ["holds list"]),
-        ("name: [", ["not plain YAML"]),
-        ("!!python/object/apply:os.system ['true']", ["not plain YAML", "python/object"]),
+        ("name: [", ["cannot be read as plain YAML"]),
+        ("!!python/object/apply:os.system ['true']", ["cannot be read as plain YAML", "python/object"]),
         ("", ["empty"]),
     ],
 )

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from fastsnn_deploy.errors import InputError, Problem, known_name, whole_number
 from fastsnn_deploy.graph.events import Events
+from fastsnn_deploy.reading import read_entries
 from fastsnn_deploy.training.event_camera import MARGIN, STROKE_FRAMES, STROKE_US, EventCamera, moving
 from fastsnn_deploy.training.event_files import CAMERAS, NAMES, SIZES, npz_arrays, read_events
 from fastsnn_deploy.training.event_frames import OPTIONS, EventFrames, Recordings, chosen_part, smaller
@@ -115,10 +116,9 @@ def _of_tonic(data: Any, number: int, name: str) -> Events:
 
 def _is_npz(wanted: Wanted) -> bool:
     place = wanted.place
-    if place is None or not zipfile.is_zipfile(place):
+    if place is None or not place.is_file() or not zipfile.is_zipfile(place):  # a pipe would never open
         return False
-    with zipfile.ZipFile(place) as archive:
-        return {f"{name}.npy" for name in "txp"} <= set(archive.namelist())
+    return {f"{name}.npy" for name in "txp"} <= {entry.filename for entry in read_entries(place, "data file")}
 
 
 @source("an .npz file of events", _is_npz, OPTIONS)
