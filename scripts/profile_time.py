@@ -31,7 +31,7 @@ def main() -> None:
     parser.add_argument("net", nargs="?", default="netx_exports/resnet20-2bit-unary.net")
     parser.add_argument("--data-root", type=Path, default=Path("data"))
     parser.add_argument("--samples", type=int, default=1000)
-    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--turns", type=int, default=9)
     parser.add_argument("--record", type=Path)
     options = parser.parse_args()
     network = fd.read(options.net)
