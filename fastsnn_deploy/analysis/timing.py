@@ -111,5 +111,5 @@ def _steps(graph: SpikingGraph, name: str) -> int:
     if isinstance(node, Input):
         return graph.schedule.input_injection.steps
     if isinstance(node, Population):
-        return -(-(node.ceiling - node.floor) // node.payload)
+        return node.busy_steps
     return max(_steps(graph, each) for each in node.inputs)

@@ -91,7 +91,7 @@ def evaluate(
     chosen = chosen_task(network.metadata, task)
     if events:
         refuse(
-            "--events", processes.size > 1 and "several processes", checkpoint and "--checkpoint", at and "--at",
+            "for --events", processes.size > 1 and "several processes", checkpoint and "--checkpoint", at and "--at",
             steps and "--steps", integer and "--integer", timing and "--timing",
         )  # fmt: skip
         recordings = event_data(network, data, data_root, samples, download, preprocess)
@@ -107,7 +107,7 @@ def evaluate(
         return
     if has_scenes(chosen) or checkpoint or float_weights or at:
         refuse(
-            "the table of all forms", processes.size > 1 and "several processes", curve and "--curve",
+            "for the table of all forms", processes.size > 1 and "several processes", curve and "--curve",
             integer and "--integer", timing and "--timing",
         )  # fmt: skip
         found = every_form(
@@ -123,9 +123,9 @@ def evaluate(
         return
     images, labels, name = sample_images(network, data, data_root, samples, download, preprocess=preprocess)
     if integer:
-        timeless(
-            processes.size > 1 and "several processes", curve and "--curve", steps is not None and "--steps",
-            timing and "--timing",
+        refuse(
+            "with --integer, which has no time", processes.size > 1 and "several processes", curve and "--curve",
+            steps is not None and "--steps", timing and "--timing",
         )  # fmt: skip
         without_time(net, network, images, labels, name, as_json, engine=engine, threads=threads, batch=batch)
         return
@@ -187,16 +187,10 @@ def speed(result: Evaluation | IntegerEvaluation, seconds: float) -> dict[str, f
     return {"seconds": round(seconds, 3), "images_per_second": round(result.images / seconds, 2)}
 
 
-def timeless(*given: Any) -> None:
-    """Raise InputError for options that the integer network does not take."""
-    if wrong := [str(name) for name in given if isinstance(name, str)]:
-        raise InputError(f"{' and '.join(wrong)}: not with --integer, which has no time. Leave out")
-
-
 def refuse(what: str, *given: Any) -> None:
     """Raise InputError for options that do not go with others."""
     if wrong := [str(name) for name in given if isinstance(name, str)]:
-        raise InputError(f"{' and '.join(wrong)}: not for {what}. Leave out")
+        raise InputError(f"{' and '.join(wrong)}: not {what}. Leave out")
 
 
 def labelled(

@@ -28,12 +28,15 @@ class Injection:
     def share(self, total: IntArray, step: int) -> npt.NDArray[np.int64]:
         """The part of `total` (any integers) that enters in `step`, counted from the first; int64 like it.
 
-        Parts differ by at most one and add up to floor(total * steps / window); outside 0 <= step < steps they are 0.
+        Parts differ by at most one and add up to floor(total * steps / window); outside 0 <= step < steps they are 0. A
+        part that is the whole may be the array itself.
         """
-        total = np.asarray(total, dtype=np.int64)
+        whole = np.asarray(total, dtype=np.int64)
         if not 0 <= step < self.steps:
-            return np.zeros_like(total)
-        return total * (step + 1) // self.window - total * step // self.window
+            return np.zeros_like(whole)
+        if self.window == 1:
+            return whole
+        return whole * (step + 1) // self.window - whole * step // self.window
 
 
 @dataclass(frozen=True)

@@ -59,6 +59,11 @@ class Population(Node):
         return min(max(-self.min_spike, self.max_spike), self.ceiling - self.floor)
 
     @property
+    def busy_steps(self) -> int:
+        """Steps that a neuron needs to send its whole range of counts."""
+        return -(-(self.ceiling - self.floor) // self.payload)
+
+    @property
     def settles(self) -> bool:
         """Whether every run ends with the integer network's counts: a neuron can take back what it sent."""
         return self.min_spike < 0

@@ -61,7 +61,7 @@ def rows_of(
     start = min([*starts, 0] if unsettled else starts, default=0)
     start = min(start, tile.limit)
     ends = [a.rows_end(tile.density) for a in arrivals] + [step + 1 for step, _ in bias]
-    busy = -(-(node.ceiling - node.floor) // node.payload) if starts else 1  # steps a neuron needs to send it all
+    busy = node.busy_steps if starts else 1
     if tile.graph.schedule.stop == "window":  # held before its window and silent after it
         start, ends, busy = min(start, tile.graph.depths[node.name]), [a.end for a in arrivals], 0
         ends.append(tile.graph.depths[node.name] + tile.graph.schedule.duration)

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastsnn_deploy.graph import Concat, Flatten, Input, MaxPool2d, Node, Population, Readout, Synapse
-from fastsnn_deploy.graph.spike_trains import Emitted, SpikeTrains, entering
+from fastsnn_deploy.graph.spike_trains import Emitted, entering
 from fastsnn_deploy.simulators.cpu import population as neurons
 from fastsnn_deploy.simulators.cpu.plan import Plan
 from fastsnn_deploy.simulators.cpu.pool_kernels import pool_events, pool_rows
@@ -108,11 +108,10 @@ class Tile:
         injection = self.graph.schedule.input_injection
         steps, share = entering(self.emitted, injection)
         steps = min(steps, self.limit)
-        whole = self.emitted if injection.window == 1 and not isinstance(self.emitted, SpikeTrains) else None
         inner = self.plan.order[self.graph.input.name] is not None  # positions first
         rows = np.empty((self.images, steps, self.graph.input.size), dtype=np.float32)
         for step in range(steps):
-            maps = share(step) if whole is None else whole
+            maps = share(step)
             rows[:, step] = (np.moveaxis(maps, 1, -1) if inner else maps).reshape(self.images, -1)
         spikes = np.count_nonzero(rows, axis=2).astype(np.int32)
         zero = self.plan.zero(self.graph.input.name)
